@@ -1,0 +1,2 @@
+//! Packet logic of xvip, without the kernel: parse, decide, rewrite.
+#![cfg_attr(not(test), no_std)]

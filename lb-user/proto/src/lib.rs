@@ -1,0 +1,5 @@
+//! The protocol cores of xvip: everything that decides, and nothing that acts.
+//!
+//! No I/O, no clock, no randomness, no async. A driver feeds packets, results and the time into a core, then
+//! drains what the core wants done; it asks `deadline()` when to come back. Nothing here can block or panic on input.
+#![forbid(unsafe_code)]

@@ -1,0 +1,200 @@
+//! The configuration as the agent uses it: typed, complete, every default filled in.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::num::NonZeroU8;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// This node.
+    pub node: Node,
+    /// Where metrics and probes are served.
+    pub metrics: Metrics,
+    /// Where the commands reach the agent.
+    pub admin: Admin,
+    /// Virtual routers this node takes part in; none where the VIPs are somebody else's.
+    pub vrrp: Vec<Vrrp>,
+    /// What is balanced.
+    pub services: Vec<Service>,
+}
+
+/// `[node]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Shown in status and used to name pinned objects; `[a-z0-9.-]`, at most 63 bytes.
+    pub name: String,
+    /// The interface where client and backend traffic enters.
+    pub interface: String,
+    /// Which datapath to attach.
+    pub datapath: Datapath,
+    /// Ports the balancer may use as its own towards backends; kept free of the host's sockets.
+    pub source_ports: RangeInclusive<u16>,
+    /// Established flows the connection table holds; each takes two entries.
+    pub max_flows: u32,
+}
+
+/// `node.datapath`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Datapath {
+    /// What serves the device best.
+    Auto,
+    /// Native XDP or nothing.
+    Xdp,
+    /// Generic XDP, on every device, at a price.
+    XdpGeneric,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// Address of /metrics, /healthz and /readyz.
+    pub listen: SocketAddr,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Unix socket, mode 0660.
+    pub socket: PathBuf,
+}
+
+/// `[[vrrp]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vrrp {
+    /// Name in status, logs and metrics.
+    pub name: String,
+    /// Interface the adverts and the addresses live on.
+    pub interface: String,
+    /// VRID, 1..=255.
+    pub virtual_router_id: NonZeroU8,
+    /// 1..=254.
+    pub priority: u8,
+    /// 10 ms..=40.95 s in steps of 10 ms (RFC 9568 section 5.2.7).
+    pub advert_interval: Duration,
+    /// Whether a higher priority takes the VIP from a living Active router.
+    pub preempt: bool,
+    /// How long to wait before preempting.
+    pub preempt_delay: Duration,
+    /// Source of our adverts; `None`: the interface's primary address.
+    pub unicast_source: Option<Ipv4Addr>,
+    /// Peers; empty: multicast.
+    pub unicast_peers: Vec<Ipv4Addr>,
+    /// The VIPs, with the prefix length they are configured with.
+    pub virtual_addresses: Vec<Ipv4Net>,
+    /// Which checksum our adverts carry; both are accepted.
+    pub checksum: ChecksumForm,
+}
+
+/// An IPv4 address with the prefix length of its network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ipv4Net {
+    /// The address itself, host bits included.
+    pub address: Ipv4Addr,
+    /// 0..=32.
+    pub prefix: u8,
+}
+
+impl std::fmt::Display for Ipv4Net {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// How the VRRPv3 checksum over IPv4 is computed; the specifications differ and so do the peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChecksumForm {
+    /// With a pseudo-header (RFC 5798; keepalived 2.2 and FRR 8 accept only this).
+    Rfc5798,
+    /// Over the VRRP message alone (RFC 9568).
+    Rfc9568,
+}
+
+/// `[[service]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Name in status, logs and metrics.
+    pub name: String,
+    /// VIP:port, one or more.
+    pub listen: Vec<SocketAddrV4>,
+    /// How a new connection chooses its backend.
+    pub balance: Balance,
+    /// Established flows silent for longer are forgotten.
+    pub idle_timeout: Duration,
+    /// How backends are probed.
+    pub health_check: HealthCheck,
+    /// Who serves.
+    pub backends: Vec<Backend>,
+}
+
+/// `service.balance`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// Weighted round robin.
+    RoundRobin,
+}
+
+/// `[service.health_check]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked.
+    pub kind: CheckKind,
+    /// Start of one check to the start of the next.
+    pub interval: Duration,
+    /// For the whole check: connect, handshake, answer. Shorter than `interval`.
+    pub timeout: Duration,
+    /// Successes that bring a backend up.
+    pub rise: u32,
+    /// Failures that take a backend down.
+    pub fall: u32,
+}
+
+/// `service.health_check.type`, with what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckKind {
+    /// The connection opens.
+    Tcp,
+    /// The TLS handshake completes.
+    Tls(TlsCheck),
+    /// An HTTP answer with an expected status.
+    Http(HttpCheck),
+    /// The same over TLS.
+    Https(HttpCheck, TlsCheck),
+}
+
+/// What an HTTP check asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpCheck {
+    /// Path and query.
+    pub path: String,
+    /// Value of the Host header; `None`: the backend's address.
+    pub host: Option<String>,
+    /// Statuses that mean "ready".
+    pub expect_status: Vec<u16>,
+}
+
+/// What a TLS check verifies and presents.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsCheck {
+    /// PEM file of accepted authorities; `None`: the certificate is not verified.
+    pub ca_file: Option<PathBuf>,
+    /// PEM files of the certificate and key presented to the backend.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// Name asked for (SNI) and verified; `None`: the backend's address.
+    pub server_name: Option<String>,
+}
+
+/// `[[service.backend]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// Name in status, logs and metrics.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddrV4,
+    /// Share of new connections, 0..=256; 0: none.
+    pub weight: u16,
+    /// 0: no limit.
+    pub max_connections: u32,
+}

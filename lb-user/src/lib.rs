@@ -1,0 +1,5 @@
+//! The xvip agent.
+
+pub mod clock;
+pub mod config;
+pub mod status;

@@ -1,0 +1,2 @@
+//! The `xvip` binary.
+fn main() {}

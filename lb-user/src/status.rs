@@ -1,0 +1,158 @@
+//! What `xvip status --json` prints: the public shape of the agent's state.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything the agent knows about itself, at one moment.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Status {
+    /// `node.name`
+    pub node: String,
+    /// Version of the agent.
+    pub version: String,
+    /// Seconds since the Unix epoch at which the agent started.
+    pub started_at: f64,
+    /// When the serving configuration was applied, and what became of the last attempt to replace it.
+    pub config: ConfigStatus,
+    /// How packets are handled.
+    pub datapath: DatapathStatus,
+    /// One per `[[vrrp]]`, in the order of the file.
+    pub vrrp: Vec<VrrpStatus>,
+    /// One per `[[service]]`, in the order of the file.
+    pub services: Vec<ServiceStatus>,
+    /// The newest state changes, oldest first.
+    pub events: Vec<Event>,
+}
+
+/// The serving configuration.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct ConfigStatus {
+    /// File it was read from.
+    pub file: String,
+    /// Seconds since the Unix epoch.
+    pub applied_at: f64,
+    /// Reloads applied since the start.
+    pub reloads: u64,
+    /// Reloads refused since the start.
+    pub reload_failures: u64,
+    /// The first fault of the last refused reload, until one succeeds.
+    pub last_error: Option<String>,
+}
+
+/// How packets are handled.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct DatapathStatus {
+    /// `xdp` (native) or `xdp-generic`.
+    pub mode: String,
+    /// Why this one.
+    pub reason: String,
+    /// Interface it is attached to.
+    pub interface: String,
+    /// Kernel id of the attached program.
+    pub program_id: u32,
+    /// Entries in use, by table: `established`, `half_open`.
+    pub tables: Vec<TableStatus>,
+    /// Packets by verdict and reason, zero rows left out.
+    pub packets: Vec<PacketCount>,
+}
+
+/// A connection table.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct TableStatus {
+    /// `established` or `half_open`.
+    pub table: String,
+    /// Entries in use; a flow has two.
+    pub entries: u64,
+    /// Entries it can hold.
+    pub capacity: u64,
+}
+
+/// A row of the packet counters.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct PacketCount {
+    /// `pass`, `forward`, `reply` or `drop`.
+    pub verdict: String,
+    /// Closed set of the datapath.
+    pub reason: String,
+    /// Since the tables were made.
+    pub packets: u64,
+}
+
+/// A virtual router.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct VrrpStatus {
+    /// `vrrp.name`
+    pub name: String,
+    /// `active`, `backup`, `initialize` or `fault`.
+    pub state: String,
+    /// Seconds since the Unix epoch at which it entered this state.
+    pub since: f64,
+    /// Why it entered this state.
+    pub reason: String,
+    /// VRID.
+    pub virtual_router_id: u8,
+    /// Configured priority.
+    pub priority: u8,
+    /// Interface.
+    pub interface: String,
+    /// Address/prefix, as configured.
+    pub virtual_addresses: Vec<String>,
+    /// The Active router's address as last heard, when that is another.
+    pub active_router: Option<String>,
+}
+
+/// A service.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct ServiceStatus {
+    /// `service.name`
+    pub name: String,
+    /// VIP:port; several separated by `, `.
+    pub listen: String,
+    /// `roundrobin`
+    pub balance: String,
+    /// All backends failed their checks and all are used all the same.
+    pub fail_open: bool,
+    /// In the order of the file.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// A backend.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct BackendStatus {
+    /// `backend.name`
+    pub name: String,
+    /// Address:port.
+    pub address: String,
+    /// `up`, `down`, `draining` or `disabled`.
+    pub state: String,
+    /// Seconds since the Unix epoch at which it entered this state.
+    pub since: f64,
+    /// Why it is in this state, in words.
+    pub reason: String,
+    /// Configured weight.
+    pub weight: u16,
+    /// Established connections now.
+    pub connections: u64,
+    /// Connections established since the tables were made.
+    pub connections_total: u64,
+    /// Bytes from clients, Ethernet payload.
+    pub bytes_in: u64,
+    /// Bytes to clients, Ethernet payload.
+    pub bytes_out: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Packets to clients.
+    pub packets_out: u64,
+    /// Duration of the last health check in seconds.
+    pub check_seconds: Option<f64>,
+}
+
+/// A state change.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Event {
+    /// Seconds since the Unix epoch.
+    pub at: f64,
+    /// What changed, e.g. `backend master1`.
+    pub subject: String,
+    /// In words.
+    pub text: String,
+}

@@ -1,0 +1,1 @@
+//! The harness: namespaces, wires, peers and agents for tests and the sandbox.

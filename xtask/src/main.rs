@@ -1,0 +1,2 @@
+//! `cargo xtask`: prepares, builds, checks and runs xvip.
+fn main() {}
