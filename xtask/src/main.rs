@@ -1,2 +1,51 @@
 //! `cargo xtask`: prepares, builds, checks and runs xvip.
-fn main() {}
+
+mod lint;
+mod run;
+mod setup;
+mod step;
+mod test;
+mod tidy;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Prepares, builds, checks and runs xvip.
+#[derive(Parser)]
+#[command(name = "cargo xtask", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Finds or installs the compiler and linker for the kernel side (implied by the others)
+    Setup,
+    /// Builds target/release/xvip, one file with the kernel side inside
+    Build,
+    /// Runs the sandbox; with --config, the agent on this host
+    Run(run::Options),
+    /// Checks formatting, lints and house rules
+    Lint,
+    /// Prepares, lints and runs every test
+    Test(test::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Task::Setup => setup::toolchain(),
+        Task::Build => run::build().map(|_| ()),
+        Task::Run(options) => run::run(&options),
+        Task::Lint => lint::lint(),
+        Task::Test(options) => test::test(&options),
+    }
+}
+
+/// The root of the workspace, wherever cargo was called.
+fn workspace() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or(here.clone(), PathBuf::from)
+}

@@ -1,0 +1,217 @@
+//! Flows: one entry for each direction, keyed by what a packet of that direction carries.
+
+use super::word::{Readable, Word};
+use super::{CLOSED_SECONDS, HALF_OPEN_SECONDS, RESET_SECONDS, TIME_WAIT_SECONDS};
+use crate::net::checksum::{change16, change32, fold};
+use crate::net::{Be16, Be32};
+
+/// Addresses and ports as a packet carries them.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct FlowKey {
+    /// Source address.
+    pub source: Be32,
+    /// Destination address.
+    pub destination: Be32,
+    /// Source port.
+    pub source_port: Be16,
+    /// Destination port.
+    pub destination_port: Be16,
+}
+
+impl FlowKey {
+    /// The key of a packet in answer to one with this key.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+        }
+    }
+}
+
+/// Which way the packets of an entry go.
+#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client.
+    ToBackend = 0,
+    /// From the backend.
+    ToClient = 1,
+}
+
+/// Bits of [`Flow::state`].
+pub mod state {
+    /// The client has sent a FIN.
+    pub const FIN_CLIENT: u32 = 1;
+    /// The backend has sent a FIN.
+    pub const FIN_BACKEND: u32 = 2;
+    /// The backend's FIN came first, so its socket will wait.
+    pub const BACKEND_FIRST: u32 = 4;
+    /// One side has reset the connection.
+    pub const RESET: u32 = 8;
+    /// Half-open only: the backend has answered, and `expect` holds what the client must acknowledge.
+    pub const ANSWERED: u32 = 16;
+}
+
+/// A flow in one direction: what to write into its packets, and what has been seen of it.
+///
+/// `W` is `u32` for a copy and [`Word`] ([`SharedFlow`]) for the entry itself, which other CPUs write too.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flow<W = u32> {
+    /// The key its packets have when they leave.
+    pub translated: FlowKey,
+    /// What the translation, and one hop less to live, add to the complement of the IPv4 header checksum.
+    pub ip_change: u16,
+    /// What the translation adds to the complement of the TCP checksum.
+    pub tcp_change: u16,
+    /// Slot of the backend.
+    pub backend: u16,
+    /// Number of the service.
+    pub service: u16,
+    /// Generation of the backend's slot when the flow began.
+    pub generation: u32,
+    /// [`Direction`].
+    pub direction: u32,
+    /// Second of the last packet, monotonic clock of the kernel.
+    pub seen: W,
+    /// See [`state`].
+    pub state: W,
+    /// Last acknowledgement number sent in this direction, host order; what the other side may send next.
+    pub acknowledged: W,
+    /// Half-open: the acknowledgement number that completes the handshake, host order.
+    pub expect: W,
+    /// Ethernet address of the client's next hop, first four bytes.
+    pub mac_high: W,
+    /// The last two.
+    pub mac_low: W,
+    /// Second in which the next hop was last looked up.
+    pub routed: W,
+    /// Seconds the flow may be silent.
+    pub idle_seconds: u32,
+}
+
+/// A flow's entry as it lies in the table.
+pub type SharedFlow = Flow<Word>;
+
+const _: () = {
+    assert!(size_of::<FlowKey>() == 12);
+    assert!(size_of::<Flow>() == 60);
+    assert!(size_of::<SharedFlow>() == size_of::<Flow>() && align_of::<SharedFlow>() == align_of::<Flow>());
+};
+
+impl Flow {
+    /// An entry that turns packets of `key` into packets of `translated`.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(key: &FlowKey, translated: FlowKey, direction: Direction, now: u32) -> Self {
+        let addresses = change32(key.source.raw(), translated.source.raw())
+            + change32(key.destination.raw(), translated.destination.raw());
+        let ports = change16(key.source_port.raw(), translated.source_port.raw())
+            + change16(key.destination_port.raw(), translated.destination_port.raw());
+        // TTL is the upper half of its word, so one less is 0x0100 less.
+        let ttl = change16(Be16::new(0x0100).raw(), 0);
+        Self {
+            translated,
+            ip_change: fold(addresses + ttl),
+            tcp_change: fold(addresses + ports),
+            direction: direction as u32,
+            seen: now,
+            ..Self::default()
+        }
+    }
+
+    /// The same with the Ethernet address of the client's next hop.
+    #[inline(always)]
+    #[must_use]
+    pub fn with_mac(self, mac: [u8; 6]) -> Self {
+        let (mac_high, mac_low) = split_mac(mac);
+        Self { mac_high, mac_low, ..self }
+    }
+}
+
+impl<W: Readable> Flow<W> {
+    /// The key of the entry for the other direction.
+    #[inline(always)]
+    #[must_use]
+    pub fn other(&self) -> FlowKey {
+        self.translated.reversed()
+    }
+
+    /// The Ethernet address of the client's next hop; zero when unknown.
+    #[inline(always)]
+    #[must_use]
+    pub fn mac(&self) -> [u8; 6] {
+        let ([a, b, c, d], [e, f, _, _]) = (self.mac_high.get().to_ne_bytes(), self.mac_low.get().to_ne_bytes());
+        [a, b, c, d, e, f]
+    }
+
+    /// Whether both sides are done with this flow.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        is_closed(self.state.get())
+    }
+
+    /// Whether the entry has been silent for longer than its state allows.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_expired(&self, now: u32) -> bool {
+        now.saturating_sub(self.seen.get()) > lifetime(self.state.get(), self.idle_seconds)
+    }
+
+    /// Whether a half-open entry has been silent for too long.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_stale_half_open(&self, now: u32) -> bool {
+        now.saturating_sub(self.seen.get()) > HALF_OPEN_SECONDS
+    }
+}
+
+impl SharedFlow {
+    /// Notes that a packet was seen in this second.
+    #[inline(always)]
+    pub fn touch(&self, now: u32) {
+        // Reading first keeps the cache line shared while the second lasts.
+        if self.seen.get() != now {
+            self.seen.set(now);
+        }
+    }
+
+    /// Sets the Ethernet address of the client's next hop.
+    #[inline(always)]
+    pub fn set_mac(&self, mac: [u8; 6]) {
+        let (high, low) = split_mac(mac);
+        self.mac_high.set(high);
+        self.mac_low.set(low);
+    }
+}
+
+#[inline(always)]
+const fn split_mac(mac: [u8; 6]) -> (u32, u32) {
+    let [a, b, c, d, e, f] = mac;
+    (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, 0, 0]))
+}
+
+#[inline(always)]
+const fn is_closed(bits: u32) -> bool {
+    bits & state::RESET != 0
+        || bits & (state::FIN_CLIENT | state::FIN_BACKEND) == state::FIN_CLIENT | state::FIN_BACKEND
+}
+
+#[inline(always)]
+const fn lifetime(bits: u32, idle_seconds: u32) -> u32 {
+    if bits & state::RESET != 0 {
+        RESET_SECONDS
+    } else if !is_closed(bits) {
+        idle_seconds
+    } else if bits & state::BACKEND_FIRST != 0 {
+        TIME_WAIT_SECONDS
+    } else {
+        CLOSED_SECONDS
+    }
+}

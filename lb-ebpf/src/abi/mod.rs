@@ -1,0 +1,194 @@
+//! What crosses the boundary between the kernel side and the agent, and only this.
+//!
+//! Every type is `repr(C)` without implicit padding, because keys are hashed as bytes. [`VERSION`] changes with any
+//! of them; an agent replaces pinned tables of another version instead of reading them.
+
+mod flow;
+#[cfg(feature = "user")]
+mod pod;
+mod reason;
+mod word;
+
+pub use flow::{Direction, Flow, FlowKey, SharedFlow, state};
+pub use reason::{Reason, Verdict};
+pub use word::{Readable, Word};
+
+use crate::net::{Be16, Be32};
+
+/// Version of this boundary.
+pub const VERSION: u32 = 1;
+
+/// Services a node can have: one per VIP:port.
+pub const MAX_LISTENERS: u32 = 512;
+/// VIPs a node can have.
+pub const MAX_VIPS: u32 = 256;
+/// Backends of all services together.
+pub const MAX_BACKENDS: u32 = 2048;
+/// Places in the round of one service.
+pub const RING_SIZE: u32 = 512;
+/// Rounds: two for each service, one in use and one being written.
+pub const MAX_RINGS: u32 = 128;
+/// Entries of the table of half-open flows; a flow has two.
+pub const HALF_OPEN_ENTRIES: u32 = 65_536;
+
+/// Seconds a half-open flow may be silent.
+pub const HALF_OPEN_SECONDS: u32 = 10;
+/// Seconds a flow that was reset is kept, for what is still under way.
+pub const RESET_SECONDS: u32 = 2;
+/// Seconds a flow that the client closed first is kept, for the last acknowledgements.
+pub const CLOSED_SECONDS: u32 = 5;
+/// Seconds a flow that the backend closed first is kept: its socket there waits for this long (RFC 9293 section 3.6.1,
+/// with Linux's 60 s).
+pub const TIME_WAIT_SECONDS: u32 = 60;
+
+/// Names of the maps, as in the object and under bpffs.
+pub mod map {
+    /// [`super::Node`], one entry.
+    pub const NODE: &str = "NODE";
+    /// Address -> 1.
+    pub const VIPS: &str = "VIPS";
+    /// [`super::Endpoint`] -> [`super::Service`].
+    pub const SERVICES: &str = "SERVICES";
+    /// Slot -> [`super::Backend`].
+    pub const BACKENDS: &str = "BACKENDS";
+    /// [`super::Endpoint`] -> slot.
+    pub const BACKEND_SLOTS: &str = "BACKEND_SLOTS";
+    /// Place in all rounds -> slot.
+    pub const RINGS: &str = "RINGS";
+    /// Service number -> turns taken, per CPU.
+    pub const TURNS: &str = "TURNS";
+    /// Slot -> source ports tried, per CPU.
+    pub const PORT_CURSORS: &str = "PORT_CURSORS";
+    /// [`super::FlowKey`] -> [`super::Flow`]; nothing is ever pushed out.
+    pub const ESTABLISHED: &str = "ESTABLISHED";
+    /// The same, for flows whose handshake is not complete; the oldest are pushed out.
+    pub const HALF_OPEN: &str = "HALF_OPEN";
+    /// [`super::Reason`] -> packets, per CPU.
+    pub const PACKETS: &str = "PACKETS";
+    /// Slot -> [`super::Traffic`], per CPU.
+    pub const TRAFFIC: &str = "TRAFFIC";
+    /// [`super::Bucket`], per CPU.
+    pub const RESETS: &str = "RESETS";
+}
+
+/// What the datapath knows of its node.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Node {
+    /// [`VERSION`] of the agent that wrote this; 0 before any did.
+    pub version: u32,
+    /// See [`node_flag`].
+    pub flags: u32,
+    /// Index of the interface that packets are redirected to.
+    pub ifindex: u32,
+    /// RSTs each CPU may send in a second.
+    pub resets_per_second: u32,
+    /// First source port towards backends, host order.
+    pub first_port: u16,
+    /// Number of source ports.
+    pub port_count: u16,
+    /// Mask on the random part of the step between source ports; 0 makes them predictable, for tests.
+    pub port_jitter: u16,
+    /// The interface's own Ethernet address.
+    pub mac: [u8; 6],
+}
+
+/// Flags in [`Node::flags`].
+pub mod node_flag {
+    /// Send by redirecting to [`super::Node::ifindex`] instead of XDP_TX.
+    pub const REDIRECT: u32 = 1;
+    /// The kernel's FIB answers on this interface (it forwards).
+    pub const FIB: u32 = 2;
+    /// Report flows as they open and close.
+    pub const LOG_FLOWS: u32 = 4;
+}
+
+/// An address and a port.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Endpoint {
+    /// Address.
+    pub address: Be32,
+    /// Port.
+    pub port: Be16,
+    /// Zero.
+    pub pad: u16,
+}
+
+impl Endpoint {
+    /// From its parts.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(address: Be32, port: Be16) -> Self {
+        Self { address, port, pad: 0 }
+    }
+}
+
+impl From<core::net::SocketAddrV4> for Endpoint {
+    fn from(address: core::net::SocketAddrV4) -> Self {
+        Self::new((*address.ip()).into(), Be16::new(address.port()))
+    }
+}
+
+/// What is behind a VIP:port.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Service {
+    /// Number of the service: its counter of turns, and its number in flows.
+    pub number: u16,
+    /// Places in its round; 0: nobody serves.
+    pub ring_length: u16,
+    /// First place of its round in the map of rounds.
+    pub ring_start: u32,
+    /// Seconds an established flow may be silent.
+    pub idle_seconds: u32,
+}
+
+/// A place of a backend; flows remember it by slot and generation.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backend {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Grows when the slot is given to another backend; 0: the slot is free.
+    pub generation: u32,
+    /// 1: it is gone, and its flows are answered with RST.
+    pub gone: u16,
+    /// Ethernet address of the next hop; zero: not resolved.
+    pub mac: [u8; 6],
+}
+
+/// Traffic of a backend.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Flows established.
+    pub opened: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Bytes from clients, whole frames.
+    pub bytes_in: u64,
+    /// Packets to clients.
+    pub packets_out: u64,
+    /// Bytes to clients, whole frames.
+    pub bytes_out: u64,
+}
+
+/// What is left of this second's budget.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bucket {
+    /// The second.
+    pub second: u32,
+    /// Spent in it.
+    pub spent: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Node>() == 28);
+    assert!(size_of::<Endpoint>() == 8);
+    assert!(size_of::<Service>() == 12);
+    assert!(size_of::<Backend>() == 20);
+    assert!(size_of::<Traffic>() == 40);
+    assert!(size_of::<Bucket>() == 8);
+};

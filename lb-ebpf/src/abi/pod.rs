@@ -1,0 +1,13 @@
+//! Leave for aya to move these types to and from the kernel as bytes.
+
+use super::{Backend, Bucket, Endpoint, Flow, FlowKey, Node, Service, Traffic};
+
+macro_rules! pod {
+    ($($name:ty),*) => {$(
+        // SAFETY: `repr(C)`, every field an integer or array of them, and the size assertions beside the
+        // definitions leave no room for padding; any bytes are a valid value.
+        unsafe impl aya::Pod for $name {}
+    )*};
+}
+
+pod!(Backend, Bucket, Endpoint, Flow, FlowKey, Node, Service, Traffic);

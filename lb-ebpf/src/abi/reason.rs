@@ -1,0 +1,148 @@
+//! Why a packet ended as it did: at once the counter, the metric's label and the word in the log.
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// On to the host's own stack, unchanged.
+    Pass,
+    /// On to a backend or a client.
+    Forward,
+    /// Back to its sender, turned into an answer.
+    Reply,
+    /// Nowhere.
+    Drop,
+}
+
+impl Verdict {
+    /// The metric's label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Forward => "forward",
+            Self::Reply => "reply",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $verdict:ident $label:literal,)*) => {
+        /// The one reason a packet ends with.
+        #[repr(u32)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Reason {
+            /// All of them, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// How many there are.
+            pub const COUNT: u32 = Self::ALL.len() as u32;
+
+            /// What becomes of the packet.
+            #[inline(always)]
+            #[must_use]
+            pub const fn verdict(self) -> Verdict {
+                match self {
+                    $(Self::$name => Verdict::$verdict,)*
+                }
+            }
+
+            /// The metric's label.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$name => $label,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Too short for an Ethernet and IPv4 header.
+    Runt = Pass "runt",
+    /// The agent has not said yet what to do.
+    NotConfigured = Pass "not_configured",
+    /// Something other than untagged IPv4.
+    NotIpv4 = Pass "not_ipv4",
+    /// Sent to another Ethernet address.
+    OtherMac = Pass "other_mac",
+    /// Sent to an address that is no VIP.
+    NotVip = Pass "not_vip",
+    /// To a VIP, but not TCP.
+    NotTcp = Pass "not_tcp",
+    /// TCP to a VIP, but not to a service.
+    NotService = Pass "not_service",
+
+    /// First packet of a flow.
+    NewFlow = Forward "new_flow",
+    /// Part of a handshake.
+    Handshake = Forward "handshake",
+    /// The packet that completed a handshake.
+    Opened = Forward "opened",
+    /// Established flow, from the client.
+    ToBackend = Forward "to_backend",
+    /// Established flow, from the backend.
+    ToClient = Forward "to_client",
+
+    /// RST: no flow is known for this packet.
+    NoFlow = Reply "no_flow",
+    /// RST: the flow's backend is gone.
+    BackendGone = Reply "backend_gone",
+    /// RST: no backend takes new connections.
+    NoBackend = Reply "no_backend",
+    /// RST: no source port is left towards the backend.
+    NoSourcePort = Reply "no_source_port",
+    /// RST: the table of flows is full.
+    TableFull = Reply "table_full",
+
+    /// The IP version contradicts the EtherType.
+    IpVersion = Drop "ip_version",
+    /// The IP header claims less than its minimum.
+    IpHeaderLength = Drop "ip_header_length",
+    /// IP options.
+    IpOptions = Drop "ip_options",
+    /// A fragment.
+    IpFragment = Drop "ip_fragment",
+    /// The IP packet claims more than the frame holds, or less than its headers.
+    IpTotalLength = Drop "ip_total_length",
+    /// The IP header checksum is wrong.
+    IpChecksum = Drop "ip_checksum",
+    /// No hop left to live.
+    Ttl = Drop "ttl",
+    /// A source address that cannot be one.
+    Martian = Drop "martian",
+    /// The frame ends inside the TCP header.
+    TcpTruncated = Drop "tcp_truncated",
+    /// The TCP header claims less than its minimum or more than the packet.
+    TcpDataOffset = Drop "tcp_data_offset",
+    /// TCP flags that no stack sends.
+    TcpFlags = Drop "tcp_flags",
+    /// A RST of no known flow.
+    StrayReset = Drop "stray_reset",
+    /// No Ethernet address is known for the next hop.
+    NoNeighbour = Drop "no_neighbour",
+    /// The table of half-open flows took no entry.
+    HalfOpenFull = Drop "half_open_full",
+    /// A RST was due, but this second's are spent.
+    ResetLimit = Drop "reset_limit",
+    /// The frame could not be cut to an answer.
+    CannotReply = Drop "cannot_reply",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_distinct_and_numbered_in_order() {
+        for (at, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, at);
+            assert_eq!(Reason::ALL.iter().filter(|other| other.label() == reason.label()).count(), 1);
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! A word of an entry that every CPU may read and write.
+
+use core::cell::UnsafeCell;
+
+/// Something that holds a 32-bit value.
+pub trait Readable {
+    /// The value now.
+    fn get(&self) -> u32;
+}
+
+impl Readable for u32 {
+    #[inline(always)]
+    fn get(&self) -> u32 {
+        *self
+    }
+}
+
+/// A 32-bit value read and written whole, in no order with others: what the kernel calls READ_ONCE and WRITE_ONCE.
+///
+/// The target has no atomic type of this size, and nothing here needs more than whole words.
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub struct Word(UnsafeCell<u32>);
+
+// SAFETY: a `Word` is only ever read and written by one aligned 32-bit access, which the hardware does at once.
+unsafe impl Sync for Word {}
+
+impl Word {
+    /// Replaces the value.
+    #[inline(always)]
+    pub fn set(&self, value: u32) {
+        // SAFETY: the cell is valid and aligned; see the type about other CPUs.
+        unsafe { self.0.get().write_volatile(value) };
+    }
+}
+
+impl From<u32> for Word {
+    fn from(value: u32) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+}
+
+impl Readable for Word {
+    #[inline(always)]
+    fn get(&self) -> u32 {
+        // SAFETY: the cell is valid and aligned; see the type about other CPUs.
+        unsafe { self.0.get().read_volatile() }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the datapath must do, as data: one table of cases, run on the host and, the same cases, on the loaded program.
+//!
+//! A difference between the two is by definition a fault of the thin kernel side.
+
+mod frame;
+mod model;
+mod table;
+mod world;
+
+pub use frame::{Frame, checksums_are_right};
+pub use model::Model;
+pub use table::all;
+pub use world::World;
+
+use crate::abi::{Reason, Verdict};
+
+/// A story in steps, beginning with empty connection tables.
+pub struct Case {
+    /// Says what it shows.
+    pub name: &'static str,
+    /// The tables at the beginning.
+    pub world: World,
+    /// What happens.
+    pub steps: Vec<Step>,
+}
+
+/// One event of a story.
+pub enum Step {
+    /// A frame arrives.
+    Arrives {
+        /// The frame.
+        frame: Vec<u8>,
+        /// How it must end.
+        reason: Reason,
+        /// What it must have become; unchanged where it passes or is dropped.
+        becomes: Vec<u8>,
+    },
+    /// The agent writes other tables; connections stay.
+    Agent(World),
+}
+
+/// Something that can run a story.
+pub trait Executor {
+    /// Empties the connection tables and writes these.
+    fn begin(&mut self, world: &World);
+    /// Writes these and leaves connections.
+    fn change(&mut self, world: &World);
+    /// Runs one frame; returns the reason counted and the frame afterwards.
+    fn run(&mut self, frame: &[u8]) -> (Reason, Vec<u8>);
+}
+
+/// Runs a case.
+///
+/// # Errors
+/// Which step went otherwise, and how.
+pub fn play(case: &Case, executor: &mut impl Executor) -> Result<(), String> {
+    executor.begin(&case.world);
+    for (at, step) in case.steps.iter().enumerate() {
+        match step {
+            Step::Agent(world) => executor.change(world),
+            Step::Arrives { frame, reason, becomes } => {
+                let (got, after) = executor.run(frame);
+                let place = format!("{}, step {}", case.name, at + 1);
+                if got != *reason {
+                    return Err(format!("{place}: ended as {}, not as {}", got.label(), reason.label()));
+                }
+                // Nobody sees what is left of a dropped frame.
+                if got.verdict() != Verdict::Drop && after != *becomes {
+                    return Err(format!("{place}: became\n  {after:02x?}\nnot\n  {becomes:02x?}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

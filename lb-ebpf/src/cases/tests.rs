@@ -1,0 +1,139 @@
+//! The cases on the host, and what holds for every packet.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::world::{answer, request};
+use super::*;
+use crate::net::header::flag::{ACK, FIN, RST, SYN};
+
+#[test]
+fn every_case_on_the_host() {
+    let mut model = Model::new(World::standard());
+    let failures: Vec<_> = all().iter().filter_map(|case| play(case, &mut model).err()).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_reason_has_a_case() {
+    let mut seen = BTreeSet::new();
+    for case in all() {
+        for step in &case.steps {
+            if let Step::Arrives { reason, .. } = step {
+                seen.insert(*reason);
+            }
+        }
+    }
+    // A device that cannot cut a frame and a full LRU table are the kernel's to produce.
+    let out_of_reach = [Reason::CannotReply, Reason::HalfOpenFull];
+    let missing: Vec<_> =
+        Reason::ALL.iter().filter(|reason| !seen.contains(reason) && !out_of_reach.contains(reason)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn a_closed_flow_gives_its_port_back_only_after_a_rest() {
+    let world = World::standard().with(|world| {
+        world.node.port_count = 1;
+        world.rings = vec![0];
+        world.services[0].1.ring_length = 1;
+    });
+    let mut model = Model::new(world);
+    let send = |model: &mut Model, frame: Frame| model.run(&frame.bytes()).0;
+    send(&mut model, request(SYN));
+    send(&mut model, answer(0, 20_000, SYN | ACK));
+    assert_eq!(send(&mut model, request(ACK)), Reason::Opened);
+    let other = Frame { from_port: 41_000, ..request(SYN) };
+    assert_eq!(send(&mut model, other.clone()), Reason::NoSourcePort, "in use");
+    assert_eq!(model.entries(), (2, 0));
+
+    send(&mut model, request(FIN | ACK));
+    send(&mut model, answer(0, 20_000, FIN | ACK));
+    model.now.set(model.now.get() + 30);
+    assert_eq!(send(&mut model, other), Reason::NewFlow, "over and rested");
+    assert_eq!(model.entries(), (0, 2), "the old flow has gone with its port");
+}
+
+#[test]
+fn a_stale_handshake_gives_its_port_back() {
+    let world = World::standard().with(|world| {
+        world.node.port_count = 1;
+        world.rings = vec![0];
+        world.services[0].1.ring_length = 1;
+    });
+    let mut model = Model::new(world);
+    assert_eq!(model.run(&request(SYN).bytes()).0, Reason::NewFlow);
+    let other = Frame { from_port: 41_000, ..request(SYN) }.bytes();
+    assert_eq!(model.run(&other).0, Reason::NoSourcePort);
+    model.now.set(model.now.get() + 11);
+    assert_eq!(model.run(&other).0, Reason::NewFlow);
+    assert!(model.pairs_are_whole());
+}
+
+#[test]
+fn the_kernels_fib_finds_the_next_hop() {
+    let world = World::standard().with(|world| {
+        world.node.flags = crate::abi::node_flag::FIB;
+        world.backends.iter_mut().for_each(|backend| backend.mac = [0; 6]);
+    });
+    let mut model = Model::new(world);
+    assert_eq!(model.run(&request(SYN).bytes()).0, Reason::NoNeighbour);
+    model.neighbours.borrow_mut().insert(super::world::backend(1).into(), [9; 6]);
+    let (reason, frame) = model.run(&request(SYN).bytes());
+    assert_eq!(reason, Reason::NewFlow);
+    assert_eq!(frame[..6], [9; 6]);
+}
+
+/// A packet a client or a backend could send, or nearly.
+fn any_packet() -> impl Strategy<Value = Vec<u8>> {
+    let flags = prop_oneof![Just(SYN), Just(SYN | ACK), Just(ACK), Just(FIN | ACK), Just(RST), any::<u8>()];
+    let source = (0u8..3, 0u16..4, any::<bool>());
+    (flags, source, proptest::collection::vec(any::<u8>(), 0..20), any::<(u16, u8)>(), 0u8..10).prop_map(
+        |(flags, (slot, port, from_client), payload, (at, bit), spoil)| {
+            let frame = if from_client {
+                Frame { payload, from_port: 40_000 + port, ..request(flags) }
+            } else {
+                Frame { payload, ..answer(slot, 20_000 + port, flags) }
+            };
+            let mut bytes = frame.bytes();
+            if spoil == 0 {
+                let at = usize::from(at) % bytes.len();
+                bytes[at] ^= 1 << (bit % 8);
+            }
+            bytes
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_bytes_end_with_a_reason_and_pass_unchanged(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+        let mut model = Model::new(World::standard());
+        let (reason, after) = model.run(&bytes);
+        if reason.verdict() == Verdict::Pass {
+            prop_assert_eq!(bytes, after);
+        }
+    }
+
+    #[test]
+    fn conversations_keep_pairs_whole_and_checksums_as_they_were(
+        packets in proptest::collection::vec((any_packet(), 0u32..4), 1..60),
+    ) {
+        let mut model = Model::new(World::standard());
+        for (bytes, seconds) in packets {
+            model.now.set(model.now.get() + seconds);
+            let before = checksums_are_right(&bytes);
+            let (reason, after) = model.run(&bytes);
+            match reason.verdict() {
+                Verdict::Pass => prop_assert_eq!(&bytes, &after),
+                Verdict::Forward => prop_assert_eq!(before, checksums_are_right(&after), "{:?}", reason),
+                Verdict::Reply => prop_assert_eq!((true, true), checksums_are_right(&after)),
+                Verdict::Drop => {}
+            }
+            prop_assert!(model.pairs_are_whole(), "after {:?}", reason);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What the agent has written into the tables, and the hosts of the stories.
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use super::Frame;
+use crate::abi::{Backend, Endpoint, Node, RING_SIZE, Service, VERSION};
+use crate::net::Be32;
+use crate::net::header::flag;
+
+/// The tables that the agent writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct World {
+    /// This node.
+    pub node: Node,
+    /// VIPs.
+    pub vips: Vec<Be32>,
+    /// Listeners.
+    pub services: Vec<(Endpoint, Service)>,
+    /// Backends by slot.
+    pub backends: Vec<Backend>,
+    /// Rounds, from the first place on.
+    pub rings: Vec<u32>,
+    /// Entries of the table of established flows; counts when a story begins.
+    pub capacity: u32,
+}
+
+pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
+pub(super) const PORT: u16 = 8443;
+pub(super) const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+pub(super) const CLIENT_PORT: u16 = 40_000;
+pub(super) const BACKEND_PORT: u16 = 6443;
+pub(super) const FIRST_PORT: u16 = 20_000;
+pub(super) const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
+pub(super) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
+
+/// Address of a backend by slot.
+pub(super) const fn backend(slot: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, 31 + slot)
+}
+
+/// Ethernet address of a backend by slot.
+pub(super) const fn backend_mac(slot: u8) -> [u8; 6] {
+    [2, 0, 0, 0, 1, slot]
+}
+
+impl World {
+    /// One service on one VIP with three backends of weight 1.
+    #[must_use]
+    pub fn standard() -> Self {
+        let backends = (0..3).map(|slot| Backend {
+            endpoint: SocketAddrV4::new(backend(slot), BACKEND_PORT).into(),
+            generation: 1,
+            gone: 0,
+            mac: backend_mac(slot),
+        });
+        Self {
+            node: Node {
+                version: VERSION,
+                flags: 0,
+                ifindex: 1,
+                resets_per_second: 1_000_000,
+                first_port: FIRST_PORT,
+                port_count: 1000,
+                port_jitter: 0,
+                mac: NODE_MAC,
+            },
+            vips: vec![VIP.into()],
+            services: vec![(
+                SocketAddrV4::new(VIP, PORT).into(),
+                Service { number: 0, ring_length: 3, ring_start: 0, idle_seconds: 7200 },
+            )],
+            backends: backends.collect(),
+            rings: vec![0, 1, 2],
+            capacity: 1024,
+        }
+    }
+
+    /// The same after a change.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        assert!(self.rings.len() <= RING_SIZE as usize, "a story needs no second round");
+        self
+    }
+}
+
+/// From the client to the service.
+pub(super) fn request(flags: u8) -> Frame {
+    Frame {
+        mac_to: NODE_MAC,
+        mac_from: CLIENT_MAC,
+        from: CLIENT,
+        to: VIP,
+        from_port: CLIENT_PORT,
+        to_port: PORT,
+        ttl: 64,
+        identification: 0x1234,
+        fragment: 0x4000,
+        sequence: if flags & flag::SYN != 0 { 1000 } else { 1001 },
+        acknowledgement: if flags & flag::ACK != 0 { 5001 } else { 0 },
+        flags,
+        window: 64_240,
+        options: if flags & flag::SYN != 0 { vec![2, 4, 5, 0xb4, 1, 3, 3, 7] } else { Vec::new() },
+        payload: Vec::new(),
+    }
+}
+
+/// From a backend in answer, as it arrives at the balancer.
+pub(super) fn answer(slot: u8, source_port: u16, flags: u8) -> Frame {
+    Frame {
+        mac_to: NODE_MAC,
+        mac_from: backend_mac(slot),
+        from: backend(slot),
+        to: VIP,
+        from_port: BACKEND_PORT,
+        to_port: source_port,
+        sequence: if flags & flag::SYN != 0 { 5000 } else { 5001 },
+        acknowledgement: 1001,
+        ..request(flags)
+    }
+}
+
+/// The client's frame as it goes to the backend.
+pub(super) fn to_backend(frame: &Frame, slot: u8, source_port: u16) -> Frame {
+    Frame {
+        mac_to: backend_mac(slot),
+        mac_from: NODE_MAC,
+        from: VIP,
+        to: backend(slot),
+        from_port: source_port,
+        to_port: BACKEND_PORT,
+        ttl: frame.ttl - 1,
+        ..frame.clone()
+    }
+}
+
+/// The backend's frame as it goes to the client.
+pub(super) fn to_client(frame: &Frame) -> Frame {
+    Frame {
+        mac_to: CLIENT_MAC,
+        mac_from: NODE_MAC,
+        from: VIP,
+        to: CLIENT,
+        from_port: PORT,
+        to_port: CLIENT_PORT,
+        ttl: frame.ttl - 1,
+        ..frame.clone()
+    }
+}
+
+/// The RST that answers a frame.
+pub(super) fn reset(frame: &Frame) -> Frame {
+    let acknowledges = frame.flags & flag::ACK != 0;
+    let length =
+        frame.payload.len() as u32 + u32::from(frame.flags & flag::SYN != 0) + u32::from(frame.flags & flag::FIN != 0);
+    Frame {
+        mac_to: frame.mac_from,
+        mac_from: NODE_MAC,
+        from: frame.to,
+        to: frame.from,
+        from_port: frame.to_port,
+        to_port: frame.from_port,
+        ttl: 64,
+        identification: 0,
+        fragment: 0x4000,
+        sequence: if acknowledges { frame.acknowledgement } else { 0 },
+        acknowledgement: if acknowledges { 0 } else { frame.sequence.wrapping_add(length) },
+        flags: if acknowledges { flag::RST } else { flag::RST | flag::ACK },
+        window: 0,
+        options: Vec::new(),
+        payload: Vec::new(),
+    }
+}

@@ -1,0 +1,275 @@
+//! How a flow begins: a backend and a source port for a SYN, the handshake, and the move to the established table.
+
+use super::rewrite;
+use super::tables::{Note, Tables};
+use super::{ResetFor, backend_of};
+use crate::abi::{
+    Backend, Direction, Endpoint, Flow, FlowKey, Node, Readable as _, Reason, Service, SharedFlow, state,
+};
+use crate::net::Be16;
+use crate::net::header::{TcpHead, flag};
+
+/// Source ports tried before a backend counts as exhausted.
+const PORT_TRIES: u32 = 24;
+
+/// A SYN of no known flow.
+#[inline(always)]
+pub(super) fn new_flow(
+    head: &mut TcpHead, tables: &impl Tables, node: &Node, key: &FlowKey, service: &Service, now: u32,
+) -> Result<Reason, ResetFor> {
+    let Some((slot, backend)) = choose(tables, service) else {
+        return Err(Reason::NoBackend);
+    };
+    let to = FlowKey {
+        source: key.destination,
+        destination: backend.endpoint.address,
+        source_port: Be16::default(),
+        destination_port: backend.endpoint.port,
+    };
+    let Some(mac) = rewrite::backend_mac(head, tables, node, backend, &to) else {
+        return Ok(Reason::NoNeighbour);
+    };
+    let Some(port) = free_port(tables, node, slot, to, now) else {
+        tables.note(Note::NoSourcePort, key, slot);
+        return Err(Reason::NoSourcePort);
+    };
+    let translated = FlowKey { source_port: port, ..to };
+
+    let mut flow = Flow::new(key, translated, Direction::ToBackend, now).with_mac(head.mac_source());
+    flow.backend = slot as u16;
+    flow.service = service.number;
+    flow.generation = backend.generation;
+    flow.idle_seconds = service.idle_seconds;
+    let answers = translated.reversed();
+    if tables.add_half_open(&answers, &answering(key, &flow, now)).is_err() {
+        return Ok(Reason::HalfOpenFull);
+    }
+    if tables.add_half_open(key, &flow).is_err() {
+        tables.remove_half_open(&answers);
+        return Ok(Reason::HalfOpenFull);
+    }
+    rewrite::translate(head, &flow, node, mac);
+    Ok(Reason::NewFlow)
+}
+
+/// Whether the backend of a half-open flow is gone.
+#[inline(always)]
+pub(super) fn is_orphan(tables: &impl Tables, half: &SharedFlow) -> bool {
+    half.direction == Direction::ToBackend as u32 && backend_of(tables, half).is_none()
+}
+
+/// A packet of a flow whose handshake is not complete.
+#[inline(always)]
+pub(super) fn half_open(
+    head: &mut TcpHead, bytes: u64, tables: &impl Tables, node: &Node, key: &FlowKey, half: &SharedFlow, now: u32,
+) -> Result<Reason, ResetFor> {
+    if half.direction == Direction::ToClient as u32 {
+        from_backend(head, tables, node, key, half, now)
+    } else {
+        from_client(head, bytes, tables, node, key, half, now)
+    }
+}
+
+#[inline(always)]
+fn from_backend(
+    head: &mut TcpHead, tables: &impl Tables, node: &Node, key: &FlowKey, half: &SharedFlow, now: u32,
+) -> Result<Reason, ResetFor> {
+    let client = half.other();
+    let flags = head.flags();
+    let Some(first) = tables.half_open(&client) else {
+        // The client's entry was pushed out; its next SYN starts again.
+        tables.remove_half_open(key);
+        return if flags & flag::RST != 0 { Ok(Reason::StrayReset) } else { Err(Reason::NoFlow) };
+    };
+    rewrite::translate(head, half, node, half.mac());
+    if flags & flag::RST != 0 {
+        tables.remove_half_open(key);
+        tables.remove_half_open(&client);
+    } else if flags & (flag::SYN | flag::ACK) == flag::SYN | flag::ACK {
+        half.touch(now);
+        first.touch(now);
+        first.expect.set(head.sequence().get().wrapping_add(1));
+        half.acknowledged.set(head.acknowledgement().get());
+        first.state.set(state::ANSWERED);
+    }
+    Ok(Reason::Handshake)
+}
+
+#[inline(always)]
+fn from_client(
+    head: &mut TcpHead, bytes: u64, tables: &impl Tables, node: &Node, key: &FlowKey, half: &SharedFlow, now: u32,
+) -> Result<Reason, ResetFor> {
+    let answers = half.other();
+    let flags = head.flags();
+    let Some(backend) = backend_of(tables, half) else {
+        tables.remove_half_open(&answers);
+        tables.remove_half_open(key);
+        return Err(Reason::BackendGone);
+    };
+    let Some(mac) = rewrite::backend_mac(head, tables, node, backend, &half.translated) else {
+        return Ok(Reason::NoNeighbour);
+    };
+    half.touch(now);
+    let completes = flags & (flag::SYN | flag::ACK) == flag::ACK
+        && half.state.get() & state::ANSWERED != 0
+        && head.acknowledgement().get() == half.expect.get();
+    if completes {
+        let flow = promote(head, bytes, tables, key, half, &answers, now)?;
+        rewrite::translate(head, &flow, node, mac);
+        return Ok(Reason::Opened);
+    }
+    rewrite::translate(head, half, node, mac);
+    if flags & flag::RST != 0 {
+        tables.remove_half_open(&answers);
+        tables.remove_half_open(key);
+    }
+    Ok(Reason::Handshake)
+}
+
+/// Moves both entries to the table from which nothing is pushed out.
+#[inline(always)]
+fn promote(
+    head: &TcpHead, bytes: u64, tables: &impl Tables, key: &FlowKey, half: &SharedFlow, answers: &FlowKey, now: u32,
+) -> Result<Flow, ResetFor> {
+    // The source port is ours only while the entry for answers points back here.
+    let Some(back) = tables.half_open(answers).filter(|back| back.other() == *key) else {
+        tables.remove_half_open(key);
+        return Err(Reason::NoFlow);
+    };
+    let slot = half.backend as u32;
+    let mut flow = Flow::new(key, half.translated, Direction::ToBackend, now);
+    flow.backend = half.backend;
+    flow.service = half.service;
+    flow.generation = half.generation;
+    flow.idle_seconds = half.idle_seconds;
+    flow.acknowledged = head.acknowledgement().get();
+    flow.mac_high = half.mac_high.get();
+    flow.mac_low = half.mac_low.get();
+    if head.flags() & flag::FIN != 0 {
+        flow.state = state::FIN_CLIENT;
+    }
+    let mut answer = answering(key, &flow, now);
+    answer.acknowledged = back.acknowledged.get();
+    answer.state = flow.state;
+    let added = tables.add_established(answers, &answer).is_ok();
+    let added = added && {
+        let both = tables.add_established(key, &flow).is_ok();
+        if !both {
+            tables.remove_established(answers);
+        }
+        both
+    };
+    tables.remove_half_open(answers);
+    tables.remove_half_open(key);
+    if !added {
+        tables.note(Note::TableFull, key, slot);
+        return Err(Reason::TableFull);
+    }
+    tables.count_in(slot, bytes, true);
+    tables.note(Note::Opened, key, slot);
+    Ok(flow)
+}
+
+/// The entry for the backend's answers to a flow.
+#[inline(always)]
+fn answering(client: &FlowKey, flow: &Flow, now: u32) -> Flow {
+    Flow {
+        backend: flow.backend,
+        service: flow.service,
+        generation: flow.generation,
+        idle_seconds: flow.idle_seconds,
+        mac_high: flow.mac_high,
+        mac_low: flow.mac_low,
+        ..Flow::new(&flow.translated.reversed(), client.reversed(), Direction::ToClient, now)
+    }
+}
+
+/// Weighted round robin: the agent has laid out the round, the kernel takes turns.
+#[inline(always)]
+fn choose<'a>(tables: &'a impl Tables, service: &Service) -> Option<(u32, &'a Backend)> {
+    let length = service.ring_length as u32;
+    if length == 0 {
+        return None;
+    }
+    let turn = tables.take_turn(service.number as u32)?;
+    let slot = tables.ring(service.ring_start.wrapping_add(turn % length))?;
+    let backend = tables.backend(slot)?;
+    (backend.generation != 0).then_some((slot, backend))
+}
+
+/// A source port that no flow to this backend uses.
+///
+/// In turn, so that a port rests as long as possible before it is used again; at random places when that meets one
+/// in use. Flows that are over give theirs back when nothing else is left.
+#[inline(always)]
+fn free_port(tables: &impl Tables, node: &Node, slot: u32, to: FlowKey, now: u32) -> Option<Be16> {
+    let count = node.port_count as u32;
+    if count == 0 {
+        return None;
+    }
+    let mut place = tables.take_port(slot, 1 + (tables.random() & node.port_jitter as u32))?;
+    let mut closed = None;
+    let mut tries = 0;
+    while tries < PORT_TRIES {
+        let port = Be16::new(node.first_port.wrapping_add((place % count) as u16));
+        let answers = FlowKey { source_port: port, ..to }.reversed();
+        match use_of(tables, &answers, now) {
+            // A service listens on this very port of the VIP.
+            _ if tables.service(&Endpoint::new(to.source, port)).is_some() => {}
+            Use::Free => return Some(port),
+            Use::Over => {
+                reclaim(tables, &answers);
+                return Some(port);
+            }
+            Use::Closed if closed.is_none() => closed = Some(port),
+            Use::Closed | Use::Taken => {}
+        }
+        tries += 1;
+        place = if node.port_jitter == 0 { place.wrapping_add(1) } else { tables.random() };
+    }
+    let port = closed?;
+    reclaim(tables, &FlowKey { source_port: port, ..to }.reversed());
+    Some(port)
+}
+
+enum Use {
+    Free,
+    /// Its flow is over and rested.
+    Over,
+    /// Its flow is over, but late packets may come.
+    Closed,
+    Taken,
+}
+
+#[inline(always)]
+fn use_of(tables: &impl Tables, answers: &FlowKey, now: u32) -> Use {
+    if let Some(flow) = tables.established(answers) {
+        // Either entry may have seen the last packet.
+        let other_is_alive = tables.established(&flow.other()).is_some_and(|other| !other.is_expired(now));
+        return if flow.is_expired(now) && !other_is_alive {
+            Use::Over
+        } else if flow.is_closed() {
+            Use::Closed
+        } else {
+            Use::Taken
+        };
+    }
+    match tables.half_open(answers) {
+        None => Use::Free,
+        Some(half) if half.is_stale_half_open(now) => Use::Over,
+        Some(_) => Use::Taken,
+    }
+}
+
+/// Removes what is left of a flow that is over.
+#[inline(always)]
+fn reclaim(tables: &impl Tables, answers: &FlowKey) {
+    if let Some(flow) = tables.established(answers) {
+        tables.remove_established(&flow.other());
+        tables.remove_established(answers);
+    }
+    if let Some(half) = tables.half_open(answers) {
+        tables.remove_half_open(&half.other());
+        tables.remove_half_open(answers);
+    }
+}

@@ -1,0 +1,76 @@
+//! Everything the datapath may ask besides the packet.
+
+use crate::abi::{Backend, Endpoint, Flow, FlowKey, Node, Service, SharedFlow};
+use crate::net::Be32;
+
+/// A table took no entry, or the key was there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused;
+
+/// Something worth a line in the agent's log; never more than one for each connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// A handshake was completed.
+    Opened,
+    /// A flow was closed or reset by one of its ends.
+    Closed,
+    /// A flow's backend is gone.
+    BackendGone,
+    /// No source port is left towards a backend.
+    NoSourcePort,
+    /// The table of flows is full.
+    TableFull,
+}
+
+/// The kernel's maps and helpers, or a model of them.
+pub trait Tables {
+    /// This node, once the agent has described it.
+    fn node(&self) -> Option<&Node>;
+    /// Seconds of the kernel's monotonic clock.
+    fn now(&self) -> u32;
+    /// Whether the address is one of the VIPs.
+    fn is_vip(&self, address: Be32) -> bool;
+    /// What is behind a VIP:port.
+    fn service(&self, listener: &Endpoint) -> Option<Service>;
+    /// A backend by its slot.
+    fn backend(&self, slot: u32) -> Option<&Backend>;
+    /// Whether some backend listens there.
+    fn is_backend(&self, endpoint: &Endpoint) -> bool;
+    /// The slot at a place of the rounds.
+    fn ring(&self, place: u32) -> Option<u32>;
+    /// Takes a turn of a service: one more than the last time.
+    fn take_turn(&self, service: u32) -> Option<u32>;
+    /// Moves on by `step` among a backend's source ports; returns where it was.
+    fn take_port(&self, slot: u32, step: u32) -> Option<u32>;
+    /// A random number.
+    fn random(&self) -> u32;
+    /// An entry of the table of established flows.
+    fn established(&self, key: &FlowKey) -> Option<&SharedFlow>;
+    /// An entry of the table of half-open flows.
+    fn half_open(&self, key: &FlowKey) -> Option<&SharedFlow>;
+    /// Adds an established entry.
+    ///
+    /// # Errors
+    /// [`Refused`] when the table is full or has the key.
+    fn add_established(&self, key: &FlowKey, flow: &Flow) -> Result<(), Refused>;
+    /// Adds a half-open entry.
+    ///
+    /// # Errors
+    /// [`Refused`] when the table cannot take it or has the key.
+    fn add_half_open(&self, key: &FlowKey, flow: &Flow) -> Result<(), Refused>;
+    /// Removes an established entry, if it is there.
+    fn remove_established(&self, key: &FlowKey);
+    /// Removes a half-open entry, if it is there.
+    fn remove_half_open(&self, key: &FlowKey);
+    /// The Ethernet address of the next hop for a packet from `source` to `destination`, by the kernel's FIB and
+    /// neighbour tables.
+    fn next_hop(&self, source: Be32, destination: Be32, length: u16) -> Option<[u8; 6]>;
+    /// Takes one RST out of this second's budget; false when it is spent.
+    fn spend_reset(&self, now: u32, per_second: u32) -> bool;
+    /// Counts a packet from the client for the backend in `slot`, and a new flow.
+    fn count_in(&self, slot: u32, bytes: u64, opened: bool);
+    /// Counts a packet to the client for the backend in `slot`.
+    fn count_out(&self, slot: u32, bytes: u64);
+    /// Tells the agent.
+    fn note(&self, note: Note, client: &FlowKey, slot: u32);
+}

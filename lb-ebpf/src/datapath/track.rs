@@ -1,0 +1,59 @@
+//! What the packets of an established flow say about its end.
+
+use super::tables::{Note, Tables};
+use crate::abi::{Direction, FlowKey, Readable as _, SharedFlow, state};
+use crate::net::header::{TcpHead, flag};
+
+/// How far beyond the last acknowledgement a RST may claim to be: data can be under way.
+const RESET_WINDOW: u32 = 1 << 20;
+
+/// Whether the packet opens a connection.
+#[inline(always)]
+pub(super) fn is_opening(head: &TcpHead) -> bool {
+    head.flags() & (flag::SYN | flag::ACK) == flag::SYN
+}
+
+/// Updates the flow by one of its packets.
+#[inline(always)]
+pub(super) fn follow(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: &SharedFlow, now: u32) {
+    flow.touch(now);
+    let flags = head.flags();
+    if flags & flag::ACK != 0 {
+        flow.acknowledged.set(head.acknowledgement().get());
+    }
+    if flags & (flag::FIN | flag::RST) != 0 {
+        end(head, tables, key, flow);
+    }
+}
+
+/// A side has closed or reset: both entries must know.
+#[inline(always)]
+fn end(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: &SharedFlow) {
+    let other = flow.other();
+    let Some(peer) = tables.established(&other) else {
+        return;
+    };
+    let from_client = flow.direction == Direction::ToBackend as u32;
+    let before = flow.state.get();
+    let after = if head.flags() & flag::RST != 0 {
+        // RFC 5961 section 3: a RST counts only where the receiver expects data. Anyone can send one elsewhere; it
+        // is forwarded, and its receiver will ignore it too.
+        let ahead = head.sequence().get().wrapping_sub(peer.acknowledged.get());
+        if ahead > RESET_WINDOW { before } else { before | state::RESET }
+    } else if from_client {
+        before | state::FIN_CLIENT
+    } else if before & state::FIN_CLIENT == 0 {
+        before | state::FIN_BACKEND | state::BACKEND_FIRST
+    } else {
+        before | state::FIN_BACKEND
+    };
+    if after == before {
+        return;
+    }
+    flow.state.set(after);
+    peer.state.set(after);
+    if flow.is_closed() {
+        let client = if from_client { *key } else { other };
+        tables.note(Note::Closed, &client, flow.backend as u32);
+    }
+}

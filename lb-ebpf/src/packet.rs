@@ -1,0 +1,72 @@
+//! The packet as the datapath sees it: a checked head of known length, and a tail that can be cut.
+
+/// The packet is shorter than what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Short;
+
+/// A frame, from the first byte of its Ethernet header.
+pub trait Packet {
+    /// Length of the whole frame in bytes.
+    fn len(&self) -> usize;
+
+    /// Whether there is no byte at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first `N` halfwords, as they lie in memory.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame, or the part of it that can be reached, ends earlier.
+    fn head<const N: usize>(&mut self) -> Result<&mut [u16; N], Short>;
+
+    /// Cuts the frame to `len` bytes; a shorter frame stays as it is.
+    ///
+    /// # Errors
+    /// [`Short`] when the device cannot.
+    fn truncate(&mut self, len: usize) -> Result<(), Short>;
+}
+
+/// A frame in memory of our own.
+#[cfg(any(test, feature = "cases"))]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owned {
+    halfwords: Vec<u16>,
+    length: usize,
+}
+
+#[cfg(any(test, feature = "cases"))]
+impl Owned {
+    /// A copy of a frame.
+    #[must_use]
+    pub fn new(frame: &[u8]) -> Self {
+        let halfwords =
+            frame.chunks(2).map(|pair| u16::from_ne_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])).collect();
+        Self { halfwords, length: frame.len() }
+    }
+
+    /// The frame as bytes.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        self.halfwords.iter().flat_map(|pair| pair.to_ne_bytes()).take(self.length).collect()
+    }
+}
+
+#[cfg(any(test, feature = "cases"))]
+impl Packet for Owned {
+    fn len(&self) -> usize {
+        self.length
+    }
+
+    fn head<const N: usize>(&mut self) -> Result<&mut [u16; N], Short> {
+        if self.length < 2 * N {
+            return Err(Short);
+        }
+        self.halfwords.first_chunk_mut::<N>().ok_or(Short)
+    }
+
+    fn truncate(&mut self, len: usize) -> Result<(), Short> {
+        self.length = self.length.min(len);
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! Builds the binary and runs it: the agent on this host, or the sandbox.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use crate::step::{cargo, command, now, run as run_command, say};
+
+/// What to run.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Run the agent on this host with this configuration
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Passed on to the sandbox, e.g. --for 60s
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+/// Builds the agent; returns its path.
+pub(crate) fn build() -> anyhow::Result<PathBuf> {
+    crate::setup::toolchain()?;
+    let started = now();
+    say("Building xvip (the first time takes a few minutes)");
+    run_command(cargo().args(["build", "--release", "--locked", "--package", "xvip"]))?;
+    let binary = crate::workspace().join("target/release/xvip");
+    let size = std::fs::metadata(&binary).map_or(0, |meta| meta.len());
+    say(&format!("{} ({:.1} MB) in {} s", binary.display(), size as f64 / 1e6, started.elapsed().as_secs()));
+    Ok(binary)
+}
+
+/// Runs the agent or the sandbox in place of this process.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let binary = build()?;
+    if let Some(config) = &options.config {
+        if !options.rest.is_empty() {
+            bail!("--config runs the agent, which takes nothing more: {}", options.rest.join(" "));
+        }
+        let config = std::path::absolute(config)?;
+        say(&format!("Running the agent with {}; Ctrl-C stops it", config.display()));
+        return Err(std::process::Command::new(&binary).arg("run").arg("--config").arg(config).exec().into());
+    }
+    say("Building the sandbox");
+    run_command(cargo().args(["build", "--release", "--locked", "--package", "xvip-tests", "--bin", "xvip-sandbox"]))?;
+    let mut sandbox = command(crate::workspace().join("target/release/xvip-sandbox"));
+    sandbox.arg("--xvip").arg(&binary).args(&options.rest).stdin(std::process::Stdio::inherit());
+    Err(sandbox.exec().into())
+}
