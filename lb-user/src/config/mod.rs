@@ -1,5 +1,118 @@
-//! Configuration: a file in, a typed value or a list of faults out.
+//! Configuration: a file in, a typed value or every fault of the file out.
+//!
+//! ```text
+//!  path ──file──> text ──toml_edit──> tree ──reader──> sections ──between──> Loaded ──host──> ()
+//!                   └───────────── every step: faults with line and column ──────────────┘
+//! ```
+//! `file` reads, `report` collects the faults, `reader` knows TOML, `values` knows what a string may say, the section files (`node`, `vrrp`,
+//! `service`, `health_check`) know the keys, `between` compares sections, `host` compares with a host. Only `file` does I/O.
 
+mod between;
+mod fault;
+mod file;
+mod health_check;
+mod host;
+mod node;
+mod reader;
+mod report;
+mod service;
+#[cfg(test)]
+mod tests;
 mod valid;
+mod values;
+mod vrrp;
 
+use std::path::Path;
+
+pub use fault::{Fault, Faults};
+pub use host::{HostFacts, Loaded};
 pub use valid::*;
+
+use reader::Section;
+use report::{Report, wrong};
+
+/// What the defaults depend on besides the file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Env {
+    /// The host's name, the default of `node.name`; empty where it has none.
+    pub host_name: String,
+}
+
+/// Reads and checks the file at `path`; only the file is looked at, not the host it is for.
+///
+/// # Errors
+/// Every fault of the file; one alone where it cannot be read or is no TOML.
+pub fn load(path: &Path) -> Result<Loaded, Faults> {
+    let text = file::read(path)?;
+    parse(&text, &path.display().to_string(), &file::env())
+}
+
+/// Checks a configuration; `file` is what the faults call it.
+///
+/// # Errors
+/// Every fault of the text; one alone where it is no TOML.
+pub fn parse(text: &str, file: &str, env: &Env) -> Result<Loaded, Faults> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let report = Report::new(text);
+    let loaded = read(text, &report, env);
+    match (loaded, report.into_faults(file)) {
+        (_, Some(faults)) => Err(faults),
+        (Some(mut loaded), None) => {
+            loaded.places.file = file.to_owned();
+            Ok(loaded)
+        }
+        (None, None) => Err(Faults::unexplained(file)),
+    }
+}
+
+/// `None` only after a fault went to `report`.
+fn read(text: &str, report: &Report<'_>, env: &Env) -> Option<Loaded> {
+    if text.trim().is_empty() {
+        let remedy = r#"begin with [node] and interface = "eth0""#;
+        report.add(0, wrong("the file is empty", remedy));
+        return None;
+    }
+    if let Some(at) = text.find('\0') {
+        let remedy = "save the file as plain UTF-8 text";
+        report.add(at, wrong("the file has a NUL byte", remedy));
+        return None;
+    }
+    let document = match toml_edit::Document::parse(text) {
+        Ok(document) => document,
+        Err(error) => {
+            report.add_syntax(&error);
+            return None;
+        }
+    };
+    let root = Section::root(document.as_table(), report);
+    let node = node::read(&root.table("node", "[node]"), env);
+    let metrics = node::metrics(&root.table("metrics", "[metrics]"));
+    let admin = node::admin(&root.table("admin", "[admin]"));
+    let routers: Vec<_> = (root.tables("vrrp", "[[vrrp]]").sections.iter())
+        .map(|section| vrrp::read(section, node.interface.as_ref()))
+        .collect();
+    let services = service::read_all(&root);
+    root.finish();
+
+    vrrp::between(&routers, report);
+    service::between(&services, report);
+    between::check(&node, metrics.as_ref(), &routers, &services, report);
+
+    let places = host::Places::new(&node, &routers, report);
+    let config = Config {
+        node: node.built?,
+        metrics: Metrics {
+            listen: metrics?.value,
+        },
+        admin: admin?,
+        vrrp: routers
+            .into_iter()
+            .map(|r| r.built)
+            .collect::<Option<_>>()?,
+        services: services
+            .into_iter()
+            .map(|s| s.built)
+            .collect::<Option<_>>()?,
+    };
+    Some(Loaded { config, places })
+}

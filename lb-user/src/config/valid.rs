@@ -97,6 +97,29 @@ pub struct Ipv4Net {
     pub prefix: u8,
 }
 
+impl Ipv4Net {
+    /// First address of the network.
+    pub fn network(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.address.to_bits() & self.mask())
+    }
+
+    /// Last address of the network.
+    pub fn broadcast(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.address.to_bits() | !self.mask())
+    }
+
+    /// Whether `address` is in the network.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        address.to_bits() & self.mask() == self.network().to_bits()
+    }
+
+    /// A prefix above 32 counts as 32.
+    fn mask(self) -> u32 {
+        let host_bits = 32_u32.saturating_sub(self.prefix.into());
+        u32::MAX.checked_shl(host_bits).unwrap_or(0)
+    }
+}
+
 impl std::fmt::Display for Ipv4Net {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)

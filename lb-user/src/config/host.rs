@@ -1,0 +1,187 @@
+//! Comparing a configuration with the host it is for. Pure: the caller brings the facts.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use super::report::Report;
+use super::{Config, Fault, Faults, Ipv4Net, node, values, vrrp};
+
+/// What a host has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostFacts {
+    /// Every interface by name, with its IPv4 addresses; VIPs may be among them.
+    pub interfaces: Vec<(String, Vec<Ipv4Net>)>,
+}
+
+/// A good configuration, and where its parts stand in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// What the file says.
+    pub config: Config,
+    pub(super) places: Places,
+}
+
+/// Line and column, from 1.
+type Place = (usize, usize);
+
+/// Where the file says what depends on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) file: String,
+    node_interface: Place,
+    /// As many as `Config::vrrp`.
+    routers: Vec<RouterPlaces>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct RouterPlaces {
+    interface: Place,
+    source: Place,
+    /// As many as `Vrrp::virtual_addresses`.
+    addresses: Vec<Place>,
+}
+
+impl Places {
+    pub(super) fn new(node: &node::Draft, routers: &[vrrp::Draft], report: &Report<'_>) -> Self {
+        let router = |router: &vrrp::Draft| RouterPlaces {
+            interface: report.place(
+                router
+                    .interface
+                    .as_ref()
+                    .map_or(router.at, |interface| interface.at),
+            ),
+            source: report.place(router.source.map_or(router.at, |source| source.at)),
+            addresses: (router.addresses.items.iter())
+                .map(|vip| report.place(vip.at))
+                .collect(),
+        };
+        Self {
+            file: String::new(),
+            node_interface: report
+                .place(node.interface.as_ref().map_or(0, |interface| interface.at)),
+            routers: routers.iter().map(router).collect(),
+        }
+    }
+}
+
+impl Loaded {
+    /// Whether this configuration can serve on a host with these facts: its interfaces exist and have an IPv4 address
+    /// of their own, each VIP lies in a subnet of its interface, each `unicast_source` is an address of its interface.
+    ///
+    /// # Errors
+    /// Every fault, at the place in the file that names what the host lacks.
+    pub fn check_host(&self, host: &HostFacts) -> Result<(), Faults> {
+        let Self { config, places } = self;
+        let vips: BTreeSet<Ipv4Addr> = (config.vrrp.iter())
+            .flat_map(|router| router.virtual_addresses.iter().map(|vip| vip.address))
+            .collect();
+        let own = |interface: &str| Own::find(host, interface, &vips);
+        let mut faults = Vec::new();
+        if let Err(what_and_remedy) = own(&config.node.interface) {
+            faults.push(fault(places.node_interface, what_and_remedy));
+        }
+        for (router, place) in config.vrrp.iter().zip(&places.routers) {
+            let own = match own(&router.interface) {
+                Ok(own) => own,
+                // Said above.
+                Err(_) if router.interface == config.node.interface => continue,
+                Err(what_and_remedy) => {
+                    faults.push(fault(place.interface, what_and_remedy));
+                    continue;
+                }
+            };
+            if let Some(source) = router.unicast_source
+                && !own
+                    .addresses
+                    .iter()
+                    .any(|address| address.address == source)
+            {
+                let what = format!(
+                    "unicast_source {source} is not an address of {:?}",
+                    router.interface
+                );
+                let remedy = format!("use {} or leave unicast_source out", own.list());
+                faults.push(fault(place.source, (what, remedy)));
+            }
+            for (vip, place) in router.virtual_addresses.iter().zip(&place.addresses) {
+                if !own
+                    .addresses
+                    .iter()
+                    .any(|subnet| subnet.contains(vip.address))
+                {
+                    let what = format!(
+                        "virtual address {vip} is in no subnet of {:?}",
+                        router.interface
+                    );
+                    let remedy = format!(
+                        "choose one in the subnet of {} or another interface",
+                        own.list()
+                    );
+                    faults.push(fault(*place, (what, remedy)));
+                }
+            }
+        }
+        faults.sort_by_key(|fault| (fault.line, fault.column));
+        match Faults::new(&places.file, faults) {
+            Some(faults) => Err(faults),
+            None => Ok(()),
+        }
+    }
+}
+
+type WhatAndRemedy = (String, String);
+
+fn fault((line, column): Place, (what, remedy): WhatAndRemedy) -> Fault {
+    Fault {
+        line,
+        column,
+        what,
+        remedy,
+    }
+}
+
+/// Addresses of an interface that are no VIPs; at least one.
+struct Own {
+    addresses: Vec<Ipv4Net>,
+}
+
+impl Own {
+    fn find(
+        host: &HostFacts,
+        interface: &str,
+        vips: &BTreeSet<Ipv4Addr>,
+    ) -> Result<Self, WhatAndRemedy> {
+        let Some((_, addresses)) = host.interfaces.iter().find(|(name, _)| name == interface)
+        else {
+            let others = host.interfaces.iter().map(|(name, _)| name.as_str());
+            let others: Vec<_> = others.filter(|name| *name != "lo").take(8).collect();
+            let remedy = match others.is_empty() {
+                true => "create it first".into(),
+                false => format!("create it or use {}", values::any_of(others)),
+            };
+            return Err((
+                format!("interface {interface:?} is not on this host"),
+                remedy,
+            ));
+        };
+        let addresses: Vec<_> = (addresses.iter())
+            .filter(|address| !vips.contains(&address.address))
+            .copied()
+            .collect();
+        if addresses.is_empty() {
+            let what = format!("interface {interface:?} has no IPv4 address of its own");
+            return Err((what, "give it one in the subnet of the VIPs".into()));
+        }
+        Ok(Self { addresses })
+    }
+
+    fn list(&self) -> String {
+        let list: Vec<_> = self
+            .addresses
+            .iter()
+            .take(4)
+            .map(Ipv4Net::to_string)
+            .collect();
+        list.join(" or ")
+    }
+}

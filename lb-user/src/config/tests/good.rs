@@ -1,0 +1,245 @@
+//! What good files mean: the defaults, the shipped file, every spelling TOML has for the same thing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use super::*;
+
+#[test]
+fn the_shortest_file_gets_every_default() {
+    let vip = Ipv4Addr::new(192, 0, 2, 100);
+    let expected = Config {
+        node: Node {
+            name: "lb1".into(),
+            interface: "eth0".into(),
+            datapath: Datapath::Auto,
+            source_ports: 1024..=32767,
+            max_flows: 131_072,
+        },
+        metrics: Metrics {
+            listen: ([127, 0, 0, 1], 9910).into(),
+        },
+        admin: Admin {
+            socket: "/run/xvip/admin.sock".into(),
+        },
+        vrrp: vec![Vrrp {
+            name: "k8s".into(),
+            interface: "eth0".into(),
+            virtual_router_id: 51.try_into().unwrap(),
+            priority: 100,
+            advert_interval: Duration::from_secs(1),
+            preempt: false,
+            preempt_delay: Duration::ZERO,
+            unicast_source: None,
+            unicast_peers: vec![],
+            virtual_addresses: vec![Ipv4Net {
+                address: vip,
+                prefix: 24,
+            }],
+            checksum: ChecksumForm::Rfc5798,
+        }],
+        services: vec![Service {
+            name: "apiserver".into(),
+            listen: vec![SocketAddrV4::new(vip, 8443)],
+            balance: Balance::RoundRobin,
+            idle_timeout: Duration::from_secs(7200),
+            health_check: HealthCheck {
+                kind: CheckKind::Https(
+                    HttpCheck {
+                        path: "/readyz".into(),
+                        host: None,
+                        expect_status: vec![200],
+                    },
+                    TlsCheck::default(),
+                ),
+                interval: Duration::from_secs(2),
+                timeout: Duration::from_secs(1),
+                rise: 2,
+                fall: 3,
+            },
+            backends: vec![Backend {
+                name: "master1".into(),
+                address: "192.0.2.31:6443".parse().unwrap(),
+                weight: 1,
+                max_connections: 0,
+            }],
+        }],
+    };
+    assert_eq!(accept(BASE).config, expected);
+
+    let mut by_tcp = expected;
+    by_tcp.services[0].health_check.kind = CheckKind::Tcp;
+    let without = changed("[service.health_check]\ntype = \"https\"\n", "");
+    assert_eq!(accept(&without).config, by_tcp);
+}
+
+#[test]
+fn the_name_is_the_hosts_in_lower_case() {
+    let text = changed("name = \"lb1\"\n", "");
+    let named = |host_name: &str| {
+        let env = Env {
+            host_name: host_name.into(),
+        };
+        parse(&text, "xvip.toml", &env)
+            .map(|loaded| loaded.config.node.name)
+            .map_err(|faults| faults.to_string())
+    };
+    assert_eq!(named("LB7.Example.net").unwrap(), "lb7.example.net");
+    assert_eq!(
+        named("my_host").unwrap_err(),
+        r#"xvip.toml:1:1: the host's name "my_host" cannot be the name of the node, set name in [node] such as name = "lb1""#
+    );
+    assert_eq!(
+        named("").unwrap_err(),
+        r#"xvip.toml:1:1: [node] has no name and the host has none either, set name in [node] such as name = "lb1""#
+    );
+}
+
+#[test]
+fn the_shipped_file_says_what_its_comments_say() {
+    let config = accept(SHIPPED).config;
+    assert_eq!(config.node.name, "lb1");
+    assert_eq!(config.vrrp[0].advert_interval, Duration::from_millis(100));
+    assert_eq!(config.vrrp[0].unicast_peers, [Ipv4Addr::new(192, 0, 2, 22)]);
+    assert_eq!(config.services[0].backends.len(), 3);
+
+    // What is shown as a comment is good as well.
+    let whole = uncommented(SHIPPED);
+    assert_ne!(whole, SHIPPED);
+    let config = accept(&whole).config;
+    let CheckKind::Https(http, tls) = &config.services[0].health_check.kind else {
+        panic!("{config:?}");
+    };
+    assert_eq!(http.host.as_deref(), Some("lb.example.net"));
+    assert_eq!(tls.server_name.as_deref(), Some("kubernetes"));
+    assert!(tls.ca_file.is_some() && tls.client_certificate.is_some());
+}
+
+#[test]
+fn the_shipped_file_has_every_key_and_no_other() {
+    let mut shown: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut title = String::new();
+    for line in uncommented(SHIPPED).lines() {
+        if line.starts_with('[') {
+            title = line.to_owned();
+        } else if let Some((key, _)) = line.split_once(" = ")
+            && !line.starts_with('#')
+        {
+            shown
+                .entry(title.clone())
+                .or_default()
+                .insert(key.to_owned());
+        }
+    }
+    for (title, keys) in &shown {
+        assert_eq!(keys, &known(title), "{title}");
+    }
+    let tables = shown.keys().filter(|title| !title.contains('.')).cloned();
+    assert_eq!(tables.collect::<BTreeSet<_>>(), known(""));
+}
+
+/// What the reader would take in the first table with this title, by its own words.
+fn known(title: &str) -> BTreeSet<String> {
+    let header = format!("{title}\n");
+    let text = SHIPPED.replacen(&header, &format!("{header}zzzz = 1\n"), 1);
+    let faults = refuse(&text);
+    let (_, list) = faults.split_once("known here: ").expect(title);
+    let names = list.split(", ");
+    let keys = names.filter(|name| name.starts_with('"') || title.is_empty());
+    keys.map(|key| key.trim_matches('"').to_owned()).collect()
+}
+
+/// With every `# key = value` made a key.
+fn uncommented(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let key_and_value = line.strip_prefix("# ").filter(|rest| {
+            rest.split_once(" = ").is_some_and(|(key, _)| {
+                key.bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            })
+        });
+        key_and_value.unwrap_or(line)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn spellings_of_toml_do_not_matter() {
+    let base = accept(BASE).config;
+    let crlf = BASE.replace('\n', "\r\n");
+    let marked = format!("\u{feff}{BASE}");
+    let inline = r#"
+        node = { name = "lb1", interface = "eth0" }
+        vrrp = [{ name = "k8s", virtual_router_id = 0x33, virtual_addresses = ["192.0.2.100/24"] }]
+        [[service]]
+        "name" = 'apiserver'
+        listen = ["192.0.2.100:8443"]
+        health_check.type = "https"
+        backend = [{ name = "master1", address = "192.0.2.31:6443" }]
+    "#;
+    for text in [crlf.as_str(), &marked, inline] {
+        assert_eq!(accept(text).config, base, "{text}");
+    }
+}
+
+#[test]
+fn what_is_good_is_accepted() {
+    let cases = [
+        (
+            "interface = \"eth0\"",
+            "interface = \"eth0\"\ndatapath = \"xdp-generic\"\nmax_flows = 4194304",
+        ),
+        (
+            "interface = \"eth0\"",
+            "interface = \"eth0\"\nsource_ports = \"10000-10063\"",
+        ),
+        ("interface = \"eth0\"", "interface = \"enp0s31f6.4094\""),
+        (
+            "[[vrrp]]",
+            "[metrics]\nlisten = \"192.0.2.21:80\"\n[[vrrp]]",
+        ),
+        (
+            "id = 51",
+            "id = 255\npriority = 254\nversion = 3\nadvert_interval = \"40s950ms\"\nchecksum = \"rfc9568\"",
+        ),
+        (
+            "id = 51",
+            "id = 1\npriority = 1\nadvert_interval = \"10ms\"\npreempt = true\npreempt_delay = \"1h\"",
+        ),
+        ("id = 51", "id = 51\nunicast_peers = []"),
+        (
+            "[\"192.0.2.100/24\"]",
+            "[\"192.0.2.100/32\", \"192.0.2.0/31\"]",
+        ),
+        (
+            "name = \"apiserver\"",
+            "name = \"0-a.b\"\nidle_timeout = \"1h30m5s7ms\"",
+        ),
+        (
+            "type = \"https\"",
+            "type = \"tls\"\nserver_name = \"192.0.2.100\"\nrise = 1\nfall = 1",
+        ),
+        (
+            "type = \"https\"",
+            "type = \"http\"\nhost = \"lb:8443\"\npath = \"/a?b=%20\"\nexpect_status = [100, 599]",
+        ),
+        (
+            "type = \"https\"",
+            "interval = \"100ms\"\ntimeout = \"99ms\"",
+        ),
+        (
+            "address = \"192.0.2.31:6443\"",
+            "address = \"198.51.100.1:1\"\nweight = 256\nmax_connections = 4294967295",
+        ),
+    ];
+    for (from, to) in cases {
+        accept(&changed(from, to));
+    }
+    // No [[vrrp]]: the VIPs are somebody else's.
+    let (head, tail) = (
+        BASE.find("[[vrrp]]").unwrap(),
+        BASE.find("[[service]]").unwrap(),
+    );
+    accept(&format!("{}{}", &BASE[..head], &BASE[tail..]));
+}

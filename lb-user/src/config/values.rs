@@ -1,0 +1,434 @@
+//! What the strings of a configuration may say. Pure; a refusal says what follows the key's name in the fault.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Ipv4Net;
+use super::report::{Wrong, quote, wrong};
+
+/// One of `choices`; those in `later` are meant for a later version.
+pub(super) fn choice<T: Copy>(
+    text: &str,
+    choices: &[(&str, T)],
+    later: &[&str],
+) -> Result<T, Wrong> {
+    if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+        return Ok(*value);
+    }
+    let why = match later.contains(&text) {
+        true => "is not in this version",
+        false => "is unknown",
+    };
+    let names = choices.iter().map(|(name, _)| *name);
+    Err(wrong(
+        format!("{} {why}", quote(text)),
+        format!("use {}", any_of(names)),
+    ))
+}
+
+/// `"a", "b" or "c"`.
+pub(super) fn any_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut quoted: Vec<_> = names.into_iter().map(quote).collect();
+    let last = quoted.pop().unwrap_or_default();
+    match quoted.is_empty() {
+        true => last,
+        false => format!("{} or {last}", quoted.join(", ")),
+    }
+}
+
+/// Name of a node, virtual router, service or backend: `[a-z0-9][a-z0-9.-]*`, at most 63 bytes.
+pub(super) fn name(text: &str) -> Result<String, Wrong> {
+    const ALLOWED: &str = "use a-z, 0-9, - and ., beginning with a letter or digit";
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if text.is_empty() {
+        Err(wrong("is empty", ALLOWED))
+    } else if text.len() > 63 {
+        let what = format!("{} has {} bytes", quote(text), text.len());
+        Err(wrong(what, "shorten it to 63"))
+    } else if text.chars().any(|c| c.is_ascii_uppercase())
+        && name(&text.to_ascii_lowercase()).is_ok()
+    {
+        let lower = text.to_ascii_lowercase();
+        Err(wrong(
+            format!("{} has upper case letters", quote(text)),
+            format!("write {lower:?}"),
+        ))
+    } else if let Some(bad) = text.chars().find(|c| !good(*c)) {
+        Err(wrong(
+            format!("{} has the character {bad:?}", quote(text)),
+            ALLOWED,
+        ))
+    } else if text.starts_with(['-', '.']) {
+        Err(wrong(
+            format!("{} begins with a sign", quote(text)),
+            ALLOWED,
+        ))
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// Name of a network interface, as the kernel takes it.
+pub(super) fn interface(text: &str) -> Result<String, Wrong> {
+    const REMEDY: &str = "write it as `ip link` shows it";
+    let foreign = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if text.is_empty() || text == "." || text == ".." {
+        Err(wrong(
+            format!("{} is not an interface", quote(text)),
+            REMEDY,
+        ))
+    } else if text.len() > 15 {
+        let what = format!(
+            "{} has {} bytes, the kernel allows 15",
+            quote(text),
+            text.len()
+        );
+        Err(wrong(what, REMEDY))
+    } else if let Some(bad) = text.chars().find(|c| foreign(*c)) {
+        Err(wrong(
+            format!("{} has the character {bad:?}", quote(text)),
+            REMEDY,
+        ))
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// A duration with units, largest first: `2h`, `1h30m`, `500ms`.
+pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
+    const REMEDY: &str = r#"write whole numbers with units h, m, s or ms such as "2s" or "1h30m""#;
+    let refuse = |what: &str| wrong(format!("{} {what}", quote(text)), REMEDY);
+    let mut total = Duration::ZERO;
+    let mut smallest = u64::MAX;
+    let mut rest = text;
+    loop {
+        let (digits, tail) = rest.split_at(
+            rest.find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(rest.len()),
+        );
+        let (unit, tail) = tail.split_at(
+            tail.find(|c: char| !c.is_ascii_lowercase())
+                .unwrap_or(tail.len()),
+        );
+        let millis = match unit {
+            "h" => 3_600_000,
+            "m" => 60_000,
+            "s" => 1_000,
+            "ms" => 1,
+            "" if !digits.is_empty() && tail.is_empty() => return Err(refuse("has no unit")),
+            _ => return Err(refuse("is not a duration")),
+        };
+        if digits.is_empty() {
+            return Err(refuse("is not a duration"));
+        }
+        if millis >= smallest {
+            return Err(refuse("has its units out of order"));
+        }
+        let part: Option<u64> = digits.parse().ok();
+        total = part
+            .and_then(|count| count.checked_mul(millis))
+            .and_then(|millis| total.checked_add(Duration::from_millis(millis)))
+            .ok_or_else(|| refuse("is too long"))?;
+        if tail.is_empty() {
+            return Ok(total);
+        }
+        (smallest, rest) = (millis, tail);
+    }
+}
+
+/// A duration within bounds.
+pub(super) fn duration_in(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, Wrong> {
+    let value = duration(text)?;
+    if value < *range.start() {
+        let remedy = format!("write {:?} or more", spell(*range.start()));
+        Err(wrong(format!("{} is too short", quote(text)), remedy))
+    } else if value > *range.end() {
+        let remedy = format!("write {:?} or less", spell(*range.end()));
+        Err(wrong(format!("{} is too long", quote(text)), remedy))
+    } else {
+        Ok(value)
+    }
+}
+
+/// The shortest spelling that [`duration`] reads back.
+pub(super) fn spell(duration: Duration) -> String {
+    let mut rest = duration.as_millis();
+    let mut text = String::new();
+    for (unit, millis) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+        if rest >= millis {
+            text.push_str(&format!("{}{unit}", rest / millis));
+            rest %= millis;
+        }
+    }
+    match text.is_empty() {
+        true => "0s".into(),
+        false => text,
+    }
+}
+
+/// A port range such as `1024-32767`.
+pub(super) fn port_range(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
+    /// Fewer leave too little choice when a backend still remembers the last connections.
+    const FEWEST: u16 = 64;
+    const REMEDY: &str = r#"write it such as "1024-32767""#;
+    let ports = text
+        .split_once('-')
+        .and_then(|(first, last)| Some((port(first)?, port(last)?)));
+    let Some((first, last)) = ports else {
+        return Err(wrong(
+            format!("{} is not a range of ports", quote(text)),
+            REMEDY,
+        ));
+    };
+    if first > last {
+        Err(wrong(
+            format!("{} ends before it begins", quote(text)),
+            REMEDY,
+        ))
+    } else if first < 1024 {
+        let remedy = "begin at 1024 or above";
+        Err(wrong(
+            format!(
+                "{} has ports that belong to the host's services",
+                quote(text)
+            ),
+            remedy,
+        ))
+    } else if last - first < FEWEST - 1 {
+        let what = format!("{} has fewer than {FEWEST} ports", quote(text));
+        Err(wrong(
+            what,
+            "widen it, each backend can have that many connections from one VIP",
+        ))
+    } else {
+        Ok(first..=last)
+    }
+}
+
+/// An absolute path of a file, at most `longest` bytes.
+pub(super) fn path(text: &str, longest: usize, example: &str) -> Result<PathBuf, Wrong> {
+    if !text.starts_with('/') {
+        let remedy = format!("write the whole path such as {example:?}");
+        Err(wrong(format!("{} is a relative path", quote(text)), remedy))
+    } else if let Some(bad) = text.chars().find(|c| c.is_control()) {
+        let what = format!("{} has the character {bad:?}", quote(text));
+        Err(wrong(what, "remove it"))
+    } else if text.ends_with('/') {
+        let remedy = format!("name a file such as {example:?}");
+        Err(wrong(format!("{} is a directory", quote(text)), remedy))
+    } else if text.len() > longest {
+        let what = format!("{} has {} bytes", quote(text), text.len());
+        Err(wrong(what, format!("choose a path of at most {longest}")))
+    } else {
+        Ok(PathBuf::from(text))
+    }
+}
+
+/// Path and query of an HTTP request.
+pub(super) fn http_path(text: &str) -> Result<String, Wrong> {
+    if !text.starts_with('/') {
+        let remedy = r#"begin it with / such as "/readyz""#;
+        Err(wrong(
+            format!("{} does not begin with /", quote(text)),
+            remedy,
+        ))
+    } else if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
+        let what = format!("{} has the character {bad:?}", quote(text));
+        Err(wrong(what, "write it percent-encoded or leave it out"))
+    } else if text.len() > 1024 {
+        let what = format!("{} has {} bytes", quote(text), text.len());
+        Err(wrong(what, "shorten it to 1024"))
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// Value of a Host header: a DNS name or IPv4 address, with or without a port.
+pub(super) fn http_host(text: &str) -> Result<String, Wrong> {
+    let name = match text.rsplit_once(':') {
+        Some((name, digits)) if port(digits).is_some_and(|port| port > 0) => name,
+        _ => text,
+    };
+    server_name(name).map(|_| text.to_owned()).map_err(|_| {
+        let remedy = r#"write one such as "lb.example.net" or "192.0.2.100:8443""#;
+        wrong(format!("{} is not a host name", quote(text)), remedy)
+    })
+}
+
+/// Name of a TLS server: a DNS name or an IPv4 address.
+pub(super) fn server_name(text: &str) -> Result<String, Wrong> {
+    if ipv6(text) {
+        return Err(not_ipv6(text));
+    }
+    match rustls_pki_types::ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => {
+            let remedy = r#"write a DNS name such as "lb.example.net" or an IPv4 address"#;
+            Err(wrong(
+                format!("{} is not a server name", quote(text)),
+                remedy,
+            ))
+        }
+    }
+}
+
+/// An IPv4 address that one host can have.
+pub(super) fn host_address(text: &str) -> Result<Ipv4Addr, Wrong> {
+    let address = ipv4(text).ok_or_else(|| match (ipv6(text), text.contains('/')) {
+        (true, _) => not_ipv6(text),
+        (_, true) => wrong(
+            format!("{} has a prefix length", quote(text)),
+            "write the address alone",
+        ),
+        _ => not_address(text),
+    })?;
+    one_host(address, text)
+}
+
+/// A VIP with its prefix length.
+pub(super) fn vip_net(text: &str) -> Result<Ipv4Net, Wrong> {
+    if ipv6(text.split('/').next().unwrap_or_default()) {
+        return Err(not_ipv6(text));
+    }
+    let Some((address, prefix)) = text.split_once('/') else {
+        return Err(match ipv4(text) {
+            Some(_) => {
+                let remedy = format!(r#"add that of its subnet such as "{text}/24""#);
+                wrong(format!("{} has no prefix length", quote(text)), remedy)
+            }
+            None => not_address(text),
+        });
+    };
+    let address = one_host(ipv4(address).ok_or_else(|| not_address(address))?, address)?;
+    let prefix = match number(prefix) {
+        Some(prefix @ 1..=32) => prefix,
+        _ => {
+            let remedy = format!(r#"write 1 to 32 such as "{address}/24""#);
+            return Err(wrong(
+                format!("{} has a wrong prefix length", quote(text)),
+                remedy,
+            ));
+        }
+    };
+    let net = Ipv4Net { address, prefix };
+    // A /31 has no network and broadcast address (RFC 3021), a /32 is one address.
+    let special = match address {
+        _ if prefix >= 31 => return Ok(net),
+        _ if address == net.network() => "network",
+        _ if address == net.broadcast() => "broadcast",
+        _ => return Ok(net),
+    };
+    let what = format!("{} is the {special} address of its subnet", quote(text));
+    Err(wrong(what, "choose another address of the subnet"))
+}
+
+/// VIP:port of a service.
+pub(super) fn vip_socket(text: &str) -> Result<SocketAddrV4, Wrong> {
+    let socket = socket(text, "192.0.2.100:8443")?;
+    if socket.ip().is_unspecified() {
+        let remedy = format!(r#"write the VIP such as "192.0.2.100:{}""#, socket.port());
+        return Err(wrong(format!("{} is not one address", quote(text)), remedy));
+    }
+    one_host(*socket.ip(), text)?;
+    Ok(socket)
+}
+
+/// Address:port of a backend.
+pub(super) fn backend_socket(text: &str) -> Result<SocketAddrV4, Wrong> {
+    let socket = socket(text, "192.0.2.31:6443")?;
+    one_host(*socket.ip(), text)?;
+    Ok(socket)
+}
+
+/// Address:port this host listens at itself; 0.0.0.0 is every address.
+pub(super) fn listen_socket(text: &str) -> Result<SocketAddr, Wrong> {
+    let socket = socket(text, "127.0.0.1:9910")?;
+    if socket.ip().is_unspecified() || socket.ip().is_loopback() {
+        return Ok(socket.into());
+    }
+    one_host(*socket.ip(), text)?;
+    Ok(socket.into())
+}
+
+fn socket(text: &str, example: &str) -> Result<SocketAddrV4, Wrong> {
+    if ipv6(text) || text.parse::<SocketAddrV6>().is_ok() {
+        return Err(not_ipv6(text));
+    }
+    let such = format!("write address:port such as {example:?}");
+    let Some((host, port_text)) = text.rsplit_once(':') else {
+        let what = match ipv4(text) {
+            Some(_) => "has no port",
+            None => "is not an address and port",
+        };
+        return Err(wrong(format!("{} {what}", quote(text)), such));
+    };
+    let address = ipv4(host).ok_or_else(|| {
+        let what = format!("{} has no IPv4 address before its port", quote(text));
+        wrong(what, such.clone())
+    })?;
+    if port_text.contains('-') {
+        let remedy = "list each address:port by itself";
+        return Err(wrong(
+            format!("{} has a range of ports", quote(text)),
+            remedy,
+        ));
+    }
+    match port(port_text) {
+        Some(0) => Err(wrong(
+            format!("{} has port 0", quote(text)),
+            "write a port from 1 to 65535",
+        )),
+        Some(port) => Ok(SocketAddrV4::new(address, port)),
+        None => {
+            let what = format!("{} has a wrong port", quote(text));
+            Err(wrong(what, "write a port from 1 to 65535"))
+        }
+    }
+}
+
+/// Refuses what is not the address of a single host.
+fn one_host(address: Ipv4Addr, text: &str) -> Result<Ipv4Addr, Wrong> {
+    let what = match address.octets() {
+        [0, ..] => "is not the address of a host",
+        [127, ..] => "is a loopback address",
+        [224..=239, ..] => "is a multicast address",
+        [255, 255, 255, 255] => "is the broadcast address",
+        [240..=255, ..] => "is a reserved address",
+        _ => return Ok(address),
+    };
+    let remedy = "write an address that one host of the network has";
+    Err(wrong(format!("{} {what}", quote(text)), remedy))
+}
+
+fn not_address(text: &str) -> Wrong {
+    let remedy = r#"write four numbers such as "192.0.2.22""#;
+    wrong(format!("{} is not an IPv4 address", quote(text)), remedy)
+}
+
+fn not_ipv6(text: &str) -> Wrong {
+    let what = format!("{} is IPv6, which is not in this version", quote(text));
+    wrong(what, "use IPv4")
+}
+
+fn ipv4(text: &str) -> Option<Ipv4Addr> {
+    text.parse().ok()
+}
+
+fn ipv6(text: &str) -> bool {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    bare.unwrap_or(text).parse::<Ipv6Addr>().is_ok()
+}
+
+fn port(text: &str) -> Option<u16> {
+    number(text)
+}
+
+/// Digits only: the standard library would take a `+` as well.
+fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
