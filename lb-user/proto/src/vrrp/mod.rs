@@ -15,6 +15,7 @@
 //! LIFECYCLE.md beside this file has the states, and where and why the rules are stricter than the specification's.
 
 mod config;
+mod faults;
 mod machine;
 mod output;
 mod timers;

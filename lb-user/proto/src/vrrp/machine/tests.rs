@@ -1,6 +1,9 @@
-//! The whole transition table as data, the rules that a table cannot show, and sequences nobody thought of.
+//! The rules one by one; `table` has every state with every input, `sequences` what nobody thought of.
 
-use proptest::prelude::*;
+mod sequences;
+mod table;
+
+use std::time::Duration;
 
 use super::*;
 use crate::units::{Priority, Vrid};
@@ -96,26 +99,6 @@ fn active(cfg: Config, now: Instant) -> Instance {
     instance
 }
 
-fn every_start(now: Instant) -> [Instance; 5] {
-    let mut fault = Instance::new(config(), now);
-    fault.on_local(Local::LinkDown, now);
-    fault.on_local(Local::Start, now);
-    drain(&mut fault);
-    [
-        Instance::new(config(), now),
-        fault,
-        backup(config(), now),
-        backup(
-            Config {
-                preempt: false,
-                ..config()
-            },
-            now,
-        ),
-        active(config(), now),
-    ]
-}
-
 /// What is done to the machine, 400 ms after it was last heard of.
 enum Input {
     Advert(Ipv4Addr, u8, Advert),
@@ -143,439 +126,6 @@ fn apply(instance: &mut Instance, input: &Input, now: Instant) -> Instant {
         }
     }
     now
-}
-
-/// `state deadline: outputs`. The deadline is `-` none, `=` as before, or what was added to the time of the input.
-fn outcome(mut instance: Instance, input: &Input, now: Instant) -> String {
-    let before = instance.deadline();
-    let at = apply(&mut instance, input, now);
-    let deadline = match instance.deadline() {
-        None => "-".to_owned(),
-        same if same == before => "=".to_owned(),
-        Some(deadline) => match deadline - at {
-            DOWN => "down".to_owned(),
-            SKEW => "skew".to_owned(),
-            SECOND => "interval".to_owned(),
-            other => format!("{other:?}"),
-        },
-    };
-    let state = instance.state().label();
-    match heard(&mut instance) {
-        outputs if outputs.is_empty() => format!("{state} {deadline}"),
-        outputs => format!("{state} {deadline}: {outputs}"),
-    }
-}
-
-/// Each input with what becomes of Initialize, Fault (link down), Backup, Backup without preemption, Active.
-fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
-    use Input::{Deadline, Early, Reconfigure};
-    let from = |src, priority| Input::Advert(src, 255, advert(priority));
-    let other = |src, advert| Input::Advert(src, 255, advert);
-    let initialize_ignores = "initialize -: rejected not_running";
-    let fault_ignores = "fault -: rejected not_running";
-    let not_running =
-        |backup, nopreempt, active| [initialize_ignores, fault_ignores, backup, nopreempt, active];
-    vec![
-        (
-            "higher priority",
-            from(BELOW, 101),
-            not_running(
-                "backup down",
-                "backup down",
-                "backup down: active>backup outranked",
-            ),
-        ),
-        (
-            "same priority, higher address",
-            from(ABOVE, 100),
-            not_running(
-                "backup down",
-                "backup down",
-                "backup down: active>backup outranked",
-            ),
-        ),
-        (
-            "same priority, lower address",
-            from(BELOW, 100),
-            not_running(
-                "backup down",
-                "backup down",
-                "active interval: announce contested, send 100",
-            ),
-        ),
-        (
-            "lower priority",
-            from(ABOVE, 99),
-            not_running(
-                "backup =",
-                "backup down",
-                "active interval: announce contested, send 100",
-            ),
-        ),
-        (
-            "the owner of the address",
-            from(BELOW, 255),
-            not_running(
-                "backup down",
-                "backup down",
-                "backup down: active>backup outranked",
-            ),
-        ),
-        (
-            "release",
-            from(ABOVE, 0),
-            not_running(
-                "backup skew",
-                "backup skew",
-                "active interval: announce release_heard, send 100",
-            ),
-        ),
-        (
-            "the longest interval",
-            other(
-                ABOVE,
-                Advert {
-                    interval: Centis::MAX,
-                    ..advert(101)
-                },
-            ),
-            not_running(
-                "backup 14.4375s: mismatch_interval",
-                "backup 14.4375s: mismatch_interval",
-                "backup 14.4375s: mismatch_interval, active>backup outranked",
-            ),
-        ),
-        (
-            "the shortest interval",
-            other(
-                ABOVE,
-                Advert {
-                    interval: Centis::MIN,
-                    ..advert(101)
-                },
-            ),
-            not_running(
-                "backup 902.34375ms: mismatch_interval",
-                "backup 902.34375ms: mismatch_interval",
-                "backup 902.34375ms: mismatch_interval, active>backup outranked",
-            ),
-        ),
-        (
-            "other addresses",
-            other(
-                ABOVE,
-                Advert {
-                    addresses: Addresses::new([STRANGER]).unwrap(),
-                    ..advert(101)
-                },
-            ),
-            not_running(
-                "backup down: mismatch_addresses",
-                "backup down: mismatch_addresses",
-                "backup down: mismatch_addresses, active>backup outranked",
-            ),
-        ),
-        (
-            "across a router",
-            Input::Advert(ABOVE, 254, advert(200)),
-            not_running(
-                "backup =: rejected ttl",
-                "backup =: rejected ttl",
-                "active =: rejected ttl",
-            ),
-        ),
-        (
-            "another virtual router",
-            other(
-                ABOVE,
-                Advert {
-                    vrid: Vrid::new(52).unwrap(),
-                    ..advert(200)
-                },
-            ),
-            not_running(
-                "backup =: rejected vrid",
-                "backup =: rejected vrid",
-                "active =: rejected vrid",
-            ),
-        ),
-        (
-            "our own address",
-            from(OWN, 200),
-            not_running(
-                "backup =: rejected own_address",
-                "backup =: rejected own_address",
-                "active =: rejected own_address",
-            ),
-        ),
-        (
-            "an impossible source",
-            from(Ipv4Addr::BROADCAST, 200),
-            not_running(
-                "backup =: rejected source",
-                "backup =: rejected source",
-                "active =: rejected source",
-            ),
-        ),
-        (
-            "a stranger",
-            from(STRANGER, 200),
-            not_running(
-                "backup =: rejected not_peer",
-                "backup =: rejected not_peer",
-                "active =: rejected not_peer",
-            ),
-        ),
-        (
-            "before the deadline",
-            Early,
-            [
-                "initialize -",
-                "fault -",
-                "backup =",
-                "backup =",
-                "active =",
-            ],
-        ),
-        (
-            "at the deadline",
-            Deadline(Duration::ZERO),
-            [
-                "initialize -",
-                "fault -",
-                "active interval: send 100, backup>active silence",
-                "active interval: send 100, backup>active silence",
-                "active interval: send 100",
-            ],
-        ),
-        (
-            "a little late",
-            Deadline(ms(999)),
-            [
-                "initialize -",
-                "fault -",
-                "active interval: send 100, backup>active silence",
-                "active interval: send 100, backup>active silence",
-                "active interval: send 100",
-            ],
-        ),
-        (
-            "late by an interval",
-            Deadline(SECOND),
-            [
-                "initialize -",
-                "fault -",
-                "backup interval",
-                "backup interval",
-                "active interval: send 100",
-            ],
-        ),
-        (
-            "late by all a peer waits",
-            Deadline(Duration::from_nanos(2_609_375_000)),
-            [
-                "initialize -",
-                "fault -",
-                "backup interval",
-                "backup interval",
-                "backup down: active>backup slept",
-            ],
-        ),
-        (
-            "start",
-            Input::Local(Local::Start),
-            [
-                "backup down: initialize>backup started",
-                "fault -",
-                "backup =",
-                "backup =",
-                "active =",
-            ],
-        ),
-        (
-            "stop",
-            Input::Local(Local::Stop),
-            [
-                "initialize -",
-                "initialize -: fault>initialize stopped",
-                "initialize -: backup>initialize stopped",
-                "initialize -: backup>initialize stopped",
-                "initialize -: send 0, active>initialize stopped",
-            ],
-        ),
-        (
-            "link up",
-            Input::Local(Local::LinkUp),
-            [
-                "initialize -",
-                "backup down: fault>backup cleared",
-                "backup =",
-                "backup =",
-                "active =",
-            ],
-        ),
-        (
-            "link down",
-            Input::Local(Local::LinkDown),
-            [
-                "initialize -",
-                "fault -",
-                "fault -: backup>fault link_down",
-                "fault -: backup>fault link_down",
-                "fault -: active>fault link_down",
-            ],
-        ),
-        (
-            "cannot forward",
-            Input::Local(Local::Fault(FaultReason::CannotForward)),
-            [
-                "initialize -",
-                "fault -",
-                "fault -: backup>fault cannot_forward",
-                "fault -: backup>fault cannot_forward",
-                "fault -: send 0, active>fault cannot_forward",
-            ],
-        ),
-        (
-            "can forward",
-            Input::Local(Local::Cleared(FaultReason::CannotForward)),
-            [
-                "initialize -",
-                "fault -",
-                "backup =",
-                "backup =",
-                "active =",
-            ],
-        ),
-        (
-            "address lost",
-            Input::Local(Local::Fault(FaultReason::NoAddress)),
-            [
-                "initialize -",
-                "fault -",
-                "fault -: backup>fault no_address",
-                "fault -: backup>fault no_address",
-                "fault -: active>fault no_address",
-            ],
-        ),
-        (
-            "the same configuration",
-            Reconfigure(|cfg| cfg),
-            [
-                "initialize -",
-                "fault -",
-                "backup =",
-                "backup =",
-                "active =",
-            ],
-        ),
-        (
-            "configured without an address",
-            Reconfigure(|cfg| Config {
-                primary: None,
-                ..cfg
-            }),
-            [
-                "initialize -",
-                "fault -",
-                "fault -: backup>fault no_address",
-                "fault -: backup>fault no_address",
-                "fault -: active>fault no_address",
-            ],
-        ),
-        (
-            "another priority",
-            Reconfigure(|cfg| Config {
-                priority: Priority::new(228).unwrap(),
-                ..cfg
-            }),
-            [
-                "initialize -",
-                "fault -",
-                "backup 3.109375s",
-                "backup 3.109375s",
-                "active interval: send 228",
-            ],
-        ),
-        (
-            "another interval",
-            Reconfigure(|cfg| Config {
-                advert_interval: Centis::new(200).unwrap(),
-                ..cfg
-            }),
-            [
-                "initialize -",
-                "fault -",
-                "backup 7.21875s",
-                "backup 7.21875s",
-                "active 2s: send 100",
-            ],
-        ),
-        (
-            "preemption turned over",
-            Reconfigure(|cfg| Config {
-                preempt: !cfg.preempt,
-                ..cfg
-            }),
-            [
-                "initialize -",
-                "fault -",
-                "backup =",
-                "backup =",
-                "active interval: send 100",
-            ],
-        ),
-        (
-            "other virtual addresses",
-            Reconfigure(|cfg| Config {
-                addresses: Addresses::new([STRANGER]).unwrap(),
-                ..cfg
-            }),
-            [
-                "initialize -",
-                "fault -",
-                "backup =",
-                "backup =",
-                "active interval: announce addresses_changed, send 100",
-            ],
-        ),
-        (
-            "another virtual router identifier",
-            Reconfigure(|cfg| Config {
-                vrid: Vrid::new(52).unwrap(),
-                ..cfg
-            }),
-            [
-                "initialize -",
-                "fault -",
-                "backup down",
-                "backup down",
-                "backup down: send 0, active>backup reconfigured",
-            ],
-        ),
-    ]
-}
-
-#[test]
-fn every_state_meets_every_input() {
-    let now = origin();
-    let mut wrong = Vec::new();
-    for (name, input, expected) in table() {
-        for (instance, expected) in every_start(now).into_iter().zip(expected) {
-            let start = format!(
-                "{} preempt={}",
-                instance.state().label(),
-                instance.config().preempt
-            );
-            let found = outcome(instance, &input, now + ms(400));
-            if found != expected {
-                wrong.push(format!(
-                    "{start}, {name}: expected {expected:?}, found {found:?}"
-                ));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -855,6 +405,42 @@ fn a_backup_that_slept_reads_its_queue_first_and_believes_silence_the_second_tim
 }
 
 #[test]
+fn every_stretch_of_silence_has_its_own_excuse() {
+    let now = origin();
+    let mut instance = backup(config(), now);
+    instance.on_deadline(now + DOWN + SECOND);
+    let heard_at = now + DOWN + SECOND;
+    instance.on_advert(ABOVE, 255, &advert(150), heard_at);
+    instance.on_deadline(heard_at + DOWN + SECOND);
+    assert_eq!(
+        instance.state(),
+        State::Backup,
+        "an advert in between proved that somebody lived"
+    );
+}
+
+#[test]
+fn a_learned_interval_is_bounded_by_the_new_configuration() {
+    let now = origin();
+    let mut instance = backup(config(), now);
+    let slow = Advert {
+        interval: Centis::MAX,
+        ..advert(150)
+    };
+    instance.on_advert(ABOVE, 255, &slow, now);
+    let faster = Config {
+        advert_interval: Centis::new(10).unwrap(),
+        ..config()
+    };
+    instance.on_local(Local::Reconfigure(faster), now);
+    assert_eq!(
+        instance.deadline(),
+        Some(now + DOWN * 4 / 10),
+        "four of the new intervals, not of the old"
+    );
+}
+
+#[test]
 fn several_faults_end_one_by_one() {
     let now = origin();
     let mut instance = active(config(), now);
@@ -918,168 +504,4 @@ fn a_release_names_the_virtual_router_it_gives_up() {
         (transmit.advert.vrid, transmit.advert.priority),
         (Vrid::new(51).unwrap(), WirePriority::RELEASE)
     );
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Wait(u32),
-    Deadline,
-    Advert {
-        src: u8,
-        ttl: u8,
-        vrid: u8,
-        priority: u8,
-        interval: u16,
-        vips: u8,
-    },
-    Local(Local),
-}
-
-fn any_config() -> impl Strategy<Value = Config> {
-    (
-        1..=2u8,
-        1..=254u8,
-        prop_oneof![1..=4095u16, Just(100)],
-        any::<bool>(),
-        0..5000u64,
-        0..4u8,
-        any::<bool>(),
-    )
-        .prop_map(
-            |(vrid, priority, interval, preempt, delay, host, unicast)| Config {
-                vrid: Vrid::new(vrid).unwrap(),
-                priority: Priority::new(priority).unwrap(),
-                advert_interval: Centis::new(interval).unwrap(),
-                preempt,
-                preempt_delay: ms(delay),
-                primary: (host > 0).then(|| Ipv4Addr::new(192, 0, 2, host)),
-                addresses: Addresses::new([VIP]).unwrap(),
-                peers: if unicast {
-                    [Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(192, 0, 2, 3)].into()
-                } else {
-                    [].into()
-                },
-            },
-        )
-}
-
-fn any_step() -> impl Strategy<Value = Step> {
-    let fault = prop::sample::select(FaultReason::ALL.to_vec());
-    let local = prop_oneof![
-        4 => Just(Local::Start),
-        1 => Just(Local::Stop),
-        1 => Just(Local::LinkUp),
-        1 => Just(Local::LinkDown),
-        1 => fault.clone().prop_map(Local::Fault),
-        2 => fault.prop_map(Local::Cleared),
-        1 => any_config().prop_map(Local::Reconfigure),
-    ];
-    let advert = (
-        0..5u8,
-        prop_oneof![9 => Just(255), 1 => any::<u8>()],
-        1..=2u8,
-        prop_oneof![1 => Just(0), 1 => Just(255), 6 => any::<u8>()],
-        1..=4095u16,
-        1..4u8,
-    );
-    prop_oneof![
-        3 => (0..5_000_000u32).prop_map(Step::Wait),
-        6 => Just(Step::Deadline),
-        4 => advert.prop_map(|(src, ttl, vrid, priority, interval, vips)| Step::Advert { src, ttl, vrid, priority, interval, vips }),
-        3 => local.prop_map(Step::Local),
-    ]
-}
-
-fn check(instance: &Instance, now: Instant) -> Result<(), TestCaseError> {
-    let running = matches!(instance.state(), State::Backup | State::Active);
-    prop_assert_eq!(instance.deadline().is_some(), running);
-    if let Some(deadline) = instance.deadline() {
-        let longest = 4 * active_down_interval(Priority::MIN, Centis::MAX);
-        prop_assert!(
-            deadline.saturating_duration_since(now) <= longest,
-            "no deadline beyond reach"
-        );
-    }
-    prop_assert!(instance.state() != State::Active || instance.config().primary.is_some());
-    prop_assert!(instance.since() <= now);
-    Ok(())
-}
-
-proptest! {
-    #[test]
-    fn any_sequence_keeps_its_promises(cfg in any_config(), steps in prop::collection::vec(any_step(), 0..120)) {
-        let mut now = origin();
-        let mut instance = Instance::new(cfg, now);
-        let mut state = State::Initialize;
-        for step in steps {
-            let before = instance.deadline();
-            match step {
-                Step::Wait(micros) => {
-                    now += Duration::from_micros(micros.into());
-                    if before.is_some_and(|deadline| now < deadline) {
-                        instance.on_deadline(now);
-                        prop_assert_eq!(instance.deadline(), before, "early calls do nothing");
-                        prop_assert_eq!(instance.poll(), None);
-                    }
-                }
-                Step::Deadline => {
-                    now = now.max(before.unwrap_or(now));
-                    instance.on_deadline(now);
-                    prop_assert!(instance.deadline().is_none_or(|deadline| deadline > now), "a deadline served is over");
-                }
-                Step::Advert { src, ttl, vrid, priority, interval, vips } => {
-                    let advert = Advert {
-                        vrid: Vrid::new(vrid).unwrap(),
-                        priority: WirePriority::new(priority),
-                        interval: Centis::new(interval).unwrap(),
-                        addresses: Addresses::new(vec![VIP; vips.into()]).unwrap(),
-                    };
-                    instance.on_advert(Ipv4Addr::new(192, 0, 2, src), ttl, &advert, now);
-                }
-                Step::Local(event) => {
-                    instance.on_local(event.clone(), now);
-                    let (after, outputs) = (instance.deadline(), drain(&mut instance));
-                    for output in &outputs {
-                        if let Output::Entered { from, state: to, .. } = output {
-                            prop_assert_eq!(*from, state);
-                            state = *to;
-                        }
-                    }
-                    instance.on_local(event, now);
-                    prop_assert_eq!(instance.deadline(), after, "said twice, done once");
-                    prop_assert_eq!(instance.poll(), None);
-                }
-            }
-            for output in drain(&mut instance) {
-                if let Output::Entered { from, state: to, .. } = output {
-                    prop_assert_eq!(from, state, "no transition goes unreported");
-                    state = to;
-                }
-            }
-            prop_assert_eq!(state, instance.state());
-            check(&instance, now)?;
-        }
-    }
-
-    #[test]
-    fn nothing_heard_ends_in_active(cfg in any_config(), steps in prop::collection::vec(any_step(), 0..40)) {
-        let mut now = origin();
-        let mut instance = Instance::new(cfg.clone(), now);
-        for step in steps {
-            if let Step::Local(event) = step {
-                now += ms(1);
-                instance.on_local(event, now);
-            }
-        }
-        for reason in FaultReason::ALL {
-            instance.on_local(Local::Cleared(reason), now);
-        }
-        instance.on_local(Local::Reconfigure(Config { primary: Some(OWN), ..cfg }), now);
-        instance.on_local(Local::Start, now);
-        for _ in 0..3 {
-            let Some(deadline) = instance.deadline() else { break };
-            instance.on_deadline(deadline);
-        }
-        prop_assert_eq!(instance.state(), State::Active);
-    }
 }
