@@ -121,7 +121,7 @@ impl Instance {
         self.notice_sleep(now);
         match self.phase {
             Phase::Backup(backup) if now >= backup.expires => {
-                // 6.4.2 (305). A timer that runs out this late means that we did not run: adverts that would have
+                // A timer that runs out this late means that we did not run: adverts that would have
                 // reset it may be queued unread. Once, and for as long as a living router can be silent, believe that.
                 let late = now.saturating_duration_since(backup.expires);
                 if late >= backup.interval.duration() && !backup.excused {
@@ -135,7 +135,6 @@ impl Instance {
                     self.enter_active(backup.cause, now);
                 }
             }
-            // 6.4.3 (605).
             Phase::Active(active) if now >= active.next => self.advertise(active, now),
             _ => {}
         }
@@ -315,7 +314,7 @@ impl Instance {
         });
     }
 
-    /// 6.4.3 (655): a router that stops holding the addresses by its own will says so.
+    /// A router that stops holding the addresses by its own will says so.
     fn release(&mut self) {
         if matches!(self.phase, Phase::Active(_)) {
             self.send(WirePriority::RELEASE);

@@ -17,7 +17,7 @@ const ANNOUNCE_GAP: Duration = Duration::from_secs(1);
 const ANSWERS_PER_INTERVAL: u32 = 4;
 
 impl Instance {
-    /// An advert arrived from `src` with this TTL (6.4.2 (320) onwards, 6.4.3 (700) onwards, checks of 7.1).
+    /// An advert arrived from `src` with this TTL.
     pub fn on_advert(&mut self, src: Ipv4Addr, ttl: u8, advert: &Advert, now: Instant) {
         self.notice_sleep(now);
         if let Err(fault) = self.admit(src, ttl, advert) {
@@ -74,7 +74,7 @@ impl Instance {
         }
     }
 
-    /// 6.4.2 (320)-(380).
+    /// RFC 9568 section 6.4.2.
     fn heard_as_backup(
         &self,
         backup: Backup,
@@ -104,7 +104,7 @@ impl Instance {
         let patience =
             lower_since.map(|since| now.saturating_duration_since(since) < self.cfg.preempt_delay);
         if self.cfg.preempt && patience == Some(false) {
-            // (375): discarded, so that the timer runs out.
+            // Discarded, so that the timer runs out.
             return Backup {
                 heard: Some(src),
                 cause: Why::Preempted,
@@ -123,7 +123,7 @@ impl Instance {
         }
     }
 
-    /// 6.4.3 (700)-(780).
+    /// RFC 9568 section 6.4.3.
     fn heard_as_active(&mut self, active: Active, src: Ipv4Addr, advert: &Advert, now: Instant) {
         if advert.priority == WirePriority::RELEASE {
             self.assert_claim(active, Announcement::ReleaseHeard, now);
