@@ -1,0 +1,351 @@
+//! The state machine of RFC 9568 section 6.4. Decides; sends nothing, waits for nothing, reads no clock.
+
+mod adverts;
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use super::config::Config;
+use super::faults::Faults;
+use super::output::{Announcement, FaultReason, Output, State, Transmit, Why};
+use super::timers::{active_down_interval, learned_interval};
+use crate::units::{Centis, WirePriority};
+use crate::wire::vrrp::Advert;
+
+/// What happens on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Local {
+    /// Take part from now on.
+    Start,
+    /// Take no part any more; an Active router releases the addresses first.
+    Stop,
+    /// The interface is up with carrier: short for `Cleared(LinkDown)`.
+    LinkUp,
+    /// It is not: short for `Fault(LinkDown)`.
+    LinkDown,
+    /// Something makes taking part senseless.
+    Fault(FaultReason),
+    /// It does no longer.
+    Cleared(FaultReason),
+    /// New parameters, all at once. Addresses that stay are not interrupted.
+    Reconfigure(Config),
+}
+
+/// One virtual router.
+#[derive(Debug)]
+pub struct Instance {
+    cfg: Config,
+    phase: Phase,
+    why: Why,
+    since: Instant,
+    faults: Faults,
+    out: VecDeque<Output>,
+}
+
+/// The state with what belongs to it alone.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Initialize,
+    Fault,
+    Backup(Backup),
+    Active(Active),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Backup {
+    /// `Active_Down_Timer`.
+    expires: Instant,
+    /// `Active_Adver_Interval`: the Active router's, as learned.
+    interval: Centis,
+    /// Who advertised last and did not release.
+    heard: Option<Ipv4Addr>,
+    /// What taking over would be due to.
+    cause: Why,
+    /// First advert of lower priority since the last that was not.
+    lower_since: Option<Instant>,
+    /// The timer ran out late once and was given a little longer.
+    excused: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Active {
+    /// `Adver_Timer`.
+    next: Instant,
+    /// Last advert.
+    sent: Instant,
+    /// Last gratuitous ARP burst asked for.
+    announced: Instant,
+}
+
+impl Instance {
+    /// A router in Initialize that knows of no fault but a missing address. Tell it what is wrong, then
+    /// [`Local::Start`].
+    #[must_use]
+    pub fn new(cfg: Config, now: Instant) -> Self {
+        Self {
+            cfg,
+            phase: Phase::Initialize,
+            why: Why::New,
+            since: now,
+            faults: Faults::default(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Something happened on this node.
+    pub fn on_local(&mut self, event: Local, now: Instant) {
+        self.notice_sleep(now);
+        match event {
+            Local::Start if matches!(self.phase, Phase::Initialize) => match self.fault() {
+                Some(reason) => self.enter(Phase::Fault, Why::Fault(reason), now),
+                None => self.enter_backup(Why::Started, now),
+            },
+            Local::Start => {}
+            Local::Stop if matches!(self.phase, Phase::Initialize) => {}
+            Local::Stop => {
+                self.release();
+                self.enter(Phase::Initialize, Why::Stopped, now);
+            }
+            Local::LinkUp => self.faults.set(FaultReason::LinkDown, false),
+            Local::LinkDown => self.faults.set(FaultReason::LinkDown, true),
+            Local::Fault(reason) => self.faults.set(reason, true),
+            Local::Cleared(reason) => self.faults.set(reason, false),
+            Local::Reconfigure(cfg) => self.reconfigure(cfg, now),
+        }
+        self.settle(now);
+    }
+
+    /// The deadline may have passed. Early and repeated calls do nothing.
+    pub fn on_deadline(&mut self, now: Instant) {
+        self.notice_sleep(now);
+        match self.phase {
+            Phase::Backup(backup) if now >= backup.expires => {
+                // A timer that runs out this late means that we did not run: adverts that would have
+                // reset it may be queued unread. Once, and for as long as a living router can be silent, believe that.
+                let late = now.saturating_duration_since(backup.expires);
+                if late >= backup.interval.duration() && !backup.excused {
+                    let expires = now + backup.interval.duration();
+                    self.phase = Phase::Backup(Backup {
+                        expires,
+                        excused: true,
+                        ..backup
+                    });
+                } else {
+                    self.enter_active(backup.cause, now);
+                }
+            }
+            Phase::Active(active) if now >= active.next => self.advertise(active, now),
+            _ => {}
+        }
+    }
+
+    /// When to call [`Self::on_deadline`]; `None` in Initialize and Fault.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Initialize | Phase::Fault => None,
+            Phase::Backup(backup) => Some(backup.expires),
+            Phase::Active(active) => Some(active.next),
+        }
+    }
+
+    /// The next thing to do; call until `None` after every input.
+    #[must_use]
+    pub fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.phase.state()
+    }
+
+    /// Why it stands there. In Fault, the first of the reasons that hold now.
+    #[must_use]
+    pub fn why(&self) -> Why {
+        self.why
+    }
+
+    /// When it came there.
+    #[must_use]
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Its parameters.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.cfg
+    }
+
+    /// As Backup, the router that advertised last, unless it released the addresses.
+    #[must_use]
+    pub fn active_router(&self) -> Option<Ipv4Addr> {
+        match self.phase {
+            Phase::Backup(backup) => backup.heard,
+            _ => None,
+        }
+    }
+
+    /// While Active, so long without an advert that a peer may have declared us dead: it may hold the addresses by
+    /// now, so listen before speaking. A peer of lower priority waits longer than this; one of higher priority wins
+    /// the contest anyway.
+    fn notice_sleep(&mut self, now: Instant) {
+        let Phase::Active(active) = self.phase else {
+            return;
+        };
+        let silent = now.saturating_duration_since(active.sent);
+        if silent >= active_down_interval(self.cfg.priority, self.cfg.advert_interval) {
+            self.enter_backup(Why::Slept, now);
+        }
+    }
+
+    fn reconfigure(&mut self, cfg: Config, now: Instant) {
+        if cfg == self.cfg {
+            return;
+        }
+        if cfg.vrid != self.cfg.vrid {
+            self.release();
+            self.cfg = cfg;
+            match self.phase {
+                Phase::Initialize | Phase::Fault => {}
+                Phase::Backup(_) => self.phase = Phase::Backup(self.listening(now)),
+                Phase::Active(_) => self.enter_backup(Why::Reconfigured, now),
+            }
+            return;
+        }
+        let old = std::mem::replace(&mut self.cfg, cfg);
+        match self.phase {
+            Phase::Initialize | Phase::Fault => {}
+            Phase::Backup(backup) => {
+                if (old.priority, old.advert_interval)
+                    != (self.cfg.priority, self.cfg.advert_interval)
+                {
+                    let interval = match backup.heard {
+                        Some(_) => learned_interval(self.cfg.advert_interval, backup.interval),
+                        None => self.cfg.advert_interval,
+                    };
+                    let expires = now + active_down_interval(self.cfg.priority, interval);
+                    self.phase = Phase::Backup(Backup {
+                        expires,
+                        interval,
+                        ..backup
+                    });
+                }
+            }
+            Phase::Active(mut active) => {
+                if !old.addresses.same_set(&self.cfg.addresses) {
+                    active.announced = now;
+                    self.out
+                        .push_back(Output::Announce(Announcement::AddressesChanged));
+                }
+                self.advertise(active, now);
+            }
+        }
+    }
+
+    /// Makes the state agree with the faults known.
+    fn settle(&mut self, now: Instant) {
+        match (self.phase, self.fault()) {
+            (Phase::Initialize, _) | (Phase::Backup(_) | Phase::Active(_), None) => {}
+            (Phase::Fault, Some(reason)) => self.why = Why::Fault(reason),
+            (Phase::Fault, None) => self.enter_backup(Why::Cleared, now),
+            (Phase::Backup(_) | Phase::Active(_), Some(reason)) => {
+                if reason == FaultReason::CannotForward {
+                    self.release();
+                }
+                self.enter(Phase::Fault, Why::Fault(reason), now);
+            }
+        }
+    }
+
+    fn fault(&self) -> Option<FaultReason> {
+        let missing = |reason| reason == FaultReason::NoAddress && self.cfg.primary.is_none();
+        FaultReason::ALL
+            .into_iter()
+            .find(|reason| self.faults.has(*reason) || missing(*reason))
+    }
+
+    fn enter_backup(&mut self, why: Why, now: Instant) {
+        let backup = self.listening(now);
+        self.enter(Phase::Backup(backup), why, now);
+    }
+
+    /// A Backup that has heard nobody.
+    fn listening(&self, now: Instant) -> Backup {
+        Backup {
+            expires: now + active_down_interval(self.cfg.priority, self.cfg.advert_interval),
+            interval: self.cfg.advert_interval,
+            heard: None,
+            cause: Why::Silence,
+            lower_since: None,
+            excused: false,
+        }
+    }
+
+    fn enter_active(&mut self, why: Why, now: Instant) {
+        self.send(self.cfg.priority.into());
+        let next = now + self.cfg.advert_interval.duration();
+        let active = Active {
+            next,
+            sent: now,
+            announced: now,
+        };
+        self.enter(Phase::Active(active), why, now);
+    }
+
+    fn enter(&mut self, phase: Phase, why: Why, now: Instant) {
+        let (from, state) = (self.state(), phase.state());
+        self.phase = phase;
+        self.why = why;
+        self.since = now;
+        self.out.push_back(Output::Entered { from, state, why });
+    }
+
+    fn advertise(&mut self, active: Active, now: Instant) {
+        self.send(self.cfg.priority.into());
+        let next = now + self.cfg.advert_interval.duration();
+        self.phase = Phase::Active(Active {
+            next,
+            sent: now,
+            ..active
+        });
+    }
+
+    /// A router that stops holding the addresses by its own will says so.
+    fn release(&mut self) {
+        if matches!(self.phase, Phase::Active(_)) {
+            self.send(WirePriority::RELEASE);
+        }
+    }
+
+    fn send(&mut self, priority: WirePriority) {
+        let Some(src) = self.cfg.primary else { return };
+        self.out.push_back(Output::Send(Transmit {
+            src,
+            peers: self.cfg.peers.clone(),
+            advert: Advert {
+                vrid: self.cfg.vrid,
+                priority,
+                interval: self.cfg.advert_interval,
+                addresses: self.cfg.addresses.clone(),
+            },
+        }));
+    }
+}
+
+impl Phase {
+    const fn state(&self) -> State {
+        match self {
+            Self::Initialize => State::Initialize,
+            Self::Fault => State::Fault,
+            Self::Backup(_) => State::Backup,
+            Self::Active(_) => State::Active,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

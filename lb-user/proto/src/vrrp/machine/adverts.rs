@@ -1,0 +1,169 @@
+//! What an advert from another router does: the checks of RFC 9568 section 7.1, the rules of 6.4.2 and 6.4.3.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use super::{Active, Backup, Instance, Phase};
+use crate::units::WirePriority;
+use crate::vrrp::output::{AdvertFault, Announcement, Mismatch, Output, Why};
+use crate::vrrp::timers::{active_down_interval, learned_interval, skew_time};
+use crate::wire::ipv4::TTL;
+use crate::wire::vrrp::Advert;
+
+/// Announcements are at least this far apart: a burst younger than that still has most of its rounds to come, and a
+/// flood of forged adverts must not become a flood of ARP.
+const ANNOUNCE_GAP: Duration = Duration::from_secs(1);
+/// Adverts answered per interval at most, for the same reason.
+const ANSWERS_PER_INTERVAL: u32 = 4;
+
+impl Instance {
+    /// An advert arrived from `src` with this TTL.
+    pub fn on_advert(&mut self, src: Ipv4Addr, ttl: u8, advert: &Advert, now: Instant) {
+        self.notice_sleep(now);
+        if let Err(fault) = self.admit(src, ttl, advert) {
+            self.out.push_back(Output::Rejected { src, fault });
+            return;
+        }
+        self.compare(src, advert);
+        match self.phase {
+            Phase::Backup(backup) => {
+                let backup = self.heard_as_backup(backup, src, advert, now);
+                self.phase = Phase::Backup(backup);
+            }
+            Phase::Active(active) => self.heard_as_active(active, src, advert, now),
+            Phase::Initialize | Phase::Fault => {}
+        }
+    }
+
+    /// RFC 9568 section 7.1, and what keeps strangers out.
+    fn admit(&self, src: Ipv4Addr, ttl: u8, advert: &Advert) -> Result<(), AdvertFault> {
+        if matches!(self.phase, Phase::Initialize | Phase::Fault) {
+            return Err(AdvertFault::NotRunning);
+        }
+        if ttl != TTL {
+            return Err(AdvertFault::Ttl(ttl));
+        }
+        if advert.vrid != self.cfg.vrid {
+            return Err(AdvertFault::Vrid);
+        }
+        if self.cfg.primary == Some(src) {
+            return Err(AdvertFault::OwnAddress);
+        }
+        if src.is_unspecified() || src.is_multicast() || src.is_broadcast() {
+            return Err(AdvertFault::Source);
+        }
+        if !self.cfg.peers.is_empty() && !self.cfg.peers.contains(&src) {
+            return Err(AdvertFault::NotPeer);
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self, src: Ipv4Addr, advert: &Advert) {
+        let differs = [
+            (
+                !advert.addresses.same_set(&self.cfg.addresses),
+                Mismatch::Addresses,
+            ),
+            (
+                advert.interval != self.cfg.advert_interval,
+                Mismatch::Interval,
+            ),
+        ];
+        for (_, mismatch) in differs.into_iter().filter(|(differs, _)| *differs) {
+            self.out.push_back(Output::Mismatch { src, mismatch });
+        }
+    }
+
+    /// RFC 9568 section 6.4.2.
+    fn heard_as_backup(
+        &self,
+        backup: Backup,
+        src: Ipv4Addr,
+        advert: &Advert,
+        now: Instant,
+    ) -> Backup {
+        if advert.priority == WirePriority::RELEASE {
+            // Only the router that holds the addresses can release them; a late copy from a former one must not
+            // make us contest its successor.
+            if backup.heard.is_some_and(|heard| heard != src) {
+                return backup;
+            }
+            let expires = backup
+                .expires
+                .min(now + skew_time(self.cfg.priority, backup.interval));
+            return Backup {
+                expires,
+                heard: None,
+                cause: Why::Released,
+                lower_since: None,
+                ..backup
+            };
+        }
+        let lower = advert.priority < self.cfg.priority.into();
+        let lower_since = lower.then(|| backup.lower_since.unwrap_or(now));
+        let patience =
+            lower_since.map(|since| now.saturating_duration_since(since) < self.cfg.preempt_delay);
+        if self.cfg.preempt && patience == Some(false) {
+            // Discarded, so that the timer runs out.
+            return Backup {
+                heard: Some(src),
+                cause: Why::Preempted,
+                lower_since,
+                ..backup
+            };
+        }
+        let interval = learned_interval(self.cfg.advert_interval, advert.interval);
+        Backup {
+            expires: now + active_down_interval(self.cfg.priority, interval),
+            interval,
+            heard: Some(src),
+            cause: Why::Silence,
+            lower_since,
+            excused: false,
+        }
+    }
+
+    /// RFC 9568 section 6.4.3.
+    fn heard_as_active(&mut self, active: Active, src: Ipv4Addr, advert: &Advert, now: Instant) {
+        if advert.priority == WirePriority::RELEASE {
+            self.assert_claim(active, Announcement::ReleaseHeard, now);
+            return;
+        }
+        let ours = (WirePriority::from(self.cfg.priority), self.cfg.primary);
+        if (advert.priority, Some(src)) <= ours {
+            self.assert_claim(active, Announcement::Contested, now);
+            return;
+        }
+        let interval = learned_interval(self.cfg.advert_interval, advert.interval);
+        let backup = Backup {
+            interval,
+            expires: now + active_down_interval(self.cfg.priority, interval),
+            heard: Some(src),
+            ..self.listening(now)
+        };
+        self.enter(
+            Phase::Backup(backup),
+            Why::Outranked {
+                by: src,
+                priority: advert.priority,
+            },
+            now,
+        );
+    }
+
+    /// Answers a lesser claim with an advert, at once or as soon as the pace allows, and has the addresses announced
+    /// unless that was just done.
+    fn assert_claim(&mut self, mut active: Active, why: Announcement, now: Instant) {
+        if now.saturating_duration_since(active.announced) >= ANNOUNCE_GAP {
+            active.announced = now;
+            self.out.push_back(Output::Announce(why));
+        }
+        let allowed = active.sent + self.cfg.advert_interval.duration() / ANSWERS_PER_INTERVAL;
+        if now >= allowed {
+            self.advertise(active, now);
+        } else {
+            active.next = active.next.min(allowed);
+            self.phase = Phase::Active(active);
+        }
+    }
+}

@@ -1,0 +1,481 @@
+//! A segment with virtual routers on it: a virtual clock, a link that loses, delays, repeats and parts, and processes
+//! that pause and die. Everything follows from one seed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use lb_proto::units::{Centis, Priority, Vrid};
+use lb_proto::vrrp::{Config, Instance, Local, Output, State, Transmit};
+use lb_proto::wire::ipv4::{PROTOCOL_VRRP, TTL, parse_ipv4_packet};
+use lb_proto::wire::vrrp::{Addresses, Advert, ChecksumForm};
+
+/// Packets a paused process finds when it wakes.
+const SOCKET_BUFFER: usize = 64;
+/// Lines shown of a run that failed.
+const LOG: usize = 60;
+
+/// SplitMix64: small, and the same on every machine.
+pub(super) struct Rng(u64);
+
+impl Rng {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// `0..n`
+    pub(super) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+
+    pub(super) fn index(&mut self, n: usize) -> usize {
+        self.below(n as u64) as usize
+    }
+
+    pub(super) fn chance(&mut self, permille: u64) -> bool {
+        self.below(1000) < permille
+    }
+
+    /// Between zero and `most`, in microseconds.
+    pub(super) fn time(&mut self, most: Duration) -> Duration {
+        Duration::from_micros(self.below(most.as_micros() as u64 + 1))
+    }
+}
+
+/// How the segment behaves.
+pub(super) struct Link {
+    pub(super) loss_permille: u64,
+    pub(super) repeat_permille: u64,
+    pub(super) max_delay: Duration,
+    /// Whether a packet may overtake another on the same path.
+    pub(super) reorder: bool,
+    /// Whether senders hear themselves, as on a hub.
+    pub(super) reflect: bool,
+}
+
+pub(super) struct Router {
+    pub(super) cfg: Config,
+    /// `None`: no process.
+    pub(super) instance: Option<Instance>,
+    /// Whether the process runs when it should; packets wait meanwhile.
+    paused: bool,
+    inbox: VecDeque<Vec<u8>>,
+    /// Only routers of the same island hear each other.
+    pub(super) island: u64,
+    /// The process wakes this long after its deadline.
+    lateness: Duration,
+}
+
+impl Router {
+    pub(super) fn is_active(&self) -> bool {
+        self.instance
+            .as_ref()
+            .is_some_and(|instance| instance.state() == State::Active)
+    }
+}
+
+struct Delivery {
+    to: usize,
+    packet: Vec<u8>,
+}
+
+pub(super) struct World {
+    seed: u64,
+    pub(super) rng: Rng,
+    pub(super) now: Instant,
+    origin: Instant,
+    pub(super) link: Link,
+    pub(super) routers: Vec<Router>,
+    /// One-way cuts, from and to.
+    pub(super) cuts: BTreeSet<(usize, usize)>,
+    max_lateness: Duration,
+    /// Whether a process that wakes may see to its deadline before it has read its queue.
+    pub(super) careless_drivers: bool,
+    in_flight: Vec<Option<Delivery>>,
+    due: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// When the last packet on a path arrives, for paths that keep order.
+    arrivals: Vec<Vec<Instant>>,
+    /// Changes of who is Active, with their times.
+    pub(super) log: Vec<(Instant, String)>,
+    dual_since: Option<Instant>,
+    vacant_since: Option<Instant>,
+    /// The longest times with several Active routers, and with none.
+    pub(super) longest_dual: Duration,
+    pub(super) longest_vacancy: Duration,
+}
+
+pub(super) fn address(router: usize) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, 10 + router as u8)
+}
+
+pub(super) fn config(router: usize, priority: u8, interval: u16) -> Config {
+    Config {
+        vrid: Vrid::new(51).unwrap(),
+        priority: Priority::new(priority).unwrap(),
+        advert_interval: Centis::new(interval).unwrap(),
+        preempt: true,
+        preempt_delay: Duration::ZERO,
+        primary: Some(address(router)),
+        addresses: Addresses::new([Ipv4Addr::new(192, 0, 2, 100)]).unwrap(),
+        peers: [].into(),
+    }
+}
+
+impl World {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "an origin; only differences matter"
+    )]
+    pub(super) fn new(seed: u64, rng: Rng, configs: Vec<Config>) -> Self {
+        let origin = Instant::now();
+        let n = configs.len();
+        let router = |cfg| Router {
+            cfg,
+            instance: None,
+            paused: false,
+            inbox: VecDeque::new(),
+            island: 0,
+            lateness: Duration::ZERO,
+        };
+        Self {
+            seed,
+            rng,
+            now: origin,
+            origin,
+            link: Link {
+                loss_permille: 0,
+                repeat_permille: 0,
+                max_delay: Duration::from_millis(1),
+                reorder: false,
+                reflect: false,
+            },
+            routers: configs.into_iter().map(router).collect(),
+            cuts: BTreeSet::new(),
+            max_lateness: Duration::from_millis(1),
+            careless_drivers: false,
+            in_flight: Vec::new(),
+            due: BinaryHeap::new(),
+            arrivals: vec![vec![origin; n]; n],
+            log: Vec::new(),
+            dual_since: None,
+            vacant_since: None,
+            longest_dual: Duration::ZERO,
+            longest_vacancy: Duration::ZERO,
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.now - self.origin
+    }
+
+    pub(super) fn actives(&self) -> Vec<usize> {
+        (0..self.routers.len())
+            .filter(|router| self.routers[*router].is_active())
+            .collect()
+    }
+
+    /// Forgets the longest times seen so far.
+    pub(super) fn measure_anew(&mut self) {
+        self.longest_dual = Duration::ZERO;
+        self.longest_vacancy = Duration::ZERO;
+        self.dual_since = None;
+        self.vacant_since = None;
+        self.observe();
+    }
+
+    pub(super) fn note(&mut self, text: impl Into<String>) {
+        self.log.push((self.now, text.into()));
+    }
+
+    pub(super) fn start(&mut self, router: usize) {
+        if self.routers[router].instance.is_none() {
+            self.note(format!("{router} starts"));
+            let mut instance = Instance::new(self.routers[router].cfg.clone(), self.now);
+            instance.on_local(Local::Start, self.now);
+            self.routers[router].instance = Some(instance);
+            self.drain(router);
+        }
+    }
+
+    /// Ends the process without a word.
+    pub(super) fn crash(&mut self, router: usize) {
+        self.note(format!("{router} crashes"));
+        let router = &mut self.routers[router];
+        router.instance = None;
+        router.paused = false;
+        router.inbox.clear();
+        self.observe();
+    }
+
+    /// Ends the process in good order.
+    pub(super) fn stop(&mut self, router: usize) {
+        self.resume(router);
+        self.local(router, Local::Stop);
+        self.crash(router);
+    }
+
+    pub(super) fn pause(&mut self, router: usize) {
+        self.note(format!("{router} pauses"));
+        self.routers[router].paused = true;
+    }
+
+    pub(super) fn resume(&mut self, router: usize) {
+        if !std::mem::take(&mut self.routers[router].paused) {
+            return;
+        }
+        self.note(format!("{router} resumes"));
+        let deadline_first = self.rng.chance(500) && self.careless_drivers;
+        if deadline_first {
+            self.deadline(router);
+        }
+        while let Some(packet) = self.routers[router].inbox.pop_front() {
+            self.receive(router, &packet);
+        }
+        if !deadline_first {
+            self.deadline(router);
+        }
+    }
+
+    pub(super) fn local(&mut self, router: usize, event: Local) {
+        let now = self.now;
+        if let Some(instance) = self.routers[router].instance.as_mut() {
+            instance.on_local(event.clone(), now);
+            self.note(format!("{router} {event:?}"));
+            self.drain(router);
+        }
+    }
+
+    pub(super) fn reconfigure(&mut self, router: usize, cfg: Config) {
+        self.routers[router].cfg = cfg.clone();
+        self.local(router, Local::Reconfigure(cfg));
+    }
+
+    /// Ends partitions, cuts, pauses and losses; delays and repetition stay.
+    pub(super) fn heal(&mut self) {
+        self.note("healed");
+        self.link.loss_permille = 0;
+        self.cuts.clear();
+        for router in 0..self.routers.len() {
+            self.routers[router].island = 0;
+            self.resume(router);
+            self.local(router, Local::LinkUp);
+        }
+    }
+
+    pub(super) fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        self.run_until(end, |_| false);
+    }
+
+    /// Runs to `end`, or to the first moment at which `done`; tells whether there was one.
+    pub(super) fn run_until(&mut self, end: Instant, done: impl Fn(&Self) -> bool) -> bool {
+        loop {
+            if done(self) {
+                return true;
+            }
+            let packet = self.due.peek().map(|Reverse((at, id))| (*at, *id));
+            let wake = (0..self.routers.len())
+                .filter_map(|router| Some((self.wake_time(router)?, router)))
+                .min();
+            match (packet, wake) {
+                (Some((at, id)), wake) if at <= end && wake.is_none_or(|(wake, _)| at <= wake) => {
+                    self.advance(at);
+                    self.due.pop();
+                    if let Some(delivery) = self.in_flight[id].take() {
+                        self.deliver(delivery);
+                    }
+                }
+                (_, Some((at, router))) if at <= end => {
+                    self.advance(at);
+                    self.deadline(router);
+                }
+                _ => {
+                    self.advance(end);
+                    return done(self);
+                }
+            }
+        }
+    }
+
+    /// Puts a packet on the wire in somebody's name.
+    pub(super) fn inject(&mut self, src: Ipv4Addr, dst: Ipv4Addr, message: &[u8]) {
+        for to in 0..self.routers.len() {
+            self.fly(to, packet(src, dst, message), self.now);
+        }
+    }
+
+    fn advance(&mut self, to: Instant) {
+        self.now = self.now.max(to);
+        self.observe();
+    }
+
+    fn wake_time(&self, router: usize) -> Option<Instant> {
+        let router = &self.routers[router];
+        let deadline = router
+            .instance
+            .as_ref()
+            .filter(|_| !router.paused)?
+            .deadline()?;
+        Some(deadline + router.lateness)
+    }
+
+    fn deadline(&mut self, router: usize) {
+        let (now, lateness) = (self.now, self.rng.time(self.max_lateness));
+        self.routers[router].lateness = lateness;
+        if let Some(instance) = self.routers[router].instance.as_mut() {
+            instance.on_deadline(now);
+            self.drain(router);
+        }
+    }
+
+    fn deliver(&mut self, Delivery { to, packet }: Delivery) {
+        let router = &mut self.routers[to];
+        if router.instance.is_none() {
+            return;
+        }
+        if !router.paused {
+            self.receive(to, &packet);
+        } else if router.inbox.len() < SOCKET_BUFFER {
+            router.inbox.push_back(packet);
+        }
+    }
+
+    /// What a driver does with a packet.
+    fn receive(&mut self, router: usize, bytes: &[u8]) {
+        let now = self.now;
+        let Ok(packet) = parse_ipv4_packet(bytes) else {
+            return;
+        };
+        let Ok((advert, _)) = Advert::parse(packet.payload, packet.src, packet.dst) else {
+            return;
+        };
+        if let Some(instance) = self.routers[router].instance.as_mut() {
+            instance.on_advert(packet.src, packet.ttl, &advert, now);
+            self.drain(router);
+        }
+    }
+
+    fn drain(&mut self, router: usize) {
+        while let Some(output) = self.routers[router]
+            .instance
+            .as_mut()
+            .and_then(Instance::poll)
+        {
+            match output {
+                Output::Send(transmit) => self.transmit(router, &transmit),
+                Output::Entered { from, state, why } => {
+                    self.note(format!(
+                        "{router} {} > {}: {why}",
+                        from.label(),
+                        state.label()
+                    ));
+                }
+                Output::Announce(_) | Output::Rejected { .. } | Output::Mismatch { .. } => {}
+            }
+        }
+        self.observe();
+    }
+
+    fn transmit(&mut self, from: usize, transmit: &Transmit) {
+        let form = if from.is_multiple_of(2) {
+            ChecksumForm::Rfc5798
+        } else {
+            ChecksumForm::Rfc9568
+        };
+        for dst in transmit.destinations() {
+            let packet = packet(transmit.src, *dst, &transmit.emit(*dst, form));
+            for to in 0..self.routers.len() {
+                let addressed = dst.is_multicast() || *dst == address(to);
+                let heard = if to == from {
+                    self.link.reflect
+                } else {
+                    self.connected(from, to)
+                };
+                if addressed && heard {
+                    self.carry(from, to, &packet);
+                }
+            }
+        }
+    }
+
+    fn connected(&self, from: usize, to: usize) -> bool {
+        self.routers[from].island == self.routers[to].island && !self.cuts.contains(&(from, to))
+    }
+
+    fn carry(&mut self, from: usize, to: usize, packet: &[u8]) {
+        let copies = 1 + u64::from(self.rng.chance(self.link.repeat_permille));
+        for _ in 0..copies {
+            if self.rng.chance(self.link.loss_permille) {
+                continue;
+            }
+            let mut at = self.now + self.rng.time(self.link.max_delay);
+            if !self.link.reorder {
+                at = at.max(self.arrivals[from][to]);
+                self.arrivals[from][to] = at;
+            }
+            self.fly(to, packet.to_vec(), at);
+        }
+    }
+
+    fn fly(&mut self, to: usize, packet: Vec<u8>, at: Instant) {
+        self.due.push(Reverse((at, self.in_flight.len())));
+        self.in_flight.push(Some(Delivery { to, packet }));
+    }
+
+    fn observe(&mut self) {
+        let actives = self.actives().len();
+        let now = self.now;
+        let measure = |since: &mut Option<Instant>, longest: &mut Duration, holds: bool| {
+            if let Some(since) = *since {
+                *longest = (*longest).max(now - since);
+            }
+            *since = holds.then(|| since.unwrap_or(now));
+        };
+        measure(&mut self.dual_since, &mut self.longest_dual, actives > 1);
+        measure(
+            &mut self.vacant_since,
+            &mut self.longest_vacancy,
+            actives == 0,
+        );
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!(
+                "replay: XVIP_SIM_SEED={} cargo test -p lb-proto --test vrrp_simulation",
+                self.seed
+            );
+            for (at, line) in self.log.iter().skip(self.log.len().saturating_sub(LOG)) {
+                eprintln!("{:>12.6} {line}", (*at - self.origin).as_secs_f64());
+            }
+            eprintln!(
+                "{:>12.6} now, Active: {:?}",
+                self.elapsed().as_secs_f64(),
+                self.actives()
+            );
+        }
+    }
+}
+
+/// As a raw socket delivers it.
+fn packet(src: Ipv4Addr, dst: Ipv4Addr, message: &[u8]) -> Vec<u8> {
+    let total = (20 + message.len()) as u16;
+    let mut bytes = vec![0x45, 0xc0];
+    bytes.extend(total.to_be_bytes());
+    bytes.extend([0, 0, 0x40, 0, TTL, PROTOCOL_VRRP, 0, 0]);
+    bytes.extend(src.octets());
+    bytes.extend(dst.octets());
+    bytes.extend(message);
+    bytes
+}
