@@ -5,4 +5,5 @@ pub mod clock;
 pub mod config;
 pub mod heartbeat;
 pub mod logging;
+pub mod metrics;
 pub mod status;
