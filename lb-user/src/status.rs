@@ -3,9 +3,11 @@
 #[cfg(test)]
 pub(crate) mod example;
 mod render;
+mod show;
 pub(crate) mod words;
 
 pub use render::render;
+pub use show::show;
 
 use serde::{Deserialize, Serialize};
 
