@@ -1,5 +1,14 @@
 //! What `xvip status --json` prints: the public shape of the agent's state.
 
+#[cfg(test)]
+pub(crate) mod example;
+mod render;
+mod show;
+pub(crate) mod words;
+
+pub use render::render;
+pub use show::show;
+
 use serde::{Deserialize, Serialize};
 
 /// Everything the agent knows about itself, at one moment.
@@ -21,6 +30,14 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// The newest state changes, oldest first.
     pub events: Vec<Event>,
+}
+
+impl Status {
+    /// Whether the datapath is in the packets' way; kernel program ids start at 1.
+    #[must_use]
+    pub fn attached(&self) -> bool {
+        self.datapath.program_id != 0
+    }
 }
 
 /// The serving configuration.
@@ -47,7 +64,7 @@ pub struct DatapathStatus {
     pub reason: String,
     /// Interface it is attached to.
     pub interface: String,
-    /// Kernel id of the attached program.
+    /// Kernel id of the attached program; 0: none.
     pub program_id: u32,
     /// Entries in use, by table: `established`, `half_open`.
     pub tables: Vec<TableStatus>,

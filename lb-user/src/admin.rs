@@ -1,0 +1,115 @@
+//! The admin socket: how the commands reach the agent on this machine. HTTP/1.1 over a Unix socket; the file's mode decides who may.
+
+mod client;
+mod socket;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+pub use client::{AdminError, fetch_status, request_reload};
+pub use socket::ClaimError;
+
+use crate::serve::{Limits, Serving, serve};
+use crate::status::Status;
+use socket::SocketFile;
+
+const LIMITS: Limits = Limits {
+    connections: 16,
+    head: Duration::from_secs(2),
+    whole: Duration::from_secs(5),
+    head_bytes: 64 * 1024,
+};
+
+/// How long a request waits for a reload; leaves time to say that it is not finished.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Somebody wants the configuration read again.
+#[derive(Debug)]
+pub struct ReloadRequest {
+    /// Where the outcome goes; whoever asked may be gone by then.
+    pub reply: oneshot::Sender<ReloadResult>,
+}
+
+/// The outcome of a reload: applied, or the faults that kept the old configuration, one line each.
+pub type ReloadResult = Result<(), Vec<String>>;
+
+/// The body of an answer to a reload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ReloadAnswer {
+    applied: bool,
+    faults: Vec<String>,
+}
+
+/// The running socket. Dropping it ends it at once; the file goes with it, unless another agent has put its own there.
+#[derive(Debug)]
+pub struct AdminServer {
+    serving: Serving,
+    file: SocketFile,
+}
+
+impl AdminServer {
+    /// Removes the socket file, then finishes the answers under way; slow clients can make this last five seconds.
+    pub async fn stop(self) {
+        drop(self.file);
+        self.serving.stop().await;
+    }
+}
+
+/// Claims the socket at `path` and starts to answer on it.
+///
+/// The directory is made when it is missing, the socket of an agent that crashed is replaced, the socket of one that lives is not.
+pub async fn listen(
+    path: &Path,
+    status: watch::Receiver<Arc<Status>>,
+    reload: mpsc::Sender<ReloadRequest>,
+) -> Result<AdminServer, ClaimError> {
+    let (listener, file) = socket::claim(path).await?;
+    let router = Router::new()
+        .route("/v1/status", get(show))
+        .with_state(status)
+        .route("/v1/reload", post(ask_reload).with_state(reload));
+    Ok(AdminServer {
+        serving: serve("admin", listener, router, LIMITS),
+        file,
+    })
+}
+
+async fn show(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {
+    let status = Arc::clone(&status.borrow());
+    Json(&*status).into_response()
+}
+
+async fn ask_reload(State(reload): State<mpsc::Sender<ReloadRequest>>) -> Response {
+    let answer = timeout(RELOAD_PATIENCE, async {
+        let (reply, outcome) = oneshot::channel();
+        reload.send(ReloadRequest { reply }).await.ok()?;
+        outcome.await.ok()
+    });
+    let (code, faults) = match answer.await {
+        Ok(Some(Ok(()))) => (StatusCode::OK, vec![]),
+        Ok(Some(Err(faults))) => (StatusCode::UNPROCESSABLE_ENTITY, faults),
+        Ok(None) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            vec!["the agent is stopping".to_owned()],
+        ),
+        Err(_) => (
+            StatusCode::GATEWAY_TIMEOUT,
+            vec!["the reload is not finished yet; its outcome will be in the log".to_owned()],
+        ),
+    };
+    let applied = code == StatusCode::OK;
+    (code, Json(ReloadAnswer { applied, faults })).into_response()
+}
+
+#[cfg(test)]
+mod tests;

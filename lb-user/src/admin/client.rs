@@ -1,0 +1,163 @@
+//! The commands' side of the admin socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::{ReloadAnswer, ReloadResult};
+use crate::status::Status;
+
+/// An answer longer than this is not from an agent.
+const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
+const RELOAD_PATIENCE: Duration = Duration::from_secs(6);
+
+/// Why a command got nothing from the agent.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Nobody is there, or nobody answers.
+    #[error("no agent answers on {}: {why}; is `xvip run` running?", .socket.display())]
+    NoAgent {
+        /// Where it was expected.
+        socket: PathBuf,
+        /// What happened.
+        why: String,
+    },
+    /// The socket is there but not for us.
+    #[error("no permission to use {}: run as root or as a member of its group", .socket.display())]
+    Denied {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// Somebody answered, but not as an agent of this version would.
+    #[error("the answer on {} cannot be used: {what}", .socket.display())]
+    Answer {
+        /// Where it came from.
+        socket: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl AdminError {
+    /// What a command exits with: 3 when no agent answers, 1 otherwise.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoAgent { .. } => 3,
+            Self::Denied { .. } | Self::Answer { .. } => 1,
+        }
+    }
+}
+
+/// The status of the agent that listens on `socket`, within two seconds.
+pub async fn fetch_status(socket: &Path) -> Result<Status, AdminError> {
+    let (code, body) = exchange(socket, Method::GET, "/v1/status", STATUS_PATIENCE).await?;
+    match code {
+        StatusCode::OK => decode(socket, &body),
+        code => Err(answer(socket, format!("HTTP status {code}"))),
+    }
+}
+
+/// Asks the agent that listens on `socket` to read its configuration again; the faults are its own words.
+pub async fn request_reload(socket: &Path) -> Result<ReloadResult, AdminError> {
+    let (code, body) = exchange(socket, Method::POST, "/v1/reload", RELOAD_PATIENCE).await?;
+    let outcome: ReloadAnswer =
+        decode(socket, &body).map_err(|_| answer(socket, format!("HTTP status {code}")))?;
+    match code {
+        StatusCode::OK => Ok(Ok(())),
+        StatusCode::UNPROCESSABLE_ENTITY => Ok(Err(outcome.faults)),
+        _ => Err(answer(socket, outcome.faults.join("; "))),
+    }
+}
+
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    patience: Duration,
+) -> Result<(StatusCode, Bytes), AdminError> {
+    timeout(patience, talk(socket, method, path))
+        .await
+        .unwrap_or_else(|_| {
+            Err(AdminError::NoAgent {
+                socket: socket.to_owned(),
+                why: format!("nothing came within {} s", patience.as_secs()),
+            })
+        })
+}
+
+async fn talk(
+    socket: &Path,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, Bytes), AdminError> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|error| unreachable_agent(socket, &error))?;
+    let bad = |error: hyper::Error| answer(socket, error.to_string());
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(bad)?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "localhost")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| answer(socket, error.to_string()))?;
+
+    let reply = async {
+        let response = sender.send_request(request).await.map_err(bad)?;
+        let code = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES)
+            .collect()
+            .await
+            .map_err(|error| answer(socket, error.to_string()))?;
+        Ok((code, body.to_bytes()))
+    };
+    let mut reply = std::pin::pin!(reply);
+    tokio::select! {
+        done = &mut reply => return done,
+        // The connection ends when the answer has been read or has failed; the reply then knows which.
+        _ = connection => {}
+    }
+    reply.await
+}
+
+pub(super) fn unreachable_agent(socket: &Path, error: &io::Error) -> AdminError {
+    let socket = socket.to_owned();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => AdminError::Denied { socket },
+        io::ErrorKind::NotFound => AdminError::NoAgent {
+            socket,
+            why: "there is no such socket".to_owned(),
+        },
+        io::ErrorKind::ConnectionRefused => AdminError::NoAgent {
+            socket,
+            why: "the socket is left from an agent that ended".to_owned(),
+        },
+        _ => AdminError::NoAgent {
+            socket,
+            why: error.to_string(),
+        },
+    }
+}
+
+fn decode<T: DeserializeOwned>(socket: &Path, body: &[u8]) -> Result<T, AdminError> {
+    serde_json::from_slice(body).map_err(|error| answer(socket, error.to_string()))
+}
+
+fn answer(socket: &Path, what: String) -> AdminError {
+    AdminError::Answer {
+        socket: socket.to_owned(),
+        what,
+    }
+}

@@ -1,0 +1,320 @@
+//! The socket and both ends of it, over real sockets in temporary directories.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdListener;
+
+use nix::fcntl::{Flock, FlockArg};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::*;
+use crate::status::example::example;
+
+struct Agent {
+    server: AdminServer,
+    reloads: mpsc::Receiver<ReloadRequest>,
+    status: watch::Sender<Arc<Status>>,
+}
+
+async fn start(path: &Path) -> Result<Agent, ClaimError> {
+    let (status, receiver) = watch::channel(Arc::new(example()));
+    let (sender, reloads) = mpsc::channel(1);
+    let server = listen(path, receiver, sender).await?;
+    Ok(Agent {
+        server,
+        reloads,
+        status,
+    })
+}
+
+fn temporary() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Sends `request` as it is and returns everything that comes back until the other side closes.
+async fn raw(path: &Path, request: &[u8]) -> String {
+    let mut stream = UnixStream::connect(path).await.unwrap();
+    // The server may have answered and closed before it took everything.
+    let _ = stream.write_all(request).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn status_travels_whole_and_newest() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let agent = start(&path).await.unwrap();
+    assert_eq!(fetch_status(&path).await.unwrap(), example());
+
+    let mut newer = example();
+    newer.node = "lb2".to_owned();
+    agent.status.send_replace(Arc::new(newer.clone()));
+    assert_eq!(fetch_status(&path).await.unwrap(), newer);
+}
+
+#[tokio::test]
+async fn the_file_has_its_mode_and_goes_with_the_agent() {
+    let dir = temporary();
+    let path = dir.path().join("run/xvip/admin.sock");
+    let agent = start(&path).await.unwrap();
+    let meta = fs::symlink_metadata(&path).unwrap();
+    assert!(meta.file_type().is_socket());
+    assert_eq!(meta.mode() & 0o7777, 0o660);
+    let parent = fs::metadata(path.parent().unwrap()).unwrap();
+    // The umask of whoever runs this may take bits away, never add any.
+    assert_eq!(parent.mode() & 0o7777 & !0o755, 0);
+
+    agent.server.stop().await;
+    assert!(!path.exists());
+    assert!(fetch_status(&path).await.is_err());
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_replaced() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    drop(StdListener::bind(&path).unwrap());
+    assert!(path.exists());
+    assert!(matches!(
+        fetch_status(&path).await,
+        Err(AdminError::NoAgent { .. })
+    ));
+    let _agent = start(&path).await.unwrap();
+    assert_eq!(fetch_status(&path).await.unwrap(), example());
+}
+
+#[tokio::test]
+async fn a_living_agent_is_left_alone() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let _agent = start(&path).await.unwrap();
+    let Err(error) = start(&path).await else {
+        panic!("two agents on one socket");
+    };
+    assert!(matches!(error, ClaimError::InUse(_)));
+    assert!(error.to_string().contains("another xvip is running here"));
+    assert_eq!(fetch_status(&path).await.unwrap(), example());
+}
+
+#[tokio::test]
+async fn of_agents_that_start_together_one_wins() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    drop(StdListener::bind(&path).unwrap());
+    let starts = futures_util::future::join_all((0..8).map(|_| start(&path))).await;
+    assert_eq!(starts.iter().filter(|s| s.is_ok()).count(), 1);
+    assert!(
+        starts
+            .iter()
+            .all(|s| matches!(s, Ok(_) | Err(ClaimError::InUse(_))))
+    );
+    assert_eq!(fetch_status(&path).await.unwrap(), example());
+}
+
+#[tokio::test]
+async fn a_claim_waits_for_the_one_under_way() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    drop(StdListener::bind(&path).unwrap());
+    let other = fs::File::open(dir.path()).unwrap();
+    let other = Flock::lock(other, FlockArg::LockExclusive).unwrap();
+    let early = timeout(Duration::from_millis(200), start(&path)).await;
+    assert!(early.is_err(), "claimed while another agent was about to");
+    drop(other);
+    let _agent = start(&path).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_socket_is_left_alone() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    fs::write(&path, "precious").unwrap();
+    assert!(matches!(start(&path).await, Err(ClaimError::NotASocket(_))));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[tokio::test]
+async fn the_socket_of_a_successor_is_not_removed() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let agent = start(&path).await.unwrap();
+    fs::remove_file(&path).unwrap();
+    let _successor = start(&path).await.unwrap();
+    agent.server.stop().await;
+    assert_eq!(fetch_status(&path).await.unwrap(), example());
+}
+
+#[tokio::test]
+async fn a_path_too_long_is_an_error_that_names_the_key() {
+    let dir = temporary();
+    let path = dir.path().join("x".repeat(120));
+    let Err(error) = start(&path).await else {
+        panic!("the kernel takes 107 bytes");
+    };
+    assert!(
+        error
+            .to_string()
+            .starts_with("admin.socket: cannot listen on")
+    );
+}
+
+#[tokio::test]
+async fn reload_brings_its_outcome_back() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let mut agent = start(&path).await.unwrap();
+    let faults = vec![
+        "xvip.toml:7:1: unknown key".to_owned(),
+        "and more".to_owned(),
+    ];
+
+    for outcome in [Ok(()), Err(faults)] {
+        let expected = outcome.clone();
+        let (asked, ()) = tokio::join!(request_reload(&path), async {
+            let request = agent.reloads.recv().await.unwrap();
+            request.reply.send(outcome).unwrap();
+        });
+        assert_eq!(asked.unwrap(), expected);
+    }
+
+    drop(agent.reloads);
+    let error = request_reload(&path).await.unwrap_err();
+    assert!(
+        error.to_string().contains("the agent is stopping"),
+        "{error}"
+    );
+    assert_eq!(error.exit_code(), 1);
+}
+
+#[tokio::test]
+async fn reload_speaks_http() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let mut agent = start(&path).await.unwrap();
+    let request = b"POST /v1/reload HTTP/1.1\r\nhost: x\r\n\r\n";
+    let (text, ()) = tokio::join!(raw(&path, request), async {
+        let request = agent.reloads.recv().await.unwrap();
+        request.reply.send(Err(vec!["no".to_owned()])).unwrap();
+    });
+    assert!(text.starts_with("HTTP/1.1 422 "), "{text}");
+    assert!(
+        text.ends_with(r#"{"applied":false,"faults":["no"]}"#),
+        "{text}"
+    );
+
+    let get = raw(&path, b"GET /v1/reload HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(get.starts_with("HTTP/1.1 405 "), "{get}");
+    let other = raw(&path, b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(other.starts_with("HTTP/1.1 404 "), "{other}");
+}
+
+#[tokio::test]
+async fn a_request_too_long_is_refused() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let _agent = start(&path).await.unwrap();
+    let mut request = b"GET /v1/status HTTP/1.1\r\nx: ".to_vec();
+    request.resize(100 * 1024, b'a');
+    let text = raw(&path, &request).await;
+    assert!(!text.contains("200 OK"), "{text}");
+    assert_eq!(fetch_status(&path).await.unwrap(), example());
+}
+
+#[tokio::test]
+async fn clients_that_hold_connections_keep_nobody_out() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let _agent = start(&path).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..LIMITS.connections * 2 {
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        stream.write_all(b"GET /v1/st").await.unwrap();
+        held.push(stream);
+    }
+    assert_eq!(fetch_status(&path).await.unwrap(), example());
+}
+
+#[tokio::test]
+async fn no_agent() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let error = fetch_status(&path).await.unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+    assert!(error.to_string().contains("no agent answers on"), "{error}");
+    assert!(
+        error.to_string().contains("there is no such socket"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_agent_that_hangs_does_not_answer() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let _silent = UnixListener::bind(&path).unwrap();
+    let error = fetch_status(&path).await.unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+    assert!(
+        error.to_string().contains("nothing came within 2 s"),
+        "{error}"
+    );
+    // It may come back: its socket stays its own.
+    assert!(matches!(start(&path).await, Err(ClaimError::InUse(_))));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_status() {
+    for (reply, what) in [
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+            "missing field",
+        ),
+        ("HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n", "500"),
+        ("220 mail.example ESMTP\r\n", "invalid"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}", ""),
+        ("", ""),
+    ] {
+        let dir = temporary();
+        let path = dir.path().join("admin.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await.unwrap();
+            stream.write_all(reply.as_bytes()).await.unwrap();
+        };
+        let (result, ()) = tokio::join!(fetch_status(&path), serve);
+        let error = result.unwrap_err();
+        assert!(
+            matches!(error, AdminError::Answer { .. }),
+            "{reply}: {error}"
+        );
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().contains(what), "{reply}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_socket_of_somebody_else() {
+    if nix::unistd::geteuid().is_root() {
+        // Root may use every socket; the mapping of the error is what is left to check.
+        let error = client::unreachable_agent(
+            Path::new("/x"),
+            &std::io::Error::from(std::io::ErrorKind::PermissionDenied),
+        );
+        assert!(matches!(error, AdminError::Denied { .. }));
+        return;
+    }
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let _agent = start(&path).await.unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
+    assert!(matches!(
+        fetch_status(&path).await,
+        Err(AdminError::Denied { .. })
+    ));
+}

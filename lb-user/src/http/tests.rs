@@ -1,0 +1,232 @@
+//! The listener over loopback.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::metrics::Metrics;
+use crate::status::example::example;
+
+struct Agent {
+    server: HttpServer,
+    status: watch::Sender<Arc<Status>>,
+    sources: Sources,
+}
+
+async fn start(heartbeat: Heartbeat) -> Agent {
+    let (status, receiver) = watch::channel(Arc::new(example()));
+    let sources = Sources {
+        exposition: Arc::new(Exposition::new(&Metrics::new(), receiver.clone())),
+        status: receiver,
+        heartbeat,
+    };
+    Agent {
+        server: listen(loopback(0), sources.clone()).await.unwrap(),
+        status,
+        sources,
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
+
+fn alive() -> Heartbeat {
+    Heartbeat::new(clock::now())
+}
+
+/// Head and body of the answer to a GET.
+async fn get(address: SocketAddr, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_lowercase(), body.to_owned())
+}
+
+#[tokio::test]
+async fn metrics_have_the_type_of_their_text() {
+    let agent = start(alive()).await;
+    let (head, body) = get(agent.server.address(), "/metrics").await;
+    assert!(head.starts_with("http/1.1 200 "), "{head}");
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+    assert!(body.contains("\nxvip_build_info{version=\"0.1.0\"} 1\n"));
+    assert_eq!(body, agent.sources.exposition.render().unwrap());
+}
+
+#[tokio::test]
+async fn health_is_the_heartbeat() {
+    let (head, body) = get(start(alive()).await.server.address(), "/healthz").await;
+    assert!(head.starts_with("http/1.1 200 "));
+    assert_eq!(body, "ok\n");
+
+    let long_ago = clock::now()
+        .checked_sub(STALE + Duration::from_secs(2))
+        .unwrap();
+    let heartbeat = Heartbeat::new(long_ago);
+    let agent = start(heartbeat.clone()).await;
+    for path in ["/healthz", "/readyz"] {
+        let (head, body) = get(agent.server.address(), path).await;
+        assert!(head.starts_with("http/1.1 503 "), "{path}: {head}");
+        assert!(
+            body.starts_with("control loop: no sign of life for 1"),
+            "{body}"
+        );
+    }
+    heartbeat.beat(clock::now());
+    for path in ["/healthz", "/readyz"] {
+        let (head, _) = get(agent.server.address(), path).await;
+        assert!(head.starts_with("http/1.1 200 "), "{path}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn readiness_is_datapath_and_vrrp() {
+    let agent = start(alive()).await;
+    let (head, body) = get(agent.server.address(), "/readyz").await;
+    assert!(head.starts_with("http/1.1 200 "));
+    assert_eq!(body, "ready\n");
+
+    let mut status = example();
+    status.datapath.program_id = 0;
+    status.vrrp[0].state = "fault".to_owned();
+    status.vrrp[0].reason = "eth0 is down".to_owned();
+    status.vrrp[1].state = "initialize".to_owned();
+    status.vrrp[1].reason = "starting".to_owned();
+    agent.status.send_replace(Arc::new(status));
+    let (head, body) = get(agent.server.address(), "/readyz").await;
+    assert!(head.starts_with("http/1.1 503 "));
+    assert_eq!(
+        body,
+        "datapath: not attached: eth0 (veth) takes native programs\n\
+         vrrp k8s: fault: eth0 is down\n\
+         vrrp ingress: initialize: starting\n"
+    );
+
+    let mut status = example();
+    status.vrrp.clear();
+    agent.status.send_replace(Arc::new(status));
+    let (head, _) = get(agent.server.address(), "/readyz").await;
+    assert!(head.starts_with("http/1.1 200 "));
+}
+
+#[tokio::test]
+async fn the_page_shows_everything_and_escapes_it() {
+    let agent = start(alive()).await;
+    let (head, page) = get(agent.server.address(), "/").await;
+    assert!(head.contains("content-security-policy: default-src 'none'"));
+    for part in [
+        "http-equiv=\"refresh\" content=\"5\"",
+        "<h1>lb1</h1>",
+        "192.0.2.100/24",
+        "connection refused",
+        "67%",
+        "no_backend",
+        "Every backend fails its checks",
+        "The last reload was refused",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("<script") && !page.contains("src=") && !page.contains("http://"));
+
+    let evil = "<script>alert('x')</script>\"&";
+    let json = serde_json::to_string(&example()).unwrap();
+    let mut value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    replace_strings(&mut value, evil);
+    let status: Status = serde_json::from_value(value).unwrap();
+    agent.status.send_replace(Arc::new(status));
+    let (_, page) = get(agent.server.address(), "/").await;
+    assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;"));
+    assert!(!page.contains("<script"));
+}
+
+/// Puts `text` in place of every string.
+fn replace_strings(value: &mut serde_json::Value, text: &str) {
+    use serde_json::Value;
+    match value {
+        Value::String(s) => text.clone_into(s),
+        Value::Array(a) => a.iter_mut().for_each(|v| replace_strings(v, text)),
+        Value::Object(o) => o.values_mut().for_each(|v| replace_strings(v, text)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[tokio::test]
+async fn anything_else_is_refused() {
+    let agent = start(alive()).await;
+    let (head, _) = get(agent.server.address(), "/etc/passwd").await;
+    assert!(head.starts_with("http/1.1 404 "));
+
+    let mut stream = TcpStream::connect(agent.server.address()).await.unwrap();
+    stream
+        .write_all(b"POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 405");
+}
+
+#[tokio::test]
+async fn a_taken_port_is_an_error_that_names_the_key() {
+    let agent = start(alive()).await;
+    let error = listen(agent.server.address(), agent.sources.clone())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with(&format!(
+            "metrics.listen: cannot listen on {}: ",
+            agent.server.address()
+        )),
+        "{error}"
+    );
+    assert!(error.contains("stop it or choose another port"), "{error}");
+
+    let elsewhere = listen(([192, 0, 2, 1], 0).into(), agent.sources.clone()).await;
+    let error = elsewhere.unwrap_err().to_string();
+    assert!(
+        error.contains("this host does not have the address"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn it_can_be_moved() {
+    let Agent {
+        server: old,
+        sources,
+        ..
+    } = start(alive()).await;
+    let left = old.address();
+    let new = listen(loopback(0), sources.clone()).await.unwrap();
+    // A client that says nothing does not hold the old one for longer than its deadline, nor its address at all.
+    let silent = TcpStream::connect(left).await.unwrap();
+    let stopping = tokio::spawn(old.stop());
+    while TcpStream::connect(left).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (head, _) = get(new.address(), "/healthz").await;
+    assert!(head.starts_with("http/1.1 200 "));
+    drop(silent);
+    stopping.await.unwrap();
+    drop(listen(left, sources).await.unwrap());
+}
+
+#[tokio::test]
+async fn slow_clients_keep_nobody_out() {
+    let agent = start(alive()).await;
+    let address = agent.server.address();
+    let mut held = Vec::new();
+    for _ in 0..LIMITS.connections * 2 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /metr").await.unwrap();
+        held.push(stream);
+    }
+    let (head, _) = get(address, "/metrics").await;
+    assert!(head.starts_with("http/1.1 200 "));
+}

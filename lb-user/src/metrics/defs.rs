@@ -1,0 +1,90 @@
+//! Every metric once: its name, kind, labels and help. Names are public interface.
+
+/// What a metric is and how it may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Goes up and down.
+    Gauge,
+    /// Only grows, until the agent or the tables start anew.
+    Counter,
+    /// Observations in buckets.
+    Histogram,
+}
+
+/// The definition of a metric.
+#[derive(Debug)]
+pub struct Def {
+    /// As scraped; ends in the base unit, and in `_total` for a counter.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// Label names, in the order the code gives the values.
+    pub labels: &'static [&'static str],
+    /// One sentence, without the full stop.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($ident:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(
+            #[doc = concat!("`", $name, "`: ", $help, ".")]
+            pub const $ident: Def = Def {
+                name: $name,
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )*
+        /// All of them, in the order of this file.
+        pub const ALL: &[&Def] = &[$(&$ident),*];
+    };
+}
+
+metrics! {
+    BACKEND_UP = Gauge "xvip_backend_up" ["service", "backend"]
+        "1 while the backend is up, 0 while it is down, draining or disabled";
+    BACKEND_WEIGHT = Gauge "xvip_backend_weight" ["service", "backend"]
+        "Configured weight of the backend";
+    BACKEND_CONNECTIONS = Gauge "xvip_backend_connections" ["service", "backend"]
+        "Established connections to the backend";
+    BACKEND_CONNECTIONS_TOTAL = Counter "xvip_backend_connections_total" ["service", "backend"]
+        "Connections to the backend that were established";
+    BACKEND_BYTES = Counter "xvip_backend_bytes_total" ["service", "backend", "direction"]
+        "Bytes from clients (in) and to clients (out), Ethernet payload";
+    BACKEND_PACKETS = Counter "xvip_backend_packets_total" ["service", "backend", "direction"]
+        "Packets from clients (in) and to clients (out)";
+    SERVICE_FAIL_OPEN = Gauge "xvip_service_fail_open" ["service"]
+        "1 while every backend fails its checks and all are used all the same";
+    HEALTH_CHECK_SECONDS = Histogram "xvip_health_check_duration_seconds" ["service", "backend"]
+        "Duration of health checks, from connecting to the verdict";
+    HEALTH_CHECKS = Counter "xvip_health_check_total" ["service", "backend", "result"]
+        "Health checks that ended, by result";
+    VRRP_STATE = Gauge "xvip_vrrp_state" ["instance", "state"]
+        "1 for the state the virtual router is in, 0 for the others";
+    VRRP_TRANSITIONS = Counter "xvip_vrrp_transitions_total" ["instance", "to"]
+        "State changes of the virtual router, by the state entered";
+    VRRP_ADVERTS = Counter "xvip_vrrp_adverts_total" ["instance", "direction"]
+        "VRRP advertisements sent, and received and accepted";
+    VRRP_ADVERT_ERRORS = Counter "xvip_vrrp_advert_errors_total" ["instance", "reason"]
+        "VRRP advertisements refused, by reason";
+    GRATUITOUS_ARP = Counter "xvip_gratuitous_arp_total" ["instance", "address"]
+        "Gratuitous ARP announcements sent for the address";
+    DATAPATH_PACKETS = Counter "xvip_datapath_packets_total" ["verdict", "reason"]
+        "Packets seen by the datapath, by what became of them and why";
+    DATAPATH_INFO = Gauge "xvip_datapath_info" ["mode", "interface"]
+        "1, with the mode the datapath is attached in and the interface it is attached to";
+    TABLE_ENTRIES = Gauge "xvip_connection_table_entries" ["table"]
+        "Entries in use in the connection table; a flow has two";
+    TABLE_CAPACITY = Gauge "xvip_connection_table_capacity" ["table"]
+        "Entries the connection table can hold";
+    CONFIG_RELOADS = Counter "xvip_config_reloads_total" ["result"]
+        "Configuration reloads since the start, by result";
+    CONFIG_GOOD = Gauge "xvip_config_last_reload_successful" []
+        "1 unless the last reload of the configuration was refused";
+    CONFIG_APPLIED = Gauge "xvip_config_applied_timestamp_seconds" []
+        "When the serving configuration was applied, in seconds since the Unix epoch";
+    START_TIME = Gauge "xvip_start_time_seconds" []
+        "When the agent started, in seconds since the Unix epoch";
+    BUILD_INFO = Gauge "xvip_build_info" ["version"]
+        "1, with the version of the agent";
+}

@@ -1,0 +1,328 @@
+//! Counters of what happens. Series exist exactly for what the configuration names: they start at zero when it is applied and go
+//! when it no longer names them, so that an event arriving late cannot bring a removed backend back.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::Registry;
+
+use super::defs::{self, Def};
+use super::labels::Labels;
+use crate::config::Config;
+
+/// The event counters. Clones count into the same series; every method is cheap and may be called from any task.
+#[derive(Debug, Clone)]
+pub struct Metrics(Arc<Families>);
+
+#[derive(Debug)]
+struct Families {
+    checks: Counters,
+    check_seconds: Durations,
+    transitions: Counters,
+    adverts: Counters,
+    advert_errors: Counters,
+    garps: Counters,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// No series yet; `configure` makes them.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Families {
+            checks: Counters::new(&defs::HEALTH_CHECKS, &[]),
+            check_seconds: Durations::new(),
+            transitions: Counters::new(&defs::VRRP_TRANSITIONS, &super::VRRP_STATES.map(Some)),
+            adverts: Counters::new(&defs::VRRP_ADVERTS, &[Some(SENT), Some(RECEIVED)]),
+            advert_errors: Counters::new(&defs::VRRP_ADVERT_ERRORS, &[]),
+            garps: Counters::new(&defs::GRATUITOUS_ARP, &[None]),
+        }))
+    }
+
+    /// Makes the series for everything `config` names and drops the others. To be called before the drivers start, and after
+    /// every reload.
+    pub fn configure(&self, config: &Config) {
+        let backends: BTreeSet<Subject> = config
+            .services
+            .iter()
+            .flat_map(|service| {
+                let name = service.name.clone();
+                let backends = service.backends.iter();
+                backends.map(move |backend| vec![name.clone(), backend.name.clone()])
+            })
+            .collect();
+        let instances: BTreeSet<Subject> = config
+            .vrrp
+            .iter()
+            .map(|instance| vec![instance.name.clone()])
+            .collect();
+        let addresses = config
+            .vrrp
+            .iter()
+            .flat_map(|instance| {
+                let addresses = instance.virtual_addresses.iter();
+                addresses.map(|net| vec![instance.name.clone(), net.address.to_string()])
+            })
+            .collect();
+
+        let families = &self.0;
+        families.checks.configure(backends.clone());
+        families.check_seconds.configure(backends);
+        families.transitions.configure(instances.clone());
+        families.adverts.configure(instances.clone());
+        families.advert_errors.configure(instances);
+        families.garps.configure(addresses);
+    }
+
+    /// A health check ended. `result` is a word of the checker's closed set.
+    pub fn health_checked(
+        &self,
+        service: &str,
+        backend: &str,
+        result: &'static str,
+        took: Duration,
+    ) {
+        self.0.checks.count(&[service, backend], Some(result));
+        self.0.check_seconds.observe(&[service, backend], took);
+    }
+
+    /// The virtual router entered a state: `active`, `backup`, `initialize` or `fault`.
+    pub fn vrrp_transition(&self, instance: &str, to: &'static str) {
+        self.0.transitions.count(&[instance], Some(to));
+    }
+
+    /// An advert left this node.
+    pub fn advert_sent(&self, instance: &str) {
+        self.0.adverts.count(&[instance], Some(SENT));
+    }
+
+    /// An advert arrived and was accepted.
+    pub fn advert_received(&self, instance: &str) {
+        self.0.adverts.count(&[instance], Some(RECEIVED));
+    }
+
+    /// An advert arrived and was refused. `reason` is a word of the parser's closed set.
+    pub fn advert_rejected(&self, instance: &str, reason: &'static str) {
+        self.0.advert_errors.count(&[instance], Some(reason));
+    }
+
+    /// A gratuitous ARP left this node.
+    pub fn garp_sent(&self, instance: &str, address: Ipv4Addr) {
+        self.0.garps.count(&[instance, &address.to_string()], None);
+    }
+
+    /// Puts the families into `registry`.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let families = &self.0;
+        for counters in [
+            &families.checks,
+            &families.transitions,
+            &families.adverts,
+            &families.advert_errors,
+            &families.garps,
+        ] {
+            registry.register(
+                counters.def.name,
+                counters.def.help,
+                counters.family.clone(),
+            );
+        }
+        let def = &defs::HEALTH_CHECK_SECONDS;
+        registry.register(def.name, def.help, families.check_seconds.family.clone());
+    }
+}
+
+const SENT: &str = "sent";
+const RECEIVED: &str = "received";
+
+/// Upper bounds of the health check buckets, in seconds.
+const CHECK_BUCKETS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+
+/// The label values that come from the configuration.
+type Subject = Vec<String>;
+
+/// The label value that comes from a closed set, where there is one; always the last label.
+type Word = Option<&'static str>;
+
+/// The identity of one series.
+#[derive(Debug, Clone)]
+struct Series {
+    def: &'static Def,
+    subject: Subject,
+    word: Word,
+}
+
+impl PartialEq for Series {
+    fn eq(&self, other: &Self) -> bool {
+        self.subject == other.subject && self.word == other.word
+    }
+}
+
+impl Eq for Series {}
+
+impl Hash for Series {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.subject.hash(state);
+        self.word.hash(state);
+    }
+}
+
+impl EncodeLabelSet for Series {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let subject = self.subject.iter().map(String::as_str);
+        let values: Vec<&str> = subject.chain(self.word).collect();
+        Labels::of(self.def, &values).encode(encoder)
+    }
+}
+
+/// A counter, written under its name as it is.
+///
+/// The library's own counter follows OpenMetrics, where the family of `x_total` is called `x`. That name is taken where a gauge `x`
+/// exists beside it, which the Prometheus text format allows.
+#[derive(Debug, Clone, Default)]
+struct Total(Arc<AtomicU64>);
+
+impl TypedMetric for Total {
+    const TYPE: MetricType = MetricType::Counter;
+}
+
+impl EncodeMetric for Total {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        encoder.encode_gauge(&self.0.load(Ordering::Relaxed))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+/// A family of counters: configured subjects times words of a closed set.
+#[derive(Debug)]
+struct Counters {
+    def: &'static Def,
+    family: Family<Series, Total>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    subjects: BTreeSet<Subject>,
+    words: BTreeSet<Word>,
+}
+
+impl Counters {
+    /// `words` are the ones every subject starts with; others join when they are first counted.
+    fn new(def: &'static Def, words: &[Word]) -> Self {
+        Self {
+            def,
+            family: Family::default(),
+            known: Mutex::new(Known {
+                subjects: BTreeSet::new(),
+                words: words.iter().copied().collect(),
+            }),
+        }
+    }
+
+    fn count(&self, subject: &[&str], word: Word) {
+        let series = self.series(subject.iter().map(ToString::to_string).collect(), word);
+        if let Some(total) = self.family.get(&series) {
+            total.0.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let mut known = lock(&self.known);
+        if known.subjects.contains(&series.subject) {
+            known.words.insert(word);
+            let total = self.family.get_or_create(&series);
+            total.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn configure(&self, subjects: BTreeSet<Subject>) {
+        let mut known = lock(&self.known);
+        for subject in known.subjects.difference(&subjects) {
+            for word in &known.words {
+                self.family.remove(&self.series(subject.clone(), *word));
+            }
+        }
+        for subject in &subjects {
+            for word in &known.words {
+                drop(
+                    self.family
+                        .get_or_create(&self.series(subject.clone(), *word)),
+                );
+            }
+        }
+        known.subjects = subjects;
+    }
+
+    fn series(&self, subject: Subject, word: Word) -> Series {
+        Series {
+            def: self.def,
+            subject,
+            word,
+        }
+    }
+}
+
+/// The histogram of health check durations.
+#[derive(Debug)]
+struct Durations {
+    family: Family<Series, Histogram, fn() -> Histogram>,
+    subjects: Mutex<BTreeSet<Subject>>,
+}
+
+impl Durations {
+    fn new() -> Self {
+        Self {
+            family: Family::new_with_constructor(|| Histogram::new(CHECK_BUCKETS)),
+            subjects: Mutex::default(),
+        }
+    }
+
+    fn observe(&self, subject: &[&str], took: Duration) {
+        let series = Self::series(subject.iter().map(ToString::to_string).collect());
+        if let Some(histogram) = self.family.get(&series) {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
+    fn configure(&self, subjects: BTreeSet<Subject>) {
+        let mut known = lock(&self.subjects);
+        for gone in known.difference(&subjects) {
+            self.family.remove(&Self::series(gone.clone()));
+        }
+        for subject in &subjects {
+            drop(self.family.get_or_create(&Self::series(subject.clone())));
+        }
+        *known = subjects;
+    }
+
+    fn series(subject: Subject) -> Series {
+        Series {
+            def: &defs::HEALTH_CHECK_SECONDS,
+            subject,
+            word: None,
+        }
+    }
+}
+
+/// Nothing is left half-done under these locks, so a panic elsewhere does not make their content wrong.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

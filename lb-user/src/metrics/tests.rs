@@ -1,0 +1,477 @@
+//! What a scrape says: names, shape, values, and which series exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::num::NonZeroU8;
+use std::time::Duration;
+
+use super::defs::{ALL, Kind};
+use super::*;
+use crate::config::{
+    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, Ipv4Net, Node,
+    Service, Vrrp,
+};
+use crate::status::example::example;
+
+fn config(backends: &[&str], instances: &[&str]) -> Config {
+    let address = Ipv4Addr::new(192, 0, 2, 100);
+    Config {
+        node: Node {
+            name: "lb1".to_owned(),
+            interface: "eth0".to_owned(),
+            datapath: Datapath::Auto,
+            source_ports: 1024..=2047,
+            max_flows: 1000,
+        },
+        metrics: crate::config::Metrics {
+            listen: ([127, 0, 0, 1], 0).into(),
+        },
+        admin: Admin {
+            socket: "/run/xvip/admin.sock".into(),
+        },
+        vrrp: instances
+            .iter()
+            .map(|name| Vrrp {
+                name: (*name).to_owned(),
+                interface: "eth0".to_owned(),
+                virtual_router_id: NonZeroU8::MIN,
+                priority: 100,
+                advert_interval: Duration::from_millis(100),
+                preempt: false,
+                preempt_delay: Duration::ZERO,
+                unicast_source: None,
+                unicast_peers: vec![],
+                virtual_addresses: vec![Ipv4Net {
+                    address,
+                    prefix: 24,
+                }],
+                checksum: ChecksumForm::Rfc9568,
+            })
+            .collect(),
+        services: vec![Service {
+            name: "apiserver".to_owned(),
+            listen: vec![SocketAddrV4::new(address, 8443)],
+            balance: Balance::RoundRobin,
+            idle_timeout: Duration::from_secs(7200),
+            health_check: HealthCheck {
+                kind: CheckKind::Tcp,
+                interval: Duration::from_secs(2),
+                timeout: Duration::from_secs(1),
+                rise: 2,
+                fall: 3,
+            },
+            backends: backends
+                .iter()
+                .map(|name| Backend {
+                    name: (*name).to_owned(),
+                    address: SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 31), 6443),
+                    weight: 1,
+                    max_connections: 0,
+                })
+                .collect(),
+        }],
+    }
+}
+
+struct Scraper {
+    metrics: Metrics,
+    status: watch::Sender<Arc<Status>>,
+    exposition: Exposition,
+}
+
+impl Scraper {
+    fn new() -> Self {
+        let metrics = Metrics::new();
+        metrics.configure(&config(&["master1", "master2", "master3"], &["k8s"]));
+        let (status, receiver) = watch::channel(Arc::new(example()));
+        let exposition = Exposition::new(&metrics, receiver);
+        Self {
+            metrics,
+            status,
+            exposition,
+        }
+    }
+
+    fn text(&self) -> String {
+        self.exposition.render().unwrap()
+    }
+
+    fn samples(&self) -> BTreeMap<String, f64> {
+        parse(&self.text()).1
+    }
+}
+
+/// Families (name to kind) and samples (series to value) of a text, with every rule of the format checked on the way.
+fn parse(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
+    assert!(text.ends_with('\n'));
+    let mut families = BTreeMap::new();
+    let mut samples = BTreeMap::new();
+    let mut lines = text.lines().peekable();
+    while let Some(help) = lines.next() {
+        let (name, words) = help
+            .strip_prefix("# HELP ")
+            .and_then(|rest| rest.split_once(' '))
+            .unwrap_or_else(|| panic!("not a HELP line: {help}"));
+        assert!(words.ends_with('.') && !words.ends_with(".."), "{help}");
+        let kind = lines.next().unwrap_or_default();
+        let kind = kind
+            .strip_prefix(&format!("# TYPE {name} "))
+            .unwrap_or_else(|| panic!("not the TYPE line of {name}: {kind}"));
+        let twice = families.insert(name.to_owned(), kind.to_owned());
+        assert_eq!(twice, None, "{name} appears twice");
+
+        while let Some(line) = lines.next_if(|line| !line.starts_with('#')) {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let base = series.split('{').next().unwrap();
+            let suffix = base.strip_prefix(name).unwrap();
+            match kind {
+                "histogram" => assert!(["_sum", "_count", "_bucket"].contains(&suffix), "{line}"),
+                "counter" => assert!(base.ends_with("_total") && suffix.is_empty(), "{line}"),
+                "gauge" => assert!(suffix.is_empty(), "{line}"),
+                _ => panic!("{kind}"),
+            }
+            let twice = samples.insert(series.to_owned(), value.parse().unwrap());
+            assert_eq!(twice, None, "{series} appears twice");
+        }
+    }
+    (families, samples)
+}
+
+/// Names and labels are public interface: a change here breaks dashboards and alerts.
+#[test]
+fn names_are_stable() {
+    let defined: Vec<String> = ALL
+        .iter()
+        .map(|d| format!("{:?} {}{{{}}}", d.kind, d.name, d.labels.join(",")))
+        .collect();
+    assert_eq!(
+        defined,
+        [
+            "Gauge xvip_backend_up{service,backend}",
+            "Gauge xvip_backend_weight{service,backend}",
+            "Gauge xvip_backend_connections{service,backend}",
+            "Counter xvip_backend_connections_total{service,backend}",
+            "Counter xvip_backend_bytes_total{service,backend,direction}",
+            "Counter xvip_backend_packets_total{service,backend,direction}",
+            "Gauge xvip_service_fail_open{service}",
+            "Histogram xvip_health_check_duration_seconds{service,backend}",
+            "Counter xvip_health_check_total{service,backend,result}",
+            "Gauge xvip_vrrp_state{instance,state}",
+            "Counter xvip_vrrp_transitions_total{instance,to}",
+            "Counter xvip_vrrp_adverts_total{instance,direction}",
+            "Counter xvip_vrrp_advert_errors_total{instance,reason}",
+            "Counter xvip_gratuitous_arp_total{instance,address}",
+            "Counter xvip_datapath_packets_total{verdict,reason}",
+            "Gauge xvip_datapath_info{mode,interface}",
+            "Gauge xvip_connection_table_entries{table}",
+            "Gauge xvip_connection_table_capacity{table}",
+            "Counter xvip_config_reloads_total{result}",
+            "Gauge xvip_config_last_reload_successful{}",
+            "Gauge xvip_config_applied_timestamp_seconds{}",
+            "Gauge xvip_start_time_seconds{}",
+            "Gauge xvip_build_info{version}",
+        ]
+    );
+}
+
+#[test]
+fn definitions_follow_the_conventions() {
+    let names: BTreeSet<_> = ALL.iter().map(|d| d.name).collect();
+    assert_eq!(names.len(), ALL.len());
+    for d in ALL {
+        assert!(d.name.starts_with("xvip_"), "{}", d.name);
+        assert_eq!(
+            d.kind == Kind::Counter,
+            d.name.ends_with("_total"),
+            "{}",
+            d.name
+        );
+        assert!(!d.help.ends_with('.'), "{}", d.name);
+        assert!(!d.help.contains(['\n', '\\']), "{}", d.name);
+    }
+}
+
+#[test]
+fn every_definition_is_scraped_with_its_kind() {
+    let scraper = Scraper::new();
+    scraper
+        .metrics
+        .health_checked("apiserver", "master1", "success", Duration::from_millis(4));
+    scraper.metrics.advert_rejected("k8s", "checksum");
+    let (families, _) = parse(&scraper.text());
+    let expected = ALL
+        .iter()
+        .map(|d| (d.name.to_owned(), format!("{:?}", d.kind).to_lowercase()))
+        .collect();
+    assert_eq!(families, expected);
+}
+
+#[test]
+fn the_status_shows_in_the_samples() {
+    let samples = Scraper::new().samples();
+    for (series, value) in [
+        (
+            r#"xvip_backend_up{service="apiserver",backend="master1"}"#,
+            1.0,
+        ),
+        (
+            r#"xvip_backend_up{service="apiserver",backend="master3"}"#,
+            0.0,
+        ),
+        (
+            r#"xvip_backend_weight{service="apiserver",backend="master1"}"#,
+            1.0,
+        ),
+        (
+            r#"xvip_backend_connections{service="apiserver",backend="master2"}"#,
+            50.0,
+        ),
+        (
+            r#"xvip_backend_connections_total{service="apiserver",backend="master2"}"#,
+            500.0,
+        ),
+        (
+            r#"xvip_backend_bytes_total{service="apiserver",backend="master1",direction="in"}"#,
+            25_000.0,
+        ),
+        (
+            r#"xvip_backend_bytes_total{service="apiserver",backend="master1",direction="out"}"#,
+            500_000.0,
+        ),
+        (
+            r#"xvip_backend_packets_total{service="apiserver",backend="master1",direction="in"}"#,
+            175.0,
+        ),
+        (
+            r#"xvip_backend_packets_total{service="apiserver",backend="master1",direction="out"}"#,
+            225.0,
+        ),
+        (r#"xvip_service_fail_open{service="apiserver"}"#, 0.0),
+        (r#"xvip_service_fail_open{service="web"}"#, 1.0),
+        (r#"xvip_vrrp_state{instance="k8s",state="active"}"#, 1.0),
+        (r#"xvip_vrrp_state{instance="k8s",state="backup"}"#, 0.0),
+        (r#"xvip_vrrp_state{instance="k8s",state="initialize"}"#, 0.0),
+        (r#"xvip_vrrp_state{instance="k8s",state="fault"}"#, 0.0),
+        (r#"xvip_vrrp_state{instance="ingress",state="backup"}"#, 1.0),
+        (
+            r#"xvip_datapath_packets_total{verdict="drop",reason="no_backend"}"#,
+            1_200.0,
+        ),
+        (r#"xvip_datapath_info{mode="xdp",interface="eth0"}"#, 1.0),
+        (
+            r#"xvip_connection_table_entries{table="established"}"#,
+            150.0,
+        ),
+        (
+            r#"xvip_connection_table_capacity{table="half_open"}"#,
+            65_536.0,
+        ),
+        (r#"xvip_config_reloads_total{result="applied"}"#, 2.0),
+        (r#"xvip_config_reloads_total{result="refused"}"#, 1.0),
+        ("xvip_config_last_reload_successful", 0.0),
+        ("xvip_start_time_seconds", 1_700_000_000.0),
+        ("xvip_config_applied_timestamp_seconds", 1_700_006_900.0),
+        (r#"xvip_build_info{version="0.1.0"}"#, 1.0),
+    ] {
+        assert_eq!(samples.get(series), Some(&value), "{series}");
+    }
+}
+
+#[test]
+fn a_new_status_replaces_the_old_one_whole() {
+    let scraper = Scraper::new();
+    let mut status = example();
+    status.services.remove(1);
+    status.services[0].backends.remove(0);
+    status.datapath.program_id = 0;
+    scraper.status.send_replace(Arc::new(status));
+    let text = scraper.text();
+    parse(&text);
+    for gone in [
+        "web",
+        "xvip_datapath_info",
+        r#"xvip_backend_up{service="apiserver",backend="master1""#,
+    ] {
+        assert!(!text.contains(gone), "{gone}");
+    }
+}
+
+#[test]
+fn events_are_counted() {
+    let scraper = Scraper::new();
+    let metrics = scraper.metrics.clone();
+    metrics.health_checked(
+        "apiserver",
+        "master1",
+        "success",
+        Duration::from_millis(250),
+    );
+    metrics.health_checked("apiserver", "master1", "success", Duration::from_secs(9));
+    metrics.health_checked(
+        "apiserver",
+        "master1",
+        "timeout",
+        Duration::from_millis(500),
+    );
+    metrics.advert_sent("k8s");
+    metrics.advert_received("k8s");
+    metrics.advert_received("k8s");
+    metrics.advert_rejected("k8s", "checksum");
+    metrics.garp_sent("k8s", Ipv4Addr::new(192, 0, 2, 100));
+    metrics.vrrp_transition("k8s", "active");
+
+    let samples = scraper.samples();
+    for (series, value) in [
+        (
+            r#"xvip_health_check_total{service="apiserver",backend="master1",result="success"}"#,
+            2.0,
+        ),
+        (
+            r#"xvip_health_check_total{service="apiserver",backend="master1",result="timeout"}"#,
+            1.0,
+        ),
+        (
+            r#"xvip_health_check_duration_seconds_count{service="apiserver",backend="master1"}"#,
+            3.0,
+        ),
+        (
+            r#"xvip_health_check_duration_seconds_sum{service="apiserver",backend="master1"}"#,
+            9.75,
+        ),
+        (
+            r#"xvip_health_check_duration_seconds_bucket{le="0.25",service="apiserver",backend="master1"}"#,
+            1.0,
+        ),
+        (
+            r#"xvip_health_check_duration_seconds_bucket{le="5.0",service="apiserver",backend="master1"}"#,
+            2.0,
+        ),
+        (
+            r#"xvip_health_check_duration_seconds_bucket{le="+Inf",service="apiserver",backend="master1"}"#,
+            3.0,
+        ),
+        (
+            r#"xvip_vrrp_adverts_total{instance="k8s",direction="sent"}"#,
+            1.0,
+        ),
+        (
+            r#"xvip_vrrp_adverts_total{instance="k8s",direction="received"}"#,
+            2.0,
+        ),
+        (
+            r#"xvip_vrrp_advert_errors_total{instance="k8s",reason="checksum"}"#,
+            1.0,
+        ),
+        (
+            r#"xvip_gratuitous_arp_total{instance="k8s",address="192.0.2.100"}"#,
+            1.0,
+        ),
+        (
+            r#"xvip_vrrp_transitions_total{instance="k8s",to="active"}"#,
+            1.0,
+        ),
+        (
+            r#"xvip_vrrp_transitions_total{instance="k8s",to="backup"}"#,
+            0.0,
+        ),
+    ] {
+        assert_eq!(samples.get(series), Some(&value), "{series}");
+    }
+}
+
+#[test]
+fn series_follow_the_configuration() {
+    let scraper = Scraper::new();
+    let metrics = &scraper.metrics;
+    metrics.health_checked("apiserver", "master1", "success", Duration::ZERO);
+    metrics.health_checked("apiserver", "master2", "success", Duration::ZERO);
+    metrics.advert_rejected("k8s", "checksum");
+
+    metrics.configure(&config(&["master2", "master4"], &["other"]));
+    // Late events of what is gone, and names nobody configured.
+    metrics.health_checked("apiserver", "master1", "success", Duration::ZERO);
+    metrics.health_checked("apiserver", "unheard", "success", Duration::ZERO);
+    metrics.advert_sent("k8s");
+    metrics.advert_rejected("k8s", "checksum");
+    metrics.garp_sent("other", Ipv4Addr::new(192, 0, 2, 99));
+
+    let events: BTreeMap<String, f64> = scraper
+        .samples()
+        .into_iter()
+        .filter(|(series, _)| {
+            ["xvip_health", "xvip_vrrp_a", "xvip_vrrp_t", "xvip_grat"]
+                .iter()
+                .any(|family| series.starts_with(family))
+                && !series.contains("_bucket")
+                && !series.contains("_sum")
+        })
+        .collect();
+    let expected = [
+        (
+            r#"xvip_gratuitous_arp_total{instance="other",address="192.0.2.100"}"#,
+            0.0,
+        ),
+        (
+            r#"xvip_health_check_duration_seconds_count{service="apiserver",backend="master2"}"#,
+            1.0,
+        ),
+        (
+            r#"xvip_health_check_duration_seconds_count{service="apiserver",backend="master4"}"#,
+            0.0,
+        ),
+        (
+            r#"xvip_health_check_total{service="apiserver",backend="master2",result="success"}"#,
+            1.0,
+        ),
+        (
+            r#"xvip_health_check_total{service="apiserver",backend="master4",result="success"}"#,
+            0.0,
+        ),
+        (
+            r#"xvip_vrrp_advert_errors_total{instance="other",reason="checksum"}"#,
+            0.0,
+        ),
+        (
+            r#"xvip_vrrp_adverts_total{instance="other",direction="received"}"#,
+            0.0,
+        ),
+        (
+            r#"xvip_vrrp_adverts_total{instance="other",direction="sent"}"#,
+            0.0,
+        ),
+        (
+            r#"xvip_vrrp_transitions_total{instance="other",to="active"}"#,
+            0.0,
+        ),
+        (
+            r#"xvip_vrrp_transitions_total{instance="other",to="backup"}"#,
+            0.0,
+        ),
+        (
+            r#"xvip_vrrp_transitions_total{instance="other",to="fault"}"#,
+            0.0,
+        ),
+        (
+            r#"xvip_vrrp_transitions_total{instance="other",to="initialize"}"#,
+            0.0,
+        ),
+    ];
+    assert_eq!(
+        events,
+        expected
+            .into_iter()
+            .map(|(s, v)| (s.to_owned(), v))
+            .collect()
+    );
+}
+
+#[test]
+fn label_values_are_escaped() {
+    let scraper = Scraper::new();
+    let mut status = example();
+    status.datapath.interface = "a\"b\\c\nd".to_owned();
+    scraper.status.send_replace(Arc::new(status));
+    let text = scraper.text();
+    assert!(text.contains(r#"interface="a\"b\\c\nd"} 1"#), "{text}");
+    parse(&text);
+}

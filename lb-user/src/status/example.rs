@@ -1,0 +1,136 @@
+//! A status with something of everything, for tests.
+
+use super::*;
+
+/// The time at which the example is looked at, in seconds since the Unix epoch.
+pub(crate) const NOW: f64 = 1_700_007_500.0;
+
+fn backend(name: &str, last: u8, state: &str, reason: &str, connections: u64) -> BackendStatus {
+    BackendStatus {
+        name: name.to_owned(),
+        address: format!("192.0.2.{last}:6443"),
+        state: state.to_owned(),
+        since: NOW - 60.0 * f64::from(last),
+        reason: reason.to_owned(),
+        weight: 1,
+        connections,
+        connections_total: connections * 10,
+        bytes_in: connections * 1_000,
+        bytes_out: connections * 20_000,
+        packets_in: connections * 7,
+        packets_out: connections * 9,
+        check_seconds: (state == "up").then_some(0.0042),
+    }
+}
+
+fn packets(verdict: &str, reason: &str, packets: u64) -> PacketCount {
+    PacketCount {
+        verdict: verdict.to_owned(),
+        reason: reason.to_owned(),
+        packets,
+    }
+}
+
+fn event(before: f64, subject: &str, text: &str) -> Event {
+    Event {
+        at: NOW - before,
+        subject: subject.to_owned(),
+        text: text.to_owned(),
+    }
+}
+
+/// An agent that holds its VIP and has lost one of three backends.
+pub(crate) fn example() -> Status {
+    Status {
+        node: "lb1".to_owned(),
+        version: "0.1.0".to_owned(),
+        started_at: 1_700_000_000.0,
+        config: ConfigStatus {
+            file: "/etc/xvip/xvip.toml".to_owned(),
+            applied_at: NOW - 600.0,
+            reloads: 2,
+            reload_failures: 1,
+            last_error: Some("/etc/xvip/xvip.toml:7:1: unknown key `prioritty`".to_owned()),
+        },
+        datapath: DatapathStatus {
+            mode: "xdp".to_owned(),
+            reason: "eth0 (veth) takes native programs".to_owned(),
+            interface: "eth0".to_owned(),
+            program_id: 42,
+            tables: vec![
+                TableStatus {
+                    table: "established".to_owned(),
+                    entries: 150,
+                    capacity: 262_144,
+                },
+                TableStatus {
+                    table: "half_open".to_owned(),
+                    entries: 0,
+                    capacity: 65_536,
+                },
+            ],
+            packets: vec![
+                packets("forward", "established", 123_456),
+                packets("pass", "not_vip", 99),
+                packets("drop", "ip4_frag", 3),
+                packets("drop", "no_backend", 1_200),
+            ],
+        },
+        vrrp: vec![
+            VrrpStatus {
+                name: "k8s".to_owned(),
+                state: "active".to_owned(),
+                since: NOW - 7_490.0,
+                reason: "no advert for 361 ms".to_owned(),
+                virtual_router_id: 51,
+                priority: 100,
+                interface: "eth0".to_owned(),
+                virtual_addresses: vec!["192.0.2.100/24".to_owned()],
+                active_router: None,
+            },
+            VrrpStatus {
+                name: "ingress".to_owned(),
+                state: "backup".to_owned(),
+                since: NOW - 90_000.0,
+                reason: "192.0.2.22 has priority 200".to_owned(),
+                virtual_router_id: 52,
+                priority: 50,
+                interface: "eth0".to_owned(),
+                virtual_addresses: vec!["192.0.2.101/24".to_owned(), "192.0.2.102/24".to_owned()],
+                active_router: Some("192.0.2.22".to_owned()),
+            },
+        ],
+        services: vec![
+            ServiceStatus {
+                name: "apiserver".to_owned(),
+                listen: "192.0.2.100:8443".to_owned(),
+                balance: "roundrobin".to_owned(),
+                fail_open: false,
+                backends: vec![
+                    backend("master1", 31, "up", "HTTP 200", 25),
+                    backend("master2", 32, "up", "HTTP 200", 50),
+                    backend("master3", 33, "down", "connection refused", 0),
+                ],
+            },
+            ServiceStatus {
+                name: "web".to_owned(),
+                listen: "192.0.2.101:443".to_owned(),
+                balance: "roundrobin".to_owned(),
+                fail_open: true,
+                backends: vec![backend("web1", 41, "down", "timeout after 1 s", 0)],
+            },
+        ],
+        events: vec![
+            event(
+                7_490.0,
+                "vrrp k8s",
+                "backup -> active: no advert for 361 ms",
+            ),
+            event(
+                1_980.0,
+                "backend apiserver/master3",
+                "up -> down: connection refused",
+            ),
+        ],
+    }
+}

@@ -1,0 +1,389 @@
+//! A status as the tables of `xvip status`. Pure: the time and the size of the terminal are arguments.
+
+use std::borrow::Cow;
+
+use super::words::{ago, check, share, since};
+use super::{BackendStatus, ServiceStatus, Status, VrrpStatus};
+
+/// Events shown.
+const EVENTS: usize = 8;
+
+/// The last column keeps this many characters however narrow the terminal is.
+const LAST_COLUMN: usize = 16;
+
+/// Lines for a terminal `width` characters wide (`usize::MAX`: unlimited), at `now` in seconds since the Unix epoch.
+#[must_use]
+pub fn render(status: &Status, now: f64, colour: bool, width: usize) -> String {
+    let mut out = Page {
+        text: String::new(),
+        colour,
+        width,
+    };
+    head(&mut out, status, now);
+    vrrp(&mut out, status, now);
+    for s in &status.services {
+        service(&mut out, s, now);
+    }
+    drops(&mut out, status);
+    events(&mut out, status, now);
+    out.text
+}
+
+fn head(out: &mut Page, status: &Status, now: f64) {
+    let config = &status.config;
+    let datapath = &status.datapath;
+    out.line(
+        "node",
+        &format!(
+            "{}, xvip {}, up {}",
+            status.node,
+            status.version,
+            since(now, status.started_at)
+        ),
+        Paint::Bold,
+    );
+    out.line(
+        "config",
+        &format!("{}, applied {}", config.file, ago(now, config.applied_at)),
+        Paint::None,
+    );
+    if let Some(error) = &config.last_error {
+        out.line(
+            "",
+            &format!("the last reload was refused: {error}"),
+            Paint::Bad,
+        );
+    }
+    if status.attached() {
+        out.line(
+            "datapath",
+            &format!(
+                "{} on {}: {}",
+                datapath.mode, datapath.interface, datapath.reason
+            ),
+            Paint::None,
+        );
+    } else {
+        out.line(
+            "datapath",
+            &format!("not attached: {}", datapath.reason),
+            Paint::Bad,
+        );
+    }
+    for (index, t) in datapath.tables.iter().enumerate() {
+        let label = if index == 0 { "tables" } else { "" };
+        out.line(
+            label,
+            &format!("{}: {} of {} entries", t.table, t.entries, t.capacity),
+            Paint::None,
+        );
+    }
+}
+
+fn vrrp(out: &mut Page, status: &Status, now: f64) {
+    if status.vrrp.is_empty() {
+        return;
+    }
+    let rows = status.vrrp.iter().map(|v| {
+        vec![
+            Cell::bold(&v.name),
+            Cell::state(&v.state),
+            Cell::plain(since(now, v.since)),
+            Cell::plain(v.priority.to_string()),
+            Cell::plain(v.virtual_addresses.join(" ")),
+            Cell::plain(active_router(v)),
+            Cell::plain(v.reason.as_str()),
+        ]
+    });
+    out.gap();
+    out.table(
+        &[
+            "VRRP",
+            "STATE",
+            "FOR",
+            "PRIORITY",
+            "ADDRESSES",
+            "ACTIVE",
+            "WHY",
+        ],
+        &[3],
+        rows.collect(),
+    );
+}
+
+fn active_router(v: &VrrpStatus) -> &str {
+    match (&v.active_router, v.state.as_str()) {
+        (_, "active") => "this node",
+        (Some(router), _) => router,
+        (None, _) => "-",
+    }
+}
+
+fn service(out: &mut Page, service: &ServiceStatus, now: f64) {
+    out.gap();
+    out.line(
+        "SERVICE",
+        &format!("{}, {}, {}", service.name, service.listen, service.balance),
+        Paint::Bold,
+    );
+    if service.fail_open {
+        out.line(
+            "",
+            "EVERY BACKEND FAILS ITS CHECKS; all are used all the same",
+            Paint::Bad,
+        );
+    }
+    let all = service
+        .backends
+        .iter()
+        .fold(0_u64, |sum, b| sum.saturating_add(b.connections));
+    let rows = service.backends.iter().map(|b| backend(b, all, now));
+    out.table(
+        &[
+            "BACKEND", "ADDRESS", "STATE", "FOR", "CONNS", "SHARE", "CHECK", "WHY",
+        ],
+        &[4, 5, 6],
+        rows.collect(),
+    );
+}
+
+fn backend(b: &BackendStatus, all: u64, now: f64) -> Vec<Cell<'_>> {
+    vec![
+        Cell::bold(&b.name),
+        Cell::plain(b.address.as_str()),
+        Cell::state(&b.state),
+        Cell::plain(since(now, b.since)),
+        Cell::plain(b.connections.to_string()),
+        Cell::plain(share(b.connections, all)),
+        Cell::plain(check(b.check_seconds)),
+        Cell::plain(b.reason.as_str()),
+    ]
+}
+
+fn drops(out: &mut Page, status: &Status) {
+    let rows: Vec<_> = status
+        .datapath
+        .packets
+        .iter()
+        .filter(|row| row.verdict == "drop" && row.packets > 0)
+        .map(|row| {
+            vec![
+                Cell::plain(row.reason.as_str()),
+                Cell::plain(row.packets.to_string()),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        out.gap();
+        out.table(&["DROPPED", "PACKETS"], &[1], rows);
+    }
+}
+
+fn events(out: &mut Page, status: &Status, now: f64) {
+    let skipped = status.events.len().saturating_sub(EVENTS);
+    let rows: Vec<_> = status
+        .events
+        .iter()
+        .skip(skipped)
+        .map(|event| {
+            vec![
+                Cell::plain(ago(now, event.at)),
+                Cell::plain(event.subject.as_str()),
+                Cell::plain(event.text.as_str()),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        out.gap();
+        out.table(&["EVENTS", "", ""], &[], rows);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Paint {
+    None,
+    Bold,
+    Dim,
+    Good,
+    Bad,
+    Middling,
+}
+
+impl Paint {
+    /// The SGR parameter; none for no change.
+    fn code(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Bold => Some("1"),
+            Self::Dim => Some("2"),
+            Self::Good => Some("32"),
+            Self::Bad => Some("1;31"),
+            Self::Middling => Some("33"),
+        }
+    }
+}
+
+struct Cell<'a> {
+    text: Cow<'a, str>,
+    paint: Paint,
+}
+
+impl<'a> Cell<'a> {
+    fn plain(text: impl Into<Cow<'a, str>>) -> Self {
+        Self {
+            text: text.into(),
+            paint: Paint::None,
+        }
+    }
+
+    fn bold(text: &'a str) -> Self {
+        Self {
+            text: text.into(),
+            paint: Paint::Bold,
+        }
+    }
+
+    fn state(state: &'a str) -> Self {
+        let paint = match state {
+            "up" | "active" => Paint::Good,
+            "down" | "fault" => Paint::Bad,
+            "backup" => Paint::None,
+            _ => Paint::Middling,
+        };
+        Self {
+            text: state.into(),
+            paint,
+        }
+    }
+}
+
+struct Page {
+    text: String,
+    colour: bool,
+    width: usize,
+}
+
+/// Width of the labels of single lines, with the gap.
+const LABEL: usize = 10;
+
+impl Page {
+    fn gap(&mut self) {
+        self.text.push('\n');
+    }
+
+    fn line(&mut self, label: &str, text: &str, paint: Paint) {
+        let room = self.width.saturating_sub(LABEL).max(LAST_COLUMN);
+        self.put(&format!("{label:<LABEL$}"), Paint::Dim);
+        self.put(&cut(&clean(text), room), paint);
+        self.text.push('\n');
+    }
+
+    /// `right`: columns set to the right. The last column takes what is left of the width.
+    fn table(&mut self, header: &[&str], right: &[usize], rows: Vec<Vec<Cell<'_>>>) {
+        let rows: Vec<Vec<(Cow<'_, str>, Paint)>> = rows
+            .into_iter()
+            .map(|row| {
+                row.into_iter()
+                    .map(|c| (clean_cow(c.text), c.paint))
+                    .collect()
+            })
+            .collect();
+        let last = header.len().saturating_sub(1);
+        let widths: Vec<usize> = header
+            .iter()
+            .enumerate()
+            .map(|(column, name)| {
+                rows.iter()
+                    .filter_map(|row| row.get(column))
+                    .map(|(text, _)| text.chars().count())
+                    .chain([name.chars().count()])
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect();
+        let used: usize = widths.iter().take(last).map(|w| w + 2).sum();
+        let room = self.width.saturating_sub(used).max(LAST_COLUMN);
+
+        let header = header.iter().map(|name| (Cow::Borrowed(*name), Paint::Dim));
+        for row in [header.collect()].into_iter().chain(rows) {
+            self.row(&row, &widths, right, room);
+        }
+    }
+
+    fn row(
+        &mut self,
+        row: &[(Cow<'_, str>, Paint)],
+        widths: &[usize],
+        right: &[usize],
+        room: usize,
+    ) {
+        let last = widths.len().saturating_sub(1);
+        // Padding is written when more text follows, so that no line ends in blanks.
+        let mut pending = 0;
+        for (column, ((text, paint), width)) in row.iter().zip(widths).enumerate() {
+            let text = if column == last {
+                cut(text, room)
+            } else {
+                Cow::Borrowed(text.as_ref())
+            };
+            let padding = width.saturating_sub(text.chars().count());
+            if right.contains(&column) {
+                pending += padding;
+            }
+            if !text.is_empty() {
+                self.text.extend(std::iter::repeat_n(' ', pending));
+                pending = 0;
+                self.put(&text, *paint);
+            }
+            pending += 2;
+            if !right.contains(&column) {
+                pending += padding;
+            }
+        }
+        self.text.push('\n');
+    }
+
+    fn put(&mut self, text: &str, paint: Paint) {
+        match paint.code() {
+            Some(code) if self.colour && !text.trim().is_empty() => {
+                self.text.push_str("\x1b[");
+                self.text.push_str(code);
+                self.text.push('m');
+                self.text.push_str(text);
+                self.text.push_str("\x1b[0m");
+            }
+            _ => self.text.push_str(text),
+        }
+    }
+}
+
+/// Reasons quote what backends and peers said: nothing in them may reach the terminal as a control sequence.
+fn clean(text: &str) -> Cow<'_, str> {
+    if text.chars().any(char::is_control) {
+        text.chars()
+            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+            .collect::<String>()
+            .into()
+    } else {
+        text.into()
+    }
+}
+
+fn clean_cow(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => clean(text),
+        Cow::Owned(text) => clean(&text).into_owned().into(),
+    }
+}
+
+fn cut(text: &str, room: usize) -> Cow<'_, str> {
+    if text.chars().count() <= room {
+        return text.into();
+    }
+    let mut short: String = text.chars().take(room.saturating_sub(1)).collect();
+    short.push('…');
+    short.into()
+}
+
+#[cfg(test)]
+mod tests;

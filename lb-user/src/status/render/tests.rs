@@ -1,0 +1,105 @@
+//! The rendered status, compared whole.
+
+use super::super::example::{NOW, example};
+use super::*;
+
+#[test]
+fn the_example_as_a_whole() {
+    assert_eq!(render(&example(), NOW, false, usize::MAX), WHOLE);
+}
+
+const WHOLE: &str = "\
+node      lb1, xvip 0.1.0, up 2h 5m
+config    /etc/xvip/xvip.toml, applied 10m 0s ago
+          the last reload was refused: /etc/xvip/xvip.toml:7:1: unknown key `prioritty`
+datapath  xdp on eth0: eth0 (veth) takes native programs
+tables    established: 150 of 262144 entries
+          half_open: 0 of 65536 entries
+
+VRRP     STATE   FOR    PRIORITY  ADDRESSES                      ACTIVE      WHY
+k8s      active  2h 4m       100  192.0.2.100/24                 this node   no advert for 361 ms
+ingress  backup  1d 1h        50  192.0.2.101/24 192.0.2.102/24  192.0.2.22  192.0.2.22 has priority 200
+
+SERVICE   apiserver, 192.0.2.100:8443, roundrobin
+BACKEND  ADDRESS          STATE  FOR     CONNS  SHARE  CHECK  WHY
+master1  192.0.2.31:6443  up     31m 0s     25    33%  4.2ms  HTTP 200
+master2  192.0.2.32:6443  up     32m 0s     50    67%  4.2ms  HTTP 200
+master3  192.0.2.33:6443  down   33m 0s      0     0%      -  connection refused
+
+SERVICE   web, 192.0.2.101:443, roundrobin
+          EVERY BACKEND FAILS ITS CHECKS; all are used all the same
+BACKEND  ADDRESS          STATE  FOR     CONNS  SHARE  CHECK  WHY
+web1     192.0.2.41:6443  down   41m 0s      0      -      -  timeout after 1 s
+
+DROPPED     PACKETS
+ip4_frag          3
+no_backend     1200
+
+EVENTS
+2h 4m ago   vrrp k8s                   backup -> active: no advert for 361 ms
+33m 0s ago  backend apiserver/master3  up -> down: connection refused
+";
+
+#[test]
+fn lines_fit_the_terminal() {
+    for width in [100, 120, 200] {
+        let text = render(&example(), NOW, false, width);
+        for line in text.lines() {
+            assert!(line.chars().count() <= width, "{width}: {line}");
+        }
+    }
+    let narrow = render(&example(), NOW, false, 20);
+    assert!(narrow.contains('…'));
+    assert!(narrow.contains("master1  192.0.2.31:6443  up"));
+}
+
+#[test]
+fn colour_changes_nothing_but_colour() {
+    let plain = render(&example(), NOW, false, 110);
+    let mut coloured = render(&example(), NOW, true, 110);
+    assert!(!plain.contains('\x1b'));
+    assert!(coloured.contains("\x1b[32mup\x1b[0m"));
+    assert!(coloured.contains("\x1b[1;31mdown\x1b[0m"));
+    for code in ["0", "1", "2", "32", "1;31", "33"] {
+        coloured = coloured.replace(&format!("\x1b[{code}m"), "");
+    }
+    assert_eq!(coloured, plain);
+}
+
+#[test]
+fn no_control_character_reaches_the_terminal() {
+    let mut status = example();
+    let evil = "\x1b]0;owned\x07\r\nup";
+    status.node = evil.to_owned();
+    status.services[0].backends[0].reason = evil.to_owned();
+    status.vrrp[0].state = evil.to_owned();
+    status.events[0].text = evil.to_owned();
+    status.datapath.reason = evil.to_owned();
+    status.config.last_error = Some(evil.to_owned());
+    let text = render(&status, NOW, false, usize::MAX);
+    assert_eq!(
+        text.matches("\u{fffd}]0;owned\u{fffd}\u{fffd}\u{fffd}up")
+            .count(),
+        6
+    );
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
+}
+
+#[test]
+fn an_agent_with_nothing() {
+    let mut status = example();
+    status.vrrp.clear();
+    status.services.clear();
+    status.events.clear();
+    status.config.last_error = None;
+    status.datapath.program_id = 0;
+    status.datapath.reason = "eth0 does not exist".to_owned();
+    status.datapath.tables.clear();
+    status.datapath.packets.clear();
+    assert_eq!(
+        render(&status, NOW, false, usize::MAX),
+        "node      lb1, xvip 0.1.0, up 2h 5m\n\
+         config    /etc/xvip/xvip.toml, applied 10m 0s ago\n\
+         datapath  not attached: eth0 does not exist\n"
+    );
+}

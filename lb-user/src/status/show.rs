@@ -1,0 +1,132 @@
+//! The `status` command: asks the agent, prints, and says how it went by the exit code.
+
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::render;
+use crate::admin::{AdminError, fetch_status};
+use crate::cli::StatusArgs;
+use crate::clock;
+
+/// Time between two drawings of `--watch`.
+const REDRAW: Duration = Duration::from_secs(1);
+
+/// Runs `xvip status`. Returns the exit code: 0, 3 when no agent answers, 1 when its answer cannot be used. With `--watch` it
+/// returns when the output is closed.
+pub async fn show(args: &StatusArgs) -> u8 {
+    let terminal = io::stdout().is_terminal();
+    if !args.watch {
+        return match text(&args.socket, args.json, terminal).await {
+            Ok(text) => {
+                // Whoever closed the output has seen enough.
+                let _ = io::stdout().write_all(text.as_bytes());
+                0
+            }
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "xvip: {error}");
+                error.exit_code()
+            }
+        };
+    }
+    loop {
+        let text = match text(&args.socket, false, terminal).await {
+            Ok(text) => text,
+            Err(error) => format!("{error}\n"),
+        };
+        // Cursor home, clear to the end: drawn in one write, without flicker.
+        let (before, after) = if terminal {
+            ("\x1b[H\x1b[2J", "")
+        } else {
+            ("", "\n")
+        };
+        let frame = format!("{before}{text}{after}");
+        let mut out = io::stdout().lock();
+        if out
+            .write_all(frame.as_bytes())
+            .and_then(|()| out.flush())
+            .is_err()
+        {
+            return 0;
+        }
+        drop(out);
+        tokio::time::sleep(REDRAW).await;
+    }
+}
+
+async fn text(socket: &Path, json: bool, terminal: bool) -> Result<String, AdminError> {
+    let status = fetch_status(socket).await?;
+    if json {
+        let mut text =
+            serde_json::to_string_pretty(&status).map_err(|error| AdminError::Answer {
+                socket: socket.to_owned(),
+                what: error.to_string(),
+            })?;
+        text.push('\n');
+        return Ok(text);
+    }
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let now = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(render(
+        &status,
+        now.as_secs_f64(),
+        colour,
+        width().unwrap_or(usize::MAX),
+    ))
+}
+
+nix::ioctl_read_bad!(window_size, libc::TIOCGWINSZ, libc::winsize);
+
+/// Characters per line of the terminal on standard output; none when that is something else.
+fn width() -> Option<usize> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: TIOCGWINSZ writes one winsize, which `size` is; the descriptor is open for the life of the process.
+    unsafe { window_size(io::stdout().as_raw_fd(), &raw mut size) }.ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::{mpsc, watch};
+
+    use super::*;
+    use crate::admin;
+    use crate::status::{Status, example::example};
+
+    #[tokio::test]
+    async fn both_forms_come_from_the_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("admin.sock");
+        let (_sender, status) = watch::channel(Arc::new(example()));
+        let _agent = admin::listen(&socket, status, mpsc::channel(1).0)
+            .await
+            .unwrap();
+
+        let json = text(&socket, true, false).await.unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), example());
+        assert!(json.ends_with("}\n"));
+
+        let table = text(&socket, false, false).await.unwrap();
+        assert!(table.contains("master1  192.0.2.31:6443  up"), "{table}");
+        assert!(!table.contains('\x1b'));
+    }
+
+    #[tokio::test]
+    async fn without_an_agent_the_exit_code_is_three() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = StatusArgs {
+            json: true,
+            socket: dir.path().join("admin.sock"),
+            watch: false,
+        };
+        assert_eq!(show(&args).await, 3);
+    }
+}

@@ -1,0 +1,83 @@
+//! Numbers of a status in the words people read; shared by the command and the page.
+
+/// How long ago `then` was, e.g. `2h 5m ago`. Both in seconds since the Unix epoch.
+pub(crate) fn ago(now: f64, then: f64) -> String {
+    format!("{} ago", since(now, then))
+}
+
+/// Time from `then` to `now` in its two largest units, e.g. `2h 5m`; never negative.
+pub(crate) fn since(now: f64, then: f64) -> String {
+    span((now - then).max(0.0))
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast from float saturates, and NaN gives 0"
+)]
+fn span(seconds: f64) -> String {
+    let s = seconds as u64;
+    match s {
+        0..60 => format!("{s}s"),
+        60..3600 => format!("{}m {}s", s / 60, s % 60),
+        3600..86_400 => format!("{}h {}m", s / 3600, s / 60 % 60),
+        _ => format!("{}d {}h", s / 86_400, s / 3600 % 24),
+    }
+}
+
+/// `part` of `whole` in per cent, e.g. `33%`; `-` of nothing.
+pub(crate) fn share(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "-".to_owned();
+    }
+    let percent = (u128::from(part) * 100 + u128::from(whole) / 2) / u128::from(whole);
+    format!("{percent}%")
+}
+
+/// The duration of a health check, e.g. `4.2ms`; `-` before the first.
+pub(crate) fn check(seconds: Option<f64>) -> String {
+    match seconds {
+        None => "-".to_owned(),
+        Some(s) if s < 1.0 => format!("{:.1}ms", s * 1000.0),
+        Some(s) => format!("{s:.2}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans() {
+        for (seconds, words) in [
+            (0.0, "0s"),
+            (59.9, "59s"),
+            (60.0, "1m 0s"),
+            (3_599.0, "59m 59s"),
+            (7_500.0, "2h 5m"),
+            (86_400.0, "1d 0h"),
+            (1_000_000.0, "11d 13h"),
+            (-5.0, "0s"),
+            (f64::NAN, "0s"),
+            (f64::INFINITY, "213503982334601d 7h"),
+        ] {
+            assert_eq!(since(seconds, 0.0), words);
+        }
+        assert_eq!(ago(100.0, 88.0), "12s ago");
+    }
+
+    #[test]
+    fn shares() {
+        assert_eq!(share(0, 0), "-");
+        assert_eq!(share(1, 3), "33%");
+        assert_eq!(share(2, 3), "67%");
+        assert_eq!(share(u64::MAX, u64::MAX), "100%");
+    }
+
+    #[test]
+    fn checks() {
+        assert_eq!(check(None), "-");
+        assert_eq!(check(Some(0.00421)), "4.2ms");
+        assert_eq!(check(Some(1.5)), "1.50s");
+    }
+}
