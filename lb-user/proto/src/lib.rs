@@ -3,3 +3,5 @@
 //! No I/O, no clock, no randomness, no async. A driver feeds packets, results and the time into a core, then
 //! drains what the core wants done; it asks `deadline()` when to come back. Nothing here can block or panic on input.
 #![forbid(unsafe_code)]
+
+pub mod health;
