@@ -205,9 +205,7 @@ fn broken(error: &io::Error, phase: Phase) -> Outcome {
         .get_ref()
         .and_then(|e| e.downcast_ref::<rustls::Error>())
     {
-        return Outcome::TlsFailed {
-            text: printable(&tls.to_string()),
-        };
+        return tls::failure(tls);
     }
     match error.kind() {
         io::ErrorKind::ConnectionReset
@@ -216,9 +214,10 @@ fn broken(error: &io::Error, phase: Phase) -> Outcome {
         | io::ErrorKind::NotConnected
         | io::ErrorKind::UnexpectedEof => Outcome::BadAnswer(BadAnswer::Closed),
         io::ErrorKind::TimedOut => Outcome::TimedOut { phase },
-        _ => Outcome::Unreachable {
+        _ if error.raw_os_error().is_some() => Outcome::Unreachable {
             text: printable(&error.to_string()),
         },
+        _ => Outcome::BadAnswer(BadAnswer::Malformed(printable(&error.to_string()))),
     }
 }
 

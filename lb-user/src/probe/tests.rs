@@ -435,7 +435,10 @@ where
 async fn drip(mut stream: TcpStream, head: &str, again: &[u8], pause: Duration) {
     let mut sent = stream.write_all(head.as_bytes()).await;
     while sent.is_ok() {
-        tokio::time::sleep(pause).await;
+        match pause {
+            Duration::ZERO => tokio::task::yield_now().await,
+            pause => tokio::time::sleep(pause).await,
+        }
         sent = stream.write_all(again).await;
     }
 }

@@ -25,7 +25,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::tcp::Endpoint;
-use super::{GRACE, PemFile, PlanError, broken, within};
+use super::{GRACE, PemFile, PlanError, broken, printable, within};
 use crate::clock;
 use crate::config::TlsCheck;
 
@@ -174,6 +174,27 @@ pub(super) async fn probe(
     match within(deadline.min(done + GRACE), Phase::Handshake, farewell).await {
         Ok(Some(refused @ Outcome::TlsFailed { .. })) => (refused, clock::now()),
         _ => (Outcome::Ready { status: None }, done),
+    }
+}
+
+/// What an error of the TLS library means, with a word on what to look at where its own text needs one.
+pub(super) fn failure(error: &rustls::Error) -> Outcome {
+    use rustls::{AlertDescription as Alert, CertificateError as Cert, Error};
+    let hint = match error {
+        Error::InvalidCertificate(Cert::UnknownIssuer) => "; no authority in the CA file signed it",
+        Error::InvalidCertificate(Cert::BadSignature) => {
+            "; another authority of the same name signed it, or the server lacks its key"
+        }
+        Error::AlertReceived(Alert::CertificateRequired) => {
+            "; the server demands a client certificate"
+        }
+        Error::AlertReceived(Alert::NoApplicationProtocol) => {
+            "; the server does not offer HTTP/1.1"
+        }
+        _ => "",
+    };
+    Outcome::TlsFailed {
+        text: printable(&format!("{error}{hint}")),
     }
 }
 
