@@ -23,12 +23,8 @@ use crate::serve::{Limits, Serving, serve};
 use crate::status::Status;
 use socket::SocketFile;
 
-const LIMITS: Limits = Limits {
-    connections: 16,
-    head: Duration::from_secs(2),
-    whole: Duration::from_secs(5),
-    head_bytes: 64 * 1024,
-};
+const LIMITS: Limits =
+    Limits { connections: 16, head: Duration::from_secs(2), whole: Duration::from_secs(5), head_bytes: 64 * 1024 };
 
 /// How long a request waits for a reload; leaves time to say that it is not finished.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(4);
@@ -69,19 +65,14 @@ impl AdminServer {
 ///
 /// The directory is made when it is missing, the socket of an agent that crashed is replaced, the socket of one that lives is not.
 pub async fn listen(
-    path: &Path,
-    status: watch::Receiver<Arc<Status>>,
-    reload: mpsc::Sender<ReloadRequest>,
+    path: &Path, status: watch::Receiver<Arc<Status>>, reload: mpsc::Sender<ReloadRequest>,
 ) -> Result<AdminServer, ClaimError> {
     let (listener, file) = socket::claim(path).await?;
     let router = Router::new()
         .route("/v1/status", get(show))
         .with_state(status)
         .route("/v1/reload", post(ask_reload).with_state(reload));
-    Ok(AdminServer {
-        serving: serve("admin", listener, router, LIMITS),
-        file,
-    })
+    Ok(AdminServer { serving: serve("admin", listener, router, LIMITS), file })
 }
 
 async fn show(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {
@@ -98,10 +89,7 @@ async fn ask_reload(State(reload): State<mpsc::Sender<ReloadRequest>>) -> Respon
     let (code, faults) = match answer.await {
         Ok(Some(Ok(()))) => (StatusCode::OK, vec![]),
         Ok(Some(Err(faults))) => (StatusCode::UNPROCESSABLE_ENTITY, faults),
-        Ok(None) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            vec!["the agent is stopping".to_owned()],
-        ),
+        Ok(None) => (StatusCode::SERVICE_UNAVAILABLE, vec!["the agent is stopping".to_owned()]),
         Err(_) => (
             StatusCode::GATEWAY_TIMEOUT,
             vec!["the reload is not finished yet; its outcome will be in the log".to_owned()],

@@ -42,10 +42,8 @@ pub enum Command {
     Check(ConfigArgs),
 
     /// Show what the agent on this machine does
-    #[command(
-        after_help = "Exit status: 0; 3 when no agent answers, 1 when its answer cannot be used.\n\
-                      NO_COLOR switches colours off."
-    )]
+    #[command(after_help = "Exit status: 0; 3 when no agent answers, 1 when its answer cannot be used.\n\
+                      NO_COLOR switches colours off.")]
     Status(StatusArgs),
 }
 
@@ -90,41 +88,23 @@ mod tests {
 
     #[test]
     fn defaults() {
-        let config = ConfigArgs {
-            config: DEFAULT_CONFIG.into(),
-        };
+        let config = ConfigArgs { config: DEFAULT_CONFIG.into() };
         assert_eq!(parse("xvip run").unwrap(), Command::Run(config.clone()));
         assert_eq!(parse("xvip check").unwrap(), Command::Check(config));
         assert_eq!(
             parse("xvip status").unwrap(),
-            Command::Status(StatusArgs {
-                json: false,
-                socket: DEFAULT_SOCKET.into(),
-                watch: false,
-            })
+            Command::Status(StatusArgs { json: false, socket: DEFAULT_SOCKET.into(), watch: false })
         );
     }
 
     #[test]
     fn arguments() {
-        let config = ConfigArgs {
-            config: "a.toml".into(),
-        };
-        assert_eq!(
-            parse("xvip run --config a.toml").unwrap(),
-            Command::Run(config.clone())
-        );
-        assert_eq!(
-            parse("xvip check --config=a.toml").unwrap(),
-            Command::Check(config)
-        );
+        let config = ConfigArgs { config: "a.toml".into() };
+        assert_eq!(parse("xvip run --config a.toml").unwrap(), Command::Run(config.clone()));
+        assert_eq!(parse("xvip check --config=a.toml").unwrap(), Command::Check(config));
         assert_eq!(
             parse("xvip status --json --socket /tmp/s").unwrap(),
-            Command::Status(StatusArgs {
-                json: true,
-                socket: "/tmp/s".into(),
-                watch: false,
-            })
+            Command::Status(StatusArgs { json: true, socket: "/tmp/s".into(), watch: false })
         );
     }
 
@@ -150,12 +130,7 @@ mod tests {
         }
         let mut cli = Cli::command();
         let status = cli.find_subcommand_mut("status").unwrap();
-        assert!(
-            status
-                .render_help()
-                .to_string()
-                .contains("3 when no agent answers")
-        );
+        assert!(status.render_help().to_string().contains("3 when no agent answers"));
         let version = Cli::command().render_version();
         assert_eq!(version, format!("xvip {}\n", env!("CARGO_PKG_VERSION")));
     }

@@ -15,10 +15,7 @@ impl Heartbeat {
     /// A heart that beats now.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self {
-            base: now,
-            beat_ms: Arc::new(AtomicU64::new(0)),
-        }
+        Self { base: now, beat_ms: Arc::new(AtomicU64::new(0)) }
     }
 
     /// The control loop is alive at `now`.
@@ -46,17 +43,11 @@ mod tests {
         let start = clock::now();
         let heart = Heartbeat::new(start);
         assert_eq!(heart.age(start), Duration::ZERO);
-        assert_eq!(
-            heart.age(start + Duration::from_secs(3)),
-            Duration::from_secs(3)
-        );
+        assert_eq!(heart.age(start + Duration::from_secs(3)), Duration::from_secs(3));
 
         heart.clone().beat(start + Duration::from_secs(5));
         heart.beat(start + Duration::from_secs(4));
-        assert_eq!(
-            heart.age(start + Duration::from_secs(7)),
-            Duration::from_secs(2)
-        );
+        assert_eq!(heart.age(start + Duration::from_secs(7)), Duration::from_secs(2));
         assert_eq!(heart.age(start), Duration::ZERO);
     }
 }

@@ -24,12 +24,8 @@ use crate::status::Status;
 /// A control loop that has not come round for this long is taken for dead.
 pub const STALE: Duration = Duration::from_secs(10);
 
-const LIMITS: Limits = Limits {
-    connections: 64,
-    head: Duration::from_secs(5),
-    whole: Duration::from_secs(10),
-    head_bytes: 16 * 1024,
-};
+const LIMITS: Limits =
+    Limits { connections: 64, head: Duration::from_secs(5), whole: Duration::from_secs(10), head_bytes: 16 * 1024 };
 
 /// What the listener shows.
 #[derive(Debug, Clone)]
@@ -44,10 +40,7 @@ pub struct Sources {
 
 /// Why the listener could not be started.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "metrics.listen: cannot listen on {listen}: {source}{}",
-    remedy(source)
-)]
+#[error("metrics.listen: cannot listen on {listen}: {source}{}", remedy(source))]
 pub struct ListenError {
     /// The address asked for.
     pub listen: SocketAddr,
@@ -57,15 +50,9 @@ pub struct ListenError {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "; another process has this port: stop it or choose another port"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "; this host does not have the address: use one it has, or 0.0.0.0"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 need CAP_NET_BIND_SERVICE: choose another port"
-        }
+        io::ErrorKind::AddrInUse => "; another process has this port: stop it or choose another port",
+        io::ErrorKind::AddrNotAvailable => "; this host does not have the address: use one it has, or 0.0.0.0",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE: choose another port",
         _ => "",
     }
 }
@@ -113,15 +100,8 @@ const NO_SNIFF: (HeaderName, &str) = (header::X_CONTENT_TYPE_OPTIONS, "nosniff")
 
 async fn metrics(State(sources): State<Sources>) -> Response {
     match sources.exposition.render() {
-        Ok(text) => (
-            [(header::CONTENT_TYPE, CONTENT_TYPE), NO_STORE, NO_SNIFF],
-            text,
-        )
-            .into_response(),
-        Err(_) => words(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            &["the metrics could not be written".to_owned()],
-        ),
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE), NO_STORE, NO_SNIFF], text).into_response(),
+        Err(_) => words(StatusCode::INTERNAL_SERVER_ERROR, &["the metrics could not be written".to_owned()]),
     }
 }
 
@@ -168,17 +148,11 @@ async fn index(State(sources): State<Sources>) -> Response {
 fn unready(status: &Status) -> Vec<String> {
     let mut faults = Vec::new();
     if !status.attached() {
-        faults.push(format!(
-            "datapath: not attached: {}",
-            status.datapath.reason
-        ));
+        faults.push(format!("datapath: not attached: {}", status.datapath.reason));
     }
     for instance in &status.vrrp {
         if !matches!(instance.state.as_str(), "active" | "backup") {
-            faults.push(format!(
-                "vrrp {}: {}: {}",
-                instance.name, instance.state, instance.reason
-            ));
+            faults.push(format!("vrrp {}: {}: {}", instance.name, instance.state, instance.reason));
         }
     }
     faults
@@ -193,16 +167,7 @@ fn dead(heartbeat: &Heartbeat) -> Option<String> {
 fn words(code: StatusCode, lines: &[String]) -> Response {
     let mut text = lines.join("\n");
     text.push('\n');
-    (
-        code,
-        [
-            (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
-            NO_STORE,
-            NO_SNIFF,
-        ],
-        text,
-    )
-        .into_response()
+    (code, [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), NO_STORE, NO_SNIFF], text).into_response()
 }
 
 #[cfg(test)]

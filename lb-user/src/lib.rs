@@ -1,12 +1,15 @@
 //! The xvip agent.
 
 pub mod admin;
+pub mod bpf;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod drivers;
 pub mod heartbeat;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod probe;
 mod serve;
 pub mod status;

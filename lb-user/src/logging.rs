@@ -20,15 +20,10 @@ const DEFAULT_FILTER: &str = "info";
 pub fn init() {
     let wanted = std::env::var(FILTER_VARIABLE).ok();
     let (filter, fault) = filter(wanted.as_deref());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
 
     let done = if to_journal() {
-        builder
-            .with_ansi(false)
-            .event_format(Journal::default())
-            .try_init()
+        builder.with_ansi(false).event_format(Journal::default()).try_init()
     } else {
         builder.with_ansi(colour_on_stderr()).try_init()
     };
@@ -58,14 +53,11 @@ fn to_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
         return false;
     };
-    nix::sys::stat::fstat(io::stderr().as_fd())
-        .is_ok_and(|stat| is_stream(&stream, stat.st_dev, stat.st_ino))
+    nix::sys::stat::fstat(io::stderr().as_fd()).is_ok_and(|stat| is_stream(&stream, stat.st_dev, stat.st_ino))
 }
 
 fn is_stream(variable: &str, device: u64, inode: u64) -> bool {
-    variable
-        .split_once(':')
-        .is_some_and(|(d, i)| d.parse() == Ok(device) && i.parse() == Ok(inode))
+    variable.split_once(':').is_some_and(|(d, i)| d.parse() == Ok(device) && i.parse() == Ok(inode))
 }
 
 /// Lines for the journal: it has the time already and reads the level from a `<N>` in front (sd-daemon(3)).
@@ -82,12 +74,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let level = match *event.metadata().level() {
             Level::ERROR => 3,
             Level::WARN => 4,
@@ -133,10 +120,7 @@ mod tests {
             tracing::trace!("unheard");
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(
-            text,
-            "<6>xvip::logging::tests: up backend=\"master1\"\n<3>xvip::logging::tests: gone\n"
-        );
+        assert_eq!(text, "<6>xvip::logging::tests: up backend=\"master1\"\n<3>xvip::logging::tests: gone\n");
     }
 
     #[test]

@@ -76,28 +76,16 @@ impl Drop for Serving {
 }
 
 /// Serves `router` on `listener` within `limits`. Needs a tokio runtime.
-pub(crate) fn serve(
-    name: &'static str,
-    listener: impl Listener,
-    router: Router,
-    limits: Limits,
-) -> Serving {
+pub(crate) fn serve(name: &'static str, listener: impl Listener, router: Router, limits: Limits) -> Serving {
     let (stop, stopped) = oneshot::channel();
-    Serving {
-        stop: Some(stop),
-        task: tokio::spawn(accept(name, listener, router, limits, stopped)),
-    }
+    Serving { stop: Some(stop), task: tokio::spawn(accept(name, listener, router, limits, stopped)) }
 }
 
 /// Pause after a failed accept; out of descriptors, the next one would fail as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 async fn accept(
-    name: &'static str,
-    listener: impl Listener,
-    router: Router,
-    limits: Limits,
-    mut stopped: oneshot::Receiver<()>,
+    name: &'static str, listener: impl Listener, router: Router, limits: Limits, mut stopped: oneshot::Receiver<()>,
 ) {
     let mut connections = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
@@ -179,19 +167,12 @@ mod tests {
     async fn rest(stream: &mut TcpStream) -> String {
         let mut bytes = Vec::new();
         // A reset is an end as well.
-        let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes))
-            .await
-            .expect("the server should have closed");
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the server should have closed");
         String::from_utf8(bytes).unwrap()
     }
 
     fn limits(connections: usize, head: Duration, whole: Duration) -> Limits {
-        Limits {
-            connections,
-            head,
-            whole,
-            head_bytes: 16 * 1024,
-        }
+        Limits { connections, head, whole, head_bytes: 16 * 1024 }
     }
 
     #[tokio::test]

@@ -37,12 +37,8 @@ impl Burst {
 
     /// Announces these addresses from `now` on; a burst in progress is replaced.
     pub fn start(&mut self, addresses: &[Ipv4Addr], now: Instant) {
-        self.0 = (!addresses.is_empty()).then(|| Running {
-            started: now,
-            addresses: addresses.to_vec(),
-            due: now,
-            next: 0,
-        });
+        self.0 =
+            (!addresses.is_empty()).then(|| Running { started: now, addresses: addresses.to_vec(), due: now, next: 0 });
     }
 
     /// Announces nothing more.
@@ -63,10 +59,7 @@ impl Burst {
         let address = running.addresses.get(running.next).copied();
         running.next += 1;
         if running.next >= running.addresses.len() {
-            let later = ROUNDS
-                .iter()
-                .map(|offset| running.started + *offset)
-                .find(|due| *due > now);
+            let later = ROUNDS.iter().map(|offset| running.started + *offset).find(|due| *due > now);
             match later {
                 Some(due) => (running.due, running.next) = (due, 0),
                 None => self.0 = None,
@@ -85,10 +78,7 @@ mod tests {
     const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
     const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 101);
 
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "an origin; only differences matter"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "an origin; only differences matter")]
     fn origin() -> Instant {
         Instant::now()
     }
@@ -105,11 +95,7 @@ mod tests {
         for millis in [0, 50, 200, 1200, 5000] {
             let due = start + Duration::from_millis(millis);
             assert_eq!(burst.deadline(), Some(due));
-            assert_eq!(
-                burst.poll(due - Duration::from_nanos(1)),
-                None,
-                "early for {millis} ms"
-            );
+            assert_eq!(burst.poll(due - Duration::from_nanos(1)), None, "early for {millis} ms");
             assert_eq!(drain(&mut burst, due), [A, B], "at {millis} ms");
             assert_eq!(burst.poll(due), None, "once at {millis} ms");
         }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod garp;
+pub mod health;
 pub mod units;
 pub mod vrrp;
 pub mod wire;

@@ -196,11 +196,7 @@ mod tests {
             (Duration::from_millis(40_951), 4095),
             (Duration::MAX, 4095),
         ] {
-            assert_eq!(
-                Centis::from_duration(duration).get(),
-                centiseconds,
-                "{duration:?}"
-            );
+            assert_eq!(Centis::from_duration(duration).get(), centiseconds, "{duration:?}");
         }
     }
 
@@ -209,10 +205,7 @@ mod tests {
         for n in 1..=4095 {
             let centis = Centis::new(n).unwrap();
             assert_eq!(Centis::from_duration(centis.duration()), centis);
-            assert_eq!(
-                Duration::from(centis),
-                Duration::from_millis(u64::from(n) * 10)
-            );
+            assert_eq!(Duration::from(centis), Duration::from_millis(u64::from(n) * 10));
         }
         assert_eq!(Centis::saturating(10).to_string(), "100ms");
     }

@@ -3,11 +3,7 @@
 //! `XVIP_SIM_RUNS` sets how many seeds each test tries, `XVIP_SIM_SEED` names the one to replay. A failure prints its
 //! seed and the last events.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod vrrp_world;
 
@@ -28,11 +24,7 @@ const LATENESS: Duration = Duration::from_millis(1);
 const RUNS: u64 = 300;
 
 fn seeds() -> Range<u64> {
-    let number = |name| {
-        std::env::var(name)
-            .ok()
-            .map(|text| text.parse::<u64>().expect("a number"))
-    };
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     match number("XVIP_SIM_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("XVIP_SIM_RUNS").unwrap_or(RUNS),
@@ -72,10 +64,7 @@ fn down(cfg: &Config) -> Duration {
 
 /// The highest priority among the routers that run. Of several such, the one that came first stays.
 fn highest(world: &World) -> Option<Priority> {
-    let running = world
-        .routers
-        .iter()
-        .filter(|router| router.instance.is_some());
+    let running = world.routers.iter().filter(|router| router.instance.is_some());
     running.map(|router| router.cfg.priority).max()
 }
 
@@ -99,10 +88,7 @@ fn misfortune(world: &mut World) {
             world.note("parted");
         }
         2 => {
-            world
-                .routers
-                .iter_mut()
-                .for_each(|router| router.island = 0);
+            world.routers.iter_mut().for_each(|router| router.island = 0);
             world.cuts.clear();
             world.note("joined");
         }
@@ -117,20 +103,13 @@ fn misfortune(world: &mut World) {
         9 => world.stop(router),
         10 => world.start(router),
         11 => {
-            let event = if world.rng.chance(500) {
-                Local::LinkDown
-            } else {
-                Local::LinkUp
-            };
+            let event = if world.rng.chance(500) { Local::LinkDown } else { Local::LinkUp };
             world.local(router, event);
         }
         12 => world.link.loss_permille = world.rng.below(500),
         _ => {
             let priority = Priority::new(1 + world.rng.below(254) as u8).unwrap();
-            let cfg = Config {
-                priority,
-                ..world.routers[router].cfg.clone()
-            };
+            let cfg = Config { priority, ..world.routers[router].cfg.clone() };
             world.reconfigure(router, cfg);
         }
     }
@@ -164,21 +143,12 @@ fn a_healed_segment_has_one_active_router() {
         world.heal();
         world.measure_anew();
 
-        let slowest = world
-            .routers
-            .iter()
-            .map(|router| router.cfg.advert_interval.duration())
-            .max()
-            .unwrap();
+        let slowest = world.routers.iter().map(|router| router.cfg.advert_interval.duration()).max().unwrap();
         let patience = Duration::from_millis(300);
         let settled = slowest * 4 * 3 + patience;
         world.run_for(settled);
         let bound = slowest * 2 + world.link.max_delay + LATENESS;
-        assert!(
-            world.longest_dual <= bound,
-            "several Active for {:?} > {bound:?}",
-            world.longest_dual
-        );
+        assert!(world.longest_dual <= bound, "several Active for {:?} > {bound:?}", world.longest_dual);
         assert_eq!(world.actives().len(), 1, "not settled after {settled:?}");
         if (0..world.routers.len()).all(|router| world.routers[router].cfg.preempt) {
             assert_eq!(holding(&world), highest(&world));
@@ -186,11 +156,7 @@ fn a_healed_segment_has_one_active_router() {
 
         let (holder, changes) = (world.actives(), world.log.len());
         world.run_for(slowest * 50);
-        assert_eq!(
-            (world.actives(), world.log.len()),
-            (holder, changes),
-            "changed without cause"
-        );
+        assert_eq!((world.actives(), world.log.len()), (holder, changes), "changed without cause");
     }
 }
 
@@ -206,11 +172,7 @@ fn all_starting_at_once_agree_on_the_highest_priority() {
         }
         world.run_for(TICK * 8);
         let bound = TICK + world.link.max_delay + LATENESS;
-        assert!(
-            world.longest_dual <= bound,
-            "several Active for {:?} > {bound:?}",
-            world.longest_dual
-        );
+        assert!(world.longest_dual <= bound, "several Active for {:?} > {bound:?}", world.longest_dual);
         assert_eq!(holding(&world), highest(&world));
     }
 }
@@ -218,10 +180,7 @@ fn all_starting_at_once_agree_on_the_highest_priority() {
 #[test]
 fn without_preemption_the_holder_is_never_disturbed() {
     for seed in seeds() {
-        let mut world = segment(seed, |_, cfg| Config {
-            preempt: false,
-            ..cfg
-        });
+        let mut world = segment(seed, |_, cfg| Config { preempt: false, ..cfg });
         unicast_sometimes(&mut world);
         let holder = world.rng.index(world.routers.len());
         world.start(holder);
@@ -243,19 +202,13 @@ fn without_preemption_the_holder_is_never_disturbed() {
             world.run_for(calm);
             assert_eq!(world.actives(), [holder]);
         }
-        assert_eq!(
-            (world.longest_dual, world.longest_vacancy),
-            (Duration::ZERO, Duration::ZERO)
-        );
+        assert_eq!((world.longest_dual, world.longest_vacancy), (Duration::ZERO, Duration::ZERO));
     }
 }
 
 /// A settled segment, its holder, and who follows.
 fn settled(seed: u64) -> (World, usize, usize) {
-    let mut world = segment(seed, |rng, cfg| Config {
-        preempt: rng.chance(500),
-        ..cfg
-    });
+    let mut world = segment(seed, |rng, cfg| Config { preempt: rng.chance(500), ..cfg });
     unicast_sometimes(&mut world);
     // A copy of an older advert that overtook the last word would rightly be believed.
     world.link.reorder = false;
@@ -265,13 +218,9 @@ fn settled(seed: u64) -> (World, usize, usize) {
     let moment = TICK * 10 + world.rng.time(TICK);
     world.run_for(moment);
     let actives = world.actives();
-    let [holder] = actives[..] else {
-        panic!("not settled: {actives:?}")
-    };
+    let [holder] = actives[..] else { panic!("not settled: {actives:?}") };
     let others = (0..world.routers.len()).filter(|router| *router != holder);
-    let heir = others
-        .max_by_key(|router| (world.routers[*router].cfg.priority, address(*router)))
-        .unwrap();
+    let heir = others.max_by_key(|router| (world.routers[*router].cfg.priority, address(*router))).unwrap();
     (world, holder, heir)
 }
 
@@ -283,10 +232,7 @@ fn a_released_address_is_taken_within_the_skew() {
         let cfg = &world.routers[heir].cfg;
         let bound = skew_time(cfg.priority, cfg.advert_interval) + world.link.max_delay + LATENESS;
         let end = world.now + bound;
-        assert!(
-            world.run_until(end, |world| !world.actives().is_empty()),
-            "nobody within {bound:?}"
-        );
+        assert!(world.run_until(end, |world| !world.actives().is_empty()), "nobody within {bound:?}");
         world.run_for(TICK * 8);
         assert_eq!(world.actives().len(), 1);
     }
@@ -299,10 +245,7 @@ fn a_dead_router_is_replaced_within_the_down_interval() {
         world.crash(holder);
         let bound = down(&world.routers[heir].cfg) + world.link.max_delay + LATENESS;
         let end = world.now + bound;
-        assert!(
-            world.run_until(end, |world| !world.actives().is_empty()),
-            "nobody within {bound:?}"
-        );
+        assert!(world.run_until(end, |world| !world.actives().is_empty()), "nobody within {bound:?}");
         world.run_for(TICK * 8);
         assert_eq!(world.actives().len(), 1);
     }
@@ -313,36 +256,20 @@ fn a_paused_holder_wakes_as_backup_and_takes_nothing_back_unasked() {
     for seed in seeds() {
         let (mut world, holder, _) = settled(seed);
         for router in 0..world.routers.len() {
-            let cfg = Config {
-                preempt: false,
-                ..world.routers[router].cfg.clone()
-            };
+            let cfg = Config { preempt: false, ..world.routers[router].cfg.clone() };
             world.reconfigure(router, cfg);
         }
         world.careless_drivers = true;
         world.pause(holder);
         world.run_for(TICK * 8);
-        let successors: Vec<usize> = world
-            .actives()
-            .into_iter()
-            .filter(|router| *router != holder)
-            .collect();
-        let [successor] = successors[..] else {
-            panic!("{successors:?} took over")
-        };
+        let successors: Vec<usize> = world.actives().into_iter().filter(|router| *router != holder).collect();
+        let [successor] = successors[..] else { panic!("{successors:?} took over") };
         world.resume(holder);
-        assert_eq!(
-            world.actives(),
-            [successor],
-            "no second one from the moment it wakes"
-        );
+        assert_eq!(world.actives(), [successor], "no second one from the moment it wakes");
         world.measure_anew();
         world.run_for(TICK * 30);
         assert_eq!(world.actives(), [successor]);
-        assert_eq!(
-            (world.longest_dual, world.longest_vacancy),
-            (Duration::ZERO, Duration::ZERO)
-        );
+        assert_eq!((world.longest_dual, world.longest_vacancy), (Duration::ZERO, Duration::ZERO));
     }
 }
 
@@ -359,31 +286,14 @@ fn one_forged_advert_costs_a_bounded_time() {
         let unicast = !world.routers[0].cfg.peers.is_empty();
         let stranger = address(77);
         world.measure_anew();
-        world.inject(
-            stranger,
-            MULTICAST,
-            &forged.emit(stranger, MULTICAST, ChecksumForm::Rfc9568),
-        );
+        world.inject(stranger, MULTICAST, &forged.emit(stranger, MULTICAST, ChecksumForm::Rfc9568));
         world.run_for(TICK * 40);
         let slack = world.link.max_delay + LATENESS;
         let bound = match unicast {
             true => Duration::ZERO,
-            false => {
-                world
-                    .routers
-                    .iter()
-                    .map(|router| down(&router.cfg))
-                    .min()
-                    .unwrap()
-                    * 4
-                    + slack
-            }
+            false => world.routers.iter().map(|router| down(&router.cfg)).min().unwrap() * 4 + slack,
         };
-        assert!(
-            world.longest_vacancy <= bound,
-            "nobody for {:?} > {bound:?}",
-            world.longest_vacancy
-        );
+        assert!(world.longest_vacancy <= bound, "nobody for {:?} > {bound:?}", world.longest_vacancy);
         assert_eq!(world.actives().len(), 1);
     }
 }
@@ -402,16 +312,9 @@ fn noise_moves_nobody() {
         let changes = world.log.len();
         for _ in 0..50 {
             let mut message = genuine.emit(address(77), MULTICAST, ChecksumForm::Rfc5798);
-            let (at, flip) = (
-                world.rng.index(message.len()),
-                1 + world.rng.below(255) as u8,
-            );
+            let (at, flip) = (world.rng.index(message.len()), 1 + world.rng.below(255) as u8);
             message[at] ^= flip;
-            message.truncate(if world.rng.chance(500) {
-                message.len()
-            } else {
-                at
-            });
+            message.truncate(if world.rng.chance(500) { message.len() } else { at });
             world.inject(address(77), MULTICAST, &message);
             world.run_for(TICK / 3);
         }

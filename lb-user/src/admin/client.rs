@@ -72,8 +72,7 @@ pub async fn fetch_status(socket: &Path) -> Result<Status, AdminError> {
 /// Asks the agent that listens on `socket` to read its configuration again; the faults are its own words.
 pub async fn request_reload(socket: &Path) -> Result<ReloadResult, AdminError> {
     let (code, body) = exchange(socket, Method::POST, "/v1/reload", RELOAD_PATIENCE).await?;
-    let outcome: ReloadAnswer =
-        decode(socket, &body).map_err(|_| answer(socket, format!("HTTP status {code}")))?;
+    let outcome: ReloadAnswer = decode(socket, &body).map_err(|_| answer(socket, format!("HTTP status {code}")))?;
     match code {
         StatusCode::OK => Ok(Ok(())),
         StatusCode::UNPROCESSABLE_ENTITY => Ok(Err(outcome.faults)),
@@ -82,29 +81,18 @@ pub async fn request_reload(socket: &Path) -> Result<ReloadResult, AdminError> {
 }
 
 async fn exchange(
-    socket: &Path,
-    method: Method,
-    path: &str,
-    patience: Duration,
+    socket: &Path, method: Method, path: &str, patience: Duration,
 ) -> Result<(StatusCode, Bytes), AdminError> {
-    timeout(patience, talk(socket, method, path))
-        .await
-        .unwrap_or_else(|_| {
-            Err(AdminError::NoAgent {
-                socket: socket.to_owned(),
-                why: format!("nothing came within {} s", patience.as_secs()),
-            })
+    timeout(patience, talk(socket, method, path)).await.unwrap_or_else(|_| {
+        Err(AdminError::NoAgent {
+            socket: socket.to_owned(),
+            why: format!("nothing came within {} s", patience.as_secs()),
         })
+    })
 }
 
-async fn talk(
-    socket: &Path,
-    method: Method,
-    path: &str,
-) -> Result<(StatusCode, Bytes), AdminError> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|error| unreachable_agent(socket, &error))?;
+async fn talk(socket: &Path, method: Method, path: &str) -> Result<(StatusCode, Bytes), AdminError> {
+    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable_agent(socket, &error))?;
     let bad = |error: hyper::Error| answer(socket, error.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(bad)?;
     let request = Request::builder()
@@ -136,18 +124,11 @@ pub(super) fn unreachable_agent(socket: &Path, error: &io::Error) -> AdminError 
     let socket = socket.to_owned();
     match error.kind() {
         io::ErrorKind::PermissionDenied => AdminError::Denied { socket },
-        io::ErrorKind::NotFound => AdminError::NoAgent {
-            socket,
-            why: "there is no such socket".to_owned(),
-        },
-        io::ErrorKind::ConnectionRefused => AdminError::NoAgent {
-            socket,
-            why: "the socket is left from an agent that ended".to_owned(),
-        },
-        _ => AdminError::NoAgent {
-            socket,
-            why: error.to_string(),
-        },
+        io::ErrorKind::NotFound => AdminError::NoAgent { socket, why: "there is no such socket".to_owned() },
+        io::ErrorKind::ConnectionRefused => {
+            AdminError::NoAgent { socket, why: "the socket is left from an agent that ended".to_owned() }
+        }
+        _ => AdminError::NoAgent { socket, why: error.to_string() },
     }
 }
 
@@ -156,8 +137,5 @@ fn decode<T: DeserializeOwned>(socket: &Path, body: &[u8]) -> Result<T, AdminErr
 }
 
 fn answer(socket: &Path, what: String) -> AdminError {
-    AdminError::Answer {
-        socket: socket.to_owned(),
-        what,
-    }
+    AdminError::Answer { socket: socket.to_owned(), what }
 }

@@ -135,10 +135,7 @@ fn bind(path: &Path) -> Result<(UnixListener, SocketFile), ClaimError> {
     fchmod(socket.as_fd(), Mode::from_bits_truncate(MODE)).map_err(|e| failed(e.into()))?;
     let address = SockAddr::unix(path).map_err(failed)?;
     socket.bind(&address).map_err(failed)?;
-    let file = SocketFile {
-        path: path.to_owned(),
-        identity: identity(path).map_err(failed)?,
-    };
+    let file = SocketFile { path: path.to_owned(), identity: identity(path).map_err(failed)? };
     fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(failed)?;
     socket.listen(BACKLOG).map_err(failed)?;
     socket.set_nonblocking(true).map_err(failed)?;
@@ -147,9 +144,5 @@ fn bind(path: &Path) -> Result<(UnixListener, SocketFile), ClaimError> {
 }
 
 fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClaimError {
-    move |source| ClaimError::Io {
-        step,
-        path: path.to_owned(),
-        source,
-    }
+    move |source| ClaimError::Io { step, path: path.to_owned(), source }
 }

@@ -22,11 +22,7 @@ async fn start(path: &Path) -> Result<Agent, ClaimError> {
     let (status, receiver) = watch::channel(Arc::new(example()));
     let (sender, reloads) = mpsc::channel(1);
     let server = listen(path, receiver, sender).await?;
-    Ok(Agent {
-        server,
-        reloads,
-        status,
-    })
+    Ok(Agent { server, reloads, status })
 }
 
 fn temporary() -> TempDir {
@@ -79,10 +75,7 @@ async fn a_stale_socket_is_replaced() {
     let path = dir.path().join("admin.sock");
     drop(StdListener::bind(&path).unwrap());
     assert!(path.exists());
-    assert!(matches!(
-        fetch_status(&path).await,
-        Err(AdminError::NoAgent { .. })
-    ));
+    assert!(matches!(fetch_status(&path).await, Err(AdminError::NoAgent { .. })));
     let _agent = start(&path).await.unwrap();
     assert_eq!(fetch_status(&path).await.unwrap(), example());
 }
@@ -107,11 +100,7 @@ async fn of_agents_that_start_together_one_wins() {
     drop(StdListener::bind(&path).unwrap());
     let starts = futures_util::future::join_all((0..8).map(|_| start(&path))).await;
     assert_eq!(starts.iter().filter(|s| s.is_ok()).count(), 1);
-    assert!(
-        starts
-            .iter()
-            .all(|s| matches!(s, Ok(_) | Err(ClaimError::InUse(_))))
-    );
+    assert!(starts.iter().all(|s| matches!(s, Ok(_) | Err(ClaimError::InUse(_)))));
     assert_eq!(fetch_status(&path).await.unwrap(), example());
 }
 
@@ -155,11 +144,7 @@ async fn a_path_too_long_is_an_error_that_names_the_key() {
     let Err(error) = start(&path).await else {
         panic!("the kernel takes 107 bytes");
     };
-    assert!(
-        error
-            .to_string()
-            .starts_with("admin.socket: cannot listen on")
-    );
+    assert!(error.to_string().starts_with("admin.socket: cannot listen on"));
 }
 
 #[tokio::test]
@@ -167,10 +152,7 @@ async fn reload_brings_its_outcome_back() {
     let dir = temporary();
     let path = dir.path().join("admin.sock");
     let mut agent = start(&path).await.unwrap();
-    let faults = vec![
-        "xvip.toml:7:1: unknown key".to_owned(),
-        "and more".to_owned(),
-    ];
+    let faults = vec!["xvip.toml:7:1: unknown key".to_owned(), "and more".to_owned()];
 
     for outcome in [Ok(()), Err(faults)] {
         let expected = outcome.clone();
@@ -183,10 +165,7 @@ async fn reload_brings_its_outcome_back() {
 
     drop(agent.reloads);
     let error = request_reload(&path).await.unwrap_err();
-    assert!(
-        error.to_string().contains("the agent is stopping"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("the agent is stopping"), "{error}");
     assert_eq!(error.exit_code(), 1);
 }
 
@@ -201,10 +180,7 @@ async fn reload_speaks_http() {
         request.reply.send(Err(vec!["no".to_owned()])).unwrap();
     });
     assert!(text.starts_with("HTTP/1.1 422 "), "{text}");
-    assert!(
-        text.ends_with(r#"{"applied":false,"faults":["no"]}"#),
-        "{text}"
-    );
+    assert!(text.ends_with(r#"{"applied":false,"faults":["no"]}"#), "{text}");
 
     let get = raw(&path, b"GET /v1/reload HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(get.starts_with("HTTP/1.1 405 "), "{get}");
@@ -245,10 +221,7 @@ async fn no_agent() {
     let error = fetch_status(&path).await.unwrap_err();
     assert_eq!(error.exit_code(), 3);
     assert!(error.to_string().contains("no agent answers on"), "{error}");
-    assert!(
-        error.to_string().contains("there is no such socket"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("there is no such socket"), "{error}");
 }
 
 #[tokio::test]
@@ -258,10 +231,7 @@ async fn an_agent_that_hangs_does_not_answer() {
     let _silent = UnixListener::bind(&path).unwrap();
     let error = fetch_status(&path).await.unwrap_err();
     assert_eq!(error.exit_code(), 3);
-    assert!(
-        error.to_string().contains("nothing came within 2 s"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("nothing came within 2 s"), "{error}");
     // It may come back: its socket stays its own.
     assert!(matches!(start(&path).await, Err(ClaimError::InUse(_))));
 }
@@ -269,10 +239,7 @@ async fn an_agent_that_hangs_does_not_answer() {
 #[tokio::test]
 async fn an_answer_that_is_no_status() {
     for (reply, what) in [
-        (
-            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
-            "missing field",
-        ),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "missing field"),
         ("HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n", "500"),
         ("220 mail.example ESMTP\r\n", "invalid"),
         ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}", ""),
@@ -289,10 +256,7 @@ async fn an_answer_that_is_no_status() {
         };
         let (result, ()) = tokio::join!(fetch_status(&path), serve);
         let error = result.unwrap_err();
-        assert!(
-            matches!(error, AdminError::Answer { .. }),
-            "{reply}: {error}"
-        );
+        assert!(matches!(error, AdminError::Answer { .. }), "{reply}: {error}");
         assert_eq!(error.exit_code(), 1);
         assert!(error.to_string().contains(what), "{reply}: {error}");
     }
@@ -302,10 +266,8 @@ async fn an_answer_that_is_no_status() {
 async fn a_socket_of_somebody_else() {
     if nix::unistd::geteuid().is_root() {
         // Root may use every socket; the mapping of the error is what is left to check.
-        let error = client::unreachable_agent(
-            Path::new("/x"),
-            &std::io::Error::from(std::io::ErrorKind::PermissionDenied),
-        );
+        let error =
+            client::unreachable_agent(Path::new("/x"), &std::io::Error::from(std::io::ErrorKind::PermissionDenied));
         assert!(matches!(error, AdminError::Denied { .. }));
         return;
     }
@@ -313,8 +275,5 @@ async fn a_socket_of_somebody_else() {
     let path = dir.path().join("admin.sock");
     let _agent = start(&path).await.unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
-    assert!(matches!(
-        fetch_status(&path).await,
-        Err(AdminError::Denied { .. })
-    ));
+    assert!(matches!(fetch_status(&path).await, Err(AdminError::Denied { .. })));
 }

@@ -7,26 +7,18 @@ use super::report::{At, Report, wrong};
 use super::{node, service, vrrp};
 
 pub(super) fn check(
-    node: &node::Draft,
-    metrics: Option<&At<SocketAddr>>,
-    routers: &[vrrp::Draft],
-    services: &[service::Draft],
+    node: &node::Draft, metrics: Option<&At<SocketAddr>>, routers: &[vrrp::Draft], services: &[service::Draft],
     report: &Report<'_>,
 ) {
-    let carried: BTreeMap<Ipv4Addr, usize> = (routers.iter())
-        .flat_map(|router| &router.addresses.items)
-        .map(|vip| (vip.value.address, vip.at))
-        .collect();
+    let carried: BTreeMap<Ipv4Addr, usize> =
+        (routers.iter()).flat_map(|router| &router.addresses.items).map(|vip| (vip.value.address, vip.at)).collect();
     let listens = || services.iter().flat_map(|service| &service.listen.items);
 
     // With a bad address among them nobody knows what the routers carry.
     if !routers.is_empty() && routers.iter().all(|router| router.addresses.whole) {
         for listen in listens().filter(|listen| !carried.contains_key(listen.value.ip())) {
             let what = format!("no [[vrrp]] carries {}", listen.value.ip());
-            report.add(
-                listen.at,
-                wrong(what, "add it to virtual_addresses or listen at one of them"),
-            );
+            report.add(listen.at, wrong(what, "add it to virtual_addresses or listen at one of them"));
         }
     }
     for listen in listens() {
@@ -42,11 +34,7 @@ pub(super) fn check(
         if let Some(metrics) = metrics
             && metrics.value == SocketAddr::V4(listen.value)
         {
-            let what = format!(
-                "listen {} is a service's in line {}",
-                metrics.value,
-                report.line(listen.at)
-            );
+            let what = format!("listen {} is a service's in line {}", metrics.value, report.line(listen.at));
             report.add(metrics.at, wrong(what, "choose another port or address"));
         }
     }
@@ -59,8 +47,7 @@ pub(super) fn check(
     for address in backends.filter_map(|backend| backend.address.as_ref()) {
         if let Some(vip) = vips.get(address.value.ip()) {
             let (ip, line) = (address.value.ip(), report.line(*vip));
-            let what =
-                format!("address {ip} is a VIP (line {line}), packets would come back to us");
+            let what = format!("address {ip} is a VIP (line {line}), packets would come back to us");
             report.add(address.at, wrong(what, "write the backend's own address"));
         }
     }

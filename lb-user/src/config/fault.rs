@@ -17,12 +17,7 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            line,
-            column,
-            what,
-            remedy,
-        } = self;
+        let Self { line, column, what, remedy } = self;
         write!(f, "{line}:{column}: {what}, {remedy}")
     }
 }
@@ -40,27 +35,14 @@ impl Faults {
     /// `None` if there is no fault. `list` is in the order of the file.
     pub(super) fn new(file: &str, list: Vec<Fault>) -> Option<Self> {
         let mut list = list.into_iter();
-        Some(Self {
-            file: file.to_owned(),
-            first: list.next()?,
-            more: list.collect(),
-        })
+        Some(Self { file: file.to_owned(), first: list.next()?, more: list.collect() })
     }
 
     /// A single fault of the file as a whole.
-    pub(super) fn whole_file(
-        file: &str,
-        what: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
+    pub(super) fn whole_file(file: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             file: file.to_owned(),
-            first: Fault {
-                line: 1,
-                column: 1,
-                what: what.into(),
-                remedy: remedy.into(),
-            },
+            first: Fault { line: 1, column: 1, what: what.into(), remedy: remedy.into() },
             more: Vec::new(),
         }
     }

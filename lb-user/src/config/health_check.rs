@@ -15,12 +15,8 @@ enum Type {
 }
 
 impl Type {
-    const NAMES: [(&'static str, Self); 4] = [
-        ("tcp", Self::Tcp),
-        ("tls", Self::Tls),
-        ("http", Self::Http),
-        ("https", Self::Https),
-    ];
+    const NAMES: [(&'static str, Self); 4] =
+        [("tcp", Self::Tcp), ("tls", Self::Tls), ("http", Self::Http), ("https", Self::Https)];
 
     fn http(self) -> bool {
         matches!(self, Self::Http | Self::Https)
@@ -35,9 +31,7 @@ impl Type {
 pub(super) fn read(section: &Section<'_>) -> Option<HealthCheck> {
     let seconds = Duration::from_secs;
     let kind = section.key("type", r#""https""#);
-    let kind = kind
-        .text(|text| values::choice(text, &Type::NAMES, &[]))
-        .or(Type::Tcp);
+    let kind = kind.text(|text| values::choice(text, &Type::NAMES, &[])).or(Type::Tcp);
     let interval = Duration::from_millis(100)..=seconds(3600);
     let interval = |text: &str| values::duration_in(text, interval);
     let interval = section.key("interval", r#""2s""#).text(interval);
@@ -63,9 +57,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<HealthCheck> {
     {
         let (timeout, interval) = (values::spell(timeout.value), values::spell(interval.value));
         let what = format!("timeout {timeout:?} is not shorter than interval {interval:?}");
-        section
-            .report
-            .add(at, wrong(what, "shorten timeout or lengthen interval"));
+        section.report.add(at, wrong(what, "shorten timeout or lengthen interval"));
     }
     Some(HealthCheck {
         kind: match kind? {
@@ -86,12 +78,7 @@ fn http(section: &Section<'_>, kind: Option<Type>) -> Option<HttpCheck> {
     let host = section.key("host", r#""lb.example.net""#);
     let status = section.key("expect_status", "[200]");
     let fits = kind.is_none_or(Type::http);
-    refuse_unless(
-        fits,
-        section,
-        r#"use it with type = "http" or "https""#,
-        &[path, host, status],
-    );
+    refuse_unless(fits, section, r#"use it with type = "http" or "https""#, &[path, host, status]);
 
     let path = path.text(values::http_path).or("/readyz".into());
     let host = host.text(values::http_host).optional();
@@ -99,19 +86,13 @@ fn http(section: &Section<'_>, kind: Option<Type>) -> Option<HttpCheck> {
         None => Some(vec![200]),
         Some(at) => statuses(section, at, &status.integers(100..=599)),
     };
-    Some(HttpCheck {
-        path: path?.value,
-        host: host?.map(|host| host.value),
-        expect_status: expect_status?,
-    })
+    Some(HttpCheck { path: path?.value, host: host?.map(|host| host.value), expect_status: expect_status? })
 }
 
 fn statuses(section: &Section<'_>, at: usize, list: &List<u16>) -> Option<Vec<u16>> {
     if list.whole && list.items.is_empty() {
         let remedy = "write at least one status such as [200]";
-        section
-            .report
-            .add(at, wrong("expect_status is empty", remedy));
+        section.report.add(at, wrong("expect_status is empty", remedy));
         return None;
     }
     let mut seen = std::collections::BTreeSet::new();
@@ -131,35 +112,22 @@ fn tls(section: &Section<'_>, kind: Option<Type>) -> Option<TlsCheck> {
     let name = section.key("server_name", r#""lb.example.net""#);
     let fits = kind.is_none_or(Type::tls);
     let keys = [authorities, certificate, key, name];
-    refuse_unless(
-        fits,
-        section,
-        r#"use it with type = "tls" or "https""#,
-        &keys,
-    );
-    for (one, other, missing) in [
-        (certificate, key, "client_key"),
-        (key, certificate, "client_certificate"),
-    ] {
+    refuse_unless(fits, section, r#"use it with type = "tls" or "https""#, &keys);
+    for (one, other, missing) in [(certificate, key, "client_key"), (key, certificate, "client_certificate")] {
         if let (Some(at), None) = (one.given(), other.given()) {
             let what = format!("{} is without {missing}", one.name());
             section.report.add(at, wrong(what, "set both or neither"));
         }
     }
 
-    let file = |key: Key<'_, '_>, example: &str| {
-        key.text(|text| values::path(text, 4095, example))
-            .optional()
-    };
+    let file = |key: Key<'_, '_>, example: &str| key.text(|text| values::path(text, 4095, example)).optional();
     let authorities = file(authorities, "/etc/xvip/ca.pem");
     let certificate = file(certificate, "/etc/xvip/client.pem");
     let key = file(key, "/etc/xvip/client.key");
     let name = name.text(values::server_name).optional();
     Some(TlsCheck {
         ca_file: authorities?.map(|file| file.value),
-        client_certificate: certificate?
-            .zip(key?)
-            .map(|(cert, key)| (cert.value, key.value)),
+        client_certificate: certificate?.zip(key?).map(|(cert, key)| (cert.value, key.value)),
         server_name: name?.map(|name| name.value),
     })
 }
@@ -171,9 +139,7 @@ fn refuse_unless(fits: bool, section: &Section<'_>, remedy: &str, keys: &[Key<'_
     for key in keys {
         if let Some(at) = key.given() {
             let what = format!("{} has no meaning for this type of check", key.name());
-            section
-                .report
-                .add(at, wrong(what, format!("remove it or {remedy}")));
+            section.report.add(at, wrong(what, format!("remove it or {remedy}")));
         }
     }
 }

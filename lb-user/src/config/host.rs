@@ -44,21 +44,13 @@ struct RouterPlaces {
 impl Places {
     pub(super) fn new(node: &node::Draft, routers: &[vrrp::Draft], report: &Report<'_>) -> Self {
         let router = |router: &vrrp::Draft| RouterPlaces {
-            interface: report.place(
-                router
-                    .interface
-                    .as_ref()
-                    .map_or(router.at, |interface| interface.at),
-            ),
+            interface: report.place(router.interface.as_ref().map_or(router.at, |interface| interface.at)),
             source: report.place(router.source.map_or(router.at, |source| source.at)),
-            addresses: (router.addresses.items.iter())
-                .map(|vip| report.place(vip.at))
-                .collect(),
+            addresses: (router.addresses.items.iter()).map(|vip| report.place(vip.at)).collect(),
         };
         Self {
             file: String::new(),
-            node_interface: report
-                .place(node.interface.as_ref().map_or(0, |interface| interface.at)),
+            node_interface: report.place(node.interface.as_ref().map_or(0, |interface| interface.at)),
             routers: routers.iter().map(router).collect(),
         }
     }
@@ -72,9 +64,8 @@ impl Loaded {
     /// Every fault, at the place in the file that names what the host lacks.
     pub fn check_host(&self, host: &HostFacts) -> Result<(), Faults> {
         let Self { config, places } = self;
-        let vips: BTreeSet<Ipv4Addr> = (config.vrrp.iter())
-            .flat_map(|router| router.virtual_addresses.iter().map(|vip| vip.address))
-            .collect();
+        let vips: BTreeSet<Ipv4Addr> =
+            (config.vrrp.iter()).flat_map(|router| router.virtual_addresses.iter().map(|vip| vip.address)).collect();
         let own = |interface: &str| Own::find(host, interface, &vips);
         let mut faults = Vec::new();
         if let Err(what_and_remedy) = own(&config.node.interface) {
@@ -91,32 +82,16 @@ impl Loaded {
                 }
             };
             if let Some(source) = router.unicast_source
-                && !own
-                    .addresses
-                    .iter()
-                    .any(|address| address.address == source)
+                && !own.addresses.iter().any(|address| address.address == source)
             {
-                let what = format!(
-                    "unicast_source {source} is not an address of {:?}",
-                    router.interface
-                );
+                let what = format!("unicast_source {source} is not an address of {:?}", router.interface);
                 let remedy = format!("use {} or leave unicast_source out", own.list());
                 faults.push(fault(place.source, (what, remedy)));
             }
             for (vip, place) in router.virtual_addresses.iter().zip(&place.addresses) {
-                if !own
-                    .addresses
-                    .iter()
-                    .any(|subnet| subnet.contains(vip.address))
-                {
-                    let what = format!(
-                        "virtual address {vip} is in no subnet of {:?}",
-                        router.interface
-                    );
-                    let remedy = format!(
-                        "choose one in the subnet of {} or another interface",
-                        own.list()
-                    );
+                if !own.addresses.iter().any(|subnet| subnet.contains(vip.address)) {
+                    let what = format!("virtual address {vip} is in no subnet of {:?}", router.interface);
+                    let remedy = format!("choose one in the subnet of {} or another interface", own.list());
                     faults.push(fault(*place, (what, remedy)));
                 }
             }
@@ -132,12 +107,7 @@ impl Loaded {
 type WhatAndRemedy = (String, String);
 
 fn fault((line, column): Place, (what, remedy): WhatAndRemedy) -> Fault {
-    Fault {
-        line,
-        column,
-        what,
-        remedy,
-    }
+    Fault { line, column, what, remedy }
 }
 
 /// Addresses of an interface that are no VIPs; at least one.
@@ -146,28 +116,18 @@ struct Own {
 }
 
 impl Own {
-    fn find(
-        host: &HostFacts,
-        interface: &str,
-        vips: &BTreeSet<Ipv4Addr>,
-    ) -> Result<Self, WhatAndRemedy> {
-        let Some((_, addresses)) = host.interfaces.iter().find(|(name, _)| name == interface)
-        else {
+    fn find(host: &HostFacts, interface: &str, vips: &BTreeSet<Ipv4Addr>) -> Result<Self, WhatAndRemedy> {
+        let Some((_, addresses)) = host.interfaces.iter().find(|(name, _)| name == interface) else {
             let others = host.interfaces.iter().map(|(name, _)| name.as_str());
             let others: Vec<_> = others.filter(|name| *name != "lo").take(8).collect();
             let remedy = match others.is_empty() {
                 true => "create it first".into(),
                 false => format!("create it or use {}", values::any_of(others)),
             };
-            return Err((
-                format!("interface {interface:?} is not on this host"),
-                remedy,
-            ));
+            return Err((format!("interface {interface:?} is not on this host"), remedy));
         };
-        let addresses: Vec<_> = (addresses.iter())
-            .filter(|address| !vips.contains(&address.address))
-            .copied()
-            .collect();
+        let addresses: Vec<_> =
+            (addresses.iter()).filter(|address| !vips.contains(&address.address)).copied().collect();
         if addresses.is_empty() {
             let what = format!("interface {interface:?} has no IPv4 address of its own");
             return Err((what, "give it one in the subnet of the VIPs".into()));
@@ -176,12 +136,7 @@ impl Own {
     }
 
     fn list(&self) -> String {
-        let list: Vec<_> = self
-            .addresses
-            .iter()
-            .take(4)
-            .map(Ipv4Net::to_string)
-            .collect();
+        let list: Vec<_> = self.addresses.iter().take(4).map(Ipv4Net::to_string).collect();
         list.join(" or ")
     }
 }

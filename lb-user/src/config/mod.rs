@@ -101,18 +101,10 @@ fn read(text: &str, report: &Report<'_>, env: &Env) -> Option<Loaded> {
     let places = host::Places::new(&node, &routers, report);
     let config = Config {
         node: node.built?,
-        metrics: Metrics {
-            listen: metrics?.value,
-        },
+        metrics: Metrics { listen: metrics?.value },
         admin: admin?,
-        vrrp: routers
-            .into_iter()
-            .map(|r| r.built)
-            .collect::<Option<_>>()?,
-        services: services
-            .into_iter()
-            .map(|s| s.built)
-            .collect::<Option<_>>()?,
+        vrrp: routers.into_iter().map(|r| r.built).collect::<Option<_>>()?,
+        services: services.into_iter().map(|s| s.built).collect::<Option<_>>()?,
     };
     Some(Loaded { config, places })
 }

@@ -20,28 +20,14 @@ pub(super) struct Draft {
 
 pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
     let name = match section.key("name", r#""lb1""#).text(values::name) {
-        Got::Absent(at) => from_host(env)
-            .map_err(|wrong| section.report.add(at, wrong))
-            .ok(),
+        Got::Absent(at) => from_host(env).map_err(|wrong| section.report.add(at, wrong)).ok(),
         got => got.value().map(|name| name.value),
     };
-    let interface = section
-        .key("interface", r#""eth0""#)
-        .required()
-        .text(values::interface)
-        .value();
-    let datapath = section
-        .key("datapath", r#""auto""#)
-        .text(datapath)
-        .or(Datapath::Auto);
-    let ports = section
-        .key("source_ports", r#""1024-32767""#)
-        .text(values::port_range);
+    let interface = section.key("interface", r#""eth0""#).required().text(values::interface).value();
+    let datapath = section.key("datapath", r#""auto""#).text(datapath).or(Datapath::Auto);
+    let ports = section.key("source_ports", r#""1024-32767""#).text(values::port_range);
     let ports = ports.optional();
-    let max_flows = section
-        .key("max_flows", "131072")
-        .integer(1024..=4_194_304)
-        .or(131_072);
+    let max_flows = section.key("max_flows", "131072").integer(1024..=4_194_304).or(131_072);
     section.finish();
 
     let chosen_ports = ports.clone().flatten();
@@ -55,19 +41,12 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
         })
     };
     let built = build();
-    Draft {
-        interface,
-        chosen_ports,
-        built,
-    }
+    Draft { interface, chosen_ports, built }
 }
 
 pub(super) fn metrics(section: &Section<'_>) -> Option<At<SocketAddr>> {
     let default = SocketAddr::from(([127, 0, 0, 1], 9910));
-    let listen = section
-        .key("listen", r#""127.0.0.1:9910""#)
-        .text(values::listen_socket)
-        .or(default);
+    let listen = section.key("listen", r#""127.0.0.1:9910""#).text(values::listen_socket).or(default);
     section.finish();
     listen
 }
@@ -75,38 +54,23 @@ pub(super) fn metrics(section: &Section<'_>) -> Option<At<SocketAddr>> {
 pub(super) fn admin(section: &Section<'_>) -> Option<Admin> {
     const DEFAULT: &str = "/run/xvip/admin.sock";
     let path = |text: &str| values::path(text, LONGEST_SOCKET, DEFAULT);
-    let socket = section
-        .key("socket", r#""/run/xvip/admin.sock""#)
-        .text(path)
-        .or(DEFAULT.into());
+    let socket = section.key("socket", r#""/run/xvip/admin.sock""#).text(path).or(DEFAULT.into());
     section.finish();
-    Some(Admin {
-        socket: socket?.value,
-    })
+    Some(Admin { socket: socket?.value })
 }
 
 fn datapath(text: &str) -> Result<Datapath, Wrong> {
-    let choices = [
-        ("auto", Datapath::Auto),
-        ("xdp", Datapath::Xdp),
-        ("xdp-generic", Datapath::XdpGeneric),
-    ];
+    let choices = [("auto", Datapath::Auto), ("xdp", Datapath::Xdp), ("xdp-generic", Datapath::XdpGeneric)];
     values::choice(text, &choices, &["tc"])
 }
 
 fn from_host(env: &Env) -> Result<String, Wrong> {
     const REMEDY: &str = r#"set name in [node] such as name = "lb1""#;
     if env.host_name.is_empty() {
-        return Err(wrong(
-            "[node] has no name and the host has none either",
-            REMEDY,
-        ));
+        return Err(wrong("[node] has no name and the host has none either", REMEDY));
     }
     values::name(&env.host_name.to_ascii_lowercase()).map_err(|_| {
         let host = quote(&env.host_name);
-        wrong(
-            format!("the host's name {host} cannot be the name of the node"),
-            REMEDY,
-        )
+        wrong(format!("the host's name {host} cannot be the name of the node"), REMEDY)
     })
 }

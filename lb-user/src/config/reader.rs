@@ -29,32 +29,15 @@ impl<'t> Section<'t> {
         Self::new("", 0, Some(table), report)
     }
 
-    fn new(
-        title: &'static str,
-        at: usize,
-        table: Option<&'t dyn TableLike>,
-        report: &'t Report<'t>,
-    ) -> Self {
+    fn new(title: &'static str, at: usize, table: Option<&'t dyn TableLike>, report: &'t Report<'t>) -> Self {
         let known = RefCell::default();
-        Self {
-            title,
-            at,
-            report,
-            table,
-            mistaken: false,
-            known,
-        }
+        Self { title, at, report, table, mistaken: false, known }
     }
 
     /// A key with a value; `example` is a value that would do, as TOML.
     pub(super) fn key(&self, name: &'static str, example: &'static str) -> Key<'_, 't> {
         let found = self.find(name, format!("{name:?}"));
-        Key {
-            section: self,
-            name,
-            example,
-            item: found.map(|(_, item)| item),
-        }
+        Key { section: self, name, example, item: found.map(|(_, item)| item) }
     }
 
     /// A table that may stand once.
@@ -74,10 +57,7 @@ impl<'t> Section<'t> {
 
     /// Tables that may stand more than once.
     pub(super) fn tables(&self, name: &'static str, title: &'static str) -> Tables<'t> {
-        let mut tables = Tables {
-            sections: Vec::new(),
-            whole: true,
-        };
+        let mut tables = Tables { sections: Vec::new(), whole: true };
         let Some((at, item)) = self.find(name, title.to_owned()) else {
             return tables;
         };
@@ -193,16 +173,9 @@ impl<'t> Key<'_, 't> {
     /// Its absence is a fault.
     pub(super) fn required(self) -> Self {
         if self.item.is_none() && !self.section.mistaken {
-            let Self {
-                section,
-                name,
-                example,
-                ..
-            } = self;
+            let Self { section, name, example, .. } = self;
             let what = format!("{} has no {name}", section.title);
-            section
-                .report
-                .add(section.at, wrong(what, format!("add {name} = {example}")));
+            section.report.add(section.at, wrong(what, format!("add {name} = {example}")));
         }
         self
     }
@@ -220,11 +193,7 @@ impl<'t> Key<'_, 't> {
     pub(super) fn text<T>(self, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Got<T> {
         self.read(|key, item| match item.as_str() {
             Some(text) => key.parsed(text, key.at(item), parse),
-            None => key.mistyped(
-                kind(item),
-                key.at(item),
-                format!("write a string such as {}", key.example),
-            ),
+            None => key.mistyped(kind(item), key.at(item), format!("write a string such as {}", key.example)),
         })
     }
 
@@ -279,16 +248,10 @@ impl<'t> Key<'_, 't> {
     }
 
     fn list<T>(self, or_one: bool, read: impl Fn(Self, &'t Value) -> Option<T>) -> List<T> {
-        let mut list = List {
-            at: self.item.map_or(self.section.at, |item| self.at(item)),
-            items: Vec::new(),
-            whole: true,
-        };
+        let mut list =
+            List { at: self.item.map_or(self.section.at, |item| self.at(item)), items: Vec::new(), whole: true };
         let mut push = |value: &'t Value| match read(self, value) {
-            Some(read) => list.items.push(At {
-                value: read,
-                at: value.span().map_or(list.at, |span| span.start),
-            }),
+            Some(read) => list.items.push(At { value: read, at: value.span().map_or(list.at, |span| span.start) }),
             None => list.whole = false,
         };
         match self.item {
@@ -297,11 +260,8 @@ impl<'t> Key<'_, 't> {
             Some(Item::Value(value)) if or_one => push(value),
             Some(item) => {
                 list.whole = false;
-                let _: Option<()> = self.mistyped(
-                    kind(item),
-                    self.at(item),
-                    format!("write a list such as {}", self.example),
-                );
+                let _: Option<()> =
+                    self.mistyped(kind(item), self.at(item), format!("write a list such as {}", self.example));
             }
         }
         list
@@ -311,11 +271,7 @@ impl<'t> Key<'_, 't> {
         let at = self.value_at(value);
         match value.as_str() {
             Some(text) => self.parsed(text, at, parse),
-            None => self.mistyped(
-                value_kind(value),
-                at,
-                format!("write strings such as {}", self.example),
-            ),
+            None => self.mistyped(value_kind(value), at, format!("write strings such as {}", self.example)),
         }
     }
 
@@ -333,12 +289,7 @@ impl<'t> Key<'_, 't> {
         }
     }
 
-    fn parsed<T>(
-        self,
-        text: &str,
-        at: usize,
-        parse: impl FnOnce(&str) -> Result<T, Wrong>,
-    ) -> Option<T> {
+    fn parsed<T>(self, text: &str, at: usize, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(wrong) => self.refuse(at, wrong, ""),

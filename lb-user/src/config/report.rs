@@ -14,10 +14,7 @@ pub(super) struct Wrong {
 }
 
 pub(super) fn wrong(what: impl Into<String>, remedy: impl Into<String>) -> Wrong {
-    Wrong {
-        what: what.into(),
-        remedy: remedy.into(),
-    }
+    Wrong { what: what.into(), remedy: remedy.into() }
 }
 
 /// A value and the byte of the text where it stands; a default stands where its table begins.
@@ -38,11 +35,7 @@ pub(super) struct Report<'t> {
 impl<'t> Report<'t> {
     pub(super) fn new(text: &'t str) -> Self {
         let starts = text.match_indices('\n').map(|(at, _)| at.saturating_add(1));
-        Self {
-            text,
-            lines: std::iter::once(0).chain(starts).collect(),
-            faults: RefCell::default(),
-        }
+        Self { text, lines: std::iter::once(0).chain(starts).collect(), faults: RefCell::default() }
     }
 
     /// `at` past the end means the end.
@@ -55,18 +48,11 @@ impl<'t> Report<'t> {
         let span = error.span().unwrap_or(0..0);
         let text = self.text.get(span.clone()).unwrap_or_default();
         let (what, remedy) = match error.message() {
-            "duplicate key" => (
-                format!("{} is defined twice", quote(text)),
-                "keep one of the two",
-            ),
-            message if message.starts_with("string values must be quoted") => (
-                "this is not a TOML value".into(),
-                "put a string in double quotes",
-            ),
-            message => (
-                format!("this is not TOML: {}", message.replace('\n', " ")),
-                "correct it here",
-            ),
+            "duplicate key" => (format!("{} is defined twice", quote(text)), "keep one of the two"),
+            message if message.starts_with("string values must be quoted") => {
+                ("this is not a TOML value".into(), "put a string in double quotes")
+            }
+            message => (format!("this is not TOML: {}", message.replace('\n', " ")), "correct it here"),
         };
         self.add(span.start, wrong(what, remedy));
     }
@@ -103,12 +89,7 @@ impl<'t> Report<'t> {
             column = column.saturating_add(self.characters(from, fault.at));
             from = fault.at;
             let Wrong { what, remedy } = fault.value;
-            let fault = Fault {
-                line,
-                column,
-                what,
-                remedy,
-            };
+            let fault = Fault { line, column, what, remedy };
             if list.last() != Some(&fault) {
                 list.push(fault);
             }

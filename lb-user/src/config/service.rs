@@ -33,23 +33,17 @@ pub(super) fn read_all(root: &Section<'_>) -> Vec<Draft> {
     let tables = root.tables("service", "[[service]]");
     if tables.missing() {
         let remedy = "add one with name, listen and at least one [[service.backend]]";
-        root.report
-            .add(root.at, wrong("there is no [[service]]", remedy));
+        root.report.add(root.at, wrong("there is no [[service]]", remedy));
     }
     if let Some(first_too_many) = tables.sections.get(MOST_SERVICES) {
         let what = format!("there are more than {MOST_SERVICES} services");
-        root.report
-            .add(first_too_many.at, wrong(what, "remove some"));
+        root.report.add(first_too_many.at, wrong(what, "remove some"));
     }
     tables.sections.iter().map(read).collect()
 }
 
 fn read(section: &Section<'_>) -> Draft {
-    let name = section
-        .key("name", r#""apiserver""#)
-        .required()
-        .text(values::name)
-        .value();
+    let name = section.key("name", r#""apiserver""#).required().text(values::name).value();
     let listen = section.key("listen", r#""192.0.2.100:8443""#);
     let listen_given = listen.required().given();
     let listen = listen.text_or_texts(values::vip_socket);
@@ -57,18 +51,12 @@ fn read(section: &Section<'_>) -> Draft {
         let choices = [("roundrobin", Balance::RoundRobin)];
         values::choice(text, &choices, &["leastconn", "source", "maglev"])
     };
-    let balance = section
-        .key("balance", r#""roundrobin""#)
-        .text(balance)
-        .or(Balance::RoundRobin);
+    let balance = section.key("balance", r#""roundrobin""#).text(balance).or(Balance::RoundRobin);
     let mode = |text: &str| values::choice(text, &[("snat", ())], &["dsr"]);
     let mode = section.key("mode", r#""snat""#).text(mode).or(());
     let idle = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
     let idle = |text: &str| values::duration_in(text, idle);
-    let idle = section
-        .key("idle_timeout", r#""2h""#)
-        .text(idle)
-        .or(Duration::from_secs(7200));
+    let idle = section.key("idle_timeout", r#""2h""#).text(idle).or(Duration::from_secs(7200));
     let health_check = health_check::read(&section.table("health_check", "[service.health_check]"));
     let tables = section.tables("backend", "[[service.backend]]");
     let backends: Vec<_> = tables.sections.iter().map(read_backend).collect();
@@ -76,15 +64,11 @@ fn read(section: &Section<'_>) -> Draft {
 
     if listen_given.is_some() && listen.whole && listen.items.is_empty() {
         let remedy = r#"write at least one such as ["192.0.2.100:8443"]"#;
-        section
-            .report
-            .add(listen.at, wrong("listen is empty", remedy));
+        section.report.add(listen.at, wrong("listen is empty", remedy));
     }
     if tables.missing() {
         let remedy = "add at least one [[service.backend]] with name and address";
-        section
-            .report
-            .add(section.at, wrong("this service has no backends", remedy));
+        section.report.add(section.at, wrong("this service has no backends", remedy));
     }
     within(section, &backends);
     let build = || {
@@ -95,34 +79,19 @@ fn read(section: &Section<'_>) -> Draft {
             balance: balance?.value,
             idle_timeout: idle?.value,
             health_check: health_check?,
-            backends: backends
-                .iter()
-                .map(|b| b.built.clone())
-                .collect::<Option<_>>()?,
+            backends: backends.iter().map(|b| b.built.clone()).collect::<Option<_>>()?,
         })
     };
     let built = build();
-    Draft {
-        name,
-        listen,
-        backends,
-        built,
-    }
+    Draft { name, listen, backends, built }
 }
 
 fn read_backend(section: &Section<'_>) -> BackendDraft {
-    let name = section
-        .key("name", r#""master1""#)
-        .required()
-        .text(values::name)
-        .value();
+    let name = section.key("name", r#""master1""#).required().text(values::name).value();
     let address = section.key("address", r#""192.0.2.31:6443""#).required();
     let address = address.text(values::backend_socket).value();
     let weight = section.key("weight", "1").integer(0..=256_u16).or(1);
-    let max_connections = section
-        .key("max_connections", "1000")
-        .integer(0..=u32::MAX)
-        .or(0);
+    let max_connections = section.key("max_connections", "1000").integer(0..=u32::MAX).or(0);
     section.finish();
     let build = || {
         Some(Backend {
@@ -133,13 +102,7 @@ fn read_backend(section: &Section<'_>) -> BackendDraft {
         })
     };
     let built = build();
-    BackendDraft {
-        at: section.at,
-        name,
-        address,
-        weight,
-        built,
-    }
+    BackendDraft { at: section.at, name, address, weight, built }
 }
 
 /// What holds between the backends of one service.
@@ -147,10 +110,7 @@ fn within(section: &Section<'_>, backends: &[BackendDraft]) {
     let report = section.report;
     if let Some(first_too_many) = backends.get(MOST_BACKENDS) {
         let what = format!("this service has more than {MOST_BACKENDS} backends");
-        report.add(
-            first_too_many.at,
-            wrong(what, "remove some or split the service"),
-        );
+        report.add(first_too_many.at, wrong(what, "remove some or split the service"));
     }
     let idle = |backend: &BackendDraft| backend.weight.is_some_and(|weight| weight.value == 0);
     if let Some(first) = backends.first()
@@ -158,10 +118,7 @@ fn within(section: &Section<'_>, backends: &[BackendDraft]) {
     {
         let at = first.weight.map_or(first.at, |weight| weight.at);
         let remedy = "give at least one a weight from 1 to 256";
-        report.add(
-            at,
-            wrong("every backend of this service has weight 0", remedy),
-        );
+        report.add(at, wrong("every backend of this service has weight 0", remedy));
     }
     let mut names = BTreeMap::new();
     let mut addresses = BTreeMap::new();
@@ -169,21 +126,14 @@ fn within(section: &Section<'_>, backends: &[BackendDraft]) {
         if let Some(name) = &backend.name
             && let Some(first) = earlier(&mut names, &name.value, name.at)
         {
-            let what = format!(
-                "name {:?} is taken by the backend in line {}",
-                name.value,
-                report.line(first)
-            );
+            let what = format!("name {:?} is taken by the backend in line {}", name.value, report.line(first));
             report.add(name.at, wrong(what, "choose another"));
         }
         if let Some(address) = &backend.address
             && let Some(first) = earlier(&mut addresses, address.value, address.at)
         {
             let line = report.line(first);
-            let what = format!(
-                "address {} is already a backend of this service in line {line}",
-                address.value
-            );
+            let what = format!("address {} is already a backend of this service in line {line}", address.value);
             report.add(address.at, wrong(what, "remove one of the two"));
         }
     }
@@ -197,20 +147,12 @@ pub(super) fn between(services: &[Draft], report: &Report<'_>) {
         if let Some(name) = &service.name
             && let Some(first) = earlier(&mut names, &name.value, name.at)
         {
-            let what = format!(
-                "name {:?} is taken by the [[service]] in line {}",
-                name.value,
-                report.line(first)
-            );
+            let what = format!("name {:?} is taken by the [[service]] in line {}", name.value, report.line(first));
             report.add(name.at, wrong(what, "choose another"));
         }
         for listen in &service.listen.items {
             if let Some(first) = earlier(&mut listens, listen.value, listen.at) {
-                let what = format!(
-                    "{} is already listened at in line {}",
-                    listen.value,
-                    report.line(first)
-                );
+                let what = format!("{} is already listened at in line {}", listen.value, report.line(first));
                 report.add(listen.at, wrong(what, "choose another port or address"));
             }
         }

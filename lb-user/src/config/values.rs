@@ -9,11 +9,7 @@ use super::Ipv4Net;
 use super::report::{Wrong, quote, wrong};
 
 /// One of `choices`; those in `later` are meant for a later version.
-pub(super) fn choice<T: Copy>(
-    text: &str,
-    choices: &[(&str, T)],
-    later: &[&str],
-) -> Result<T, Wrong> {
+pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)], later: &[&str]) -> Result<T, Wrong> {
     if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
         return Ok(*value);
     }
@@ -22,10 +18,7 @@ pub(super) fn choice<T: Copy>(
         false => "is unknown",
     };
     let names = choices.iter().map(|(name, _)| *name);
-    Err(wrong(
-        format!("{} {why}", quote(text)),
-        format!("use {}", any_of(names)),
-    ))
+    Err(wrong(format!("{} {why}", quote(text)), format!("use {}", any_of(names))))
 }
 
 /// `"a", "b" or "c"`.
@@ -47,24 +40,13 @@ pub(super) fn name(text: &str) -> Result<String, Wrong> {
     } else if text.len() > 63 {
         let what = format!("{} has {} bytes", quote(text), text.len());
         Err(wrong(what, "shorten it to 63"))
-    } else if text.chars().any(|c| c.is_ascii_uppercase())
-        && name(&text.to_ascii_lowercase()).is_ok()
-    {
+    } else if text.chars().any(|c| c.is_ascii_uppercase()) && name(&text.to_ascii_lowercase()).is_ok() {
         let lower = text.to_ascii_lowercase();
-        Err(wrong(
-            format!("{} has upper case letters", quote(text)),
-            format!("write {lower:?}"),
-        ))
+        Err(wrong(format!("{} has upper case letters", quote(text)), format!("write {lower:?}")))
     } else if let Some(bad) = text.chars().find(|c| !good(*c)) {
-        Err(wrong(
-            format!("{} has the character {bad:?}", quote(text)),
-            ALLOWED,
-        ))
+        Err(wrong(format!("{} has the character {bad:?}", quote(text)), ALLOWED))
     } else if text.starts_with(['-', '.']) {
-        Err(wrong(
-            format!("{} begins with a sign", quote(text)),
-            ALLOWED,
-        ))
+        Err(wrong(format!("{} begins with a sign", quote(text)), ALLOWED))
     } else {
         Ok(text.to_owned())
     }
@@ -75,22 +57,12 @@ pub(super) fn interface(text: &str) -> Result<String, Wrong> {
     const REMEDY: &str = "write it as `ip link` shows it";
     let foreign = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
     if text.is_empty() || text == "." || text == ".." {
-        Err(wrong(
-            format!("{} is not an interface", quote(text)),
-            REMEDY,
-        ))
+        Err(wrong(format!("{} is not an interface", quote(text)), REMEDY))
     } else if text.len() > 15 {
-        let what = format!(
-            "{} has {} bytes, the kernel allows 15",
-            quote(text),
-            text.len()
-        );
+        let what = format!("{} has {} bytes, the kernel allows 15", quote(text), text.len());
         Err(wrong(what, REMEDY))
     } else if let Some(bad) = text.chars().find(|c| foreign(*c)) {
-        Err(wrong(
-            format!("{} has the character {bad:?}", quote(text)),
-            REMEDY,
-        ))
+        Err(wrong(format!("{} has the character {bad:?}", quote(text)), REMEDY))
     } else {
         Ok(text.to_owned())
     }
@@ -104,14 +76,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     let mut smallest = u64::MAX;
     let mut rest = text;
     loop {
-        let (digits, tail) = rest.split_at(
-            rest.find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(rest.len()),
-        );
-        let (unit, tail) = tail.split_at(
-            tail.find(|c: char| !c.is_ascii_lowercase())
-                .unwrap_or(tail.len()),
-        );
+        let (digits, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()));
+        let (unit, tail) = tail.split_at(tail.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(tail.len()));
         let millis = match unit {
             "h" => 3_600_000,
             "m" => 60_000,
@@ -173,35 +139,18 @@ pub(super) fn port_range(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
     /// Fewer leave too little choice when a backend still remembers the last connections.
     const FEWEST: u16 = 64;
     const REMEDY: &str = r#"write it such as "1024-32767""#;
-    let ports = text
-        .split_once('-')
-        .and_then(|(first, last)| Some((port(first)?, port(last)?)));
+    let ports = text.split_once('-').and_then(|(first, last)| Some((port(first)?, port(last)?)));
     let Some((first, last)) = ports else {
-        return Err(wrong(
-            format!("{} is not a range of ports", quote(text)),
-            REMEDY,
-        ));
+        return Err(wrong(format!("{} is not a range of ports", quote(text)), REMEDY));
     };
     if first > last {
-        Err(wrong(
-            format!("{} ends before it begins", quote(text)),
-            REMEDY,
-        ))
+        Err(wrong(format!("{} ends before it begins", quote(text)), REMEDY))
     } else if first < 1024 {
         let remedy = "begin at 1024 or above";
-        Err(wrong(
-            format!(
-                "{} has ports that belong to the host's services",
-                quote(text)
-            ),
-            remedy,
-        ))
+        Err(wrong(format!("{} has ports that belong to the host's services", quote(text)), remedy))
     } else if last - first < FEWEST - 1 {
         let what = format!("{} has fewer than {FEWEST} ports", quote(text));
-        Err(wrong(
-            what,
-            "widen it, each backend can have that many connections from one VIP",
-        ))
+        Err(wrong(what, "widen it, each backend can have that many connections from one VIP"))
     } else {
         Ok(first..=last)
     }
@@ -230,10 +179,7 @@ pub(super) fn path(text: &str, longest: usize, example: &str) -> Result<PathBuf,
 pub(super) fn http_path(text: &str) -> Result<String, Wrong> {
     if !text.starts_with('/') {
         let remedy = r#"begin it with / such as "/readyz""#;
-        Err(wrong(
-            format!("{} does not begin with /", quote(text)),
-            remedy,
-        ))
+        Err(wrong(format!("{} does not begin with /", quote(text)), remedy))
     } else if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
         let what = format!("{} has the character {bad:?}", quote(text));
         Err(wrong(what, "write it percent-encoded or leave it out"))
@@ -266,10 +212,7 @@ pub(super) fn server_name(text: &str) -> Result<String, Wrong> {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => {
             let remedy = r#"write a DNS name such as "lb.example.net" or an IPv4 address"#;
-            Err(wrong(
-                format!("{} is not a server name", quote(text)),
-                remedy,
-            ))
+            Err(wrong(format!("{} is not a server name", quote(text)), remedy))
         }
     }
 }
@@ -278,10 +221,7 @@ pub(super) fn server_name(text: &str) -> Result<String, Wrong> {
 pub(super) fn host_address(text: &str) -> Result<Ipv4Addr, Wrong> {
     let address = ipv4(text).ok_or_else(|| match (ipv6(text), text.contains('/')) {
         (true, _) => not_ipv6(text),
-        (_, true) => wrong(
-            format!("{} has a prefix length", quote(text)),
-            "write the address alone",
-        ),
+        (_, true) => wrong(format!("{} has a prefix length", quote(text)), "write the address alone"),
         _ => not_address(text),
     })?;
     one_host(address, text)
@@ -306,10 +246,7 @@ pub(super) fn vip_net(text: &str) -> Result<Ipv4Net, Wrong> {
         Some(prefix @ 1..=32) => prefix,
         _ => {
             let remedy = format!(r#"write 1 to 32 such as "{address}/24""#);
-            return Err(wrong(
-                format!("{} has a wrong prefix length", quote(text)),
-                remedy,
-            ));
+            return Err(wrong(format!("{} has a wrong prefix length", quote(text)), remedy));
         }
     };
     let net = Ipv4Net { address, prefix };
@@ -370,16 +307,10 @@ fn socket(text: &str, example: &str) -> Result<SocketAddrV4, Wrong> {
     })?;
     if port_text.contains('-') {
         let remedy = "list each address:port by itself";
-        return Err(wrong(
-            format!("{} has a range of ports", quote(text)),
-            remedy,
-        ));
+        return Err(wrong(format!("{} has a range of ports", quote(text)), remedy));
     }
     match port(port_text) {
-        Some(0) => Err(wrong(
-            format!("{} has port 0", quote(text)),
-            "write a port from 1 to 65535",
-        )),
+        Some(0) => Err(wrong(format!("{} has port 0", quote(text)), "write a port from 1 to 65535")),
         Some(port) => Ok(SocketAddrV4::new(address, port)),
         None => {
             let what = format!("{} has a wrong port", quote(text));
@@ -417,9 +348,7 @@ fn ipv4(text: &str) -> Option<Ipv4Addr> {
 }
 
 fn ipv6(text: &str) -> bool {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     bare.unwrap_or(text).parse::<Ipv6Addr>().is_ok()
 }
 

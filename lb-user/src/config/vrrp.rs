@@ -26,28 +26,12 @@ pub(super) struct Draft {
 }
 
 pub(super) fn read(section: &Section<'_>, node_interface: Option<&At<String>>) -> Draft {
-    let name = section
-        .key("name", r#""k8s""#)
-        .required()
-        .text(values::name)
-        .value();
-    let interface = section
-        .key("interface", r#""eth0""#)
-        .text(values::interface)
-        .optional();
+    let name = section.key("name", r#""k8s""#).required().text(values::name).value();
+    let interface = section.key("interface", r#""eth0""#).text(values::interface).optional();
     let interface = interface.and_then(|interface| {
-        interface.or_else(|| {
-            node_interface.map(|node| At {
-                value: node.value.clone(),
-                at: section.at,
-            })
-        })
+        interface.or_else(|| node_interface.map(|node| At { value: node.value.clone(), at: section.at }))
     });
-    let id = section
-        .key("virtual_router_id", "51")
-        .required()
-        .integer(1..=255_u8)
-        .value();
+    let id = section.key("virtual_router_id", "51").required().integer(1..=255_u8).value();
     let id = id.and_then(|At { value, at }| NonZeroU8::new(value).map(|value| At { value, at }));
     // 0 says that a router leaves, 255 that it owns the addresses (RFC 9568 section 5.2.4).
     let priority = section.key("priority", "100").integer(1..=254_u8).or(100);
@@ -56,29 +40,19 @@ pub(super) fn read(section: &Section<'_>, node_interface: Option<&At<String>>) -
     let advert = advert.text(advert_interval).or(Duration::from_secs(1));
     let preempt = section.key("preempt", "false").flag().or(false);
     let delay = |text: &str| values::duration_in(text, Duration::ZERO..=Duration::from_secs(3600));
-    let delay = section
-        .key("preempt_delay", r#""0s""#)
-        .text(delay)
-        .or(Duration::ZERO);
+    let delay = section.key("preempt_delay", r#""0s""#).text(delay).or(Duration::ZERO);
     let source = section.key("unicast_source", r#""192.0.2.21""#);
     let source = source.text(values::host_address).optional();
-    let peers = section
-        .key("unicast_peers", r#"["192.0.2.22"]"#)
-        .texts(values::host_address);
+    let peers = section.key("unicast_peers", r#"["192.0.2.22"]"#).texts(values::host_address);
     let addresses = section.key("virtual_addresses", r#"["192.0.2.100/24"]"#);
     let addresses_given = addresses.required().given();
     let mut addresses = addresses.texts(values::vip_net);
-    let checksum = section
-        .key("checksum", r#""rfc5798""#)
-        .text(checksum)
-        .or(ChecksumForm::Rfc5798);
+    let checksum = section.key("checksum", r#""rfc5798""#).text(checksum).or(ChecksumForm::Rfc5798);
     section.finish();
 
     if addresses_given.is_some() && addresses.whole && addresses.items.is_empty() {
         let remedy = r#"write at least one such as ["192.0.2.100/24"]"#;
-        section
-            .report
-            .add(addresses.at, wrong("virtual_addresses is empty", remedy));
+        section.report.add(addresses.at, wrong("virtual_addresses is empty", remedy));
     }
     // Without addresses it is not known what it carries.
     addresses.whole &= !addresses.items.is_empty();
@@ -111,16 +85,7 @@ pub(super) fn read(section: &Section<'_>, node_interface: Option<&At<String>>) -
         })
     };
     let built = build();
-    Draft {
-        at: section.at,
-        name,
-        interface,
-        id,
-        source: source.flatten(),
-        peers,
-        addresses,
-        built,
-    }
+    Draft { at: section.at, name, interface, id, source: source.flatten(), peers, addresses, built }
 }
 
 /// Names, VRIDs and VIPs are taken once; peers are other hosts.
@@ -132,30 +97,19 @@ pub(super) fn between(routers: &[Draft], report: &Report<'_>) {
         if let Some(name) = &router.name
             && let Some(first) = earlier(&mut names, &name.value, name.at)
         {
-            let what = format!(
-                "name {:?} is taken by the [[vrrp]] in line {}",
-                name.value,
-                report.line(first)
-            );
+            let what = format!("name {:?} is taken by the [[vrrp]] in line {}", name.value, report.line(first));
             report.add(name.at, wrong(what, "choose another"));
         }
         if let (Some(interface), Some(id)) = (&router.interface, &router.id)
             && let Some(first) = earlier(&mut ids, (&interface.value, id.value), id.at)
         {
             let (interface, line) = (&interface.value, report.line(first));
-            let what = format!(
-                "virtual_router_id {} is taken on {interface:?} in line {line}",
-                id.value
-            );
+            let what = format!("virtual_router_id {} is taken on {interface:?} in line {line}", id.value);
             report.add(id.at, wrong(what, "choose another from 1 to 255"));
         }
         for vip in &router.addresses.items {
             if let Some(first) = earlier(&mut vips, vip.value.address, vip.at) {
-                let what = format!(
-                    "{} is already a virtual address in line {}",
-                    vip.value.address,
-                    report.line(first)
-                );
+                let what = format!("{} is already a virtual address in line {}", vip.value.address, report.line(first));
                 report.add(vip.at, wrong(what, "list it once"));
             }
         }
@@ -164,23 +118,12 @@ pub(super) fn between(routers: &[Draft], report: &Report<'_>) {
         let mut seen = BTreeMap::new();
         for peer in &router.peers.items {
             if let Some(first) = earlier(&mut seen, peer.value, peer.at) {
-                let what = format!(
-                    "peer {} is listed before in line {}",
-                    peer.value,
-                    report.line(first)
-                );
+                let what = format!("peer {} is listed before in line {}", peer.value, report.line(first));
                 report.add(peer.at, wrong(what, "list it once"));
             }
         }
-        let peers = router
-            .peers
-            .items
-            .iter()
-            .map(|peer| (peer, "peer", "the other router's own address"));
-        let source = router
-            .source
-            .iter()
-            .map(|source| (source, "unicast_source", "this router's own address"));
+        let peers = router.peers.items.iter().map(|peer| (peer, "peer", "the other router's own address"));
+        let source = router.source.iter().map(|source| (source, "unicast_source", "this router's own address"));
         for (own, key, wanted) in peers.chain(source) {
             if vips.contains_key(&own.value) {
                 let what = format!("{key} {} is a virtual address", own.value);
@@ -205,10 +148,7 @@ fn version(section: &Section<'_>) {
         && let Some(at) = version.given()
     {
         let remedy = "set version = 3 on all routers with this virtual_router_id";
-        section.report.add(
-            at,
-            wrong("VRRP version 2 is not in this version of xvip", remedy),
-        );
+        section.report.add(at, wrong("VRRP version 2 is not in this version of xvip", remedy));
     } else {
         version.integer(3..=3_u8);
     }
@@ -223,16 +163,10 @@ fn advert_interval(text: &str) -> Result<Duration, Wrong> {
         return Ok(interval);
     }
     let below = values::spell(interval.saturating_sub(Duration::from_millis(over as u64)));
-    Err(wrong(
-        format!("{text:?} is not in steps of 10ms"),
-        format!("write {below:?}"),
-    ))
+    Err(wrong(format!("{text:?} is not in steps of 10ms"), format!("write {below:?}")))
 }
 
 fn checksum(text: &str) -> Result<ChecksumForm, Wrong> {
-    let choices = [
-        ("rfc5798", ChecksumForm::Rfc5798),
-        ("rfc9568", ChecksumForm::Rfc9568),
-    ];
+    let choices = [("rfc5798", ChecksumForm::Rfc5798), ("rfc9568", ChecksumForm::Rfc9568)];
     values::choice(text, &choices, &[])
 }

@@ -39,11 +39,7 @@ fn write(html: &mut String, status: &Status, faults: &[String], now: f64) -> fmt
         html.push_str("</ul>\n");
     }
     if let Some(error) = &status.config.last_error {
-        writeln!(
-            html,
-            "<p class=\"note bad\">The last reload was refused: {}</p>",
-            Text(error)
-        )?;
+        writeln!(html, "<p class=\"note bad\">The last reload was refused: {}</p>", Text(error))?;
     }
 
     vrrp(html, status, now)?;
@@ -64,19 +60,7 @@ fn vrrp(html: &mut String, status: &Status, now: f64) -> fmt::Result {
         return Ok(());
     }
     html.push_str("<h2>Virtual routers</h2>\n");
-    table(
-        html,
-        &[
-            "Name",
-            "State",
-            "For",
-            "Priority",
-            "Addresses",
-            "Active router",
-            "Why",
-        ],
-        &[3],
-    )?;
+    table(html, &["Name", "State", "For", "Priority", "Addresses", "Active router", "Why"], &[3])?;
     for v in &status.vrrp {
         writeln!(
             html,
@@ -112,28 +96,10 @@ fn services(html: &mut String, status: &Status, now: f64) -> fmt::Result {
             Text(&service.balance)
         )?;
         if service.fail_open {
-            html.push_str(
-                "<p class=\"note bad\">Every backend fails its checks; all are used all the same.</p>\n",
-            );
+            html.push_str("<p class=\"note bad\">Every backend fails its checks; all are used all the same.</p>\n");
         }
-        table(
-            html,
-            &[
-                "Backend",
-                "Address",
-                "State",
-                "For",
-                "Connections",
-                "Share",
-                "Check",
-                "Why",
-            ],
-            &[4, 5, 6],
-        )?;
-        let all = service
-            .backends
-            .iter()
-            .fold(0_u64, |sum, b| sum.saturating_add(b.connections));
+        table(html, &["Backend", "Address", "State", "For", "Connections", "Share", "Check", "Why"], &[4, 5, 6])?;
+        let all = service.backends.iter().fold(0_u64, |sum, b| sum.saturating_add(b.connections));
         for b in &service.backends {
             backend(html, b, all, now)?;
         }
@@ -161,24 +127,12 @@ fn datapath(html: &mut String, status: &Status) -> fmt::Result {
     let datapath = &status.datapath;
     html.push_str("<h2>Datapath</h2>\n<p>");
     if status.attached() {
-        write!(
-            html,
-            "{} on {}: {}",
-            Text(&datapath.mode),
-            Text(&datapath.interface),
-            Text(&datapath.reason)
-        )?;
+        write!(html, "{} on {}: {}", Text(&datapath.mode), Text(&datapath.interface), Text(&datapath.reason))?;
     } else {
         write!(html, "Not attached: {}", Text(&datapath.reason))?;
     }
     for t in &datapath.tables {
-        write!(
-            html,
-            "<br>{}: {} of {} entries",
-            Text(&t.table),
-            t.entries,
-            t.capacity
-        )?;
+        write!(html, "<br>{}: {} of {} entries", Text(&t.table), t.entries, t.capacity)?;
     }
     html.push_str("</p>\n");
     if datapath.packets.is_empty() {
@@ -221,11 +175,7 @@ fn events(html: &mut String, status: &Status, now: f64) -> fmt::Result {
 fn table(html: &mut String, columns: &[&str], numeric: &[usize]) -> fmt::Result {
     html.push_str("<div class=\"t\"><table><thead><tr>");
     for (index, column) in columns.iter().enumerate() {
-        let class = if numeric.contains(&index) {
-            " class=\"n\""
-        } else {
-            ""
-        };
+        let class = if numeric.contains(&index) { " class=\"n\"" } else { "" };
         write!(html, "<th scope=\"col\"{class}>{column}</th>")?;
     }
     html.push_str("</tr></thead><tbody>\n");

@@ -22,11 +22,7 @@ async fn start(heartbeat: Heartbeat) -> Agent {
         status: receiver,
         heartbeat,
     };
-    Agent {
-        server: listen(loopback(0), sources.clone()).await.unwrap(),
-        status,
-        sources,
-    }
+    Agent { server: listen(loopback(0), sources.clone()).await.unwrap(), status, sources }
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -64,18 +60,13 @@ async fn health_is_the_heartbeat() {
     assert!(head.starts_with("http/1.1 200 "));
     assert_eq!(body, "ok\n");
 
-    let long_ago = clock::now()
-        .checked_sub(STALE + Duration::from_secs(2))
-        .unwrap();
+    let long_ago = clock::now().checked_sub(STALE + Duration::from_secs(2)).unwrap();
     let heartbeat = Heartbeat::new(long_ago);
     let agent = start(heartbeat.clone()).await;
     for path in ["/healthz", "/readyz"] {
         let (head, body) = get(agent.server.address(), path).await;
         assert!(head.starts_with("http/1.1 503 "), "{path}: {head}");
-        assert!(
-            body.starts_with("control loop: no sign of life for 1"),
-            "{body}"
-        );
+        assert!(body.starts_with("control loop: no sign of life for 1"), "{body}");
     }
     heartbeat.beat(clock::now());
     for path in ["/healthz", "/readyz"] {
@@ -162,10 +153,7 @@ async fn anything_else_is_refused() {
     assert!(head.starts_with("http/1.1 404 "));
 
     let mut stream = TcpStream::connect(agent.server.address()).await.unwrap();
-    stream
-        .write_all(b"POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n").await.unwrap();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 405");
@@ -174,34 +162,18 @@ async fn anything_else_is_refused() {
 #[tokio::test]
 async fn a_taken_port_is_an_error_that_names_the_key() {
     let agent = start(alive()).await;
-    let error = listen(agent.server.address(), agent.sources.clone())
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with(&format!(
-            "metrics.listen: cannot listen on {}: ",
-            agent.server.address()
-        )),
-        "{error}"
-    );
+    let error = listen(agent.server.address(), agent.sources.clone()).await.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("metrics.listen: cannot listen on {}: ", agent.server.address())), "{error}");
     assert!(error.contains("stop it or choose another port"), "{error}");
 
     let elsewhere = listen(([192, 0, 2, 1], 0).into(), agent.sources.clone()).await;
     let error = elsewhere.unwrap_err().to_string();
-    assert!(
-        error.contains("this host does not have the address"),
-        "{error}"
-    );
+    assert!(error.contains("this host does not have the address"), "{error}");
 }
 
 #[tokio::test]
 async fn it_can_be_moved() {
-    let Agent {
-        server: old,
-        sources,
-        ..
-    } = start(alive()).await;
+    let Agent { server: old, sources, .. } = start(alive()).await;
     let left = old.address();
     let new = listen(loopback(0), sources.clone()).await.unwrap();
     // A client that says nothing does not hold the old one for longer than its deadline, nor its address at all.

@@ -65,11 +65,7 @@ impl Metrics {
                 backends.map(move |backend| vec![name.clone(), backend.name.clone()])
             })
             .collect();
-        let instances: BTreeSet<Subject> = config
-            .vrrp
-            .iter()
-            .map(|instance| vec![instance.name.clone()])
-            .collect();
+        let instances: BTreeSet<Subject> = config.vrrp.iter().map(|instance| vec![instance.name.clone()]).collect();
         let addresses = config
             .vrrp
             .iter()
@@ -89,13 +85,7 @@ impl Metrics {
     }
 
     /// A health check ended. `result` is a word of the checker's closed set.
-    pub fn health_checked(
-        &self,
-        service: &str,
-        backend: &str,
-        result: &'static str,
-        took: Duration,
-    ) {
+    pub fn health_checked(&self, service: &str, backend: &str, result: &'static str, took: Duration) {
         self.0.checks.count(&[service, backend], Some(result));
         self.0.check_seconds.observe(&[service, backend], took);
     }
@@ -128,18 +118,10 @@ impl Metrics {
     /// Puts the families into `registry`.
     pub(super) fn register(&self, registry: &mut Registry) {
         let families = &self.0;
-        for counters in [
-            &families.checks,
-            &families.transitions,
-            &families.adverts,
-            &families.advert_errors,
-            &families.garps,
-        ] {
-            registry.register(
-                counters.def.name,
-                counters.def.help,
-                counters.family.clone(),
-            );
+        for counters in
+            [&families.checks, &families.transitions, &families.adverts, &families.advert_errors, &families.garps]
+        {
+            registry.register(counters.def.name, counters.def.help, counters.family.clone());
         }
         let def = &defs::HEALTH_CHECK_SECONDS;
         registry.register(def.name, def.help, families.check_seconds.family.clone());
@@ -150,9 +132,7 @@ const SENT: &str = "sent";
 const RECEIVED: &str = "received";
 
 /// Upper bounds of the health check buckets, in seconds.
-const CHECK_BUCKETS: [f64; 12] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-];
+const CHECK_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// The label values that come from the configuration.
 type Subject = Vec<String>;
@@ -232,10 +212,7 @@ impl Counters {
         Self {
             def,
             family: Family::default(),
-            known: Mutex::new(Known {
-                subjects: BTreeSet::new(),
-                words: words.iter().copied().collect(),
-            }),
+            known: Mutex::new(Known { subjects: BTreeSet::new(), words: words.iter().copied().collect() }),
         }
     }
 
@@ -262,21 +239,14 @@ impl Counters {
         }
         for subject in &subjects {
             for word in &known.words {
-                drop(
-                    self.family
-                        .get_or_create(&self.series(subject.clone(), *word)),
-                );
+                drop(self.family.get_or_create(&self.series(subject.clone(), *word)));
             }
         }
         known.subjects = subjects;
     }
 
     fn series(&self, subject: Subject, word: Word) -> Series {
-        Series {
-            def: self.def,
-            subject,
-            word,
-        }
+        Series { def: self.def, subject, word }
     }
 }
 
@@ -289,10 +259,7 @@ struct Durations {
 
 impl Durations {
     fn new() -> Self {
-        Self {
-            family: Family::new_with_constructor(|| Histogram::new(CHECK_BUCKETS)),
-            subjects: Mutex::default(),
-        }
+        Self { family: Family::new_with_constructor(|| Histogram::new(CHECK_BUCKETS)), subjects: Mutex::default() }
     }
 
     fn observe(&self, subject: &[&str], took: Duration) {
@@ -314,11 +281,7 @@ impl Durations {
     }
 
     fn series(subject: Subject) -> Series {
-        Series {
-            def: &defs::HEALTH_CHECK_SECONDS,
-            subject,
-            word: None,
-        }
+        Series { def: &defs::HEALTH_CHECK_SECONDS, subject, word: None }
     }
 }
 

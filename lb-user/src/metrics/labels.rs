@@ -16,10 +16,7 @@ impl<'a> Labels<'a> {
     /// `values` in the order of `def.labels`.
     pub(super) fn of(def: &Def, values: &'a [&'a str]) -> Self {
         debug_assert_eq!(def.labels.len(), values.len(), "{}", def.name);
-        Self {
-            names: def.labels,
-            values,
-        }
+        Self { names: def.labels, values }
     }
 }
 

@@ -28,52 +28,33 @@ impl Collector for Snapshot {
 }
 
 fn backends(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
-    let rows: Vec<(&str, &BackendStatus)> = status
-        .services
-        .iter()
-        .flat_map(|s| s.backends.iter().map(|b| (s.name.as_str(), b)))
-        .collect();
-    let each = |value: fn(&BackendStatus) -> u64| {
-        rows.iter()
-            .map(move |&(service, b)| ([service, b.name.as_str()], value(b)))
-    };
+    let rows: Vec<(&str, &BackendStatus)> =
+        status.services.iter().flat_map(|s| s.backends.iter().map(|b| (s.name.as_str(), b))).collect();
+    let each =
+        |value: fn(&BackendStatus) -> u64| rows.iter().map(move |&(service, b)| ([service, b.name.as_str()], value(b)));
     let both = |value: fn(&BackendStatus) -> (u64, u64)| {
         rows.iter().flat_map(move |&(service, b)| {
             let (inward, outward) = value(b);
             let name = b.name.as_str();
-            [
-                ([service, name, "in"], inward),
-                ([service, name, "out"], outward),
-            ]
+            [([service, name, "in"], inward), ([service, name, "out"], outward)]
         })
     };
     out.family(&defs::BACKEND_UP, each(|b| u64::from(b.state == "up")))?;
     out.family(&defs::BACKEND_WEIGHT, each(|b| u64::from(b.weight)))?;
     out.family(&defs::BACKEND_CONNECTIONS, each(|b| b.connections))?;
-    out.family(
-        &defs::BACKEND_CONNECTIONS_TOTAL,
-        each(|b| b.connections_total),
-    )?;
+    out.family(&defs::BACKEND_CONNECTIONS_TOTAL, each(|b| b.connections_total))?;
     out.family(&defs::BACKEND_BYTES, both(|b| (b.bytes_in, b.bytes_out)))?;
-    out.family(
-        &defs::BACKEND_PACKETS,
-        both(|b| (b.packets_in, b.packets_out)),
-    )?;
-    out.family(
-        &defs::SERVICE_FAIL_OPEN,
-        status
-            .services
-            .iter()
-            .map(|s| ([s.name.as_str()], u64::from(s.fail_open))),
-    )
+    out.family(&defs::BACKEND_PACKETS, both(|b| (b.packets_in, b.packets_out)))?;
+    out.family(&defs::SERVICE_FAIL_OPEN, status.services.iter().map(|s| ([s.name.as_str()], u64::from(s.fail_open))))
 }
 
 fn vrrp(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
     out.family(
         &defs::VRRP_STATE,
-        status.vrrp.iter().flat_map(|v| {
-            super::VRRP_STATES.map(|state| ([v.name.as_str(), state], u64::from(v.state == state)))
-        }),
+        status
+            .vrrp
+            .iter()
+            .flat_map(|v| super::VRRP_STATES.map(|state| ([v.name.as_str(), state], u64::from(v.state == state)))),
     )
 }
 
@@ -81,46 +62,20 @@ fn datapath(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
     let datapath = &status.datapath;
     out.family(
         &defs::DATAPATH_PACKETS,
-        datapath
-            .packets
-            .iter()
-            .map(|row| ([row.verdict.as_str(), row.reason.as_str()], row.packets)),
+        datapath.packets.iter().map(|row| ([row.verdict.as_str(), row.reason.as_str()], row.packets)),
     )?;
     out.family(
         &defs::DATAPATH_INFO,
-        status
-            .attached()
-            .then_some(([datapath.mode.as_str(), datapath.interface.as_str()], 1_u64)),
+        status.attached().then_some(([datapath.mode.as_str(), datapath.interface.as_str()], 1_u64)),
     )?;
-    out.family(
-        &defs::TABLE_ENTRIES,
-        datapath
-            .tables
-            .iter()
-            .map(|t| ([t.table.as_str()], t.entries)),
-    )?;
-    out.family(
-        &defs::TABLE_CAPACITY,
-        datapath
-            .tables
-            .iter()
-            .map(|t| ([t.table.as_str()], t.capacity)),
-    )
+    out.family(&defs::TABLE_ENTRIES, datapath.tables.iter().map(|t| ([t.table.as_str()], t.entries)))?;
+    out.family(&defs::TABLE_CAPACITY, datapath.tables.iter().map(|t| ([t.table.as_str()], t.capacity)))
 }
 
 fn agent(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
     let config = &status.config;
-    out.family(
-        &defs::CONFIG_RELOADS,
-        [
-            (["applied"], config.reloads),
-            (["refused"], config.reload_failures),
-        ],
-    )?;
-    out.family(
-        &defs::CONFIG_GOOD,
-        [([], u64::from(config.last_error.is_none()))],
-    )?;
+    out.family(&defs::CONFIG_RELOADS, [(["applied"], config.reloads), (["refused"], config.reload_failures)])?;
+    out.family(&defs::CONFIG_GOOD, [([], u64::from(config.last_error.is_none()))])?;
     out.family(&defs::CONFIG_APPLIED, [([], config.applied_at)])?;
     out.family(&defs::START_TIME, [([], status.started_at)])?;
     out.family(&defs::BUILD_INFO, [([status.version.as_str()], 1_u64)])
@@ -132,9 +87,7 @@ struct Out<'a, 'e>(&'a mut DescriptorEncoder<'e>);
 impl Out<'_, '_> {
     /// Writes a family; nothing at all when it has no series.
     fn family<'s, const N: usize, V: EncodeGaugeValue>(
-        &mut self,
-        def: &Def,
-        rows: impl IntoIterator<Item = ([&'s str; N], V)>,
+        &mut self, def: &Def, rows: impl IntoIterator<Item = ([&'s str; N], V)>,
     ) -> fmt::Result {
         let mut rows = rows.into_iter().peekable();
         if rows.peek().is_none() {
@@ -151,9 +104,7 @@ impl Out<'_, '_> {
             if N == 0 {
                 family.encode_gauge(&value)?;
             } else {
-                family
-                    .encode_family(&Labels::of(def, &values))?
-                    .encode_gauge(&value)?;
+                family.encode_family(&Labels::of(def, &values))?.encode_gauge(&value)?;
             }
         }
         Ok(())

@@ -8,8 +8,7 @@ use std::time::Duration;
 use super::defs::{ALL, Kind};
 use super::*;
 use crate::config::{
-    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, Ipv4Net, Node,
-    Service, Vrrp,
+    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, Ipv4Net, Node, Service, Vrrp,
 };
 use crate::status::example::example;
 
@@ -23,12 +22,8 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
             source_ports: 1024..=2047,
             max_flows: 1000,
         },
-        metrics: crate::config::Metrics {
-            listen: ([127, 0, 0, 1], 0).into(),
-        },
-        admin: Admin {
-            socket: "/run/xvip/admin.sock".into(),
-        },
+        metrics: crate::config::Metrics { listen: ([127, 0, 0, 1], 0).into() },
+        admin: Admin { socket: "/run/xvip/admin.sock".into() },
         vrrp: instances
             .iter()
             .map(|name| Vrrp {
@@ -41,10 +36,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
                 preempt_delay: Duration::ZERO,
                 unicast_source: None,
                 unicast_peers: vec![],
-                virtual_addresses: vec![Ipv4Net {
-                    address,
-                    prefix: 24,
-                }],
+                virtual_addresses: vec![Ipv4Net { address, prefix: 24 }],
                 checksum: ChecksumForm::Rfc9568,
             })
             .collect(),
@@ -85,11 +77,7 @@ impl Scraper {
         metrics.configure(&config(&["master1", "master2", "master3"], &["k8s"]));
         let (status, receiver) = watch::channel(Arc::new(example()));
         let exposition = Exposition::new(&metrics, receiver);
-        Self {
-            metrics,
-            status,
-            exposition,
-        }
+        Self { metrics, status, exposition }
     }
 
     fn text(&self) -> String {
@@ -140,10 +128,8 @@ fn parse(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
 /// Names and labels are public interface: a change here breaks dashboards and alerts.
 #[test]
 fn names_are_stable() {
-    let defined: Vec<String> = ALL
-        .iter()
-        .map(|d| format!("{:?} {}{{{}}}", d.kind, d.name, d.labels.join(",")))
-        .collect();
+    let defined: Vec<String> =
+        ALL.iter().map(|d| format!("{:?} {}{{{}}}", d.kind, d.name, d.labels.join(","))).collect();
     assert_eq!(
         defined,
         [
@@ -180,12 +166,7 @@ fn definitions_follow_the_conventions() {
     assert_eq!(names.len(), ALL.len());
     for d in ALL {
         assert!(d.name.starts_with("xvip_"), "{}", d.name);
-        assert_eq!(
-            d.kind == Kind::Counter,
-            d.name.ends_with("_total"),
-            "{}",
-            d.name
-        );
+        assert_eq!(d.kind == Kind::Counter, d.name.ends_with("_total"), "{}", d.name);
         assert!(!d.help.ends_with('.'), "{}", d.name);
         assert!(!d.help.contains(['\n', '\\']), "{}", d.name);
     }
@@ -194,15 +175,10 @@ fn definitions_follow_the_conventions() {
 #[test]
 fn every_definition_is_scraped_with_its_kind() {
     let scraper = Scraper::new();
-    scraper
-        .metrics
-        .health_checked("apiserver", "master1", "success", Duration::from_millis(4));
+    scraper.metrics.health_checked("apiserver", "master1", "success", Duration::from_millis(4));
     scraper.metrics.advert_rejected("k8s", "checksum");
     let (families, _) = parse(&scraper.text());
-    let expected = ALL
-        .iter()
-        .map(|d| (d.name.to_owned(), format!("{:?}", d.kind).to_lowercase()))
-        .collect();
+    let expected = ALL.iter().map(|d| (d.name.to_owned(), format!("{:?}", d.kind).to_lowercase())).collect();
     assert_eq!(families, expected);
 }
 
@@ -210,42 +186,15 @@ fn every_definition_is_scraped_with_its_kind() {
 fn the_status_shows_in_the_samples() {
     let samples = Scraper::new().samples();
     for (series, value) in [
-        (
-            r#"xvip_backend_up{service="apiserver",backend="master1"}"#,
-            1.0,
-        ),
-        (
-            r#"xvip_backend_up{service="apiserver",backend="master3"}"#,
-            0.0,
-        ),
-        (
-            r#"xvip_backend_weight{service="apiserver",backend="master1"}"#,
-            1.0,
-        ),
-        (
-            r#"xvip_backend_connections{service="apiserver",backend="master2"}"#,
-            50.0,
-        ),
-        (
-            r#"xvip_backend_connections_total{service="apiserver",backend="master2"}"#,
-            500.0,
-        ),
-        (
-            r#"xvip_backend_bytes_total{service="apiserver",backend="master1",direction="in"}"#,
-            25_000.0,
-        ),
-        (
-            r#"xvip_backend_bytes_total{service="apiserver",backend="master1",direction="out"}"#,
-            500_000.0,
-        ),
-        (
-            r#"xvip_backend_packets_total{service="apiserver",backend="master1",direction="in"}"#,
-            175.0,
-        ),
-        (
-            r#"xvip_backend_packets_total{service="apiserver",backend="master1",direction="out"}"#,
-            225.0,
-        ),
+        (r#"xvip_backend_up{service="apiserver",backend="master1"}"#, 1.0),
+        (r#"xvip_backend_up{service="apiserver",backend="master3"}"#, 0.0),
+        (r#"xvip_backend_weight{service="apiserver",backend="master1"}"#, 1.0),
+        (r#"xvip_backend_connections{service="apiserver",backend="master2"}"#, 50.0),
+        (r#"xvip_backend_connections_total{service="apiserver",backend="master2"}"#, 500.0),
+        (r#"xvip_backend_bytes_total{service="apiserver",backend="master1",direction="in"}"#, 25_000.0),
+        (r#"xvip_backend_bytes_total{service="apiserver",backend="master1",direction="out"}"#, 500_000.0),
+        (r#"xvip_backend_packets_total{service="apiserver",backend="master1",direction="in"}"#, 175.0),
+        (r#"xvip_backend_packets_total{service="apiserver",backend="master1",direction="out"}"#, 225.0),
         (r#"xvip_service_fail_open{service="apiserver"}"#, 0.0),
         (r#"xvip_service_fail_open{service="web"}"#, 1.0),
         (r#"xvip_vrrp_state{instance="k8s",state="active"}"#, 1.0),
@@ -253,19 +202,10 @@ fn the_status_shows_in_the_samples() {
         (r#"xvip_vrrp_state{instance="k8s",state="initialize"}"#, 0.0),
         (r#"xvip_vrrp_state{instance="k8s",state="fault"}"#, 0.0),
         (r#"xvip_vrrp_state{instance="ingress",state="backup"}"#, 1.0),
-        (
-            r#"xvip_datapath_packets_total{verdict="drop",reason="no_backend"}"#,
-            1_200.0,
-        ),
+        (r#"xvip_datapath_packets_total{verdict="drop",reason="no_backend"}"#, 1_200.0),
         (r#"xvip_datapath_info{mode="xdp",interface="eth0"}"#, 1.0),
-        (
-            r#"xvip_connection_table_entries{table="established"}"#,
-            150.0,
-        ),
-        (
-            r#"xvip_connection_table_capacity{table="half_open"}"#,
-            65_536.0,
-        ),
+        (r#"xvip_connection_table_entries{table="established"}"#, 150.0),
+        (r#"xvip_connection_table_capacity{table="half_open"}"#, 65_536.0),
         (r#"xvip_config_reloads_total{result="applied"}"#, 2.0),
         (r#"xvip_config_reloads_total{result="refused"}"#, 1.0),
         ("xvip_config_last_reload_successful", 0.0),
@@ -287,11 +227,7 @@ fn a_new_status_replaces_the_old_one_whole() {
     scraper.status.send_replace(Arc::new(status));
     let text = scraper.text();
     parse(&text);
-    for gone in [
-        "web",
-        "xvip_datapath_info",
-        r#"xvip_backend_up{service="apiserver",backend="master1""#,
-    ] {
+    for gone in ["web", "xvip_datapath_info", r#"xvip_backend_up{service="apiserver",backend="master1""#] {
         assert!(!text.contains(gone), "{gone}");
     }
 }
@@ -300,19 +236,9 @@ fn a_new_status_replaces_the_old_one_whole() {
 fn events_are_counted() {
     let scraper = Scraper::new();
     let metrics = scraper.metrics.clone();
-    metrics.health_checked(
-        "apiserver",
-        "master1",
-        "success",
-        Duration::from_millis(250),
-    );
+    metrics.health_checked("apiserver", "master1", "success", Duration::from_millis(250));
     metrics.health_checked("apiserver", "master1", "success", Duration::from_secs(9));
-    metrics.health_checked(
-        "apiserver",
-        "master1",
-        "timeout",
-        Duration::from_millis(500),
-    );
+    metrics.health_checked("apiserver", "master1", "timeout", Duration::from_millis(500));
     metrics.advert_sent("k8s");
     metrics.advert_received("k8s");
     metrics.advert_received("k8s");
@@ -322,58 +248,19 @@ fn events_are_counted() {
 
     let samples = scraper.samples();
     for (series, value) in [
-        (
-            r#"xvip_health_check_total{service="apiserver",backend="master1",result="success"}"#,
-            2.0,
-        ),
-        (
-            r#"xvip_health_check_total{service="apiserver",backend="master1",result="timeout"}"#,
-            1.0,
-        ),
-        (
-            r#"xvip_health_check_duration_seconds_count{service="apiserver",backend="master1"}"#,
-            3.0,
-        ),
-        (
-            r#"xvip_health_check_duration_seconds_sum{service="apiserver",backend="master1"}"#,
-            9.75,
-        ),
-        (
-            r#"xvip_health_check_duration_seconds_bucket{le="0.25",service="apiserver",backend="master1"}"#,
-            1.0,
-        ),
-        (
-            r#"xvip_health_check_duration_seconds_bucket{le="5.0",service="apiserver",backend="master1"}"#,
-            2.0,
-        ),
-        (
-            r#"xvip_health_check_duration_seconds_bucket{le="+Inf",service="apiserver",backend="master1"}"#,
-            3.0,
-        ),
-        (
-            r#"xvip_vrrp_adverts_total{instance="k8s",direction="sent"}"#,
-            1.0,
-        ),
-        (
-            r#"xvip_vrrp_adverts_total{instance="k8s",direction="received"}"#,
-            2.0,
-        ),
-        (
-            r#"xvip_vrrp_advert_errors_total{instance="k8s",reason="checksum"}"#,
-            1.0,
-        ),
-        (
-            r#"xvip_gratuitous_arp_total{instance="k8s",address="192.0.2.100"}"#,
-            1.0,
-        ),
-        (
-            r#"xvip_vrrp_transitions_total{instance="k8s",to="active"}"#,
-            1.0,
-        ),
-        (
-            r#"xvip_vrrp_transitions_total{instance="k8s",to="backup"}"#,
-            0.0,
-        ),
+        (r#"xvip_health_check_total{service="apiserver",backend="master1",result="success"}"#, 2.0),
+        (r#"xvip_health_check_total{service="apiserver",backend="master1",result="timeout"}"#, 1.0),
+        (r#"xvip_health_check_duration_seconds_count{service="apiserver",backend="master1"}"#, 3.0),
+        (r#"xvip_health_check_duration_seconds_sum{service="apiserver",backend="master1"}"#, 9.75),
+        (r#"xvip_health_check_duration_seconds_bucket{le="0.25",service="apiserver",backend="master1"}"#, 1.0),
+        (r#"xvip_health_check_duration_seconds_bucket{le="5.0",service="apiserver",backend="master1"}"#, 2.0),
+        (r#"xvip_health_check_duration_seconds_bucket{le="+Inf",service="apiserver",backend="master1"}"#, 3.0),
+        (r#"xvip_vrrp_adverts_total{instance="k8s",direction="sent"}"#, 1.0),
+        (r#"xvip_vrrp_adverts_total{instance="k8s",direction="received"}"#, 2.0),
+        (r#"xvip_vrrp_advert_errors_total{instance="k8s",reason="checksum"}"#, 1.0),
+        (r#"xvip_gratuitous_arp_total{instance="k8s",address="192.0.2.100"}"#, 1.0),
+        (r#"xvip_vrrp_transitions_total{instance="k8s",to="active"}"#, 1.0),
+        (r#"xvip_vrrp_transitions_total{instance="k8s",to="backup"}"#, 0.0),
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series}");
     }
@@ -399,70 +286,26 @@ fn series_follow_the_configuration() {
         .samples()
         .into_iter()
         .filter(|(series, _)| {
-            ["xvip_health", "xvip_vrrp_a", "xvip_vrrp_t", "xvip_grat"]
-                .iter()
-                .any(|family| series.starts_with(family))
+            ["xvip_health", "xvip_vrrp_a", "xvip_vrrp_t", "xvip_grat"].iter().any(|family| series.starts_with(family))
                 && !series.contains("_bucket")
                 && !series.contains("_sum")
         })
         .collect();
     let expected = [
-        (
-            r#"xvip_gratuitous_arp_total{instance="other",address="192.0.2.100"}"#,
-            0.0,
-        ),
-        (
-            r#"xvip_health_check_duration_seconds_count{service="apiserver",backend="master2"}"#,
-            1.0,
-        ),
-        (
-            r#"xvip_health_check_duration_seconds_count{service="apiserver",backend="master4"}"#,
-            0.0,
-        ),
-        (
-            r#"xvip_health_check_total{service="apiserver",backend="master2",result="success"}"#,
-            1.0,
-        ),
-        (
-            r#"xvip_health_check_total{service="apiserver",backend="master4",result="success"}"#,
-            0.0,
-        ),
-        (
-            r#"xvip_vrrp_advert_errors_total{instance="other",reason="checksum"}"#,
-            0.0,
-        ),
-        (
-            r#"xvip_vrrp_adverts_total{instance="other",direction="received"}"#,
-            0.0,
-        ),
-        (
-            r#"xvip_vrrp_adverts_total{instance="other",direction="sent"}"#,
-            0.0,
-        ),
-        (
-            r#"xvip_vrrp_transitions_total{instance="other",to="active"}"#,
-            0.0,
-        ),
-        (
-            r#"xvip_vrrp_transitions_total{instance="other",to="backup"}"#,
-            0.0,
-        ),
-        (
-            r#"xvip_vrrp_transitions_total{instance="other",to="fault"}"#,
-            0.0,
-        ),
-        (
-            r#"xvip_vrrp_transitions_total{instance="other",to="initialize"}"#,
-            0.0,
-        ),
+        (r#"xvip_gratuitous_arp_total{instance="other",address="192.0.2.100"}"#, 0.0),
+        (r#"xvip_health_check_duration_seconds_count{service="apiserver",backend="master2"}"#, 1.0),
+        (r#"xvip_health_check_duration_seconds_count{service="apiserver",backend="master4"}"#, 0.0),
+        (r#"xvip_health_check_total{service="apiserver",backend="master2",result="success"}"#, 1.0),
+        (r#"xvip_health_check_total{service="apiserver",backend="master4",result="success"}"#, 0.0),
+        (r#"xvip_vrrp_advert_errors_total{instance="other",reason="checksum"}"#, 0.0),
+        (r#"xvip_vrrp_adverts_total{instance="other",direction="received"}"#, 0.0),
+        (r#"xvip_vrrp_adverts_total{instance="other",direction="sent"}"#, 0.0),
+        (r#"xvip_vrrp_transitions_total{instance="other",to="active"}"#, 0.0),
+        (r#"xvip_vrrp_transitions_total{instance="other",to="backup"}"#, 0.0),
+        (r#"xvip_vrrp_transitions_total{instance="other",to="fault"}"#, 0.0),
+        (r#"xvip_vrrp_transitions_total{instance="other",to="initialize"}"#, 0.0),
     ];
-    assert_eq!(
-        events,
-        expected
-            .into_iter()
-            .map(|(s, v)| (s.to_owned(), v))
-            .collect()
-    );
+    assert_eq!(events, expected.into_iter().map(|(s, v)| (s.to_owned(), v)).collect());
 }
 
 #[test]

@@ -24,19 +24,11 @@ fn backend(name: &str, last: u8, state: &str, reason: &str, connections: u64) ->
 }
 
 fn packets(verdict: &str, reason: &str, packets: u64) -> PacketCount {
-    PacketCount {
-        verdict: verdict.to_owned(),
-        reason: reason.to_owned(),
-        packets,
-    }
+    PacketCount { verdict: verdict.to_owned(), reason: reason.to_owned(), packets }
 }
 
 fn event(before: f64, subject: &str, text: &str) -> Event {
-    Event {
-        at: NOW - before,
-        subject: subject.to_owned(),
-        text: text.to_owned(),
-    }
+    Event { at: NOW - before, subject: subject.to_owned(), text: text.to_owned() }
 }
 
 /// An agent that holds its VIP and has lost one of three backends.
@@ -58,16 +50,8 @@ pub(crate) fn example() -> Status {
             interface: "eth0".to_owned(),
             program_id: 42,
             tables: vec![
-                TableStatus {
-                    table: "established".to_owned(),
-                    entries: 150,
-                    capacity: 262_144,
-                },
-                TableStatus {
-                    table: "half_open".to_owned(),
-                    entries: 0,
-                    capacity: 65_536,
-                },
+                TableStatus { table: "established".to_owned(), entries: 150, capacity: 262_144 },
+                TableStatus { table: "half_open".to_owned(), entries: 0, capacity: 65_536 },
             ],
             packets: vec![
                 packets("forward", "established", 123_456),
@@ -121,16 +105,8 @@ pub(crate) fn example() -> Status {
             },
         ],
         events: vec![
-            event(
-                7_490.0,
-                "vrrp k8s",
-                "backup -> active: no advert for 361 ms",
-            ),
-            event(
-                1_980.0,
-                "backend apiserver/master3",
-                "up -> down: connection refused",
-            ),
+            event(7_490.0, "vrrp k8s", "backup -> active: no advert for 361 ms"),
+            event(1_980.0, "backend apiserver/master3", "up -> down: connection refused"),
         ],
     }
 }

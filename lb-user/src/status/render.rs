@@ -14,11 +14,7 @@ const LAST_COLUMN: usize = 16;
 /// Lines for a terminal `width` characters wide (`usize::MAX`: unlimited), at `now` in seconds since the Unix epoch.
 #[must_use]
 pub fn render(status: &Status, now: f64, colour: bool, width: usize) -> String {
-    let mut out = Page {
-        text: String::new(),
-        colour,
-        width,
-    };
+    let mut out = Page { text: String::new(), colour, width };
     head(&mut out, status, now);
     vrrp(&mut out, status, now);
     for s in &status.services {
@@ -34,49 +30,21 @@ fn head(out: &mut Page, status: &Status, now: f64) {
     let datapath = &status.datapath;
     out.line(
         "node",
-        &format!(
-            "{}, xvip {}, up {}",
-            status.node,
-            status.version,
-            since(now, status.started_at)
-        ),
+        &format!("{}, xvip {}, up {}", status.node, status.version, since(now, status.started_at)),
         Paint::Bold,
     );
-    out.line(
-        "config",
-        &format!("{}, applied {}", config.file, ago(now, config.applied_at)),
-        Paint::None,
-    );
+    out.line("config", &format!("{}, applied {}", config.file, ago(now, config.applied_at)), Paint::None);
     if let Some(error) = &config.last_error {
-        out.line(
-            "",
-            &format!("the last reload was refused: {error}"),
-            Paint::Bad,
-        );
+        out.line("", &format!("the last reload was refused: {error}"), Paint::Bad);
     }
     if status.attached() {
-        out.line(
-            "datapath",
-            &format!(
-                "{} on {}: {}",
-                datapath.mode, datapath.interface, datapath.reason
-            ),
-            Paint::None,
-        );
+        out.line("datapath", &format!("{} on {}: {}", datapath.mode, datapath.interface, datapath.reason), Paint::None);
     } else {
-        out.line(
-            "datapath",
-            &format!("not attached: {}", datapath.reason),
-            Paint::Bad,
-        );
+        out.line("datapath", &format!("not attached: {}", datapath.reason), Paint::Bad);
     }
     for (index, t) in datapath.tables.iter().enumerate() {
         let label = if index == 0 { "tables" } else { "" };
-        out.line(
-            label,
-            &format!("{}: {} of {} entries", t.table, t.entries, t.capacity),
-            Paint::None,
-        );
+        out.line(label, &format!("{}: {} of {} entries", t.table, t.entries, t.capacity), Paint::None);
     }
 }
 
@@ -96,19 +64,7 @@ fn vrrp(out: &mut Page, status: &Status, now: f64) {
         ]
     });
     out.gap();
-    out.table(
-        &[
-            "VRRP",
-            "STATE",
-            "FOR",
-            "PRIORITY",
-            "ADDRESSES",
-            "ACTIVE",
-            "WHY",
-        ],
-        &[3],
-        rows.collect(),
-    );
+    out.table(&["VRRP", "STATE", "FOR", "PRIORITY", "ADDRESSES", "ACTIVE", "WHY"], &[3], rows.collect());
 }
 
 fn active_router(v: &VrrpStatus) -> &str {
@@ -121,30 +77,13 @@ fn active_router(v: &VrrpStatus) -> &str {
 
 fn service(out: &mut Page, service: &ServiceStatus, now: f64) {
     out.gap();
-    out.line(
-        "SERVICE",
-        &format!("{}, {}, {}", service.name, service.listen, service.balance),
-        Paint::Bold,
-    );
+    out.line("SERVICE", &format!("{}, {}, {}", service.name, service.listen, service.balance), Paint::Bold);
     if service.fail_open {
-        out.line(
-            "",
-            "EVERY BACKEND FAILS ITS CHECKS; all are used all the same",
-            Paint::Bad,
-        );
+        out.line("", "EVERY BACKEND FAILS ITS CHECKS; all are used all the same", Paint::Bad);
     }
-    let all = service
-        .backends
-        .iter()
-        .fold(0_u64, |sum, b| sum.saturating_add(b.connections));
+    let all = service.backends.iter().fold(0_u64, |sum, b| sum.saturating_add(b.connections));
     let rows = service.backends.iter().map(|b| backend(b, all, now));
-    out.table(
-        &[
-            "BACKEND", "ADDRESS", "STATE", "FOR", "CONNS", "SHARE", "CHECK", "WHY",
-        ],
-        &[4, 5, 6],
-        rows.collect(),
-    );
+    out.table(&["BACKEND", "ADDRESS", "STATE", "FOR", "CONNS", "SHARE", "CHECK", "WHY"], &[4, 5, 6], rows.collect());
 }
 
 fn backend(b: &BackendStatus, all: u64, now: f64) -> Vec<Cell<'_>> {
@@ -166,12 +105,7 @@ fn drops(out: &mut Page, status: &Status) {
         .packets
         .iter()
         .filter(|row| row.verdict == "drop" && row.packets > 0)
-        .map(|row| {
-            vec![
-                Cell::plain(row.reason.as_str()),
-                Cell::plain(row.packets.to_string()),
-            ]
-        })
+        .map(|row| vec![Cell::plain(row.reason.as_str()), Cell::plain(row.packets.to_string())])
         .collect();
     if !rows.is_empty() {
         out.gap();
@@ -186,11 +120,7 @@ fn events(out: &mut Page, status: &Status, now: f64) {
         .iter()
         .skip(skipped)
         .map(|event| {
-            vec![
-                Cell::plain(ago(now, event.at)),
-                Cell::plain(event.subject.as_str()),
-                Cell::plain(event.text.as_str()),
-            ]
+            vec![Cell::plain(ago(now, event.at)), Cell::plain(event.subject.as_str()), Cell::plain(event.text.as_str())]
         })
         .collect();
     if !rows.is_empty() {
@@ -230,17 +160,11 @@ struct Cell<'a> {
 
 impl<'a> Cell<'a> {
     fn plain(text: impl Into<Cow<'a, str>>) -> Self {
-        Self {
-            text: text.into(),
-            paint: Paint::None,
-        }
+        Self { text: text.into(), paint: Paint::None }
     }
 
     fn bold(text: &'a str) -> Self {
-        Self {
-            text: text.into(),
-            paint: Paint::Bold,
-        }
+        Self { text: text.into(), paint: Paint::Bold }
     }
 
     fn state(state: &'a str) -> Self {
@@ -250,10 +174,7 @@ impl<'a> Cell<'a> {
             "backup" => Paint::None,
             _ => Paint::Middling,
         };
-        Self {
-            text: state.into(),
-            paint,
-        }
+        Self { text: state.into(), paint }
     }
 }
 
@@ -280,14 +201,8 @@ impl Page {
 
     /// `right`: columns set to the right. The last column takes what is left of the width.
     fn table(&mut self, header: &[&str], right: &[usize], rows: Vec<Vec<Cell<'_>>>) {
-        let rows: Vec<Vec<(Cow<'_, str>, Paint)>> = rows
-            .into_iter()
-            .map(|row| {
-                row.into_iter()
-                    .map(|c| (clean_cow(c.text), c.paint))
-                    .collect()
-            })
-            .collect();
+        let rows: Vec<Vec<(Cow<'_, str>, Paint)>> =
+            rows.into_iter().map(|row| row.into_iter().map(|c| (clean_cow(c.text), c.paint)).collect()).collect();
         let last = header.len().saturating_sub(1);
         let widths: Vec<usize> = header
             .iter()
@@ -310,22 +225,12 @@ impl Page {
         }
     }
 
-    fn row(
-        &mut self,
-        row: &[(Cow<'_, str>, Paint)],
-        widths: &[usize],
-        right: &[usize],
-        room: usize,
-    ) {
+    fn row(&mut self, row: &[(Cow<'_, str>, Paint)], widths: &[usize], right: &[usize], room: usize) {
         let last = widths.len().saturating_sub(1);
         // Padding is written when more text follows, so that no line ends in blanks.
         let mut pending = 0;
         for (column, ((text, paint), width)) in row.iter().zip(widths).enumerate() {
-            let text = if column == last {
-                cut(text, room)
-            } else {
-                Cow::Borrowed(text.as_ref())
-            };
+            let text = if column == last { cut(text, room) } else { Cow::Borrowed(text.as_ref()) };
             let padding = width.saturating_sub(text.chars().count());
             if right.contains(&column) {
                 pending += padding;
@@ -360,10 +265,7 @@ impl Page {
 /// Reasons quote what backends and peers said: nothing in them may reach the terminal as a control sequence.
 fn clean(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
-        text.chars()
-            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-            .collect::<String>()
-            .into()
+        text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>().into()
     } else {
         text.into()
     }

@@ -36,18 +36,10 @@ pub async fn show(args: &StatusArgs) -> u8 {
             Err(error) => format!("{error}\n"),
         };
         // Cursor home, clear to the end: drawn in one write, without flicker.
-        let (before, after) = if terminal {
-            ("\x1b[H\x1b[2J", "")
-        } else {
-            ("", "\n")
-        };
+        let (before, after) = if terminal { ("\x1b[H\x1b[2J", "") } else { ("", "\n") };
         let frame = format!("{before}{text}{after}");
         let mut out = io::stdout().lock();
-        if out
-            .write_all(frame.as_bytes())
-            .and_then(|()| out.flush())
-            .is_err()
-        {
+        if out.write_all(frame.as_bytes()).and_then(|()| out.flush()).is_err() {
             return 0;
         }
         drop(out);
@@ -58,34 +50,21 @@ pub async fn show(args: &StatusArgs) -> u8 {
 async fn text(socket: &Path, json: bool, terminal: bool) -> Result<String, AdminError> {
     let status = fetch_status(socket).await?;
     if json {
-        let mut text =
-            serde_json::to_string_pretty(&status).map_err(|error| AdminError::Answer {
-                socket: socket.to_owned(),
-                what: error.to_string(),
-            })?;
+        let mut text = serde_json::to_string_pretty(&status)
+            .map_err(|error| AdminError::Answer { socket: socket.to_owned(), what: error.to_string() })?;
         text.push('\n');
         return Ok(text);
     }
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let now = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(render(
-        &status,
-        now.as_secs_f64(),
-        colour,
-        width().unwrap_or(usize::MAX),
-    ))
+    Ok(render(&status, now.as_secs_f64(), colour, width().unwrap_or(usize::MAX)))
 }
 
 nix::ioctl_read_bad!(window_size, libc::TIOCGWINSZ, libc::winsize);
 
 /// Characters per line of the terminal on standard output; none when that is something else.
 fn width() -> Option<usize> {
-    let mut size = libc::winsize {
-        ws_row: 0,
-        ws_col: 0,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCGWINSZ writes one winsize, which `size` is; the descriptor is open for the life of the process.
     unsafe { window_size(io::stdout().as_raw_fd(), &raw mut size) }.ok()?;
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
@@ -106,9 +85,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("admin.sock");
         let (_sender, status) = watch::channel(Arc::new(example()));
-        let _agent = admin::listen(&socket, status, mpsc::channel(1).0)
-            .await
-            .unwrap();
+        let _agent = admin::listen(&socket, status, mpsc::channel(1).0).await.unwrap();
 
         let json = text(&socket, true, false).await.unwrap();
         assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), example());
@@ -122,11 +99,7 @@ mod tests {
     #[tokio::test]
     async fn without_an_agent_the_exit_code_is_three() {
         let dir = tempfile::tempdir().unwrap();
-        let args = StatusArgs {
-            json: true,
-            socket: dir.path().join("admin.sock"),
-            watch: false,
-        };
+        let args = StatusArgs { json: true, socket: dir.path().join("admin.sock"), watch: false };
         assert_eq!(show(&args).await, 3);
     }
 }

@@ -126,11 +126,7 @@ impl Instance {
                 let late = now.saturating_duration_since(backup.expires);
                 if late >= backup.interval.duration() && !backup.excused {
                     let expires = now + backup.interval.duration();
-                    self.phase = Phase::Backup(Backup {
-                        expires,
-                        excused: true,
-                        ..backup
-                    });
+                    self.phase = Phase::Backup(Backup { expires, excused: true, ..backup });
                 } else {
                     self.enter_active(backup.cause, now);
                 }
@@ -220,26 +216,19 @@ impl Instance {
         match self.phase {
             Phase::Initialize | Phase::Fault => {}
             Phase::Backup(backup) => {
-                if (old.priority, old.advert_interval)
-                    != (self.cfg.priority, self.cfg.advert_interval)
-                {
+                if (old.priority, old.advert_interval) != (self.cfg.priority, self.cfg.advert_interval) {
                     let interval = match backup.heard {
                         Some(_) => learned_interval(self.cfg.advert_interval, backup.interval),
                         None => self.cfg.advert_interval,
                     };
                     let expires = now + active_down_interval(self.cfg.priority, interval);
-                    self.phase = Phase::Backup(Backup {
-                        expires,
-                        interval,
-                        ..backup
-                    });
+                    self.phase = Phase::Backup(Backup { expires, interval, ..backup });
                 }
             }
             Phase::Active(mut active) => {
                 if !old.addresses.same_set(&self.cfg.addresses) {
                     active.announced = now;
-                    self.out
-                        .push_back(Output::Announce(Announcement::AddressesChanged));
+                    self.out.push_back(Output::Announce(Announcement::AddressesChanged));
                 }
                 self.advertise(active, now);
             }
@@ -263,9 +252,7 @@ impl Instance {
 
     fn fault(&self) -> Option<FaultReason> {
         let missing = |reason| reason == FaultReason::NoAddress && self.cfg.primary.is_none();
-        FaultReason::ALL
-            .into_iter()
-            .find(|reason| self.faults.has(*reason) || missing(*reason))
+        FaultReason::ALL.into_iter().find(|reason| self.faults.has(*reason) || missing(*reason))
     }
 
     fn enter_backup(&mut self, why: Why, now: Instant) {
@@ -288,11 +275,7 @@ impl Instance {
     fn enter_active(&mut self, why: Why, now: Instant) {
         self.send(self.cfg.priority.into());
         let next = now + self.cfg.advert_interval.duration();
-        let active = Active {
-            next,
-            sent: now,
-            announced: now,
-        };
+        let active = Active { next, sent: now, announced: now };
         self.enter(Phase::Active(active), why, now);
     }
 
@@ -307,11 +290,7 @@ impl Instance {
     fn advertise(&mut self, active: Active, now: Instant) {
         self.send(self.cfg.priority.into());
         let next = now + self.cfg.advert_interval.duration();
-        self.phase = Phase::Active(Active {
-            next,
-            sent: now,
-            ..active
-        });
+        self.phase = Phase::Active(Active { next, sent: now, ..active });
     }
 
     /// A router that stops holding the addresses by its own will says so.

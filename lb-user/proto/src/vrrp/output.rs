@@ -227,11 +227,7 @@ impl Transmit {
     #[must_use]
     pub fn destinations(&self) -> &[Ipv4Addr] {
         const GROUP: &[Ipv4Addr] = &[MULTICAST];
-        if self.peers.is_empty() {
-            GROUP
-        } else {
-            &self.peers
-        }
+        if self.peers.is_empty() { GROUP } else { &self.peers }
     }
 
     /// The message for one destination.

@@ -50,10 +50,7 @@ mod tests {
             (200, 10, 21_875_000),
             (1, 4095, 40_790_039_062),
         ] {
-            assert_eq!(
-                skew_time(priority(p), centis(interval)),
-                Duration::from_nanos(nanos)
-            );
+            assert_eq!(skew_time(priority(p), centis(interval)), Duration::from_nanos(nanos));
         }
     }
 
@@ -62,16 +59,10 @@ mod tests {
         for interval in [1, 10, 4095] {
             for p in 1..254 {
                 let (lower, higher) = (priority(p), priority(p + 1));
-                assert!(
-                    active_down_interval(higher, centis(interval))
-                        < active_down_interval(lower, centis(interval))
-                );
+                assert!(active_down_interval(higher, centis(interval)) < active_down_interval(lower, centis(interval)));
             }
         }
-        assert_eq!(
-            active_down_interval(priority(100), centis(100)),
-            Duration::from_micros(3_609_375)
-        );
+        assert_eq!(active_down_interval(priority(100), centis(100)), Duration::from_micros(3_609_375));
     }
 
     #[test]
@@ -87,10 +78,7 @@ mod tests {
             (4095, 1, 1024),
             (4095, 4095, 4095),
         ] {
-            assert_eq!(
-                learned_interval(centis(own), centis(advertised)),
-                centis(learned)
-            );
+            assert_eq!(learned_interval(centis(own), centis(advertised)), centis(learned));
         }
     }
 }

@@ -163,8 +163,7 @@ mod tests {
     fn the_request_form_byte_by_byte() {
         let frame = Arp::gratuitous(Operation::Request, MAC, VIP).emit();
         let expected: [u8; 42] = [
-            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0, 0, 0, 0, 0x21, 0x08,
-            0x06, // Ethernet
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0, 0, 0, 0, 0x21, 0x08, 0x06, // Ethernet
             0, 1, 8, 0, 6, 4, 0, 1, // Ethernet, IPv4, request
             0x02, 0, 0, 0, 0, 0x21, 192, 0, 2, 100, // sender
             0, 0, 0, 0, 0, 0, 192, 0, 2, 100, // target

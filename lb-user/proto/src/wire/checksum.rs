@@ -9,11 +9,7 @@ pub(super) struct Sum(u64);
 impl Sum {
     /// The pseudo-header of RFC 793: addresses, protocol, length of what follows.
     pub(super) fn pseudo_header(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, length: u16) -> Self {
-        Self::default()
-            .bytes(&src.octets())
-            .bytes(&dst.octets())
-            .bytes(&[0, protocol])
-            .bytes(&length.to_be_bytes())
+        Self::default().bytes(&src.octets()).bytes(&dst.octets()).bytes(&[0, protocol]).bytes(&length.to_be_bytes())
     }
 
     /// Adds a run of bytes that starts on an even offset; an odd last byte is padded with zero.
@@ -65,10 +61,7 @@ mod tests {
     fn pads_an_odd_byte_and_folds_every_carry() {
         assert_eq!(Sum::default().bytes(&[0xab]).fold(), 0xab00);
         assert_eq!(Sum::default().bytes(&[0xff; 4096]).fold(), 0xffff);
-        assert_eq!(
-            Sum::default().bytes(&[0xff, 0xff, 0xff, 0xff, 0, 1]).fold(),
-            1
-        );
+        assert_eq!(Sum::default().bytes(&[0xff, 0xff, 0xff, 0xff, 0, 1]).fold(), 1);
         assert!(!Sum::default().is_valid());
     }
 }

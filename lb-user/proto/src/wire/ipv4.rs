@@ -35,28 +35,7 @@ pub struct Ipv4Packet<'a> {
 /// A [`WireError`] with an `Ipv4` name: header short or impossible, lengths that do not fit, a fragment, another protocol.
 pub fn parse_ipv4_packet(bytes: &[u8]) -> Result<Ipv4Packet<'_>, WireError> {
     let header: &[u8; HEADER] = bytes.first_chunk().ok_or(WireError::Ipv4Truncated)?;
-    let [
-        first,
-        _tos,
-        t0,
-        t1,
-        _,
-        _,
-        f0,
-        f1,
-        ttl,
-        protocol,
-        _,
-        _,
-        s0,
-        s1,
-        s2,
-        s3,
-        d0,
-        d1,
-        d2,
-        d3,
-    ] = *header;
+    let [first, _tos, t0, t1, _, _, f0, f1, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
     let version = first >> 4;
     if version != 4 {
         return Err(WireError::Ipv4Version(version));
@@ -66,21 +45,14 @@ pub fn parse_ipv4_packet(bytes: &[u8]) -> Result<Ipv4Packet<'_>, WireError> {
         return Err(WireError::Ipv4HeaderLength(header_length));
     }
     let total = usize::from(u16::from_be_bytes([t0, t1]));
-    let payload = bytes
-        .get(header_length..total)
-        .ok_or(WireError::Ipv4TotalLength(total))?;
+    let payload = bytes.get(header_length..total).ok_or(WireError::Ipv4TotalLength(total))?;
     if u16::from_be_bytes([f0, f1]) & FRAGMENT_BITS != 0 {
         return Err(WireError::Ipv4Fragment);
     }
     if protocol != PROTOCOL_VRRP {
         return Err(WireError::Ipv4Protocol(protocol));
     }
-    Ok(Ipv4Packet {
-        src: Ipv4Addr::new(s0, s1, s2, s3),
-        dst: Ipv4Addr::new(d0, d1, d2, d3),
-        ttl,
-        payload,
-    })
+    Ok(Ipv4Packet { src: Ipv4Addr::new(s0, s1, s2, s3), dst: Ipv4Addr::new(d0, d1, d2, d3), ttl, payload })
 }
 
 #[cfg(test)]
@@ -106,18 +78,10 @@ mod tests {
                 let bytes = packet(options, b"payload", padding);
                 let parsed = parse_ipv4_packet(&bytes).unwrap();
                 assert_eq!(parsed.payload, b"payload");
-                assert_eq!(
-                    (parsed.src, parsed.dst, parsed.ttl),
-                    (Ipv4Addr::new(192, 0, 2, 1), MULTICAST, TTL)
-                );
+                assert_eq!((parsed.src, parsed.dst, parsed.ttl), (Ipv4Addr::new(192, 0, 2, 1), MULTICAST, TTL));
             }
         }
-        assert!(
-            parse_ipv4_packet(&packet(0, b"", 0))
-                .unwrap()
-                .payload
-                .is_empty()
-        );
+        assert!(parse_ipv4_packet(&packet(0, b"", 0)).unwrap().payload.is_empty());
     }
 
     #[test]
@@ -142,9 +106,6 @@ mod tests {
         ] {
             assert_eq!(parse_ipv4_packet(&bytes), Err(error), "{bytes:?}");
         }
-        assert!(
-            parse_ipv4_packet(&with(6, 0x40)).is_ok(),
-            "don't fragment is no fragment"
-        );
+        assert!(parse_ipv4_packet(&with(6, 0x40)).is_ok(), "don't fragment is no fragment");
     }
 }

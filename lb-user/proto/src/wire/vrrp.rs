@@ -63,14 +63,9 @@ impl Advert {
     ///
     /// # Errors
     /// The first check of RFC 9568 section 7.1 that fails, except those on TTL and peer, which are the state machine's.
-    pub fn parse(
-        bytes: &[u8],
-        src: Ipv4Addr,
-        dst: Ipv4Addr,
-    ) -> Result<(Self, ChecksumForm), WireError> {
+    pub fn parse(bytes: &[u8], src: Ipv4Addr, dst: Ipv4Addr) -> Result<(Self, ChecksumForm), WireError> {
         let mut rest = bytes;
-        let [kind, vrid, priority, count, i0, i1, _, _] =
-            *take::<HEADER>(&mut rest).ok_or(WireError::Truncated)?;
+        let [kind, vrid, priority, count, i0, i1, _, _] = *take::<HEADER>(&mut rest).ok_or(WireError::Truncated)?;
         if kind >> 4 != VERSION {
             return Err(WireError::Version(kind >> 4));
         }
@@ -80,9 +75,7 @@ impl Advert {
         if count == 0 {
             return Err(WireError::CountZero);
         }
-        let message = bytes
-            .get(..HEADER + usize::from(count) * 4)
-            .ok_or(WireError::Truncated)?;
+        let message = bytes.get(..HEADER + usize::from(count) * 4).ok_or(WireError::Truncated)?;
         let form = checksum_form(message, src, dst).ok_or(WireError::Checksum)?;
         let mut addresses = Vec::with_capacity(usize::from(count));
         for _ in 0..count {
@@ -92,8 +85,7 @@ impl Advert {
         let advert = Self {
             vrid: Vrid::new(vrid).ok_or(WireError::VridZero)?,
             priority: WirePriority::new(priority),
-            interval: Centis::new(u16::from_be_bytes([i0, i1]) & Centis::MAX.get())
-                .ok_or(WireError::IntervalZero)?,
+            interval: Centis::new(u16::from_be_bytes([i0, i1]) & Centis::MAX.get()).ok_or(WireError::IntervalZero)?,
             addresses: Addresses::new(addresses).map_err(|_| WireError::CountZero)?,
         };
         Ok((advert, form))
@@ -104,12 +96,7 @@ impl Advert {
     pub fn emit(&self, src: Ipv4Addr, dst: Ipv4Addr, form: ChecksumForm) -> Vec<u8> {
         let [i0, i1] = self.interval.get().to_be_bytes();
         let mut bytes = Vec::with_capacity(HEADER + self.addresses.as_slice().len() * 4);
-        bytes.extend([
-            VERSION << 4 | ADVERTISEMENT,
-            self.vrid.get(),
-            self.priority.get(),
-            self.addresses.count(),
-        ]);
+        bytes.extend([VERSION << 4 | ADVERTISEMENT, self.vrid.get(), self.priority.get(), self.addresses.count()]);
         bytes.extend([i0, i1, 0, 0]);
         for address in self.addresses.as_slice() {
             bytes.extend(address.octets());
@@ -123,9 +110,7 @@ impl Advert {
 }
 
 fn checksum_form(message: &[u8], src: Ipv4Addr, dst: Ipv4Addr) -> Option<ChecksumForm> {
-    [ChecksumForm::Rfc5798, ChecksumForm::Rfc9568]
-        .into_iter()
-        .find(|form| sum(message, src, dst, *form).is_valid())
+    [ChecksumForm::Rfc5798, ChecksumForm::Rfc9568].into_iter().find(|form| sum(message, src, dst, *form).is_valid())
 }
 
 fn sum(message: &[u8], src: Ipv4Addr, dst: Ipv4Addr, form: ChecksumForm) -> Sum {

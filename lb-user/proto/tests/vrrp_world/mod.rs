@@ -77,9 +77,7 @@ pub(super) struct Router {
 
 impl Router {
     pub(super) fn is_active(&self) -> bool {
-        self.instance
-            .as_ref()
-            .is_some_and(|instance| instance.state() == State::Active)
+        self.instance.as_ref().is_some_and(|instance| instance.state() == State::Active)
     }
 }
 
@@ -131,10 +129,7 @@ pub(super) fn config(router: usize, priority: u8, interval: u16) -> Config {
 }
 
 impl World {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "an origin; only differences matter"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "an origin; only differences matter")]
     pub(super) fn new(seed: u64, rng: Rng, configs: Vec<Config>) -> Self {
         let origin = Instant::now();
         let n = configs.len();
@@ -178,9 +173,7 @@ impl World {
     }
 
     pub(super) fn actives(&self) -> Vec<usize> {
-        (0..self.routers.len())
-            .filter(|router| self.routers[*router].is_active())
-            .collect()
+        (0..self.routers.len()).filter(|router| self.routers[*router].is_active()).collect()
     }
 
     /// Forgets the longest times seen so far.
@@ -283,9 +276,7 @@ impl World {
                 return true;
             }
             let packet = self.due.peek().map(|Reverse((at, id))| (*at, *id));
-            let wake = (0..self.routers.len())
-                .filter_map(|router| Some((self.wake_time(router)?, router)))
-                .min();
+            let wake = (0..self.routers.len()).filter_map(|router| Some((self.wake_time(router)?, router))).min();
             match (packet, wake) {
                 (Some((at, id)), wake) if at <= end && wake.is_none_or(|(wake, _)| at <= wake) => {
                     self.advance(at);
@@ -320,11 +311,7 @@ impl World {
 
     fn wake_time(&self, router: usize) -> Option<Instant> {
         let router = &self.routers[router];
-        let deadline = router
-            .instance
-            .as_ref()
-            .filter(|_| !router.paused)?
-            .deadline()?;
+        let deadline = router.instance.as_ref().filter(|_| !router.paused)?.deadline()?;
         Some(deadline + router.lateness)
     }
 
@@ -365,19 +352,11 @@ impl World {
     }
 
     fn drain(&mut self, router: usize) {
-        while let Some(output) = self.routers[router]
-            .instance
-            .as_mut()
-            .and_then(Instance::poll)
-        {
+        while let Some(output) = self.routers[router].instance.as_mut().and_then(Instance::poll) {
             match output {
                 Output::Send(transmit) => self.transmit(router, &transmit),
                 Output::Entered { from, state, why } => {
-                    self.note(format!(
-                        "{router} {} > {}: {why}",
-                        from.label(),
-                        state.label()
-                    ));
+                    self.note(format!("{router} {} > {}: {why}", from.label(), state.label()));
                 }
                 Output::Announce(_) | Output::Rejected { .. } | Output::Mismatch { .. } => {}
             }
@@ -386,20 +365,12 @@ impl World {
     }
 
     fn transmit(&mut self, from: usize, transmit: &Transmit) {
-        let form = if from.is_multiple_of(2) {
-            ChecksumForm::Rfc5798
-        } else {
-            ChecksumForm::Rfc9568
-        };
+        let form = if from.is_multiple_of(2) { ChecksumForm::Rfc5798 } else { ChecksumForm::Rfc9568 };
         for dst in transmit.destinations() {
             let packet = packet(transmit.src, *dst, &transmit.emit(*dst, form));
             for to in 0..self.routers.len() {
                 let addressed = dst.is_multicast() || *dst == address(to);
-                let heard = if to == from {
-                    self.link.reflect
-                } else {
-                    self.connected(from, to)
-                };
+                let heard = if to == from { self.link.reflect } else { self.connected(from, to) };
                 if addressed && heard {
                     self.carry(from, to, &packet);
                 }
@@ -441,29 +412,18 @@ impl World {
             *since = holds.then(|| since.unwrap_or(now));
         };
         measure(&mut self.dual_since, &mut self.longest_dual, actives > 1);
-        measure(
-            &mut self.vacant_since,
-            &mut self.longest_vacancy,
-            actives == 0,
-        );
+        measure(&mut self.vacant_since, &mut self.longest_vacancy, actives == 0);
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
-                "replay: XVIP_SIM_SEED={} cargo test -p lb-proto --test vrrp_simulation",
-                self.seed
-            );
+            eprintln!("replay: XVIP_SIM_SEED={} cargo test -p lb-proto --test vrrp_simulation", self.seed);
             for (at, line) in self.log.iter().skip(self.log.len().saturating_sub(LOG)) {
                 eprintln!("{:>12.6} {line}", (*at - self.origin).as_secs_f64());
             }
-            eprintln!(
-                "{:>12.6} now, Active: {:?}",
-                self.elapsed().as_secs_f64(),
-                self.actives()
-            );
+            eprintln!("{:>12.6} now, Active: {:?}", self.elapsed().as_secs_f64(), self.actives());
         }
     }
 }

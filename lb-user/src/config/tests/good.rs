@@ -17,12 +17,8 @@ fn the_shortest_file_gets_every_default() {
             source_ports: 1024..=32767,
             max_flows: 131_072,
         },
-        metrics: Metrics {
-            listen: ([127, 0, 0, 1], 9910).into(),
-        },
-        admin: Admin {
-            socket: "/run/xvip/admin.sock".into(),
-        },
+        metrics: Metrics { listen: ([127, 0, 0, 1], 9910).into() },
+        admin: Admin { socket: "/run/xvip/admin.sock".into() },
         vrrp: vec![Vrrp {
             name: "k8s".into(),
             interface: "eth0".into(),
@@ -33,10 +29,7 @@ fn the_shortest_file_gets_every_default() {
             preempt_delay: Duration::ZERO,
             unicast_source: None,
             unicast_peers: vec![],
-            virtual_addresses: vec![Ipv4Net {
-                address: vip,
-                prefix: 24,
-            }],
+            virtual_addresses: vec![Ipv4Net { address: vip, prefix: 24 }],
             checksum: ChecksumForm::Rfc5798,
         }],
         services: vec![Service {
@@ -46,11 +39,7 @@ fn the_shortest_file_gets_every_default() {
             idle_timeout: Duration::from_secs(7200),
             health_check: HealthCheck {
                 kind: CheckKind::Https(
-                    HttpCheck {
-                        path: "/readyz".into(),
-                        host: None,
-                        expect_status: vec![200],
-                    },
+                    HttpCheck { path: "/readyz".into(), host: None, expect_status: vec![200] },
                     TlsCheck::default(),
                 ),
                 interval: Duration::from_secs(2),
@@ -78,12 +67,8 @@ fn the_shortest_file_gets_every_default() {
 fn the_name_is_the_hosts_in_lower_case() {
     let text = changed("name = \"lb1\"\n", "");
     let named = |host_name: &str| {
-        let env = Env {
-            host_name: host_name.into(),
-        };
-        parse(&text, "xvip.toml", &env)
-            .map(|loaded| loaded.config.node.name)
-            .map_err(|faults| faults.to_string())
+        let env = Env { host_name: host_name.into() };
+        parse(&text, "xvip.toml", &env).map(|loaded| loaded.config.node.name).map_err(|faults| faults.to_string())
     };
     assert_eq!(named("LB7.Example.net").unwrap(), "lb7.example.net");
     assert_eq!(
@@ -126,10 +111,7 @@ fn the_shipped_file_has_every_key_and_no_other() {
         } else if let Some((key, _)) = line.split_once(" = ")
             && !line.starts_with('#')
         {
-            shown
-                .entry(title.clone())
-                .or_default()
-                .insert(key.to_owned());
+            shown.entry(title.clone()).or_default().insert(key.to_owned());
         }
     }
     for (title, keys) in &shown {
@@ -154,10 +136,8 @@ fn known(title: &str) -> BTreeSet<String> {
 fn uncommented(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let key_and_value = line.strip_prefix("# ").filter(|rest| {
-            rest.split_once(" = ").is_some_and(|(key, _)| {
-                key.bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-            })
+            rest.split_once(" = ")
+                .is_some_and(|(key, _)| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
         });
         key_and_value.unwrap_or(line)
     });
@@ -186,60 +166,24 @@ fn spellings_of_toml_do_not_matter() {
 #[test]
 fn what_is_good_is_accepted() {
     let cases = [
-        (
-            "interface = \"eth0\"",
-            "interface = \"eth0\"\ndatapath = \"xdp-generic\"\nmax_flows = 4194304",
-        ),
-        (
-            "interface = \"eth0\"",
-            "interface = \"eth0\"\nsource_ports = \"10000-10063\"",
-        ),
+        ("interface = \"eth0\"", "interface = \"eth0\"\ndatapath = \"xdp-generic\"\nmax_flows = 4194304"),
+        ("interface = \"eth0\"", "interface = \"eth0\"\nsource_ports = \"10000-10063\""),
         ("interface = \"eth0\"", "interface = \"enp0s31f6.4094\""),
-        (
-            "[[vrrp]]",
-            "[metrics]\nlisten = \"192.0.2.21:80\"\n[[vrrp]]",
-        ),
-        (
-            "id = 51",
-            "id = 255\npriority = 254\nversion = 3\nadvert_interval = \"40s950ms\"\nchecksum = \"rfc9568\"",
-        ),
-        (
-            "id = 51",
-            "id = 1\npriority = 1\nadvert_interval = \"10ms\"\npreempt = true\npreempt_delay = \"1h\"",
-        ),
+        ("[[vrrp]]", "[metrics]\nlisten = \"192.0.2.21:80\"\n[[vrrp]]"),
+        ("id = 51", "id = 255\npriority = 254\nversion = 3\nadvert_interval = \"40s950ms\"\nchecksum = \"rfc9568\""),
+        ("id = 51", "id = 1\npriority = 1\nadvert_interval = \"10ms\"\npreempt = true\npreempt_delay = \"1h\""),
         ("id = 51", "id = 51\nunicast_peers = []"),
-        (
-            "[\"192.0.2.100/24\"]",
-            "[\"192.0.2.100/32\", \"192.0.2.0/31\"]",
-        ),
-        (
-            "name = \"apiserver\"",
-            "name = \"0-a.b\"\nidle_timeout = \"1h30m5s7ms\"",
-        ),
-        (
-            "type = \"https\"",
-            "type = \"tls\"\nserver_name = \"192.0.2.100\"\nrise = 1\nfall = 1",
-        ),
-        (
-            "type = \"https\"",
-            "type = \"http\"\nhost = \"lb:8443\"\npath = \"/a?b=%20\"\nexpect_status = [100, 599]",
-        ),
-        (
-            "type = \"https\"",
-            "interval = \"100ms\"\ntimeout = \"99ms\"",
-        ),
-        (
-            "address = \"192.0.2.31:6443\"",
-            "address = \"198.51.100.1:1\"\nweight = 256\nmax_connections = 4294967295",
-        ),
+        ("[\"192.0.2.100/24\"]", "[\"192.0.2.100/32\", \"192.0.2.0/31\"]"),
+        ("name = \"apiserver\"", "name = \"0-a.b\"\nidle_timeout = \"1h30m5s7ms\""),
+        ("type = \"https\"", "type = \"tls\"\nserver_name = \"192.0.2.100\"\nrise = 1\nfall = 1"),
+        ("type = \"https\"", "type = \"http\"\nhost = \"lb:8443\"\npath = \"/a?b=%20\"\nexpect_status = [100, 599]"),
+        ("type = \"https\"", "interval = \"100ms\"\ntimeout = \"99ms\""),
+        ("address = \"192.0.2.31:6443\"", "address = \"198.51.100.1:1\"\nweight = 256\nmax_connections = 4294967295"),
     ];
     for (from, to) in cases {
         accept(&changed(from, to));
     }
     // No [[vrrp]]: the VIPs are somebody else's.
-    let (head, tail) = (
-        BASE.find("[[vrrp]]").unwrap(),
-        BASE.find("[[service]]").unwrap(),
-    );
+    let (head, tail) = (BASE.find("[[vrrp]]").unwrap(), BASE.find("[[service]]").unwrap());
     accept(&format!("{}{}", &BASE[..head], &BASE[tail..]));
 }

@@ -24,11 +24,8 @@ address = "192.0.2.31:1"
 
 fn host(interfaces: &[(&str, &[&str])]) -> HostFacts {
     let net = |text: &&str| values::vip_net(text).unwrap();
-    let interface =
-        |(name, nets): &(&str, &[&str])| (name.to_string(), nets.iter().map(net).collect());
-    HostFacts {
-        interfaces: interfaces.iter().map(interface).collect(),
-    }
+    let interface = |(name, nets): &(&str, &[&str])| (name.to_string(), nets.iter().map(net).collect());
+    HostFacts { interfaces: interfaces.iter().map(interface).collect() }
 }
 
 fn faults(facts: &HostFacts) -> String {
@@ -53,21 +50,14 @@ fn what_the_host_lacks_is_named_where_the_file_asks_for_it() {
          xvip.toml:10:13: interface \"eth1\" is not on this host, create it first"
     );
     assert_eq!(
-        faults(&host(&[
-            ("lo", &[]),
-            ("ens3", &["192.0.2.21/24"]),
-            ("eth1", &["198.51.100.8/24"])
-        ])),
+        faults(&host(&[("lo", &[]), ("ens3", &["192.0.2.21/24"]), ("eth1", &["198.51.100.8/24"])])),
         "xvip.toml:2:13: interface \"eth0\" is not on this host, create it or use \"ens3\" or \"eth1\"\n\
          xvip.toml:10:13: interface \"eth1\" has no IPv4 address of its own, give it one in the subnet of the VIPs"
     );
     // The VIPs of the other network are there already and do not count.
     let left_over = ["192.0.2.22/24", "198.51.100.7/24", "198.51.100.8/24"];
     assert_eq!(
-        faults(&host(&[
-            ("eth0", &left_over),
-            ("eth1", &["203.0.113.1/24", "203.0.113.2/32"])
-        ])),
+        faults(&host(&[("eth0", &left_over), ("eth1", &["203.0.113.1/24", "203.0.113.2/32"])])),
         "xvip.toml:6:18: unicast_source 192.0.2.21 is not an address of \"eth0\", use 192.0.2.22/24 or leave unicast_source out\n\
          xvip.toml:7:40: virtual address 198.51.100.7/24 is in no subnet of \"eth0\", choose one in the subnet of 192.0.2.22/24 or another interface\n\
          xvip.toml:12:22: virtual address 198.51.100.8/24 is in no subnet of \"eth1\", choose one in the subnet of 203.0.113.1/24 or 203.0.113.2/32 or another interface"
@@ -76,10 +66,7 @@ fn what_the_host_lacks_is_named_where_the_file_asks_for_it() {
 
 #[test]
 fn nets_know_their_bounds() {
-    let net = |prefix| Ipv4Net {
-        address: [192, 0, 2, 100].into(),
-        prefix,
-    };
+    let net = |prefix| Ipv4Net { address: [192, 0, 2, 100].into(), prefix };
     assert_eq!(net(26).network(), std::net::Ipv4Addr::new(192, 0, 2, 64));
     assert_eq!(net(26).broadcast(), std::net::Ipv4Addr::new(192, 0, 2, 127));
     assert!(net(26).contains([192, 0, 2, 65].into()) && !net(26).contains([192, 0, 2, 128].into()));

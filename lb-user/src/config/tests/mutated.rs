@@ -12,31 +12,15 @@ fn judge(text: &str) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines: Vec<_> = text.split('\n').collect();
     let mut before = (1, 1);
-    for Fault {
-        line,
-        column,
-        what,
-        remedy,
-    } in faults.iter()
-    {
+    for Fault { line, column, what, remedy } in faults.iter() {
         let width = lines[line - 1].chars().count();
-        assert!(
-            (1..=width + 1).contains(column),
-            "{line}:{column}: {what}\n{text}"
-        );
-        assert!(
-            (*line, *column) >= before,
-            "{line}:{column} is out of order\n{text}"
-        );
+        assert!((1..=width + 1).contains(column), "{line}:{column}: {what}\n{text}");
+        assert!((*line, *column) >= before, "{line}:{column} is out of order\n{text}");
         assert!(!what.is_empty() && !remedy.is_empty());
         assert!(!what.contains("without a reason"), "{text}");
         before = (*line, *column);
     }
-    assert_eq!(
-        faults.to_string().lines().count(),
-        faults.iter().count(),
-        "a line each\n{faults}"
-    );
+    assert_eq!(faults.to_string().lines().count(), faults.iter().count(), "a line each\n{faults}");
 }
 
 #[test]
@@ -50,10 +34,7 @@ fn every_beginning() {
 
 #[test]
 fn every_line_missing_and_twice_and_moved() {
-    let lines: Vec<_> = SHIPPED
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .collect();
+    let lines: Vec<_> = SHIPPED.lines().filter(|line| !line.starts_with('#')).collect();
     for at in 0..lines.len() {
         let mut fewer = lines.clone();
         let line = fewer.remove(at);

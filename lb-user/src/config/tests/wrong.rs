@@ -424,21 +424,14 @@ fn many(count: usize, table: impl Fn(usize) -> String) -> String {
 
 #[test]
 fn too_many() {
-    let backend =
-        |n| format!("[[service.backend]]\nname = \"b{n}\"\naddress = \"198.51.100.1:{n}\"\n");
+    let backend = |n| format!("[[service.backend]]\nname = \"b{n}\"\naddress = \"198.51.100.1:{n}\"\n");
     let service = |n| {
         let backend = backend(n);
         format!("[[service]]\nname = \"s{n}\"\nlisten = \"192.0.2.100:{n}\"\n{backend}")
     };
-    accept(&format!(
-        "{BASE}{}{}",
-        many(127, backend),
-        many(63, service)
-    ));
+    accept(&format!("{BASE}{}{}", many(127, backend), many(63, service)));
     let vips = |count| {
-        let vips: Vec<_> = (100..100 + count)
-            .map(|n| format!("\"192.0.2.{n}/24\""))
-            .collect();
+        let vips: Vec<_> = (100..100 + count).map(|n| format!("\"192.0.2.{n}/24\"")).collect();
         changed("[\"192.0.2.100/24\"]", &format!("[\n{}]", vips.join(",\n")))
     };
     accept(&vips(64));
@@ -447,14 +440,8 @@ fn too_many() {
             format!("{BASE}{}", many(128, backend)),
             "xvip.toml:401:1: this service has more than 128 backends, remove some or split the service",
         ),
-        (
-            format!("{BASE}{}", many(64, service)),
-            "xvip.toml:398:1: there are more than 64 services, remove some",
-        ),
-        (
-            vips(65),
-            "xvip.toml:73:1: virtual_addresses has more than 64, move some to another [[vrrp]]",
-        ),
+        (format!("{BASE}{}", many(64, service)), "xvip.toml:398:1: there are more than 64 services, remove some"),
+        (vips(65), "xvip.toml:73:1: virtual_addresses has more than 64, move some to another [[vrrp]]"),
     ];
     for (text, fault) in cases {
         assert_eq!(refuse(&text), fault);
@@ -464,7 +451,8 @@ fn too_many() {
 #[test]
 fn no_service() {
     let head = "node.interface = \"eth0\"\n";
-    let missing = "xvip.toml:1:1: there is no [[service]], add one with name, listen and at least one [[service.backend]]";
+    let missing =
+        "xvip.toml:1:1: there is no [[service]], add one with name, listen and at least one [[service.backend]]";
     assert_eq!(refuse(head), missing);
     assert_eq!(refuse(&format!("{head}service = []")), missing);
     assert_eq!(
@@ -479,10 +467,7 @@ fn no_service() {
 
 #[test]
 fn all_faults_are_told_at_once_and_in_order() {
-    let text = BASE
-        .replace("eth0", "eth/0")
-        .replace("192.0.2.31", "192.0.2")
-        .replace("51", "0");
+    let text = BASE.replace("eth0", "eth/0").replace("192.0.2.31", "192.0.2").replace("51", "0");
     let text = text.replacen("type", "typ", 1);
     assert_eq!(
         refuse(&text),

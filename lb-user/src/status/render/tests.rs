@@ -77,11 +77,7 @@ fn no_control_character_reaches_the_terminal() {
     status.datapath.reason = evil.to_owned();
     status.config.last_error = Some(evil.to_owned());
     let text = render(&status, NOW, false, usize::MAX);
-    assert_eq!(
-        text.matches("\u{fffd}]0;owned\u{fffd}\u{fffd}\u{fffd}up")
-            .count(),
-        6
-    );
+    assert_eq!(text.matches("\u{fffd}]0;owned\u{fffd}\u{fffd}\u{fffd}up").count(), 6);
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
 }
 

@@ -60,14 +60,8 @@ impl Instance {
 
     fn compare(&mut self, src: Ipv4Addr, advert: &Advert) {
         let differs = [
-            (
-                !advert.addresses.same_set(&self.cfg.addresses),
-                Mismatch::Addresses,
-            ),
-            (
-                advert.interval != self.cfg.advert_interval,
-                Mismatch::Interval,
-            ),
+            (!advert.addresses.same_set(&self.cfg.addresses), Mismatch::Addresses),
+            (advert.interval != self.cfg.advert_interval, Mismatch::Interval),
         ];
         for (_, mismatch) in differs.into_iter().filter(|(differs, _)| *differs) {
             self.out.push_back(Output::Mismatch { src, mismatch });
@@ -75,42 +69,22 @@ impl Instance {
     }
 
     /// RFC 9568 section 6.4.2.
-    fn heard_as_backup(
-        &self,
-        backup: Backup,
-        src: Ipv4Addr,
-        advert: &Advert,
-        now: Instant,
-    ) -> Backup {
+    fn heard_as_backup(&self, backup: Backup, src: Ipv4Addr, advert: &Advert, now: Instant) -> Backup {
         if advert.priority == WirePriority::RELEASE {
             // Only the router that holds the addresses can release them; a late copy from a former one must not
             // make us contest its successor.
             if backup.heard.is_some_and(|heard| heard != src) {
                 return backup;
             }
-            let expires = backup
-                .expires
-                .min(now + skew_time(self.cfg.priority, backup.interval));
-            return Backup {
-                expires,
-                heard: None,
-                cause: Why::Released,
-                lower_since: None,
-                ..backup
-            };
+            let expires = backup.expires.min(now + skew_time(self.cfg.priority, backup.interval));
+            return Backup { expires, heard: None, cause: Why::Released, lower_since: None, ..backup };
         }
         let lower = advert.priority < self.cfg.priority.into();
         let lower_since = lower.then(|| backup.lower_since.unwrap_or(now));
-        let patience =
-            lower_since.map(|since| now.saturating_duration_since(since) < self.cfg.preempt_delay);
+        let patience = lower_since.map(|since| now.saturating_duration_since(since) < self.cfg.preempt_delay);
         if self.cfg.preempt && patience == Some(false) {
             // Discarded, so that the timer runs out.
-            return Backup {
-                heard: Some(src),
-                cause: Why::Preempted,
-                lower_since,
-                ..backup
-            };
+            return Backup { heard: Some(src), cause: Why::Preempted, lower_since, ..backup };
         }
         let interval = learned_interval(self.cfg.advert_interval, advert.interval);
         Backup {
@@ -141,14 +115,7 @@ impl Instance {
             heard: Some(src),
             ..self.listening(now)
         };
-        self.enter(
-            Phase::Backup(backup),
-            Why::Outranked {
-                by: src,
-                priority: advert.priority,
-            },
-            now,
-        );
+        self.enter(Phase::Backup(backup), Why::Outranked { by: src, priority: advert.priority }, now);
     }
 
     /// Answers a lesser claim with an advert, at once or as soon as the pace allows, and has the addresses announced

@@ -19,10 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const DOWN: Duration = Duration::from_nanos(3_609_375_000);
 const SKEW: Duration = Duration::from_nanos(609_375_000);
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "an origin; only differences matter"
-)]
+#[allow(clippy::disallowed_methods, reason = "an origin; only differences matter")]
 fn origin() -> Instant {
     Instant::now()
 }
@@ -70,11 +67,7 @@ fn words(output: &Output) -> String {
 }
 
 fn heard(instance: &mut Instance) -> String {
-    drain(instance)
-        .iter()
-        .map(words)
-        .collect::<Vec<_>>()
-        .join(", ")
+    drain(instance).iter().map(words).collect::<Vec<_>>().join(", ")
 }
 
 /// A Backup that started at `now`.
@@ -131,20 +124,11 @@ fn apply(instance: &mut Instance, input: &Input, now: Instant) -> Instant {
 #[test]
 fn nobody_starts_as_active_and_the_wait_is_exact() {
     let now = origin();
-    let mut instance = backup(
-        Config {
-            priority: Priority::MAX,
-            ..config()
-        },
-        now,
-    );
+    let mut instance = backup(Config { priority: Priority::MAX, ..config() }, now);
     let wait = SECOND * 3 + SECOND * 2 / 256;
     assert_eq!(instance.deadline(), Some(now + wait));
     instance.on_deadline(now + wait - Duration::from_nanos(1));
-    assert_eq!(
-        (instance.state(), heard(&mut instance)),
-        (State::Backup, String::new())
-    );
+    assert_eq!((instance.state(), heard(&mut instance)), (State::Backup, String::new()));
     instance.on_deadline(now + wait);
     assert_eq!(instance.state(), State::Active);
     assert_eq!(instance.since(), now + wait);
@@ -153,22 +137,13 @@ fn nobody_starts_as_active_and_the_wait_is_exact() {
 #[test]
 fn an_advert_says_everything_the_driver_needs() {
     let now = origin();
-    for (peers, destinations) in [
-        (vec![], vec![Ipv4Addr::new(224, 0, 0, 18)]),
-        (vec![BELOW, ABOVE], vec![BELOW, ABOVE]),
-    ] {
-        let mut instance = active(
-            Config {
-                peers: peers.into(),
-                ..config()
-            },
-            now,
-        );
+    for (peers, destinations) in
+        [(vec![], vec![Ipv4Addr::new(224, 0, 0, 18)]), (vec![BELOW, ABOVE], vec![BELOW, ABOVE])]
+    {
+        let mut instance = active(Config { peers: peers.into(), ..config() }, now);
         instance.on_deadline(now + SECOND);
         let sent = drain(&mut instance);
-        let [Output::Send(transmit)] = sent.as_slice() else {
-            panic!("{sent:?}")
-        };
+        let [Output::Send(transmit)] = sent.as_slice() else { panic!("{sent:?}") };
         assert_eq!(transmit.src, OWN);
         assert_eq!(transmit.destinations(), destinations);
         assert_eq!(transmit.advert, advert(100));
@@ -178,23 +153,11 @@ fn an_advert_says_everything_the_driver_needs() {
 #[test]
 fn by_multicast_every_neighbour_counts() {
     let now = origin();
-    let mut instance = active(
-        Config {
-            peers: [].into(),
-            ..config()
-        },
-        now,
-    );
+    let mut instance = active(Config { peers: [].into(), ..config() }, now);
     instance.on_advert(STRANGER, 255, &advert(101), now);
     assert_eq!(heard(&mut instance), "active>backup outranked");
     assert_eq!(instance.active_router(), Some(STRANGER));
-    assert_eq!(
-        instance.why(),
-        Why::Outranked {
-            by: STRANGER,
-            priority: WirePriority::new(101)
-        }
-    );
+    assert_eq!(instance.why(), Why::Outranked { by: STRANGER, priority: WirePriority::new(101) });
 }
 
 #[test]
@@ -203,20 +166,12 @@ fn a_release_counts_from_the_router_that_holds_the_addresses() {
     let mut instance = backup(config(), now);
     instance.on_advert(ABOVE, 255, &advert(150), now);
     instance.on_advert(BELOW, 255, &advert(0), now + ms(100));
-    assert_eq!(
-        instance.deadline(),
-        Some(now + DOWN),
-        "a release by another router"
-    );
+    assert_eq!(instance.deadline(), Some(now + DOWN), "a release by another router");
     instance.on_advert(ABOVE, 255, &advert(0), now + ms(200));
     assert_eq!(instance.deadline(), Some(now + ms(200) + SKEW));
     assert_eq!(instance.active_router(), None);
     instance.on_advert(ABOVE, 255, &advert(0), now + ms(500));
-    assert_eq!(
-        instance.deadline(),
-        Some(now + ms(200) + SKEW),
-        "a second copy delays nothing"
-    );
+    assert_eq!(instance.deadline(), Some(now + ms(200) + SKEW), "a second copy delays nothing");
     instance.on_deadline(now + ms(200) + SKEW);
     assert_eq!(heard(&mut instance), "send 100, backup>active released");
 }
@@ -236,13 +191,7 @@ fn preemption_discards_lower_priorities_and_then_takes_over() {
 #[test]
 fn preemption_waits_for_its_delay_from_the_first_lower_advert() {
     let now = origin();
-    let mut instance = backup(
-        Config {
-            preempt_delay: ms(5000),
-            ..config()
-        },
-        now,
-    );
+    let mut instance = backup(Config { preempt_delay: ms(5000), ..config() }, now);
     for tick in 1..=5 {
         let at = now + SECOND * tick;
         instance.on_advert(ABOVE, 255, &advert(50), at);
@@ -256,41 +205,25 @@ fn preemption_waits_for_its_delay_from_the_first_lower_advert() {
         assert_eq!(instance.deadline(), Some(at + DOWN), "second {tick}");
     }
     instance.on_advert(ABOVE, 255, &advert(50), now + SECOND * 11);
-    assert_eq!(
-        instance.deadline(),
-        Some(now + SECOND * 10 + DOWN),
-        "the delay is over"
-    );
+    assert_eq!(instance.deadline(), Some(now + SECOND * 10 + DOWN), "the delay is over");
 }
 
 #[test]
 fn without_preemption_the_holder_stays_however_low() {
     let now = origin();
-    let mut instance = backup(
-        Config {
-            preempt: false,
-            ..config()
-        },
-        now,
-    );
+    let mut instance = backup(Config { preempt: false, ..config() }, now);
     for tick in 1..1000 {
         instance.on_advert(ABOVE, 255, &advert(1), now + SECOND * tick);
         instance.on_deadline(now + SECOND * tick + ms(999));
     }
-    assert_eq!(
-        (instance.state(), heard(&mut instance)),
-        (State::Backup, String::new())
-    );
+    assert_eq!((instance.state(), heard(&mut instance)), (State::Backup, String::new()));
 }
 
 #[test]
 fn one_forged_interval_is_forgotten_with_the_next_advert() {
     let now = origin();
     let mut instance = backup(config(), now);
-    let forged = Advert {
-        interval: Centis::MAX,
-        ..advert(255)
-    };
+    let forged = Advert { interval: Centis::MAX, ..advert(255) };
     instance.on_advert(ABOVE, 255, &forged, now);
     assert_eq!(instance.deadline(), Some(now + 4 * DOWN));
     instance.on_advert(ABOVE, 255, &advert(150), now + SECOND);
@@ -336,42 +269,21 @@ fn who_slept_listens_whatever_wakes_it() {
     let woke = now + DOWN;
     for (name, input, expected) in [
         ("the deadline", Input::Early, "active>backup slept"),
-        (
-            "the successor's advert",
-            Input::Advert(ABOVE, 255, advert(50)),
-            "active>backup slept",
-        ),
+        ("the successor's advert", Input::Advert(ABOVE, 255, advert(50)), "active>backup slept"),
         (
             "a change of configuration",
-            Input::Reconfigure(|cfg| Config {
-                preempt: false,
-                ..cfg
-            }),
+            Input::Reconfigure(|cfg| Config { preempt: false, ..cfg }),
             "active>backup slept",
         ),
-        (
-            "the order to stop",
-            Input::Local(Local::Stop),
-            "active>backup slept, backup>initialize stopped",
-        ),
+        ("the order to stop", Input::Local(Local::Stop), "active>backup slept, backup>initialize stopped"),
     ] {
-        let mut instance = active(
-            Config {
-                preempt: false,
-                ..config()
-            },
-            now,
-        );
+        let mut instance = active(Config { preempt: false, ..config() }, now);
         apply(&mut instance, &input, woke);
         assert_eq!(heard(&mut instance), expected, "{name}");
     }
     let mut instance = active(config(), now);
     instance.on_deadline(woke - Duration::from_nanos(1));
-    assert_eq!(
-        heard(&mut instance),
-        "send 100",
-        "not long enough to be given up by anybody"
-    );
+    assert_eq!(heard(&mut instance), "send 100", "not long enough to be given up by anybody");
 }
 
 #[test]
@@ -397,11 +309,7 @@ fn a_backup_that_slept_reads_its_queue_first_and_believes_silence_the_second_tim
     assert_eq!(other.deadline(), Some(late + DOWN), "the advert was queued");
 
     instance.on_deadline(late + SECOND * 5);
-    assert_eq!(
-        heard(&mut instance),
-        "send 100, backup>active silence",
-        "late again, and nobody spoke"
-    );
+    assert_eq!(heard(&mut instance), "send 100, backup>active silence", "late again, and nobody spoke");
 }
 
 #[test]
@@ -412,32 +320,18 @@ fn every_stretch_of_silence_has_its_own_excuse() {
     let heard_at = now + DOWN + SECOND;
     instance.on_advert(ABOVE, 255, &advert(150), heard_at);
     instance.on_deadline(heard_at + DOWN + SECOND);
-    assert_eq!(
-        instance.state(),
-        State::Backup,
-        "an advert in between proved that somebody lived"
-    );
+    assert_eq!(instance.state(), State::Backup, "an advert in between proved that somebody lived");
 }
 
 #[test]
 fn a_learned_interval_is_bounded_by_the_new_configuration() {
     let now = origin();
     let mut instance = backup(config(), now);
-    let slow = Advert {
-        interval: Centis::MAX,
-        ..advert(150)
-    };
+    let slow = Advert { interval: Centis::MAX, ..advert(150) };
     instance.on_advert(ABOVE, 255, &slow, now);
-    let faster = Config {
-        advert_interval: Centis::new(10).unwrap(),
-        ..config()
-    };
+    let faster = Config { advert_interval: Centis::new(10).unwrap(), ..config() };
     instance.on_local(Local::Reconfigure(faster), now);
-    assert_eq!(
-        instance.deadline(),
-        Some(now + DOWN * 4 / 10),
-        "four of the new intervals, not of the old"
-    );
+    assert_eq!(instance.deadline(), Some(now + DOWN * 4 / 10), "four of the new intervals, not of the old");
 }
 
 #[test]
@@ -447,18 +341,8 @@ fn several_faults_end_one_by_one() {
     instance.on_local(Local::Fault(FaultReason::CannotForward), now);
     assert_eq!(instance.why(), Why::Fault(FaultReason::CannotForward));
     instance.on_local(Local::LinkDown, now);
-    assert_eq!(
-        instance.why(),
-        Why::Fault(FaultReason::LinkDown),
-        "the more telling one"
-    );
-    instance.on_local(
-        Local::Reconfigure(Config {
-            primary: None,
-            ..config()
-        }),
-        now,
-    );
+    assert_eq!(instance.why(), Why::Fault(FaultReason::LinkDown), "the more telling one");
+    instance.on_local(Local::Reconfigure(Config { primary: None, ..config() }), now);
     drain(&mut instance);
     instance.on_local(Local::LinkUp, now);
     assert_eq!(instance.why(), Why::Fault(FaultReason::NoAddress));
@@ -472,13 +356,7 @@ fn several_faults_end_one_by_one() {
 #[test]
 fn faults_known_before_the_start_hold_it_back() {
     let now = origin();
-    let mut instance = Instance::new(
-        Config {
-            primary: None,
-            ..config()
-        },
-        now,
-    );
+    let mut instance = Instance::new(Config { primary: None, ..config() }, now);
     instance.on_local(Local::Start, now);
     assert_eq!(heard(&mut instance), "initialize>fault no_address");
     assert_eq!(instance.deadline(), None);
@@ -490,18 +368,7 @@ fn faults_known_before_the_start_hold_it_back() {
 fn a_release_names_the_virtual_router_it_gives_up() {
     let now = origin();
     let mut instance = active(config(), now);
-    instance.on_local(
-        Local::Reconfigure(Config {
-            vrid: Vrid::new(52).unwrap(),
-            ..config()
-        }),
-        now,
-    );
-    let Some(Output::Send(transmit)) = instance.poll() else {
-        panic!("no release")
-    };
-    assert_eq!(
-        (transmit.advert.vrid, transmit.advert.priority),
-        (Vrid::new(51).unwrap(), WirePriority::RELEASE)
-    );
+    instance.on_local(Local::Reconfigure(Config { vrid: Vrid::new(52).unwrap(), ..config() }), now);
+    let Some(Output::Send(transmit)) = instance.poll() else { panic!("no release") };
+    assert_eq!((transmit.advert.vrid, transmit.advert.priority), (Vrid::new(51).unwrap(), WirePriority::RELEASE));
 }

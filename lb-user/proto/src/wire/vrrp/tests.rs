@@ -13,9 +13,7 @@ const SRC: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 21);
 /// Pseudo-header:   c000 0215 e000 0012 0070 000c = 1a2a3, folded a2a4
 /// Together:        89fd + a2a4 = 12ca1, folded 2ca2, complement d35d
 /// Message alone:   complement of 89fd = 7602
-const KEEPALIVED: [u8; 12] = [
-    0x31, 0x33, 0x96, 0x01, 0x00, 0x64, 0xd3, 0x5d, 0xc0, 0x00, 0x02, 0x64,
-];
+const KEEPALIVED: [u8; 12] = [0x31, 0x33, 0x96, 0x01, 0x00, 0x64, 0xd3, 0x5d, 0xc0, 0x00, 0x02, 0x64];
 
 fn advert() -> Advert {
     Advert {
@@ -40,38 +38,23 @@ fn altered(at: usize, value: u8) -> Vec<u8> {
 
 #[test]
 fn reads_and_writes_the_form_with_a_pseudo_header() {
-    assert_eq!(
-        Advert::parse(&KEEPALIVED, SRC, MULTICAST),
-        Ok((advert(), ChecksumForm::Rfc5798))
-    );
-    assert_eq!(
-        advert().emit(SRC, MULTICAST, ChecksumForm::Rfc5798),
-        KEEPALIVED
-    );
+    assert_eq!(Advert::parse(&KEEPALIVED, SRC, MULTICAST), Ok((advert(), ChecksumForm::Rfc5798)));
+    assert_eq!(advert().emit(SRC, MULTICAST, ChecksumForm::Rfc5798), KEEPALIVED);
 }
 
 #[test]
 fn reads_and_writes_the_form_without() {
     let mut bytes = KEEPALIVED;
     bytes[CHECKSUM].copy_from_slice(&[0x76, 0x02]);
-    assert_eq!(
-        Advert::parse(&bytes, SRC, MULTICAST),
-        Ok((advert(), ChecksumForm::Rfc9568))
-    );
+    assert_eq!(Advert::parse(&bytes, SRC, MULTICAST), Ok((advert(), ChecksumForm::Rfc9568)));
     assert_eq!(advert().emit(SRC, MULTICAST, ChecksumForm::Rfc9568), bytes);
 }
 
 #[test]
 fn the_pseudo_header_binds_the_addresses() {
     let other = Ipv4Addr::new(192, 0, 2, 22);
-    assert_eq!(
-        Advert::parse(&KEEPALIVED, other, MULTICAST),
-        Err(WireError::Checksum)
-    );
-    assert_eq!(
-        Advert::parse(&KEEPALIVED, SRC, other),
-        Err(WireError::Checksum)
-    );
+    assert_eq!(Advert::parse(&KEEPALIVED, other, MULTICAST), Err(WireError::Checksum));
+    assert_eq!(Advert::parse(&KEEPALIVED, SRC, other), Err(WireError::Checksum));
 }
 
 #[test]
@@ -91,11 +74,7 @@ fn names_every_refusal() {
         (altered(5, 0), WireError::IntervalZero),
         (altered(6, 0), WireError::Checksum),
     ] {
-        assert_eq!(
-            Advert::parse(&bytes, SRC, MULTICAST),
-            Err(error),
-            "{bytes:02x?}"
-        );
+        assert_eq!(Advert::parse(&bytes, SRC, MULTICAST), Err(error), "{bytes:02x?}");
     }
 }
 
@@ -105,31 +84,20 @@ fn tolerates_padding_and_reserved_bits() {
     padded.extend([0x5a; 34]);
     assert_eq!(Advert::parse(&padded, SRC, MULTICAST).unwrap().0, advert());
     let reserved = altered(4, 0xf0);
-    assert_eq!(
-        Advert::parse(&reserved, SRC, MULTICAST).unwrap().0,
-        advert()
-    );
+    assert_eq!(Advert::parse(&reserved, SRC, MULTICAST).unwrap().0, advert());
 }
 
 #[test]
 fn priorities_zero_and_255_are_ordinary_bytes() {
     for priority in [WirePriority::RELEASE, WirePriority::OWNER] {
-        let parsed = Advert::parse(&altered(2, priority.get()), SRC, MULTICAST)
-            .unwrap()
-            .0;
+        let parsed = Advert::parse(&altered(2, priority.get()), SRC, MULTICAST).unwrap().0;
         assert_eq!(parsed.priority, priority);
     }
 }
 
 #[test]
 fn address_lists_compare_as_sets() {
-    let list = |last: &[u8]| {
-        Addresses::new(
-            last.iter()
-                .map(|n| Ipv4Addr::new(192, 0, 2, *n))
-                .collect::<Vec<_>>(),
-        )
-    };
+    let list = |last: &[u8]| Addresses::new(last.iter().map(|n| Ipv4Addr::new(192, 0, 2, *n)).collect::<Vec<_>>());
     assert!(list(&[1, 2]).unwrap().same_set(&list(&[2, 1]).unwrap()));
     assert!(list(&[1, 2]).unwrap().same_set(&list(&[2, 1, 2]).unwrap()));
     assert!(!list(&[1, 2]).unwrap().same_set(&list(&[1, 3]).unwrap()));
@@ -148,10 +116,7 @@ fn one_wrong_byte_is_never_taken_for_the_same_advert() {
                 continue;
             }
             bytes[at] = value;
-            assert!(
-                Advert::parse(&bytes, SRC, MULTICAST).is_err(),
-                "byte {at} = {value:#04x}"
-            );
+            assert!(Advert::parse(&bytes, SRC, MULTICAST).is_err(), "byte {at} = {value:#04x}");
         }
     }
 }
@@ -161,18 +126,14 @@ fn any_address() -> impl Strategy<Value = Ipv4Addr> {
 }
 
 fn any_advert() -> impl Strategy<Value = Advert> {
-    (
-        1..=255u8,
-        any::<u8>(),
-        1..=4095u16,
-        prop::collection::vec(any_address(), 1..=255),
-    )
-        .prop_map(|(vrid, priority, interval, addresses)| Advert {
+    (1..=255u8, any::<u8>(), 1..=4095u16, prop::collection::vec(any_address(), 1..=255)).prop_map(
+        |(vrid, priority, interval, addresses)| Advert {
             vrid: Vrid::new(vrid).unwrap(),
             priority: WirePriority::new(priority),
             interval: Centis::new(interval).unwrap(),
             addresses: Addresses::new(addresses).unwrap(),
-        })
+        },
+    )
 }
 
 proptest! {

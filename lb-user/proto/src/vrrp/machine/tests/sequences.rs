@@ -8,43 +8,22 @@ use super::*;
 enum Step {
     Wait(u32),
     Deadline,
-    Advert {
-        src: u8,
-        ttl: u8,
-        vrid: u8,
-        priority: u8,
-        interval: u16,
-        vips: u8,
-    },
+    Advert { src: u8, ttl: u8, vrid: u8, priority: u8, interval: u16, vips: u8 },
     Local(Local),
 }
 
 fn any_config() -> impl Strategy<Value = Config> {
-    (
-        1..=2u8,
-        1..=254u8,
-        prop_oneof![1..=4095u16, Just(100)],
-        any::<bool>(),
-        0..5000u64,
-        0..4u8,
-        any::<bool>(),
-    )
-        .prop_map(
-            |(vrid, priority, interval, preempt, delay, host, unicast)| Config {
-                vrid: Vrid::new(vrid).unwrap(),
-                priority: Priority::new(priority).unwrap(),
-                advert_interval: Centis::new(interval).unwrap(),
-                preempt,
-                preempt_delay: ms(delay),
-                primary: (host > 0).then(|| Ipv4Addr::new(192, 0, 2, host)),
-                addresses: Addresses::new([VIP]).unwrap(),
-                peers: if unicast {
-                    [Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(192, 0, 2, 3)].into()
-                } else {
-                    [].into()
-                },
-            },
-        )
+    (1..=2u8, 1..=254u8, prop_oneof![1..=4095u16, Just(100)], any::<bool>(), 0..5000u64, 0..4u8, any::<bool>())
+        .prop_map(|(vrid, priority, interval, preempt, delay, host, unicast)| Config {
+            vrid: Vrid::new(vrid).unwrap(),
+            priority: Priority::new(priority).unwrap(),
+            advert_interval: Centis::new(interval).unwrap(),
+            preempt,
+            preempt_delay: ms(delay),
+            primary: (host > 0).then(|| Ipv4Addr::new(192, 0, 2, host)),
+            addresses: Addresses::new([VIP]).unwrap(),
+            peers: if unicast { [Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(192, 0, 2, 3)].into() } else { [].into() },
+        })
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -79,10 +58,7 @@ fn check(instance: &Instance, now: Instant) -> Result<(), TestCaseError> {
     prop_assert_eq!(instance.deadline().is_some(), running);
     if let Some(deadline) = instance.deadline() {
         let longest = 4 * active_down_interval(Priority::MIN, Centis::MAX);
-        prop_assert!(
-            deadline.saturating_duration_since(now) <= longest,
-            "no deadline beyond reach"
-        );
+        prop_assert!(deadline.saturating_duration_since(now) <= longest, "no deadline beyond reach");
     }
     prop_assert!(instance.state() != State::Active || instance.config().primary.is_some());
     prop_assert!(instance.since() <= now);

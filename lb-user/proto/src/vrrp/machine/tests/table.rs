@@ -11,13 +11,7 @@ fn every_start(now: Instant) -> [Instance; 5] {
         Instance::new(config(), now),
         fault,
         backup(config(), now),
-        backup(
-            Config {
-                preempt: false,
-                ..config()
-            },
-            now,
-        ),
+        backup(Config { preempt: false, ..config() }, now),
         active(config(), now),
     ]
 }
@@ -50,72 +44,41 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
     let other = |src, advert| Input::Advert(src, 255, advert);
     let initialize_ignores = "initialize -: rejected not_running";
     let fault_ignores = "fault -: rejected not_running";
-    let not_running =
-        |backup, nopreempt, active| [initialize_ignores, fault_ignores, backup, nopreempt, active];
+    let not_running = |backup, nopreempt, active| [initialize_ignores, fault_ignores, backup, nopreempt, active];
     vec![
         (
             "higher priority",
             from(BELOW, 101),
-            not_running(
-                "backup down",
-                "backup down",
-                "backup down: active>backup outranked",
-            ),
+            not_running("backup down", "backup down", "backup down: active>backup outranked"),
         ),
         (
             "same priority, higher address",
             from(ABOVE, 100),
-            not_running(
-                "backup down",
-                "backup down",
-                "backup down: active>backup outranked",
-            ),
+            not_running("backup down", "backup down", "backup down: active>backup outranked"),
         ),
         (
             "same priority, lower address",
             from(BELOW, 100),
-            not_running(
-                "backup down",
-                "backup down",
-                "active interval: announce contested, send 100",
-            ),
+            not_running("backup down", "backup down", "active interval: announce contested, send 100"),
         ),
         (
             "lower priority",
             from(ABOVE, 99),
-            not_running(
-                "backup =",
-                "backup down",
-                "active interval: announce contested, send 100",
-            ),
+            not_running("backup =", "backup down", "active interval: announce contested, send 100"),
         ),
         (
             "the owner of the address",
             from(BELOW, 255),
-            not_running(
-                "backup down",
-                "backup down",
-                "backup down: active>backup outranked",
-            ),
+            not_running("backup down", "backup down", "backup down: active>backup outranked"),
         ),
         (
             "release",
             from(ABOVE, 0),
-            not_running(
-                "backup skew",
-                "backup skew",
-                "active interval: announce release_heard, send 100",
-            ),
+            not_running("backup skew", "backup skew", "active interval: announce release_heard, send 100"),
         ),
         (
             "the longest interval",
-            other(
-                ABOVE,
-                Advert {
-                    interval: Centis::MAX,
-                    ..advert(101)
-                },
-            ),
+            other(ABOVE, Advert { interval: Centis::MAX, ..advert(101) }),
             not_running(
                 "backup 14.4375s: mismatch_interval",
                 "backup 14.4375s: mismatch_interval",
@@ -124,13 +87,7 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
         ),
         (
             "the shortest interval",
-            other(
-                ABOVE,
-                Advert {
-                    interval: Centis::MIN,
-                    ..advert(101)
-                },
-            ),
+            other(ABOVE, Advert { interval: Centis::MIN, ..advert(101) }),
             not_running(
                 "backup 902.34375ms: mismatch_interval",
                 "backup 902.34375ms: mismatch_interval",
@@ -139,13 +96,7 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
         ),
         (
             "other addresses",
-            other(
-                ABOVE,
-                Advert {
-                    addresses: Addresses::new([STRANGER]).unwrap(),
-                    ..advert(101)
-                },
-            ),
+            other(ABOVE, Advert { addresses: Addresses::new([STRANGER]).unwrap(), ..advert(101) }),
             not_running(
                 "backup down: mismatch_addresses",
                 "backup down: mismatch_addresses",
@@ -155,26 +106,12 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
         (
             "across a router",
             Input::Advert(ABOVE, 254, advert(200)),
-            not_running(
-                "backup =: rejected ttl",
-                "backup =: rejected ttl",
-                "active =: rejected ttl",
-            ),
+            not_running("backup =: rejected ttl", "backup =: rejected ttl", "active =: rejected ttl"),
         ),
         (
             "another virtual router",
-            other(
-                ABOVE,
-                Advert {
-                    vrid: Vrid::new(52).unwrap(),
-                    ..advert(200)
-                },
-            ),
-            not_running(
-                "backup =: rejected vrid",
-                "backup =: rejected vrid",
-                "active =: rejected vrid",
-            ),
+            other(ABOVE, Advert { vrid: Vrid::new(52).unwrap(), ..advert(200) }),
+            not_running("backup =: rejected vrid", "backup =: rejected vrid", "active =: rejected vrid"),
         ),
         (
             "our own address",
@@ -188,32 +125,14 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
         (
             "an impossible source",
             from(Ipv4Addr::BROADCAST, 200),
-            not_running(
-                "backup =: rejected source",
-                "backup =: rejected source",
-                "active =: rejected source",
-            ),
+            not_running("backup =: rejected source", "backup =: rejected source", "active =: rejected source"),
         ),
         (
             "a stranger",
             from(STRANGER, 200),
-            not_running(
-                "backup =: rejected not_peer",
-                "backup =: rejected not_peer",
-                "active =: rejected not_peer",
-            ),
+            not_running("backup =: rejected not_peer", "backup =: rejected not_peer", "active =: rejected not_peer"),
         ),
-        (
-            "before the deadline",
-            Early,
-            [
-                "initialize -",
-                "fault -",
-                "backup =",
-                "backup =",
-                "active =",
-            ],
-        ),
+        ("before the deadline", Early, ["initialize -", "fault -", "backup =", "backup =", "active ="]),
         (
             "at the deadline",
             Deadline(Duration::ZERO),
@@ -239,35 +158,17 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
         (
             "late by an interval",
             Deadline(SECOND),
-            [
-                "initialize -",
-                "fault -",
-                "backup interval",
-                "backup interval",
-                "active interval: send 100",
-            ],
+            ["initialize -", "fault -", "backup interval", "backup interval", "active interval: send 100"],
         ),
         (
             "late by all a peer waits",
             Deadline(Duration::from_nanos(2_609_375_000)),
-            [
-                "initialize -",
-                "fault -",
-                "backup interval",
-                "backup interval",
-                "backup down: active>backup slept",
-            ],
+            ["initialize -", "fault -", "backup interval", "backup interval", "backup down: active>backup slept"],
         ),
         (
             "start",
             Input::Local(Local::Start),
-            [
-                "backup down: initialize>backup started",
-                "fault -",
-                "backup =",
-                "backup =",
-                "active =",
-            ],
+            ["backup down: initialize>backup started", "fault -", "backup =", "backup =", "active ="],
         ),
         (
             "stop",
@@ -283,13 +184,7 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
         (
             "link up",
             Input::Local(Local::LinkUp),
-            [
-                "initialize -",
-                "backup down: fault>backup cleared",
-                "backup =",
-                "backup =",
-                "active =",
-            ],
+            ["initialize -", "backup down: fault>backup cleared", "backup =", "backup =", "active ="],
         ),
         (
             "link down",
@@ -316,13 +211,7 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
         (
             "can forward",
             Input::Local(Local::Cleared(FaultReason::CannotForward)),
-            [
-                "initialize -",
-                "fault -",
-                "backup =",
-                "backup =",
-                "active =",
-            ],
+            ["initialize -", "fault -", "backup =", "backup =", "active ="],
         ),
         (
             "address lost",
@@ -338,20 +227,11 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
         (
             "the same configuration",
             Reconfigure(|cfg| cfg),
-            [
-                "initialize -",
-                "fault -",
-                "backup =",
-                "backup =",
-                "active =",
-            ],
+            ["initialize -", "fault -", "backup =", "backup =", "active ="],
         ),
         (
             "configured without an address",
-            Reconfigure(|cfg| Config {
-                primary: None,
-                ..cfg
-            }),
+            Reconfigure(|cfg| Config { primary: None, ..cfg }),
             [
                 "initialize -",
                 "fault -",
@@ -362,52 +242,22 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
         ),
         (
             "another priority",
-            Reconfigure(|cfg| Config {
-                priority: Priority::new(228).unwrap(),
-                ..cfg
-            }),
-            [
-                "initialize -",
-                "fault -",
-                "backup 3.109375s",
-                "backup 3.109375s",
-                "active interval: send 228",
-            ],
+            Reconfigure(|cfg| Config { priority: Priority::new(228).unwrap(), ..cfg }),
+            ["initialize -", "fault -", "backup 3.109375s", "backup 3.109375s", "active interval: send 228"],
         ),
         (
             "another interval",
-            Reconfigure(|cfg| Config {
-                advert_interval: Centis::new(200).unwrap(),
-                ..cfg
-            }),
-            [
-                "initialize -",
-                "fault -",
-                "backup 7.21875s",
-                "backup 7.21875s",
-                "active 2s: send 100",
-            ],
+            Reconfigure(|cfg| Config { advert_interval: Centis::new(200).unwrap(), ..cfg }),
+            ["initialize -", "fault -", "backup 7.21875s", "backup 7.21875s", "active 2s: send 100"],
         ),
         (
             "preemption turned over",
-            Reconfigure(|cfg| Config {
-                preempt: !cfg.preempt,
-                ..cfg
-            }),
-            [
-                "initialize -",
-                "fault -",
-                "backup =",
-                "backup =",
-                "active interval: send 100",
-            ],
+            Reconfigure(|cfg| Config { preempt: !cfg.preempt, ..cfg }),
+            ["initialize -", "fault -", "backup =", "backup =", "active interval: send 100"],
         ),
         (
             "other virtual addresses",
-            Reconfigure(|cfg| Config {
-                addresses: Addresses::new([STRANGER]).unwrap(),
-                ..cfg
-            }),
+            Reconfigure(|cfg| Config { addresses: Addresses::new([STRANGER]).unwrap(), ..cfg }),
             [
                 "initialize -",
                 "fault -",
@@ -418,10 +268,7 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
         ),
         (
             "another virtual router identifier",
-            Reconfigure(|cfg| Config {
-                vrid: Vrid::new(52).unwrap(),
-                ..cfg
-            }),
+            Reconfigure(|cfg| Config { vrid: Vrid::new(52).unwrap(), ..cfg }),
             [
                 "initialize -",
                 "fault -",
@@ -439,16 +286,10 @@ fn every_state_meets_every_input() {
     let mut wrong = Vec::new();
     for (name, input, expected) in table() {
         for (instance, expected) in every_start(now).into_iter().zip(expected) {
-            let start = format!(
-                "{} preempt={}",
-                instance.state().label(),
-                instance.config().preempt
-            );
+            let start = format!("{} preempt={}", instance.state().label(), instance.config().preempt);
             let found = outcome(instance, &input, now + ms(400));
             if found != expected {
-                wrong.push(format!(
-                    "{start}, {name}: expected {expected:?}, found {found:?}"
-                ));
+                wrong.push(format!("{start}, {name}: expected {expected:?}, found {found:?}"));
             }
         }
     }
