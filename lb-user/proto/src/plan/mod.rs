@@ -209,7 +209,8 @@ fn numbers(wanted: &Wanted, observed: &Observed) -> Result<Vec<u16>, TooMuch> {
     // The number of a service that is about to go is taken last: its round is in use until then.
     let leaving: BTreeSet<_> = observed.services.values().map(|value| value.number).collect();
     let unused = (0..MAX_SERVICES as u16).filter(|number| !taken.contains(number) && !leaving.contains(number));
-    let given_up = leaving.iter().copied().filter(|number| u32::from(*number) < MAX_SERVICES && !taken.contains(number));
+    let given_up =
+        leaving.iter().copied().filter(|number| u32::from(*number) < MAX_SERVICES && !taken.contains(number));
     let mut free = unused.chain(given_up);
     numbers.into_iter().map(|number| number.or_else(|| free.next()).ok_or(TooMuch::Services)).collect()
 }
