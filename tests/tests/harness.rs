@@ -145,10 +145,11 @@ fn servers_answer_and_clients_notice() {
         load.watches().iter().all(Option::is_some).then_some(())
     })
     .unwrap();
-    until("a hundred answers", LIMIT, || {
-        (load.summary(Duration::ZERO, load.now()).served > 100).then_some(())
+    until("five hundred answers", LIMIT, || {
+        (load.summary(Duration::ZERO, load.now()).served > 500).then_some(())
     })
     .unwrap();
+    assert_eq!(load.summary(Duration::ZERO, load.now()).failed(), 0);
     let killed = load.now();
     server.kill9().unwrap();
     until("failures", LIMIT, || {
