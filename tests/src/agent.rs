@@ -13,6 +13,19 @@ use crate::process::{Process, output_within};
 use crate::status::Status;
 use crate::until::until;
 
+/// The agent to test: the file named by the variable XVIP, else `release/xvip` in the target directory of this program.
+pub fn find() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("XVIP") {
+        return Ok(PathBuf::from(named));
+    }
+    let program = std::env::current_exe().context("finding this program")?;
+    let found = program
+        .ancestors()
+        .map(|dir| dir.join("release/xvip"))
+        .find(|path| path.is_file());
+    found.context("there is no release/xvip to test: build it with `cargo xtask build`, or name it in the variable XVIP")
+}
+
 /// `xvip` in a namespace.
 #[derive(Debug)]
 pub struct Agent {

@@ -15,12 +15,13 @@ mod view;
 mod world;
 
 use std::io::IsTerminal as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 use xvip_tests::apiserver;
 use xvip_tests::run::{Run, leftovers};
@@ -50,6 +51,9 @@ struct Arguments {
     /// Copies everybody's log and configuration there at the end.
     #[arg(long, value_name = "DIRECTORY")]
     logs: Option<PathBuf>,
+    /// Panics once everything is up: for the test of what that leaves.
+    #[arg(long, hide = true)]
+    panic: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,15 +93,14 @@ fn sandbox(arguments: &Arguments) -> Result<bool> {
     stop::listen()?;
     let run = Run::start()?;
     let name = run.name().to_owned();
-    let ended = inside(
-        &run,
-        arguments,
-        &Plan {
-            xvip: &xvip,
-            sandbox: &sandbox,
-            advert_interval: &arguments.advert,
-        },
-    );
+    let plan = Plan {
+        xvip: &xvip,
+        sandbox: &sandbox,
+        advert_interval: &arguments.advert,
+    };
+    // A panic has been printed by then; what it leaves is looked for all the same.
+    let ended = catch_unwind(AssertUnwindSafe(|| inside(&run, arguments, &plan)))
+        .unwrap_or_else(|_| Err(anyhow!("the sandbox panicked")));
     if let Some(to) = &arguments.logs {
         World::copy_logs(&run, to)
             .with_context(|| format!("copying the logs to {}", to.display()))?;
@@ -132,6 +135,12 @@ fn inside(run: &Arc<Run>, arguments: &Arguments, plan: &Plan<'_>) -> Result<bool
         .iter()
         .for_each(|command| say(format!("  {command}")));
     say("");
+    if arguments.panic {
+        #[expect(clippy::panic, reason = "it is what was asked for")]
+        {
+            panic!("as asked for by --panic");
+        }
+    }
     let ended = match arguments.tour {
         Some(length) => tour::run(&mut world, length),
         None if !arguments.plain
@@ -147,7 +156,6 @@ fn inside(run: &Arc<Run>, arguments: &Arguments, plan: &Plan<'_>) -> Result<bool
         }
     };
     say("Stopping.");
-    world.down();
     ended
 }
 

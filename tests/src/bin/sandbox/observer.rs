@@ -255,10 +255,7 @@ impl Observer {
             self.note(
                 now,
                 Tone::Bad,
-                format!(
-                    "{total} new {noun} failed: {}; none since",
-                    kinds.join(", ")
-                ),
+                format!("{total} new {noun} failed: {}", kinds.join(", ")),
             );
             self.failing.clear();
         }

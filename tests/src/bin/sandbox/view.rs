@@ -128,13 +128,16 @@ fn balancer_lines(balancer: &BalancerView, selected: bool) -> [Line<'static>; 2]
         Span::from(format!("  {:<12}", balancer.address)),
         Span::styled(word, Style::new().fg(colour).add_modifier(Modifier::BOLD)),
     ]);
-    let mut second = vec![Span::from(format!("    priority {}", balancer.priority)).fg(QUIET)];
+    let mut second = vec![Span::from("    ")];
+    if balancer.cut {
+        second.extend([
+            Span::from("link cut").fg(BAD).bold(),
+            Span::from(" · ").fg(QUIET),
+        ]);
+    }
+    second.push(Span::from(format!("priority {}", balancer.priority)).fg(QUIET));
     if !balancer.datapath.is_empty() {
         second.push(Span::from(format!(" · {}", balancer.datapath)).fg(QUIET));
-    }
-    if balancer.cut {
-        second.push(Span::from(" · ").fg(QUIET));
-        second.push(Span::from("link cut").fg(BAD).bold());
     }
     [first, Line::from(second)]
 }
