@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
-use xvip_tests::apiserver;
 use xvip_tests::run::{Run, leftovers};
+use xvip_tests::{agent, apiserver};
 
 use crate::stop::say;
 use crate::world::{Plan, World};
@@ -35,7 +35,7 @@ use crate::world::{Plan, World};
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The agent to run on the balancers [default: the file `xvip` beside this program].
+    /// The agent to run on the balancers [default: the file `xvip` beside this program, else release/xvip in its target directory].
     #[arg(long, value_name = "FILE")]
     xvip: Option<PathBuf>,
     /// Instead of the live view, a scripted tour of all faults in about this time, e.g. 60s; it ends with a table of what a client
@@ -89,7 +89,7 @@ fn serve(options: apiserver::Options) -> Result<()> {
 /// True when all was as promised.
 fn sandbox(arguments: &Arguments) -> Result<bool> {
     let sandbox = std::env::current_exe().context("finding this program")?;
-    let xvip = agent(arguments.xvip.as_deref(), &sandbox)?;
+    let xvip = agent_file(arguments.xvip.as_deref(), &sandbox)?;
     stop::listen()?;
     let run = Run::start()?;
     let name = run.name().to_owned();
@@ -177,8 +177,13 @@ xvip sandbox: a Kubernetes control plane in miniature, built on this machine in 
     ));
 }
 
-fn agent(named: Option<&Path>, sandbox: &Path) -> Result<PathBuf> {
-    let path = named.map_or_else(|| sandbox.with_file_name("xvip"), Path::to_owned);
+fn agent_file(named: Option<&Path>, sandbox: &Path) -> Result<PathBuf> {
+    let beside = sandbox.with_file_name("xvip");
+    let path = match named {
+        Some(named) => named.to_owned(),
+        None if beside.is_file() => beside,
+        None => agent::find()?,
+    };
     if !path.is_file() {
         bail!(
             "there is no agent at {}: build it with `cargo xtask build`, or name it with --xvip FILE",

@@ -56,6 +56,7 @@ pub(crate) struct World {
     pub(crate) servers: Vec<ApiServer>,
     client_netns: Netns,
     ca_file: String,
+    xvip: String,
     _lan: Lan,
     run: Arc<Run>,
 }
@@ -125,12 +126,14 @@ impl World {
         wait_until_serving(&mut balancers, &mut servers)?;
         let client = Client::start(&client_netns, Options::https(vip, authority.ca_file()))?;
         let ca_file = authority.ca_file().display().to_string();
+        let xvip = plan.xvip.display().to_string();
         Ok(World {
             client,
             balancers,
             servers,
             client_netns,
             ca_file,
+            xvip,
             _lan: lan,
             run: run.clone(),
         })
@@ -144,7 +147,8 @@ impl World {
             self.ca_file
         );
         let status = format!(
-            "xvip status --socket {}",
+            "{} status --socket {}",
+            self.xvip,
             self.run.dir().join("lb1.sock").display()
         );
         [ask, status]
