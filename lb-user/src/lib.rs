@@ -2,4 +2,6 @@
 
 pub mod clock;
 pub mod config;
+pub mod drivers;
+pub mod probe;
 pub mod status;

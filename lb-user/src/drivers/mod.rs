@@ -1,0 +1,3 @@
+//! Drivers: each feeds one protocol core with what happens and carries out what it decides.
+
+pub mod health;
