@@ -148,7 +148,7 @@ impl Blackhole {
         listener.listen(0).unwrap();
         let mut queued = Vec::new();
         while let Ok(stream) =
-            StdStream::connect_timeout(&address.into(), Duration::from_millis(100))
+            StdStream::connect_timeout(&address.into(), Duration::from_millis(300))
         {
             queued.push(stream);
         }
