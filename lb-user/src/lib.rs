@@ -11,5 +11,6 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod probe;
+pub mod probe;
 mod serve;
 pub mod status;

@@ -19,11 +19,9 @@ pub fn find() -> Result<PathBuf> {
         return Ok(PathBuf::from(named));
     }
     let program = std::env::current_exe().context("finding this program")?;
-    let found = program
-        .ancestors()
-        .map(|dir| dir.join("release/xvip"))
-        .find(|path| path.is_file());
-    found.context("there is no release/xvip to test: build it with `cargo xtask build`, or name it in the variable XVIP")
+    let found = program.ancestors().map(|dir| dir.join("release/xvip")).find(|path| path.is_file());
+    found
+        .context("there is no release/xvip to test: build it with `cargo xtask build`, or name it in the variable XVIP")
 }
 
 /// `xvip` in a namespace.
@@ -37,11 +35,7 @@ pub struct Agent {
 impl Agent {
     /// Writes the configuration; starts nothing yet.
     pub fn new(xvip: &Path, netns: &Netns, config: &str) -> Result<Agent> {
-        let agent = Agent {
-            xvip: xvip.to_owned(),
-            netns: netns.clone(),
-            process: None,
-        };
+        let agent = Agent { xvip: xvip.to_owned(), netns: netns.clone(), process: None };
         agent.write_config(config)?;
         Ok(agent)
     }
@@ -63,16 +57,12 @@ impl Agent {
 
     /// Its configuration file.
     pub fn config(&self) -> PathBuf {
-        self.netns
-            .run()
-            .dir()
-            .join(format!("{}.toml", self.netns.role()))
+        self.netns.run().dir().join(format!("{}.toml", self.netns.role()))
     }
 
     /// Replaces the configuration file; it takes effect at the next start or [`Agent::reload`].
     pub fn write_config(&self, text: &str) -> Result<()> {
-        fs::write(self.config(), text)
-            .with_context(|| format!("writing {}", self.config().display()))
+        fs::write(self.config(), text).with_context(|| format!("writing {}", self.config().display()))
     }
 
     /// Starts `xvip run` unless it is running.
@@ -92,12 +82,7 @@ impl Agent {
     }
 
     /// Waits until its status is as wanted; an error with the end of its log when it never is.
-    pub fn wait_for(
-        &mut self,
-        what: &str,
-        limit: Duration,
-        wanted: impl Fn(&Status) -> bool,
-    ) -> Result<Status> {
+    pub fn wait_for(&mut self, what: &str, limit: Duration, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
         let what = format!("{what} on {}", self.name());
         let seen = until(&what, limit, || {
             if !self.is_running() {
@@ -107,16 +92,10 @@ impl Agent {
         });
         match seen {
             Ok(Some(status)) => Ok(status),
-            Ok(None) => bail!(
-                "{} ended while waiting for {what}; its last words:\n{}",
-                self.xvip.display(),
-                self.log_tail(20)
-            ),
-            Err(err) => Err(err.context(format!(
-                "the last words of {}:\n{}",
-                self.name(),
-                self.log_tail(20)
-            ))),
+            Ok(None) => {
+                bail!("{} ended while waiting for {what}; its last words:\n{}", self.xvip.display(), self.log_tail(20))
+            }
+            Err(err) => Err(err.context(format!("the last words of {}:\n{}", self.name(), self.log_tail(20)))),
         }
     }
 
@@ -127,10 +106,7 @@ impl Agent {
 
     /// Something that can ask for the status from another thread.
     pub fn asker(&self) -> Asker {
-        Asker {
-            xvip: self.xvip.clone(),
-            netns: self.netns.clone(),
-        }
+        Asker { xvip: self.xvip.clone(), netns: self.netns.clone() }
     }
 
     /// Whether its process runs.
@@ -140,9 +116,7 @@ impl Agent {
 
     /// Process id while it runs.
     pub fn pid(&mut self) -> Option<u32> {
-        self.process
-            .as_mut()
-            .and_then(|process| process.is_running().then(|| process.pid()))
+        self.process.as_mut().and_then(|process| process.is_running().then(|| process.pid()))
     }
 
     /// SIGHUP.
@@ -166,10 +140,7 @@ impl Agent {
             return Ok(None);
         }
         self.terminate()?;
-        self.process
-            .as_mut()
-            .map(|process| process.wait(limit))
-            .transpose()
+        self.process.as_mut().map(|process| process.wait(limit)).transpose()
     }
 
     /// SIGSTOP: alive for the kernel, deaf for everybody else.
@@ -184,16 +155,11 @@ impl Agent {
 
     /// The last lines of its log.
     pub fn log_tail(&self, lines: usize) -> String {
-        self.process
-            .as_ref()
-            .map(|process| process.log_tail(lines))
-            .unwrap_or_default()
+        self.process.as_ref().map(|process| process.log_tail(lines)).unwrap_or_default()
     }
 
     fn signal(&mut self, signal: Signal) -> Result<()> {
-        self.process
-            .as_mut()
-            .map_or(Ok(()), |process| process.signal(signal))
+        self.process.as_mut().map_or(Ok(()), |process| process.signal(signal))
     }
 }
 
@@ -208,9 +174,7 @@ impl Asker {
     /// What `xvip status --json` says; an error when nobody answers within a second.
     pub fn ask(&self) -> Result<Status> {
         let mut command = self.netns.command(&self.xvip);
-        command
-            .args(["status", "--json", "--socket"])
-            .arg(Agent::socket_of(&self.netns));
+        command.args(["status", "--json", "--socket"]).arg(Agent::socket_of(&self.netns));
         let (exit, text) = output_within(command, Duration::from_secs(1))?;
         if !exit.success() {
             bail!("`xvip status` ended with {exit}");
@@ -238,10 +202,7 @@ mod tests {
 
     #[test]
     fn adapting_wants_every_line_once() {
-        assert_eq!(
-            adapt("a = 1\nb = 2\n", &[("a = 1", "a = 3")]).unwrap(),
-            "a = 3\nb = 2\n"
-        );
+        assert_eq!(adapt("a = 1\nb = 2\n", &[("a = 1", "a = 3")]).unwrap(), "a = 3\nb = 2\n");
         assert!(adapt("a = 1", &[("c = 1", "c = 2")]).is_err());
         assert!(adapt("a = 1\na = 1", &[("a = 1", "a = 2")]).is_err());
     }

@@ -22,9 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::netns::Netns;
-use crate::stats::{
-    Attempt, Failure, Summary, WatchChange, WatchEvent, WatchSummary, summary, watch_summary,
-};
+use crate::stats::{Attempt, Failure, Summary, WatchChange, WatchEvent, WatchSummary, summary, watch_summary};
 
 /// What the client asks, and how often.
 #[derive(Debug, Clone)]
@@ -47,25 +45,13 @@ impl Options {
     /// HTTPS, a connection every 5 ms, a second for each, eight watches with ten events a second.
     pub fn https(target: SocketAddr, ca_file: PathBuf) -> Options {
         let watch_interval = Duration::from_millis(100);
-        Options {
-            ca_file: Some(ca_file),
-            watches: 8,
-            watch_interval,
-            ..Options::tcp(target)
-        }
+        Options { ca_file: Some(ca_file), watches: 8, watch_interval, ..Options::tcp(target) }
     }
 
     /// Plain TCP, a connection every 5 ms, a second for each, no watches.
     pub fn tcp(target: SocketAddr) -> Options {
         let (every, timeout) = (Duration::from_millis(5), Duration::from_secs(1));
-        Options {
-            target,
-            ca_file: None,
-            every,
-            timeout,
-            watches: 0,
-            watch_interval: timeout,
-        }
+        Options { target, ca_file: None, every, timeout, watches: 0, watch_interval: timeout }
     }
 }
 
@@ -99,30 +85,12 @@ impl Client {
     pub fn start(netns: &Netns, options: Options) -> Result<Client> {
         let tls = options.ca_file.as_ref().map(client_config).transpose()?;
         let origin = Instant::now();
-        let log = Arc::new(Mutex::new(Log {
-            alive: vec![None; options.watches],
-            ..Log::default()
-        }));
+        let log = Arc::new(Mutex::new(Log { alive: vec![None; options.watches], ..Log::default() }));
         let (stop, stopped) = watch::channel(false);
-        let load = Load {
-            options: options.clone(),
-            tls,
-            origin,
-            log: log.clone(),
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let thread = netns.spawn("client", move || {
-            runtime.block_on(Arc::new(load).run(stopped))
-        })?;
-        Ok(Client {
-            options,
-            origin,
-            log,
-            stop,
-            thread: Some(thread),
-        })
+        let load = Load { options: options.clone(), tls, origin, log: log.clone() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = netns.spawn("client", move || runtime.block_on(Arc::new(load).run(stopped)))?;
+        Ok(Client { options, origin, log, stop, thread: Some(thread) })
     }
 
     /// Time since the client's start: the time all its moments are counted in.
@@ -132,24 +100,14 @@ impl Client {
 
     /// Whether its thread is still at work.
     pub fn is_running(&self) -> bool {
-        self.thread
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished())
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// All attempts that ended, or had to end, after `from`, in the order of their end.
     pub fn attempts_since(&self, from: Duration) -> Vec<Attempt> {
         let log = self.lock();
-        let new = log
-            .attempts
-            .iter()
-            .rev()
-            .take_while(|attempt| attempt.ended() >= from)
-            .count();
-        log.attempts
-            .range(log.attempts.len() - new..)
-            .copied()
-            .collect()
+        let new = log.attempts.iter().rev().take_while(|attempt| attempt.ended() >= from).count();
+        log.attempts.range(log.attempts.len() - new..).copied().collect()
     }
 
     /// What was noticed from `from` until before `to`; complete once [`Client::settled`] says so of `to`.
@@ -169,12 +127,7 @@ impl Client {
 
     /// Opens and breaks of watches after the first `skip` of them.
     pub fn watch_events(&self, skip: usize) -> Vec<WatchEvent> {
-        self.lock()
-            .watch_events
-            .iter()
-            .skip(skip)
-            .cloned()
-            .collect()
+        self.lock().watch_events.iter().skip(skip).cloned().collect()
     }
 
     /// For each watch the server it hears, or none.
@@ -203,8 +156,8 @@ impl Drop for Client {
 
 fn client_config(ca_file: &PathBuf) -> Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
-    let authorities = CertificateDer::pem_file_iter(ca_file)
-        .with_context(|| format!("reading {}", ca_file.display()))?;
+    let authorities =
+        CertificateDer::pem_file_iter(ca_file).with_context(|| format!("reading {}", ca_file.display()))?;
     for authority in authorities {
         roots.add(authority?)?;
     }
@@ -243,34 +196,24 @@ impl Load {
 
     async fn attempt(self: Arc<Self>) {
         let began = self.origin.elapsed();
-        let outcome = timeout(self.options.timeout, self.ask())
-            .await
-            .unwrap_or(Err(Failure::Timeout));
+        let outcome = timeout(self.options.timeout, self.ask()).await.unwrap_or(Err(Failure::Timeout));
         let took = self.origin.elapsed() - began;
         let mut log = self.lock();
         let outcome = outcome.map(|server| log.server(&server));
         if log.attempts.len() >= KEPT {
             log.attempts.pop_front();
         }
-        log.attempts.push_back(Attempt {
-            began,
-            took,
-            outcome,
-        });
+        log.attempts.push_back(Attempt { began, took, outcome });
     }
 
     /// The name of the server that answered; without TLS that of the target.
     async fn ask(&self) -> Result<String, Failure> {
-        let stream = TcpStream::connect(self.options.target)
-            .await
-            .map_err(|err| failure(&err))?;
+        let stream = TcpStream::connect(self.options.target).await.map_err(|err| failure(&err))?;
         let Some(tls) = &self.tls else {
             return Ok(self.options.target.to_string());
         };
         let mut stream = handshake(tls, stream, self.options.target).await?;
-        let answer = self
-            .request(&mut stream, "/whoami", |answer| server_in(answer).is_some())
-            .await?;
+        let answer = self.request(&mut stream, "/whoami", |answer| server_in(answer).is_some()).await?;
         // The client closes first, as clients of an API server do.
         let _ = stream.shutdown().await;
         server_in(&answer).ok_or(Failure::Closed)
@@ -278,32 +221,18 @@ impl Load {
 
     /// Asks for `path` and reads until the answer is `enough`.
     async fn request(
-        &self,
-        stream: &mut TlsStream<TcpStream>,
-        path: &str,
-        enough: impl Fn(&str) -> bool,
+        &self, stream: &mut TlsStream<TcpStream>, path: &str, enough: impl Fn(&str) -> bool,
     ) -> Result<String, Failure> {
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n",
-            self.options.target
-        );
-        stream
-            .write_all(request.as_bytes())
-            .await
-            .map_err(|err| failure(&err))?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.options.target);
+        stream.write_all(request.as_bytes()).await.map_err(|err| failure(&err))?;
         let mut answer = String::new();
         let mut buffer = [0; 2048];
         while !enough(&answer) {
-            let len = stream
-                .read(&mut buffer)
-                .await
-                .map_err(|err| failure(&err))?;
+            let len = stream.read(&mut buffer).await.map_err(|err| failure(&err))?;
             if len == 0 || answer.len() > 64 * 1024 {
                 return Err(Failure::Closed);
             }
-            answer.push_str(&String::from_utf8_lossy(
-                buffer.get(..len).unwrap_or_default(),
-            ));
+            answer.push_str(&String::from_utf8_lossy(buffer.get(..len).unwrap_or_default()));
             match status_in(&answer) {
                 None | Some(200) => {}
                 Some(status) => return Err(Failure::Status(status)),
@@ -317,10 +246,7 @@ impl Load {
         let mut silent_since = self.origin.elapsed();
         let mut was_open = false;
         loop {
-            let why = match timeout(self.options.timeout, self.open_watch())
-                .await
-                .unwrap_or(Err(Failure::Timeout))
-            {
+            let why = match timeout(self.options.timeout, self.open_watch()).await.unwrap_or(Err(Failure::Timeout)) {
                 Ok((mut connection, server)) => {
                     {
                         let mut log = self.lock();
@@ -328,11 +254,7 @@ impl Load {
                         log.watch(
                             stream,
                             Some(server),
-                            WatchEvent {
-                                at: self.origin.elapsed(),
-                                stream,
-                                change: WatchChange::Opened(server),
-                            },
+                            WatchEvent { at: self.origin.elapsed(), stream, change: WatchChange::Opened(server) },
                         );
                     }
                     was_open = true;
@@ -352,15 +274,7 @@ impl Load {
             if was_open {
                 was_open = false;
                 let change = WatchChange::Broke { silent_since, why };
-                self.lock().watch(
-                    stream,
-                    None,
-                    WatchEvent {
-                        at: self.origin.elapsed(),
-                        stream,
-                        change,
-                    },
-                );
+                self.lock().watch(stream, None, WatchEvent { at: self.origin.elapsed(), stream, change });
             }
             sleep(WATCH_RETRY).await;
         }
@@ -368,19 +282,12 @@ impl Load {
 
     /// Opens a watch and waits for its first event.
     async fn open_watch(&self) -> Result<(TlsStream<TcpStream>, String), Failure> {
-        let stream = TcpStream::connect(self.options.target)
-            .await
-            .map_err(|err| failure(&err))?;
+        let stream = TcpStream::connect(self.options.target).await.map_err(|err| failure(&err))?;
         keepalive(&stream).map_err(|_| Failure::Other)?;
         let tls = self.tls.as_ref().ok_or(Failure::Tls)?;
         let mut stream = handshake(tls, stream, self.options.target).await?;
-        let path = format!(
-            "/api/v1/watch?interval_ms={}",
-            self.options.watch_interval.as_millis()
-        );
-        let first = self
-            .request(&mut stream, &path, |answer| server_in(answer).is_some())
-            .await?;
+        let path = format!("/api/v1/watch?interval_ms={}", self.options.watch_interval.as_millis());
+        let first = self.request(&mut stream, &path, |answer| server_in(answer).is_some()).await?;
         let server = server_in(&first).ok_or(Failure::Closed)?;
         Ok((stream, server))
     }
@@ -408,14 +315,8 @@ impl Log {
     }
 }
 
-async fn handshake(
-    tls: &TlsConnector,
-    stream: TcpStream,
-    target: SocketAddr,
-) -> Result<TlsStream<TcpStream>, Failure> {
-    tls.connect(ServerName::from(target.ip()), stream)
-        .await
-        .map_err(|err| failure(&err))
+async fn handshake(tls: &TlsConnector, stream: TcpStream, target: SocketAddr) -> Result<TlsStream<TcpStream>, Failure> {
+    tls.connect(ServerName::from(target.ip()), stream).await.map_err(|err| failure(&err))
 }
 
 /// A stream that only listens learns of a dead path by keepalive probes.
@@ -429,13 +330,11 @@ fn keepalive(stream: &TcpStream) -> Result<()> {
 fn failure(err: &io::Error) -> Failure {
     match err.kind() {
         io::ErrorKind::ConnectionRefused => Failure::Refused,
-        io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => Failure::Reset,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => Failure::Reset,
         io::ErrorKind::TimedOut => Failure::Timeout,
-        io::ErrorKind::HostUnreachable
-        | io::ErrorKind::NetworkUnreachable
-        | io::ErrorKind::NetworkDown => Failure::Unreachable,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
+            Failure::Unreachable
+        }
         io::ErrorKind::UnexpectedEof => Failure::Closed,
         io::ErrorKind::InvalidData => Failure::Tls,
         _ => Failure::Other,
@@ -462,19 +361,13 @@ mod tests {
     fn answers_are_read_as_they_arrive() {
         assert_eq!(status_in("HTTP/1.1 200 OK\r\n"), Some(200));
         assert_eq!(status_in("HTTP/1.1 503"), None);
-        assert_eq!(
-            server_in(r#"{"peer":"192.0.2.10:1","server":"master2"}"#),
-            Some("master2".to_owned())
-        );
+        assert_eq!(server_in(r#"{"peer":"192.0.2.10:1","server":"master2"}"#), Some("master2".to_owned()));
         assert_eq!(server_in(r#"{"server":"mas"#), None);
     }
 
     #[test]
     fn servers_keep_their_index() {
         let mut log = Log::default();
-        assert_eq!(
-            (log.server("a"), log.server("b"), log.server("a")),
-            (0, 1, 0)
-        );
+        assert_eq!((log.server("a"), log.server("b"), log.server("a")), (0, 1, 0));
     }
 }

@@ -37,15 +37,8 @@ impl Netns {
         let path = Path::new(NETNS_DIR).join(&name);
         make_namespace(&path).with_context(|| format!("making the namespace {name}"))?;
         let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
-        let inner = Inner {
-            name,
-            role: role.to_owned(),
-            file: Arc::new(file),
-            run: run.clone(),
-        };
-        let netns = Netns {
-            inner: Arc::new(inner),
-        };
+        let inner = Inner { name, role: role.to_owned(), file: Arc::new(file), run: run.clone() };
+        let netns = Netns { inner: Arc::new(inner) };
         netns.ip("link set lo up")?;
         Ok(netns)
     }
@@ -74,8 +67,7 @@ impl Netns {
     pub fn enter<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T> {
         thread::scope(|scope| {
             let inside = scope.spawn(|| -> Result<T> {
-                setns(&*self.inner.file, CloneFlags::CLONE_NEWNET)
-                    .context("entering the namespace")?;
+                setns(&*self.inner.file, CloneFlags::CLONE_NEWNET).context("entering the namespace")?;
                 Ok(body())
             });
             inside.join().unwrap_or_else(|panic| resume_unwind(panic))
@@ -84,17 +76,13 @@ impl Netns {
 
     /// Starts a thread that stays inside the namespace. A runtime built on it must be a current-thread one: other threads would not be inside.
     pub fn spawn<T: Send + 'static>(
-        &self,
-        name: &str,
-        body: impl FnOnce() -> T + Send + 'static,
+        &self, name: &str, body: impl FnOnce() -> T + Send + 'static,
     ) -> Result<thread::JoinHandle<Result<T>>> {
         let file = self.inner.file.clone();
-        let thread = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                setns(&*file, CloneFlags::CLONE_NEWNET).context("entering the namespace")?;
-                Ok(body())
-            })?;
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            setns(&*file, CloneFlags::CLONE_NEWNET).context("entering the namespace")?;
+            Ok(body())
+        })?;
         Ok(thread)
     }
 
@@ -105,8 +93,7 @@ impl Netns {
         let file = self.inner.file.clone();
         // SAFETY: between fork and exec the closure makes one system call on an open descriptor and allocates nothing.
         unsafe {
-            command
-                .pre_exec(move || setns(&*file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from));
+            command.pre_exec(move || setns(&*file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from));
         }
         command
     }
@@ -119,11 +106,7 @@ impl Netns {
             .output()
             .context("the program `ip` is needed: install the package iproute2")?;
         if !output.status.success() {
-            bail!(
-                "`ip {words}` in {}: {}",
-                self.inner.name,
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            bail!("`ip {words}` in {}: {}", self.inner.name, String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -145,10 +128,7 @@ impl Drop for Inner {
 fn make_namespace(path: &Path) -> Result<()> {
     let create = || {
         fs::create_dir_all(NETNS_DIR)?;
-        fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(path)
+        fs::OpenOptions::new().write(true).create_new(true).open(path)
     };
     match create() {
         // Another run has just removed the empty directory.
@@ -158,13 +138,7 @@ fn make_namespace(path: &Path) -> Result<()> {
     let made = thread::scope(|scope| {
         let inside = scope.spawn(|| -> Result<()> {
             unshare(CloneFlags::CLONE_NEWNET)?;
-            mount(
-                Some("/proc/thread-self/ns/net"),
-                path,
-                None::<&str>,
-                MsFlags::MS_BIND,
-                None::<&str>,
-            )?;
+            mount(Some("/proc/thread-self/ns/net"), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
             Ok(())
         });
         inside.join().unwrap_or_else(|panic| resume_unwind(panic))

@@ -44,12 +44,7 @@ impl Process {
             .process_group(0);
         let program = command.get_program().to_string_lossy().into_owned();
         let child = spawn_bound(command).with_context(|| format!("starting {program}"))?;
-        Ok(Process {
-            name: name.to_owned(),
-            child,
-            log,
-            ended: None,
-        })
+        Ok(Process { name: name.to_owned(), child, log, ended: None })
     }
 
     /// The name it was started under.
@@ -65,8 +60,7 @@ impl Process {
     /// Sends a signal to the process alone; nothing happens when it has ended.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         if self.is_running() {
-            kill(self.raw_pid(), signal)
-                .with_context(|| format!("sending {signal} to {}", self.name))?;
+            kill(self.raw_pid(), signal).with_context(|| format!("sending {signal} to {}", self.name))?;
         }
         Ok(())
     }
@@ -122,10 +116,7 @@ impl Drop for Process {
 
 /// Runs a command to its end or to `limit`, whichever comes first, and returns its standard output; it must print little.
 pub fn output_within(mut command: Command, limit: Duration) -> Result<(ExitStatus, String)> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn()?;
     let mut stdout = child.stdout.take().context("no standard output")?;
     let reader = thread::spawn(move || io::read_to_string(&mut stdout));
@@ -141,9 +132,7 @@ pub fn output_within(mut command: Command, limit: Duration) -> Result<(ExitStatu
         }
         thread::sleep(Duration::from_millis(2));
     };
-    let text = reader
-        .join()
-        .map_err(|_| anyhow!("the reader panicked"))??;
+    let text = reader.join().map_err(|_| anyhow!("the reader panicked"))??;
     Ok((status, text))
 }
 
@@ -173,19 +162,13 @@ fn spawn_bound(mut command: Command) -> Result<Child> {
         });
     }
     let (answer, child) = mpsc::channel();
-    FORKER
-        .send((command, answer))
-        .map_err(|_| anyhow!("the forking thread is gone"))?;
-    Ok(child
-        .recv()
-        .map_err(|_| anyhow!("the forking thread is gone"))??)
+    FORKER.send((command, answer)).map_err(|_| anyhow!("the forking thread is gone"))?;
+    Ok(child.recv().map_err(|_| anyhow!("the forking thread is gone"))??)
 }
 
 fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
-    all.get(all.len().saturating_sub(lines)..)
-        .unwrap_or_default()
-        .join("\n")
+    all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
 }
 
 #[cfg(test)]

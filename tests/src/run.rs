@@ -92,34 +92,19 @@ pub fn leftovers(run: &str) -> Vec<String> {
     for name in names_in(Path::new("/sys/class/net")).filter(|name| belongs(name, run)) {
         found.push(format!("link {name}"));
     }
-    for mount in fs::read_to_string("/proc/self/mountinfo")
-        .unwrap_or_default()
-        .lines()
-    {
-        if mount
-            .split(' ')
-            .nth(4)
-            .is_some_and(|at| at.rsplit('/').any(|part| belongs(part, run)))
-        {
+    for mount in fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines() {
+        if mount.split(' ').nth(4).is_some_and(|at| at.rsplit('/').any(|part| belongs(part, run))) {
             found.push(format!("mount {mount}"));
         }
     }
-    found.extend(
-        marked_processes(run)
-            .into_iter()
-            .map(|pid| format!("process {pid}")),
-    );
+    found.extend(marked_processes(run).into_iter().map(|pid| format!("process {pid}")));
     found
 }
 
 /// Removes everything of runs whose process is gone and returns their names.
 pub fn sweep() -> Result<Vec<String>> {
-    let named = names_in(Path::new(RUN_DIR))
-        .chain(names_in(Path::new(NETNS_DIR)))
-        .chain(names_in(Path::new(PIN_DIR)));
-    let mut dead: Vec<String> = named
-        .filter_map(|name| run_of(&name).map(str::to_owned))
-        .collect();
+    let named = names_in(Path::new(RUN_DIR)).chain(names_in(Path::new(NETNS_DIR))).chain(names_in(Path::new(PIN_DIR)));
+    let mut dead: Vec<String> = named.filter_map(|name| run_of(&name).map(str::to_owned)).collect();
     dead.sort();
     dead.dedup();
     dead.retain(|run| !is_alive(run));
@@ -166,11 +151,7 @@ fn remove_pins(run: &str) {
 }
 
 fn names_in(dir: &Path) -> impl Iterator<Item = String> + use<> {
-    fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
+    fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok())
 }
 
 /// The run a name belongs to: `xv-12` of `xv-12-lb1`, `xv-12.1` of `xv-12.1`.
@@ -220,9 +201,7 @@ fn marked_processes(run: &str) -> Vec<i32> {
         .filter_map(|name| name.parse::<i32>().ok())
         .filter(|pid| {
             let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environ
-                .split(|byte| *byte == 0)
-                .any(|variable| variable == marker.as_bytes())
+            environ.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes())
         })
         .collect()
 }

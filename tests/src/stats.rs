@@ -89,11 +89,7 @@ impl Summary {
 
     /// The failures in words: `3 timeout, 1 reset`; empty when there are none.
     pub fn failures_in_words(&self) -> String {
-        let words: Vec<String> = self
-            .failures
-            .iter()
-            .map(|(failure, count)| format!("{count} {failure}"))
-            .collect();
+        let words: Vec<String> = self.failures.iter().map(|(failure, count)| format!("{count} {failure}")).collect();
         words.join(", ")
     }
 }
@@ -101,14 +97,8 @@ impl Summary {
 /// Sums up what began from `from` until before `to`. The outage is measured between moments of being served, with both ends counted
 /// as such; an attempt still under way at `to` belongs to whoever looks later.
 pub fn summary(attempts: &[Attempt], from: Duration, to: Duration) -> Summary {
-    let within: Vec<&Attempt> = attempts
-        .iter()
-        .filter(|attempt| (from..to).contains(&attempt.began))
-        .collect();
-    let mut sum = Summary {
-        attempts: u32::try_from(within.len()).unwrap_or(u32::MAX),
-        ..Summary::default()
-    };
+    let within: Vec<&Attempt> = attempts.iter().filter(|attempt| (from..to).contains(&attempt.began)).collect();
+    let mut sum = Summary { attempts: u32::try_from(within.len()).unwrap_or(u32::MAX), ..Summary::default() };
     let mut took = Vec::new();
     for attempt in &within {
         match attempt.outcome {
@@ -127,36 +117,21 @@ pub fn summary(attempts: &[Attempt], from: Duration, to: Duration) -> Summary {
     sum.p50 = percentile(&took, 50);
     sum.p99 = percentile(&took, 99);
     sum.outage = longest_outage(attempts, from, to);
-    sum.pause = longest_gap(
-        within.iter().map(|attempt| attempt.began).collect(),
-        from,
-        to,
-    );
+    sum.pause = longest_gap(within.iter().map(|attempt| attempt.began).collect(), from, to);
     sum
 }
 
 /// The longest time between `from` and `to` in which nobody was served.
 pub fn longest_outage(attempts: &[Attempt], from: Duration, to: Duration) -> Duration {
-    let served = attempts
-        .iter()
-        .filter(|attempt| attempt.outcome.is_ok())
-        .map(Attempt::ended);
-    longest_gap(
-        served.filter(|at| (from..to).contains(at)).collect(),
-        from,
-        to,
-    )
+    let served = attempts.iter().filter(|attempt| attempt.outcome.is_ok()).map(Attempt::ended);
+    longest_gap(served.filter(|at| (from..to).contains(at)).collect(), from, to)
 }
 
 /// The longest distance between neighbours among `from`, these moments, and `to`.
 fn longest_gap(mut moments: Vec<Duration>, from: Duration, to: Duration) -> Duration {
     moments.extend([from, to.max(from)]);
     moments.sort_unstable();
-    moments
-        .windows(2)
-        .map(|pair| pair[1] - pair[0])
-        .max()
-        .unwrap_or_default()
+    moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
 }
 
 /// The value that `percent` of the sorted values do not exceed (nearest rank); zero for none.
@@ -175,10 +150,8 @@ pub fn served_per(attempts: &[Attempt], each: Duration, count: usize, to: Durati
         let Ok(back) = usize::try_from(age.as_nanos() / each.as_nanos().max(1)) else {
             continue;
         };
-        if let Some(bucket) = back
-            .checked_add(1)
-            .and_then(|back| count.checked_sub(back))
-            .and_then(|at| buckets.get_mut(at))
+        if let Some(bucket) =
+            back.checked_add(1).and_then(|back| count.checked_sub(back)).and_then(|at| buckets.get_mut(at))
         {
             *bucket += u64::from(attempt.outcome.is_ok());
         }
@@ -233,18 +206,9 @@ pub fn watch_summary(events: &[WatchEvent], from: Duration, to: Duration) -> Wat
             continue;
         }
         sum.broken += 1;
-        let later = events
-            .iter()
-            .skip(index + 1)
-            .filter(|later| later.stream == event.stream);
-        match later
-            .filter(|later| matches!(later.change, WatchChange::Opened(_)))
-            .map(|later| later.at)
-            .next()
-        {
-            Some(at) => {
-                sum.longest_silence = sum.longest_silence.max(at.saturating_sub(silent_since))
-            }
+        let later = events.iter().skip(index + 1).filter(|later| later.stream == event.stream);
+        match later.filter(|later| matches!(later.change, WatchChange::Opened(_))).map(|later| later.at).next() {
+            Some(at) => sum.longest_silence = sum.longest_silence.max(at.saturating_sub(silent_since)),
             None => sum.lost += 1,
         }
     }
@@ -260,31 +224,16 @@ mod tests {
     }
 
     fn served(began: u64, took: u64) -> Attempt {
-        Attempt {
-            began: ms(began),
-            took: ms(took),
-            outcome: Ok(0),
-        }
+        Attempt { began: ms(began), took: ms(took), outcome: Ok(0) }
     }
 
     fn failed(began: u64, took: u64) -> Attempt {
-        Attempt {
-            began: ms(began),
-            took: ms(took),
-            outcome: Err(Failure::Timeout),
-        }
+        Attempt { began: ms(began), took: ms(took), outcome: Err(Failure::Timeout) }
     }
 
     #[test]
     fn an_outage_lies_between_being_served_and_being_served_again() {
-        let log = [
-            served(0, 2),
-            served(5, 2),
-            failed(10, 100),
-            failed(15, 100),
-            served(120, 3),
-            served(125, 2),
-        ];
+        let log = [served(0, 2), served(5, 2), failed(10, 100), failed(15, 100), served(120, 3), served(125, 2)];
         let sum = summary(&log, ms(0), ms(130));
         assert_eq!(sum.outage, ms(123 - 7));
         assert_eq!((sum.attempts, sum.served, sum.failed()), (6, 4, 2));
@@ -296,12 +245,7 @@ mod tests {
     #[test]
     fn an_attempt_that_was_served_late_does_not_hide_the_outage() {
         // Began in the outage, and its SYN was sent again after it.
-        let log = [
-            served(0, 2),
-            served(10, 500),
-            served(400, 2),
-            served(600, 2),
-        ];
+        let log = [served(0, 2), served(10, 500), served(400, 2), served(600, 2)];
         assert_eq!(longest_outage(&log, ms(0), ms(600)), ms(400));
     }
 
@@ -324,13 +268,7 @@ mod tests {
 
     #[test]
     fn servings_fall_into_the_stretch_in_which_they_ended() {
-        let log = [
-            served(0, 10),
-            served(95, 10),
-            served(150, 10),
-            failed(150, 10),
-            served(190, 20),
-        ];
+        let log = [served(0, 10), served(95, 10), served(150, 10), failed(150, 10), served(190, 20)];
         assert_eq!(served_per(&log, ms(100), 2, ms(200)), [1, 2]);
         assert_eq!(served_per(&log, ms(100), 3, ms(300)), [1, 2, 1]);
         assert_eq!(served_per(&log, ms(100), 0, ms(300)), [0; 0]);
@@ -341,32 +279,12 @@ mod tests {
         let broke = |at, stream, since| WatchEvent {
             at: ms(at),
             stream,
-            change: WatchChange::Broke {
-                silent_since: ms(since),
-                why: Failure::Reset,
-            },
+            change: WatchChange::Broke { silent_since: ms(since), why: Failure::Reset },
         };
-        let opened = |at, stream| WatchEvent {
-            at: ms(at),
-            stream,
-            change: WatchChange::Opened(1),
-        };
-        let log = [
-            opened(1, 0),
-            opened(2, 1),
-            broke(100, 0, 80),
-            broke(110, 1, 90),
-            opened(150, 0),
-        ];
+        let opened = |at, stream| WatchEvent { at: ms(at), stream, change: WatchChange::Opened(1) };
+        let log = [opened(1, 0), opened(2, 1), broke(100, 0, 80), broke(110, 1, 90), opened(150, 0)];
         let sum = watch_summary(&log, ms(50), ms(200));
-        assert_eq!(
-            sum,
-            WatchSummary {
-                broken: 2,
-                lost: 1,
-                longest_silence: ms(70)
-            }
-        );
+        assert_eq!(sum, WatchSummary { broken: 2, lost: 1, longest_silence: ms(70) });
         assert_eq!(watch_summary(&log, ms(105), ms(200)).broken, 1);
         assert_eq!(watch_summary(&log, ms(0), ms(50)).broken, 0);
     }

@@ -118,18 +118,12 @@ impl Status {
 
     /// A backend of the first service by name.
     pub fn backend(&self, name: &str) -> Option<&Backend> {
-        self.services
-            .first()?
-            .backends
-            .iter()
-            .find(|backend| backend.name == name)
+        self.services.first()?.backends.iter().find(|backend| backend.name == name)
     }
 
     /// Whether there is a service and all its backends are up.
     pub fn all_up(&self) -> bool {
-        self.services
-            .first()
-            .is_some_and(|service| service.backends.iter().all(|backend| backend.state == "up"))
+        self.services.first().is_some_and(|service| service.backends.iter().all(|backend| backend.state == "up"))
     }
 }
 
@@ -145,10 +139,7 @@ mod tests {
               {"name":"master1","address":"192.0.2.31:6443","state":"up","weight":1,"connections":3,"reason":"200"}]}]}"#;
         let status: Status = serde_json::from_str(text).unwrap();
         assert!(status.is_active() && status.all_up());
-        assert_eq!(
-            status.backend("master1").map(|backend| backend.connections),
-            Some(3)
-        );
+        assert_eq!(status.backend("master1").map(|backend| backend.connections), Some(3));
         assert!(status.backend("master2").is_none());
     }
 }

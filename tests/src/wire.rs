@@ -47,27 +47,15 @@ impl Lan {
     /// Plugs `device` of `netns` in; `address` with prefix length, or empty for none.
     pub fn attach(&self, netns: &Netns, device: &str, address: &str) -> Result<Port> {
         // A link name holds 15 bytes; the role alone would do but for a namespace with two ports.
-        let name: String = format!("{}.{device}", netns.role())
-            .chars()
-            .take(15)
-            .collect();
-        self.netns.ip(&format!(
-            "link add {name} type veth peer name {device} netns {}",
-            netns.path().display()
-        ))?;
-        self.netns
-            .enter(|| like_a_nic(&name))?
-            .with_context(|| format!("setting the offloads of {name}"))?;
-        self.netns
-            .ip(&format!("link set {name} master {BRIDGE} up"))?;
+        let name: String = format!("{}.{device}", netns.role()).chars().take(15).collect();
+        self.netns.ip(&format!("link add {name} type veth peer name {device} netns {}", netns.path().display()))?;
+        self.netns.enter(|| like_a_nic(&name))?.with_context(|| format!("setting the offloads of {name}"))?;
+        self.netns.ip(&format!("link set {name} master {BRIDGE} up"))?;
         if !address.is_empty() {
             netns.ip(&format!("address add {address} dev {device}"))?;
         }
         netns.ip(&format!("link set {device} up"))?;
-        Ok(Port {
-            lan: self.netns.clone(),
-            name,
-        })
+        Ok(Port { lan: self.netns.clone(), name })
     }
 
     /// Parts these ports from all others; among themselves they still talk. Their links stay up: nobody is told.
@@ -96,9 +84,7 @@ impl Port {
 
     /// Cuts the wire: the other end loses its carrier.
     pub fn cut(&self) -> Result<()> {
-        self.lan
-            .ip(&format!("link set {} down", self.name))
-            .map(drop)
+        self.lan.ip(&format!("link set {} down", self.name)).map(drop)
     }
 
     /// Mends a cut wire.
@@ -108,9 +94,7 @@ impl Port {
 
     /// Takes the port out of the bridge: nothing passes, and the other end is not told.
     pub fn silence(&self) -> Result<()> {
-        self.lan
-            .ip(&format!("link set {} nomaster", self.name))
-            .map(drop)
+        self.lan.ip(&format!("link set {} nomaster", self.name)).map(drop)
     }
 
     /// Ends a silence.
@@ -119,20 +103,13 @@ impl Port {
     }
 
     fn plug_into(&self, bridge: &str) -> Result<()> {
-        self.lan
-            .ip(&format!("link set {} master {bridge}", self.name))
-            .map(drop)
+        self.lan.ip(&format!("link set {} master {bridge}", self.name)).map(drop)
     }
 }
 
 /// What `ethtool -K <device> tx off tso off gso off gro on` does, without ethtool.
 fn like_a_nic(device: &str) -> io::Result<()> {
-    for (command, value) in [
-        (SET_TX_CHECKSUM, 0),
-        (SET_TSO, 0),
-        (SET_GSO, 0),
-        (SET_GRO, 1),
-    ] {
+    for (command, value) in [(SET_TX_CHECKSUM, 0), (SET_TSO, 0), (SET_GSO, 0), (SET_GRO, 1)] {
         ethtool(device, command, value)?;
     }
     for (command, value) in [(TX_CHECKSUM, 0), (TSO, 0), (GSO, 0), (GRO, 1)] {
@@ -164,12 +141,7 @@ struct EthtoolValue {
 
 /// One SIOCETHTOOL request in the current namespace; returns the data the kernel left.
 fn ethtool(device: &str, command: u32, data: u32) -> io::Result<u32> {
-    let socket = socket(
-        AddressFamily::Inet,
-        SockType::Datagram,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )?;
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut value = EthtoolValue { command, data };
     // SAFETY: all-zero bytes are a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -180,9 +152,5 @@ fn ethtool(device: &str, command: u32, data: u32) -> io::Result<u32> {
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     // SAFETY: the request points at `value`, which outlives the call and is what these commands read and write.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
-    if done < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(value.data)
-    }
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(value.data) }
 }

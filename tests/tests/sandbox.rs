@@ -1,9 +1,5 @@
 //! The sandbox as its users run it: the tour keeps its promises, and nothing stays however it ends. Needs root and the agent.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "functions shared by tests fail as tests do"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "functions shared by tests fail as tests do")]
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -35,19 +31,9 @@ impl Sandbox {
         let output = dir.path().join("output");
         let file = File::create(&output).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_xvip-sandbox"));
-        command
-            .arg("--xvip")
-            .arg(agent::find().unwrap())
-            .args(arguments);
-        command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file);
-        Sandbox {
-            child: command.spawn().unwrap(),
-            output,
-            _dir: dir,
-        }
+        command.arg("--xvip").arg(agent::find().unwrap()).args(arguments);
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+        Sandbox { child: command.spawn().unwrap(), output, _dir: dir }
     }
 
     fn run(&self) -> String {
@@ -69,12 +55,8 @@ impl Sandbox {
 
     /// Waits for its end; its exit code.
     fn end(&mut self, limit: Duration) -> Option<i32> {
-        let status = until("the end of the sandbox", limit, || {
-            self.child.try_wait().unwrap()
-        });
-        status
-            .unwrap_or_else(|err| panic!("{err}\n{}", self.output()))
-            .code()
+        let status = until("the end of the sandbox", limit, || self.child.try_wait().unwrap());
+        status.unwrap_or_else(|err| panic!("{err}\n{}", self.output())).code()
     }
 
     #[track_caller]
@@ -130,11 +112,7 @@ fn nothing_stays_after_a_panic() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut sandbox = Sandbox::start(&["--plain", "--panic"]);
     assert_eq!(sandbox.end(LIMIT), Some(1), "{}", sandbox.output());
-    assert!(
-        sandbox.output().contains("as asked for by --panic"),
-        "{}",
-        sandbox.output()
-    );
+    assert!(sandbox.output().contains("as asked for by --panic"), "{}", sandbox.output());
     sandbox.is_clean();
 }
 

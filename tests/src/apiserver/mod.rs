@@ -28,21 +28,9 @@ pub struct ApiServer {
 
 impl ApiServer {
     /// Starts `program apiserver` (the sandbox's binary) in `netns` under the namespace's role as its name.
-    pub fn start(
-        program: &Path,
-        netns: &Netns,
-        listen: &str,
-        keys: &KeyFiles,
-    ) -> Result<ApiServer> {
+    pub fn start(program: &Path, netns: &Netns, listen: &str, keys: &KeyFiles) -> Result<ApiServer> {
         let (program, netns, listen) = (program.to_owned(), netns.clone(), listen.to_owned());
-        let mut server = ApiServer {
-            program,
-            netns,
-            listen,
-            keys: keys.clone(),
-            process: None,
-            ready: true,
-        };
+        let mut server = ApiServer { program, netns, listen, keys: keys.clone(), process: None, ready: true };
         server.revive()?;
         Ok(server)
     }
@@ -63,14 +51,8 @@ impl ApiServer {
             return Ok(());
         }
         let mut command = self.netns.command(&self.program);
-        command
-            .arg("apiserver")
-            .args(["--listen", &self.listen, "--name", self.name()]);
-        command
-            .arg("--cert")
-            .arg(&self.keys.cert)
-            .arg("--key")
-            .arg(&self.keys.key);
+        command.arg("apiserver").args(["--listen", &self.listen, "--name", self.name()]);
+        command.arg("--cert").arg(&self.keys.cert).arg("--key").arg(&self.keys.key);
         self.process = Some(Process::spawn(self.netns.run(), self.name(), command)?);
         self.ready = true;
         Ok(())
@@ -89,11 +71,7 @@ impl ApiServer {
     /// Lets /readyz answer 200 or 500 from now on.
     pub fn set_ready(&mut self, ready: bool) -> Result<()> {
         self.ready = ready;
-        self.signal(if ready {
-            Signal::SIGUSR2
-        } else {
-            Signal::SIGUSR1
-        })
+        self.signal(if ready { Signal::SIGUSR2 } else { Signal::SIGUSR1 })
     }
 
     /// SIGKILL.
@@ -104,23 +82,15 @@ impl ApiServer {
     /// SIGTERM, and its end waited for: /readyz answers 500 for the grace period, then it closes.
     pub fn terminate(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         self.signal(Signal::SIGTERM)?;
-        self.process
-            .as_mut()
-            .map(|process| process.wait(limit))
-            .transpose()
+        self.process.as_mut().map(|process| process.wait(limit)).transpose()
     }
 
     /// The last lines of its output.
     pub fn log_tail(&self, lines: usize) -> String {
-        self.process
-            .as_ref()
-            .map(|process| process.log_tail(lines))
-            .unwrap_or_default()
+        self.process.as_ref().map(|process| process.log_tail(lines)).unwrap_or_default()
     }
 
     fn signal(&mut self, signal: Signal) -> Result<()> {
-        self.process
-            .as_mut()
-            .map_or(Ok(()), |process| process.signal(signal))
+        self.process.as_mut().map_or(Ok(()), |process| process.signal(signal))
     }
 }

@@ -66,14 +66,10 @@ pub async fn serve(options: Options) -> Result<()> {
     let mut unready = signal(SignalKind::user_defined1())?;
     let mut ready = signal(SignalKind::user_defined2())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .with_context(|| format!("listening on {}", options.listen))?;
-    let shared = Arc::new(Shared {
-        name: options.name,
-        ready: watch::Sender::new(true),
-        closing: watch::Sender::new(false),
-    });
+    let listener =
+        TcpListener::bind(options.listen).await.with_context(|| format!("listening on {}", options.listen))?;
+    let shared =
+        Arc::new(Shared { name: options.name, ready: watch::Sender::new(true), closing: watch::Sender::new(false) });
     let grace = Duration::from_millis(options.grace_ms);
     let mut connections = JoinSet::new();
     let mut deadline = pin!(None);
@@ -105,10 +101,7 @@ pub async fn serve(options: Options) -> Result<()> {
     }
     drop(listener);
     shared.closing.send_replace(true);
-    let _ = timeout(Duration::from_secs(5), async {
-        while connections.join_next().await.is_some() {}
-    })
-    .await;
+    let _ = timeout(Duration::from_secs(5), async { while connections.join_next().await.is_some() {} }).await;
     Ok(())
 }
 
@@ -116,8 +109,7 @@ fn server_config(cert: &PathBuf, key: &PathBuf) -> Result<ServerConfig> {
     let chain = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("reading {}", cert.display()))?;
-    let key =
-        PrivateKeyDer::from_pem_file(key).with_context(|| format!("reading {}", key.display()))?;
+    let key = PrivateKeyDer::from_pem_file(key).with_context(|| format!("reading {}", key.display()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -127,12 +119,7 @@ fn server_config(cert: &PathBuf, key: &PathBuf) -> Result<ServerConfig> {
     Ok(config)
 }
 
-async fn accept(
-    stream: TcpStream,
-    peer: SocketAddr,
-    tls: Option<TlsAcceptor>,
-    shared: Arc<Shared>,
-) {
+async fn accept(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     match tls {
         None => connection(stream, peer, shared).await,
@@ -145,9 +132,7 @@ async fn accept(
 }
 
 async fn connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: SocketAddr,
-    shared: Arc<Shared>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr, shared: Arc<Shared>,
 ) {
     let mut closing = shared.closing.subscribe();
     let service = service_fn(move |request| {
@@ -164,18 +149,13 @@ async fn connection(
     let _ = serving.await;
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    peer: SocketAddr,
-    shared: &Arc<Shared>,
-) -> Response<Body> {
+async fn answer(request: Request<Incoming>, peer: SocketAddr, shared: &Arc<Shared>) -> Response<Body> {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/livez" | "/healthz") => text(StatusCode::OK, "ok"),
         (&Method::GET, "/readyz") if *shared.ready.borrow() => text(StatusCode::OK, "ok"),
-        (&Method::GET, "/readyz") => text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "[-]shutdown failed: reason withheld\nreadyz check failed\n",
-        ),
+        (&Method::GET, "/readyz") => {
+            text(StatusCode::INTERNAL_SERVER_ERROR, "[-]shutdown failed: reason withheld\nreadyz check failed\n")
+        }
         (&Method::GET, "/version") => json(&serde_json::json!({
             "major": "1", "minor": "36", "gitVersion": "v1.36.0+xvip-sandbox", "platform": "linux/amd64", "compiler": "rustc",
         })),
@@ -186,40 +166,27 @@ async fn answer(
             watch_events(number(&request, "interval_ms").unwrap_or(100), shared)
         }
         (&Method::GET, "/bytes") => bulk(number(&request, "n").unwrap_or(1 << 20)),
-        (&Method::GET, "/digest") => text(
-            StatusCode::OK,
-            &pattern_digest(number(&request, "n").unwrap_or(1 << 20)),
-        ),
+        (&Method::GET, "/digest") => text(StatusCode::OK, &pattern_digest(number(&request, "n").unwrap_or(1 << 20))),
         (&Method::POST, "/digest") => digest(request.into_body()).await,
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Body> {
-    let mut response =
-        Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())).boxed_unsync());
+    let mut response = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())).boxed_unsync());
     *response.status_mut() = status;
     response
 }
 
 fn json(value: &serde_json::Value) -> Response<Body> {
     let mut response = text(StatusCode::OK, &format!("{value}\n"));
-    response.headers_mut().insert(
-        "content-type",
-        hyper::header::HeaderValue::from_static("application/json"),
-    );
+    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
     response
 }
 
 fn number(request: &Request<Incoming>, key: &str) -> Option<u64> {
-    let pairs = request
-        .uri()
-        .query()?
-        .split('&')
-        .filter_map(|pair| pair.split_once('='));
-    pairs
-        .filter(|(name, _)| *name == key)
-        .find_map(|(_, value)| value.parse().ok())
+    let pairs = request.uri().query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(name, _)| *name == key).find_map(|(_, value)| value.parse().ok())
 }
 
 /// One JSON event a line, the first at once, until the client or the server closes.
@@ -238,10 +205,7 @@ fn watch_events(interval_ms: u64, shared: &Arc<Shared>) -> Response<Body> {
             }
             let object = serde_json::json!({"kind": "Lease", "metadata": {"name": "tick", "resourceVersion": count.to_string()}});
             let line = serde_json::json!({"type": "MODIFIED", "server": name, "object": object});
-            Some((
-                Ok(Frame::data(Bytes::from(format!("{line}\n")))),
-                (count + 1, closing),
-            ))
+            Some((Ok(Frame::data(Bytes::from(format!("{line}\n")))), (count + 1, closing)))
         }
     });
     Response::new(BodyExt::boxed_unsync(StreamBody::new(events)))
@@ -252,9 +216,7 @@ const CHUNK: usize = 64 * 1024;
 /// `n` bytes of [`pattern`].
 fn bulk(n: u64) -> Response<Body> {
     let chunks = stream::unfold(0_u64, move |offset| async move {
-        let len = usize::try_from(n.saturating_sub(offset))
-            .unwrap_or(CHUNK)
-            .min(CHUNK);
+        let len = usize::try_from(n.saturating_sub(offset)).unwrap_or(CHUNK).min(CHUNK);
         if len == 0 {
             return None;
         }
@@ -329,13 +291,7 @@ mod tests {
 
     #[test]
     fn digests_are_sha256() {
-        assert_eq!(
-            pattern_digest(0),
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        );
-        assert_ne!(
-            pattern_digest(CHUNK as u64),
-            pattern_digest(CHUNK as u64 + 1)
-        );
+        assert_eq!(pattern_digest(0), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_ne!(pattern_digest(CHUNK as u64), pattern_digest(CHUNK as u64 + 1));
     }
 }

@@ -42,15 +42,8 @@ fn line(event: &Event) -> String {
 }
 
 fn how_it_goes(model: &Model) -> String {
-    let holder = model
-        .balancers
-        .iter()
-        .find(|balancer| balancer.state.as_deref() == Some("active"));
-    let up = model
-        .servers
-        .iter()
-        .filter(|server| server.state.as_deref() == Some("up"))
-        .count();
+    let holder = model.balancers.iter().find(|balancer| balancer.state.as_deref() == Some("active"));
+    let up = model.servers.iter().filter(|server| server.state.as_deref() == Some("up")).count();
     let traffic = &model.traffic;
     format!(
         "{}    {:.0} new connections a second, p50 {}, p99 {}, {} failed so far; VIP at {}, {up} of {} API servers up, {} of {} watches alive",
@@ -73,46 +66,21 @@ mod tests {
 
     #[test]
     fn lines_say_when_and_what() {
-        let event = Event {
-            at: Duration::from_millis(61_250),
-            tone: Tone::Bad,
-            text: "a watch broke: reset".to_owned(),
-        };
+        let event =
+            Event { at: Duration::from_millis(61_250), tone: Tone::Bad, text: "a watch broke: reset".to_owned() };
         assert_eq!(line(&event), "01:01.2  ! a watch broke: reset");
     }
 
     #[test]
     fn how_it_goes_fits_a_line() {
-        let active = BalancerView {
-            name: "lb2".to_owned(),
-            state: Some("active".to_owned()),
-            ..BalancerView::default()
-        };
-        let up = ServerView {
-            state: Some("up".to_owned()),
-            ..ServerView::default()
-        };
-        let traffic = Traffic {
-            per_second: 199.6,
-            watches_alive: 7,
-            watches: 8,
-            ..Traffic::default()
-        };
+        let active =
+            BalancerView { name: "lb2".to_owned(), state: Some("active".to_owned()), ..BalancerView::default() };
+        let up = ServerView { state: Some("up".to_owned()), ..ServerView::default() };
+        let traffic = Traffic { per_second: 199.6, watches_alive: 7, watches: 8, ..Traffic::default() };
         let servers = vec![up, ServerView::default()];
-        let model = Model {
-            balancers: vec![BalancerView::default(), active],
-            servers,
-            traffic,
-            ..Model::default()
-        };
+        let model = Model { balancers: vec![BalancerView::default(), active], servers, traffic, ..Model::default() };
         let text = how_it_goes(&model);
-        assert!(
-            text.contains("200 new connections a second") && text.contains("VIP at lb2"),
-            "{text}"
-        );
-        assert!(
-            text.contains("1 of 2 API servers up, 7 of 8 watches alive"),
-            "{text}"
-        );
+        assert!(text.contains("200 new connections a second") && text.contains("VIP at lb2"), "{text}");
+        assert!(text.contains("1 of 2 API servers up, 7 of 8 watches alive"), "{text}");
     }
 }

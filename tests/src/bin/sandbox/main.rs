@@ -80,9 +80,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: apiserver::Options) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(apiserver::serve(options))
 }
 
@@ -93,17 +91,12 @@ fn sandbox(arguments: &Arguments) -> Result<bool> {
     stop::listen()?;
     let run = Run::start()?;
     let name = run.name().to_owned();
-    let plan = Plan {
-        xvip: &xvip,
-        sandbox: &sandbox,
-        advert_interval: &arguments.advert,
-    };
+    let plan = Plan { xvip: &xvip, sandbox: &sandbox, advert_interval: &arguments.advert };
     // A panic has been printed by then; what it leaves is looked for all the same.
     let ended = catch_unwind(AssertUnwindSafe(|| inside(&run, arguments, &plan)))
         .unwrap_or_else(|_| Err(anyhow!("the sandbox panicked")));
     if let Some(to) = &arguments.logs {
-        World::copy_logs(&run, to)
-            .with_context(|| format!("copying the logs to {}", to.display()))?;
+        World::copy_logs(&run, to).with_context(|| format!("copying the logs to {}", to.display()))?;
         say(format!("The logs are in {}.", to.display()));
     }
     drop(run);
@@ -125,15 +118,9 @@ fn inside(run: &Arc<Run>, arguments: &Arguments, plan: &Plan<'_>) -> Result<bool
     introduce(run.name());
     let start = Instant::now();
     let mut world = World::up(run, plan)?;
-    say(format!(
-        "It is up after {:.1} s. Try it from another terminal:",
-        start.elapsed().as_secs_f64()
-    ));
+    say(format!("It is up after {:.1} s. Try it from another terminal:", start.elapsed().as_secs_f64()));
     say("");
-    world
-        .commands()
-        .iter()
-        .for_each(|command| say(format!("  {command}")));
+    world.commands().iter().for_each(|command| say(format!("  {command}")));
     say("");
     if arguments.panic {
         #[expect(clippy::panic, reason = "it is what was asked for")]
@@ -143,10 +130,7 @@ fn inside(run: &Arc<Run>, arguments: &Arguments, plan: &Plan<'_>) -> Result<bool
     }
     let ended = match arguments.tour {
         Some(length) => tour::run(&mut world, length),
-        None if !arguments.plain
-            && std::io::stdout().is_terminal()
-            && std::io::stdin().is_terminal() =>
-        {
+        None if !arguments.plain && std::io::stdout().is_terminal() && std::io::stdin().is_terminal() => {
             screen::run(&mut world).map(|()| true)
         }
         None => {
@@ -172,9 +156,7 @@ xvip sandbox: a Kubernetes control plane in miniature, built on this machine in 
   master1 to master3    192.0.2.31 to .33 three API servers: HTTPS on port 6443, checked by GET /readyz
 ";
     say(text);
-    say(format!(
-        "Its namespaces are called {run}-client, {run}-lb1 and so on; they go away with it. Building."
-    ));
+    say(format!("Its namespaces are called {run}-client, {run}-lb1 and so on; they go away with it. Building."));
 }
 
 fn agent_file(named: Option<&Path>, sandbox: &Path) -> Result<PathBuf> {
@@ -190,8 +172,7 @@ fn agent_file(named: Option<&Path>, sandbox: &Path) -> Result<PathBuf> {
             path.display()
         );
     }
-    path.canonicalize()
-        .with_context(|| format!("finding {}", path.display()))
+    path.canonicalize().with_context(|| format!("finding {}", path.display()))
 }
 
 /// `60s` or `2m`, not shorter than a tour takes.
@@ -201,15 +182,10 @@ fn tour_length(text: &str) -> Result<Duration, String> {
         (None, Some(number)) => (number, 60),
         (None, None) => return Err("a number with a unit is expected: 60s or 2m".to_owned()),
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "a whole number with a unit is expected: 60s or 2m".to_owned())?;
+    let number: u64 = number.parse().map_err(|_| "a whole number with a unit is expected: 60s or 2m".to_owned())?;
     let length = Duration::from_secs(number.saturating_mul(seconds));
     if length < tour::SHORTEST {
-        return Err(format!(
-            "the tour takes at least {} s",
-            tour::SHORTEST.as_secs()
-        ));
+        return Err(format!("the tour takes at least {} s", tour::SHORTEST.as_secs()));
     }
     Ok(length)
 }
@@ -231,9 +207,6 @@ mod tests {
     fn the_command_line_is_sound() {
         use clap::CommandFactory as _;
         Arguments::command().debug_assert();
-        assert!(
-            Arguments::try_parse_from(["xvip-sandbox", "--for", "60s", "--plain", "--xvip", "/x"])
-                .is_ok()
-        );
+        assert!(Arguments::try_parse_from(["xvip-sandbox", "--for", "60s", "--plain", "--xvip", "/x"]).is_ok());
     }
 }

@@ -141,12 +141,7 @@ pub(crate) fn spoken(duration: Duration) -> String {
 
 /// A moment: `01:23.4`.
 pub(crate) fn clock(at: Duration) -> String {
-    format!(
-        "{:02}:{:02}.{}",
-        at.as_secs() / 60,
-        at.as_secs() % 60,
-        at.subsec_millis() / 100
-    )
+    format!("{:02}:{:02}.{}", at.as_secs() / 60, at.as_secs() % 60, at.subsec_millis() / 100)
 }
 
 #[cfg(test)]

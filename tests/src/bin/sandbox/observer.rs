@@ -41,11 +41,7 @@ pub(crate) struct Observer {
 impl Observer {
     /// Notes something that happened.
     pub(crate) fn note(&mut self, at: Duration, tone: Tone, text: impl Into<String>) {
-        self.events.push(Event {
-            at,
-            tone,
-            text: text.into(),
-        });
+        self.events.push(Event { at, tone, text: text.into() });
         if self.events.len() > EVENTS_KEPT {
             self.events.remove(0);
             self.told = self.told.saturating_sub(1);
@@ -62,24 +58,16 @@ impl Observer {
     /// Looks at the world.
     pub(crate) fn observe(&mut self, world: &mut World) -> Model {
         let now = world.client.now();
-        let statuses: Vec<Option<Status>> = world
-            .balancers
-            .iter()
-            .map(|balancer| balancer.status())
-            .collect();
+        let statuses: Vec<Option<Status>> = world.balancers.iter().map(|balancer| balancer.status()).collect();
         self.see_balancers(now, &statuses);
-        let judge = world
-            .holder()
-            .and_then(|index| statuses.get(index))
-            .or_else(|| statuses.iter().find(|s| s.is_some()));
+        let judge =
+            world.holder().and_then(|index| statuses.get(index)).or_else(|| statuses.iter().find(|s| s.is_some()));
         let judge = judge.and_then(Option::as_ref);
         self.see_backends(now, judge);
         self.see_attempts(now, world);
         self.see_watches(world);
 
-        let recent = world
-            .client
-            .attempts_since(now.saturating_sub(HISTORY_STEP * HISTORY as u32));
+        let recent = world.client.attempts_since(now.saturating_sub(HISTORY_STEP * HISTORY as u32));
         let from = now.saturating_sub(LATELY);
         let late = summary(&recent, from, now);
         let span = (now - from).as_secs_f64().max(0.001);
@@ -93,59 +81,40 @@ impl Observer {
             p99: late.p99,
             served: self.served,
             failed: self.failed,
-            outage_now: Some(now.saturating_sub(self.last_served))
-                .filter(|silent| *silent > 2 * OUTAGE),
+            outage_now: Some(now.saturating_sub(self.last_served)).filter(|silent| *silent > 2 * OUTAGE),
             last_outage: self.last_outage,
             watches_alive: watches.iter().flatten().count(),
             watches: watches.len(),
         };
         let balancers = world.balancers.iter_mut().zip(BALANCERS).zip(&statuses);
-        let balancers =
-            balancers.map(
-                |((balancer, (name, address, priority)), status)| BalancerView {
-                    name: name.to_owned(),
-                    address: address.to_owned(),
-                    priority: priority.to_owned(),
-                    state: status.as_ref().map(|status| status.vrrp_state().to_owned()),
-                    datapath: status
-                        .as_ref()
-                        .map(|status| status.datapath.mode.clone())
-                        .unwrap_or_default(),
-                    running: match (balancer.is_running(), balancer.is_frozen()) {
-                        (false, _) => Running::No,
-                        (true, true) => Running::Frozen,
-                        (true, false) => Running::Yes,
-                    },
-                    cut: balancer.is_cut(),
-                },
-            );
-        let servers = world
-            .servers
-            .iter_mut()
-            .zip(SERVERS)
-            .map(|(server, (name, address))| {
-                let backend = judge.and_then(|status| status.backend(name));
-                let index = names
-                    .iter()
-                    .position(|known| known == name)
-                    .and_then(|index| u16::try_from(index).ok());
-                let served = index
-                    .and_then(|index| late.by_server.get(&index))
-                    .copied()
-                    .unwrap_or(0);
-                ServerView {
-                    name: name.to_owned(),
-                    address: format!("{address}:6443"),
-                    running: server.is_running(),
-                    ready: server.is_ready(),
-                    state: backend.map(|backend| backend.state.clone()),
-                    reason: backend
-                        .map(|backend| backend.reason.clone())
-                        .unwrap_or_default(),
-                    connections: backend.map_or(0, |backend| backend.connections),
-                    share: f64::from(served) / f64::from(late.served.max(1)),
-                }
-            });
+        let balancers = balancers.map(|((balancer, (name, address, priority)), status)| BalancerView {
+            name: name.to_owned(),
+            address: address.to_owned(),
+            priority: priority.to_owned(),
+            state: status.as_ref().map(|status| status.vrrp_state().to_owned()),
+            datapath: status.as_ref().map(|status| status.datapath.mode.clone()).unwrap_or_default(),
+            running: match (balancer.is_running(), balancer.is_frozen()) {
+                (false, _) => Running::No,
+                (true, true) => Running::Frozen,
+                (true, false) => Running::Yes,
+            },
+            cut: balancer.is_cut(),
+        });
+        let servers = world.servers.iter_mut().zip(SERVERS).map(|(server, (name, address))| {
+            let backend = judge.and_then(|status| status.backend(name));
+            let index = names.iter().position(|known| known == name).and_then(|index| u16::try_from(index).ok());
+            let served = index.and_then(|index| late.by_server.get(&index)).copied().unwrap_or(0);
+            ServerView {
+                name: name.to_owned(),
+                address: format!("{address}:6443"),
+                running: server.is_running(),
+                ready: server.is_ready(),
+                state: backend.map(|backend| backend.state.clone()),
+                reason: backend.map(|backend| backend.reason.clone()).unwrap_or_default(),
+                connections: backend.map_or(0, |backend| backend.connections),
+                share: f64::from(served) / f64::from(late.served.max(1)),
+            }
+        });
         Model {
             now,
             vip: VIP.to_owned(),
@@ -172,9 +141,7 @@ impl Observer {
             match new.as_deref() {
                 Some("active") => self.note(now, Tone::Good, format!("{name} holds the VIP")),
                 Some("fault") => self.note(now, Tone::Bad, format!("{name} cannot forward: fault")),
-                Some(state) if first => {
-                    self.note(now, Tone::Good, format!("{name} answers: {state}"))
-                }
+                Some(state) if first => self.note(now, Tone::Good, format!("{name} answers: {state}")),
                 Some(state) => self.note(now, Tone::Change, format!("{name} is {state}")),
                 None => self.note(now, Tone::Change, format!("{name} does not answer")),
             }
@@ -195,11 +162,7 @@ impl Observer {
             }
             let first = old.is_none();
             *old = Some(backend.state.clone());
-            let why = if backend.reason.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", backend.reason)
-            };
+            let why = if backend.reason.is_empty() { String::new() } else { format!(": {}", backend.reason) };
             let tone = match backend.state.as_str() {
                 "up" => Tone::Good,
                 "down" => Tone::Bad,
@@ -220,11 +183,7 @@ impl Observer {
                     let silent = ended.saturating_sub(self.last_served);
                     if silent >= OUTAGE && self.served > 0 {
                         self.last_outage = Some((silent, ended));
-                        self.note(
-                            ended,
-                            Tone::Bad,
-                            format!("no new connection was served for {}", spoken(silent)),
-                        );
+                        self.note(ended, Tone::Bad, format!("no new connection was served for {}", spoken(silent)));
                     }
                     self.last_served = self.last_served.max(ended);
                     self.served += 1;
@@ -242,21 +201,9 @@ impl Observer {
         }
         if !self.failing.is_empty() && now > self.last_failure + QUIET {
             let total: u32 = self.failing.values().sum();
-            let kinds: Vec<String> = self
-                .failing
-                .iter()
-                .map(|(failure, count)| format!("{count} {failure}"))
-                .collect();
-            let noun = if total == 1 {
-                "connection"
-            } else {
-                "connections"
-            };
-            self.note(
-                now,
-                Tone::Bad,
-                format!("{total} new {noun} failed: {}", kinds.join(", ")),
-            );
+            let kinds: Vec<String> = self.failing.iter().map(|(failure, count)| format!("{count} {failure}")).collect();
+            let noun = if total == 1 { "connection" } else { "connections" };
+            self.note(now, Tone::Bad, format!("{total} new {noun} failed: {}", kinds.join(", ")));
             self.failing.clear();
         }
     }
@@ -276,10 +223,8 @@ impl Observer {
                         continue;
                     };
                     if self.broken_since.is_empty() {
-                        let text = format!(
-                            "all watches are back, the last after {}",
-                            spoken(event.at.saturating_sub(since))
-                        );
+                        let text =
+                            format!("all watches are back, the last after {}", spoken(event.at.saturating_sub(since)));
                         self.note(event.at, Tone::Good, text);
                     }
                 }

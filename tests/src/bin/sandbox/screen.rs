@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use ratatui::crossterm::event::{
-    self, Event as Input, KeyCode, KeyEvent, KeyEventKind, KeyModifiers,
-};
+use ratatui::crossterm::event::{self, Event as Input, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::model::Tone;
 use crate::observer::Observer;
@@ -38,11 +36,7 @@ pub(crate) fn run(world: &mut World) -> Result<()> {
     let _restored = Restored;
     let mut observer = Observer::default();
     let mut choice = Choice::default();
-    observer.note(
-        world.client.now(),
-        Tone::Good,
-        "the control plane is up; press ? to see how to try it yourself",
-    );
+    observer.note(world.client.now(), Tone::Good, "the control plane is up; press ? to see how to try it yourself");
     let mut drawn: Option<Instant> = None;
     while !stop::asked() {
         if drawn.is_none_or(|at| at.elapsed() >= REDRAW) {
@@ -117,9 +111,7 @@ fn on_key(key: KeyEvent, choice: &mut Choice, world: &mut World, observer: &mut 
             on_server(Deed::KillOrRevive, index, world)
         }
         KeyCode::Char('r') => on_server(Deed::Drain, choice.server, world),
-        KeyCode::Char(letter @ ('k' | 's' | 'z' | 'c')) => {
-            on_balancer(letter, choice.balancer, world)
-        }
+        KeyCode::Char(letter @ ('k' | 's' | 'z' | 'c')) => on_balancer(letter, choice.balancer, world),
         _ => return true,
     };
     match done {
@@ -153,10 +145,7 @@ fn on_server(deed: Deed, index: usize, world: &mut World) -> Result<Option<Strin
         (Deed::Drain, true) => {
             let ready = !server.is_ready();
             server.set_ready(ready)?;
-            format!(
-                "you let {name} answer {} on /readyz",
-                if ready { 200 } else { 500 }
-            )
+            format!("you let {name} answer {} on /readyz", if ready { 200 } else { 500 })
         }
     }))
 }
@@ -170,11 +159,7 @@ fn on_balancer(letter: char, index: usize, world: &mut World) -> Result<Option<S
         ('c', _) => {
             let cut = !balancer.is_cut();
             balancer.set_cut(cut)?;
-            if cut {
-                format!("you cut the link of {name}")
-            } else {
-                format!("you mended the link of {name}")
-            }
+            if cut { format!("you cut the link of {name}") } else { format!("you mended the link of {name}") }
         }
         ('k', true) => {
             balancer.kill9()?;
@@ -187,11 +172,7 @@ fn on_balancer(letter: char, index: usize, world: &mut World) -> Result<Option<S
         ('z', true) => {
             let frozen = !balancer.is_frozen();
             balancer.set_frozen(frozen)?;
-            if frozen {
-                format!("you froze the agent of {name}")
-            } else {
-                format!("you thawed the agent of {name}")
-            }
+            if frozen { format!("you froze the agent of {name}") } else { format!("you thawed the agent of {name}") }
         }
         ('k' | 's', false) => {
             balancer.start()?;

@@ -16,11 +16,7 @@ extern "C" fn on_signal(_: libc::c_int) {
 
 /// From now on the signals that end a program only ask for it.
 pub(crate) fn listen() -> Result<()> {
-    let action = SigAction::new(
-        SigHandler::Handler(on_signal),
-        SaFlags::SA_RESTART,
-        SigSet::empty(),
-    );
+    let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler stores to an atomic and does nothing else.
         unsafe { sigaction(signal, &action) }?;

@@ -6,9 +6,7 @@ use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Margin, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{
-    Block, BorderType, Cell, Clear, Padding, Paragraph, Row, Sparkline, SparklineBar, Table,
-};
+use ratatui::widgets::{Block, BorderType, Cell, Clear, Padding, Paragraph, Row, Sparkline, SparklineBar, Table};
 
 use crate::model::{BalancerView, Model, Running, ServerView, Tone, Traffic, clock, spoken};
 
@@ -41,8 +39,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, model: &Model) {
         Constraint::Length(2),
     ])
     .areas(area);
-    let [balancers, traffic] =
-        Layout::horizontal([Constraint::Length(38), Constraint::Min(40)]).areas(top);
+    let [balancers, traffic] = Layout::horizontal([Constraint::Length(38), Constraint::Min(40)]).areas(top);
     draw_title(frame, title, model);
     draw_balancers(frame, balancers, model);
     draw_traffic(frame, traffic, &model.traffic, model.now);
@@ -69,9 +66,7 @@ fn draw_title(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         Span::from("  a control plane behind one virtual IP").fg(QUIET),
     ]);
     frame.render_widget(left, area);
-    let right = Line::from(format!("{} ", clock(model.now)))
-        .fg(QUIET)
-        .alignment(Alignment::Right);
+    let right = Line::from(format!("{} ", clock(model.now))).fg(QUIET).alignment(Alignment::Right);
     frame.render_widget(right, area);
 }
 
@@ -84,18 +79,11 @@ fn draw_balancers(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         }
         lines.extend(balancer_lines(balancer, index == model.balancer));
     }
-    let holders: Vec<&str> = model
-        .balancers
-        .iter()
-        .filter(|b| b.state.as_deref() == Some("active"))
-        .map(|b| b.name.as_str())
-        .collect();
+    let holders: Vec<&str> =
+        model.balancers.iter().filter(|b| b.state.as_deref() == Some("active")).map(|b| b.name.as_str()).collect();
     let held = match holders.as_slice() {
         [] => Line::from("nobody holds the VIP").fg(BAD).bold(),
-        [one] => Line::from(vec![
-            Span::from("held by "),
-            Span::from((*one).to_owned()).fg(GOOD).bold(),
-        ]),
+        [one] => Line::from(vec![Span::from("held by "), Span::from((*one).to_owned()).fg(GOOD).bold()]),
         // Both may say so for a moment, and a cut-off one cannot know better.
         several => Line::from(format!("{} both say they hold it", several.join(" and "))).fg(WARN),
     };
@@ -120,20 +108,13 @@ fn balancer_lines(balancer: &BalancerView, selected: bool) -> [Line<'static>; 2]
     let first = Line::from(vec![
         pointer(selected),
         Span::styled(format!("{symbol} "), colour),
-        if selected {
-            name.bold().fg(MARK)
-        } else {
-            name.bold()
-        },
+        if selected { name.bold().fg(MARK) } else { name.bold() },
         Span::from(format!("  {:<12}", balancer.address)),
         Span::styled(word, Style::new().fg(colour).add_modifier(Modifier::BOLD)),
     ]);
     let mut second = vec![Span::from("    ")];
     if balancer.cut {
-        second.extend([
-            Span::from("link cut").fg(BAD).bold(),
-            Span::from(" · ").fg(QUIET),
-        ]);
+        second.extend([Span::from("link cut").fg(BAD).bold(), Span::from(" · ").fg(QUIET)]);
     }
     second.push(Span::from(format!("priority {}", balancer.priority)).fg(QUIET));
     if !balancer.datapath.is_empty() {
@@ -143,24 +124,16 @@ fn balancer_lines(balancer: &BalancerView, selected: bool) -> [Line<'static>; 2]
 }
 
 fn pointer(selected: bool) -> Span<'static> {
-    if selected {
-        Span::from("▸ ").fg(MARK)
-    } else {
-        Span::from("  ")
-    }
+    if selected { Span::from("▸ ").fg(MARK) } else { Span::from("  ") }
 }
 
 fn draw_traffic(frame: &mut Frame<'_>, area: Rect, traffic: &Traffic, now: Duration) {
     let block = panel("New connections through the VIP");
     let inner = block.inner(area);
     frame.render_widget(block, area);
-    let [rates, graph, outage, counts] = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Min(1),
-        Constraint::Length(1),
-        Constraint::Length(1),
-    ])
-    .areas(inner);
+    let [rates, graph, outage, counts] =
+        Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(1), Constraint::Length(1)])
+            .areas(inner);
     let rates_line = Line::from(vec![
         Span::from(format!("{:.0}", traffic.per_second)).bold(),
         Span::from(" a second   "),
@@ -172,9 +145,7 @@ fn draw_traffic(frame: &mut Frame<'_>, area: Rect, traffic: &Traffic, now: Durat
     frame.render_widget(rates_line, rates);
     frame.render_widget(sparkline(traffic, graph), graph.inner(Margin::new(0, 0)));
     let outage_line = match (traffic.outage_now, traffic.last_outage) {
-        (Some(silent), _) => Line::from(format!("nobody is served since {}", spoken(silent)))
-            .fg(BAD)
-            .bold(),
+        (Some(silent), _) => Line::from(format!("nobody is served since {}", spoken(silent))).fg(BAD).bold(),
         (None, Some((length, ended))) => Line::from(vec![
             Span::from("last outage ").fg(QUIET),
             Span::from(spoken(length)).bold().fg(WARN),
@@ -184,34 +155,20 @@ fn draw_traffic(frame: &mut Frame<'_>, area: Rect, traffic: &Traffic, now: Durat
     };
     frame.render_widget(outage_line, outage);
     let failed = Span::from(format!("{} failed", traffic.failed));
-    let watches = Span::from(format!(
-        "watches {}/{}",
-        traffic.watches_alive, traffic.watches
-    ));
+    let watches = Span::from(format!("watches {}/{}", traffic.watches_alive, traffic.watches));
     let counts_line = Line::from(vec![
         Span::from(format!("{} served", traffic.served)).fg(QUIET),
         Span::from(" · ").fg(QUIET),
-        if traffic.failed > 0 {
-            failed.fg(WARN)
-        } else {
-            failed.fg(QUIET)
-        },
+        if traffic.failed > 0 { failed.fg(WARN) } else { failed.fg(QUIET) },
         Span::from(" · ").fg(QUIET),
-        if traffic.watches_alive < traffic.watches {
-            watches.fg(BAD).bold()
-        } else {
-            watches.fg(GOOD)
-        },
+        if traffic.watches_alive < traffic.watches { watches.fg(BAD).bold() } else { watches.fg(GOOD) },
     ]);
     frame.render_widget(counts_line, counts);
 }
 
 /// Height says how many were served, colour whether that is as many as asked.
 fn sparkline(traffic: &Traffic, area: Rect) -> Sparkline<'static> {
-    let skip = traffic
-        .history
-        .len()
-        .saturating_sub(usize::from(area.width));
+    let skip = traffic.history.len().saturating_sub(usize::from(area.width));
     let bars = traffic.history.iter().skip(skip).map(|&served| {
         let colour = match served {
             served if served * 10 >= traffic.expected * 7 => GOOD,
@@ -236,15 +193,9 @@ fn ago(duration: Duration) -> String {
 }
 
 fn draw_servers(frame: &mut Frame<'_>, area: Rect, model: &Model) {
-    let rows = model
-        .servers
-        .iter()
-        .enumerate()
-        .map(|(index, server)| server_row(index, server, index == model.server));
-    let header = Row::new([
-        "", "", "server", "address", "health", "conns", "share", "why",
-    ])
-    .style(Style::new().fg(QUIET));
+    let rows = model.servers.iter().enumerate().map(|(index, server)| server_row(index, server, index == model.server));
+    let header =
+        Row::new(["", "", "server", "address", "health", "conns", "share", "why"]).style(Style::new().fg(QUIET));
     let widths = [
         Constraint::Length(1),
         Constraint::Length(1),
@@ -255,9 +206,7 @@ fn draw_servers(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         Constraint::Length(13),
         Constraint::Min(10),
     ];
-    let table = Table::new(rows, widths)
-        .header(header)
-        .block(panel("API servers"));
+    let table = Table::new(rows, widths).header(header).block(panel("API servers"));
     frame.render_widget(table, area);
 }
 
@@ -277,11 +226,7 @@ fn server_row(index: usize, server: &ServerView, selected: bool) -> Row<'static>
     };
     let key = format!("{}", index + 1);
     Row::new([
-        Cell::from(if selected {
-            Span::from("▸").fg(MARK)
-        } else {
-            Span::from(" ")
-        }),
+        Cell::from(if selected { Span::from("▸").fg(MARK) } else { Span::from(" ") }),
         Cell::from(Span::from(key).fg(MARK)),
         Cell::from(if selected { name.fg(MARK) } else { name }),
         Cell::from(server.address.clone()),
@@ -298,10 +243,7 @@ fn share(share: f64) -> Line<'static> {
     let eighths = (share.clamp(0.0, 1.0) * 48.0).round() as usize;
     let part = EIGHTHS.get(eighths % 8).copied().unwrap_or("");
     let bar = format!("{}{part}", "█".repeat(eighths / 8));
-    Line::from(vec![
-        Span::from(format!("{bar:<6}")).fg(MARK),
-        Span::from(format!(" {:>5.1}%", share * 100.0)),
-    ])
+    Line::from(vec![Span::from(format!("{bar:<6}")).fg(MARK), Span::from(format!(" {:>5.1}%", share * 100.0))])
 }
 
 fn draw_events(frame: &mut Frame<'_>, area: Rect, model: &Model) {
@@ -336,16 +278,8 @@ fn tone(tone: Tone) -> (&'static str, Color) {
 }
 
 fn draw_keys(frame: &mut Frame<'_>, area: Rect, model: &Model) {
-    let balancer = model
-        .balancers
-        .get(model.balancer)
-        .map(|b| b.name.clone())
-        .unwrap_or_default();
-    let server = model
-        .servers
-        .get(model.server)
-        .map(|s| s.name.clone())
-        .unwrap_or_default();
+    let balancer = model.balancers.get(model.balancer).map(|b| b.name.clone()).unwrap_or_default();
+    let server = model.servers.get(model.server).map(|s| s.name.clone()).unwrap_or_default();
     let first = [
         ("1 2 3", "kill / revive a server".to_owned()),
         ("↑↓", "choose".to_owned()),
@@ -362,10 +296,7 @@ fn draw_keys(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     ];
     let line = |keys: &[(&str, String)]| {
         let spans = keys.iter().flat_map(|(key, what)| {
-            [
-                Span::from(format!(" {key} ")).fg(Color::Black).bg(MARK),
-                Span::from(format!(" {what} ")),
-            ]
+            [Span::from(format!(" {key} ")).fg(Color::Black).bg(MARK), Span::from(format!(" {what} "))]
         });
         Line::from(spans.collect::<Vec<_>>())
     };
@@ -375,30 +306,16 @@ fn draw_keys(frame: &mut Frame<'_>, area: Rect, model: &Model) {
 fn draw_help(frame: &mut Frame<'_>, area: Rect, help: &[String]) {
     let width = area.width.saturating_sub(4);
     let inside = usize::from(width.saturating_sub(4)).max(1);
-    let lines: usize = help
-        .iter()
-        .map(|line| line.chars().count().div_ceil(inside).max(1))
-        .sum();
+    let lines: usize = help.iter().map(|line| line.chars().count().div_ceil(inside).max(1)).sum();
     let height = (lines as u16 + 2).min(area.height.saturating_sub(2));
-    let [_, row, _] = Layout::vertical([
-        Constraint::Fill(1),
-        Constraint::Length(height),
-        Constraint::Fill(1),
-    ])
-    .areas(area);
-    let [_, popup, _] = Layout::horizontal([
-        Constraint::Fill(1),
-        Constraint::Length(width),
-        Constraint::Fill(1),
-    ])
-    .areas(row);
+    let [_, row, _] =
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(height), Constraint::Fill(1)]).areas(area);
+    let [_, popup, _] =
+        Layout::horizontal([Constraint::Fill(1), Constraint::Length(width), Constraint::Fill(1)]).areas(row);
     frame.render_widget(Clear, popup);
     let lines: Vec<Line<'_>> = help.iter().map(|line| Line::from(line.as_str())).collect();
     let text = Paragraph::new(lines).wrap(ratatui::widgets::Wrap { trim: false });
-    frame.render_widget(
-        text.block(panel("Try it from another terminal").border_style(MARK)),
-        popup,
-    );
+    frame.render_widget(text.block(panel("Try it from another terminal").border_style(MARK)), popup);
 }
 
 #[cfg(test)]

@@ -25,14 +25,10 @@ const CONFIG: &str = include_str!("../../../../config/sandbox.toml");
 pub(crate) const VIP: &str = "192.0.2.100:8443";
 const CLIENT: &str = "192.0.2.10";
 /// Name, address, VRRP priority.
-pub(crate) const BALANCERS: [(&str, &str, &str); 2] =
-    [("lb1", "192.0.2.21", "110"), ("lb2", "192.0.2.22", "100")];
+pub(crate) const BALANCERS: [(&str, &str, &str); 2] = [("lb1", "192.0.2.21", "110"), ("lb2", "192.0.2.22", "100")];
 /// Name, address.
-pub(crate) const SERVERS: [(&str, &str); 3] = [
-    ("master1", "192.0.2.31"),
-    ("master2", "192.0.2.32"),
-    ("master3", "192.0.2.33"),
-];
+pub(crate) const SERVERS: [(&str, &str); 3] =
+    [("master1", "192.0.2.31"), ("master2", "192.0.2.32"), ("master3", "192.0.2.33")];
 /// How often the balancers are asked how they are.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How long the world may take to come up: two agents, an election, two rounds of checks.
@@ -85,58 +81,25 @@ impl World {
         let mut servers = Vec::new();
         for (name, address) in SERVERS {
             let (netns, _) = attach(name, address)?;
-            let names = [
-                name,
-                address,
-                &vip.ip().to_string(),
-                "kubernetes",
-                "kubernetes.default.svc",
-                "localhost",
-            ];
+            let names = [name, address, &vip.ip().to_string(), "kubernetes", "kubernetes.default.svc", "localhost"];
             let keys = authority.server(name, &names)?;
-            servers.push(ApiServer::start(
-                plan.sandbox,
-                &netns,
-                &format!("{address}:6443"),
-                &keys,
-            )?);
+            servers.push(ApiServer::start(plan.sandbox, &netns, &format!("{address}:6443"), &keys)?);
         }
         let mut balancers = Vec::new();
         for (index, (name, address, _)) in BALANCERS.into_iter().enumerate() {
             let (netns, port) = attach(name, address)?;
             let socket = Agent::socket_of(&netns);
-            let config = config_of(
-                index,
-                netns.name(),
-                &socket,
-                &authority.ca_file(),
-                plan.advert_interval,
-            )?;
+            let config = config_of(index, netns.name(), &socket, &authority.ca_file(), plan.advert_interval)?;
             let mut agent = Agent::new(plan.xvip, &netns, &config)?;
             agent.start()?;
             let watcher = Watcher::start(agent.asker());
-            balancers.push(Balancer {
-                watcher,
-                agent,
-                port,
-                frozen: false,
-                cut: false,
-            });
+            balancers.push(Balancer { watcher, agent, port, frozen: false, cut: false });
         }
         wait_until_serving(&mut balancers, &mut servers)?;
         let client = Client::start(&client_netns, Options::https(vip, authority.ca_file()))?;
         let ca_file = authority.ca_file().display().to_string();
         let xvip = plan.xvip.display().to_string();
-        Ok(World {
-            client,
-            balancers,
-            servers,
-            client_netns,
-            ca_file,
-            xvip,
-            _lan: lan,
-            run: run.clone(),
-        })
+        Ok(World { client, balancers, servers, client_netns, ca_file, xvip, _lan: lan, run: run.clone() })
     }
 
     /// Commands to try from another terminal.
@@ -146,19 +109,13 @@ impl World {
             self.client_netns.path().display(),
             self.ca_file
         );
-        let status = format!(
-            "{} status --socket {}",
-            self.xvip,
-            self.run.dir().join("lb1.sock").display()
-        );
+        let status = format!("{} status --socket {}", self.xvip, self.run.dir().join("lb1.sock").display());
         [ask, status]
     }
 
     /// Which balancer says that it holds the VIP; the first when both do.
     pub(crate) fn holder(&self) -> Option<usize> {
-        self.balancers
-            .iter()
-            .position(|balancer| balancer.status().is_some_and(|status| status.is_active()))
+        self.balancers.iter().position(|balancer| balancer.status().is_some_and(|status| status.is_active()))
     }
 
     /// Why the world is not in its best state: one balancer active, the other its backup, every API server up.
@@ -171,10 +128,7 @@ impl World {
         std::fs::create_dir_all(to)?;
         for entry in std::fs::read_dir(run.dir())?.flatten() {
             let path = entry.path();
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "log" || extension == "toml")
-            {
+            if path.extension().is_some_and(|extension| extension == "log" || extension == "toml") {
                 std::fs::copy(&path, to.join(entry.file_name()))
                     .with_context(|| format!("copying {}", path.display()))?;
             }
@@ -242,32 +196,18 @@ impl Balancer {
     /// SIGSTOP or SIGCONT.
     pub(crate) fn set_frozen(&mut self, frozen: bool) -> Result<()> {
         self.frozen = frozen;
-        if frozen {
-            self.agent.freeze()
-        } else {
-            self.agent.thaw()
-        }
+        if frozen { self.agent.freeze() } else { self.agent.thaw() }
     }
 
     /// Cuts or mends the wire.
     pub(crate) fn set_cut(&mut self, cut: bool) -> Result<()> {
         self.cut = cut;
-        if cut {
-            self.port.cut()
-        } else {
-            self.port.mend()
-        }
+        if cut { self.port.cut() } else { self.port.mend() }
     }
 }
 
 /// The shipped configuration, adapted to one node.
-fn config_of(
-    index: usize,
-    node: &str,
-    socket: &Path,
-    ca_file: &Path,
-    advert_interval: &str,
-) -> Result<String> {
+fn config_of(index: usize, node: &str, socket: &Path, ca_file: &Path, advert_interval: &str) -> Result<String> {
     let (_, address, priority) = BALANCERS[index];
     let (_, peer, _) = BALANCERS[1 - index];
     adapt(
@@ -275,27 +215,12 @@ fn config_of(
         &[
             // The name also names the pins, which are the machine's: two sandboxes must differ.
             ("\nname = \"lb1\"", &format!("\nname = \"{node}\"")),
-            (
-                "\"/run/xvip/admin.sock\"",
-                &format!("\"{}\"", socket.display()),
-            ),
+            ("\"/run/xvip/admin.sock\"", &format!("\"{}\"", socket.display())),
             ("\npriority = 110", &format!("\npriority = {priority}")),
-            (
-                "\nadvert_interval = \"100ms\"",
-                &format!("\nadvert_interval = \"{advert_interval}\""),
-            ),
-            (
-                "\nunicast_source = \"192.0.2.21\"",
-                &format!("\nunicast_source = \"{address}\""),
-            ),
-            (
-                "\nunicast_peers = [\"192.0.2.22\"]",
-                &format!("\nunicast_peers = [\"{peer}\"]"),
-            ),
-            (
-                "\"/etc/kubernetes/pki/ca.crt\"",
-                &format!("\"{}\"", ca_file.display()),
-            ),
+            ("\nadvert_interval = \"100ms\"", &format!("\nadvert_interval = \"{advert_interval}\"")),
+            ("\nunicast_source = \"192.0.2.21\"", &format!("\nunicast_source = \"{address}\"")),
+            ("\nunicast_peers = [\"192.0.2.22\"]", &format!("\nunicast_peers = [\"{peer}\"]")),
+            ("\"/etc/kubernetes/pki/ca.crt\"", &format!("\"{}\"", ca_file.display())),
         ],
     )
 }
@@ -315,19 +240,10 @@ fn wait_until_serving(balancers: &mut [Balancer], servers: &mut [ApiServer]) -> 
         }
         if hopeless {
             let logs = balancers.iter().map(|b| (b.name(), b.agent.log_tail(15)));
-            let logs = logs.chain(
-                servers
-                    .iter()
-                    .map(|server| (server.name(), server.log_tail(5))),
-            );
-            let logs: Vec<String> = logs
-                .filter(|(_, log)| !log.is_empty())
-                .map(|(name, log)| format!("-- {name} --\n{log}"))
-                .collect();
-            bail!(
-                "the control plane did not come up: {why}\n{}",
-                logs.join("\n")
-            );
+            let logs = logs.chain(servers.iter().map(|server| (server.name(), server.log_tail(5))));
+            let logs: Vec<String> =
+                logs.filter(|(_, log)| !log.is_empty()).map(|(name, log)| format!("-- {name} --\n{log}")).collect();
+            bail!("the control plane did not come up: {why}\n{}", logs.join("\n"));
         }
         thread::sleep(Duration::from_millis(50));
     }
@@ -349,25 +265,11 @@ fn unsettled(balancers: &mut [Balancer], servers: &mut [ApiServer]) -> Option<St
             "active" => active += 1,
             "backup" => {}
             other => {
-                return Some(format!(
-                    "the VRRP state of {} is {other:?}",
-                    balancer.name()
-                ));
+                return Some(format!("the VRRP state of {} is {other:?}", balancer.name()));
             }
         }
-        if let Some(backend) = status
-            .services
-            .iter()
-            .flat_map(|service| &service.backends)
-            .find(|b| b.state != "up")
-        {
-            return Some(format!(
-                "to {}, {} is {}: {}",
-                balancer.name(),
-                backend.name,
-                backend.state,
-                backend.reason
-            ));
+        if let Some(backend) = status.services.iter().flat_map(|service| &service.backends).find(|b| b.state != "up") {
+            return Some(format!("to {}, {} is {}: {}", balancer.name(), backend.name, backend.state, backend.reason));
         }
         if status.services.is_empty() {
             return Some(format!("{} has no service", balancer.name()));
@@ -400,18 +302,11 @@ impl Watcher {
                 thread::sleep(ASK_EVERY);
             }
         });
-        Watcher {
-            last,
-            stop,
-            thread: Some(thread),
-        }
+        Watcher { last, stop, thread: Some(thread) }
     }
 
     fn status(&self) -> Option<Status> {
-        self.last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -436,12 +331,7 @@ mod tests {
         }
         let (_, address, priority) = BALANCERS[0];
         let config = config_of(1, "n", Path::new("/s"), Path::new("/c"), "50ms").unwrap();
-        for line in [
-            "name = \"n\"",
-            "priority = 100",
-            "unicast_peers = [\"192.0.2.21\"]",
-            "socket = \"/s\"",
-        ] {
+        for line in ["name = \"n\"", "priority = 100", "unicast_peers = [\"192.0.2.21\"]", "socket = \"/s\""] {
             assert!(config.contains(line), "{line}");
         }
         assert!(CONFIG.contains(&format!("unicast_source = \"{address}\"")));

@@ -25,18 +25,11 @@ fn model() -> Model {
         connections: 3,
         share,
     };
-    let event = |at, tone, text: &str| Event {
-        at: Duration::from_secs(at),
-        tone,
-        text: text.to_owned(),
-    };
+    let event = |at, tone, text: &str| Event { at: Duration::from_secs(at), tone, text: text.to_owned() };
     Model {
         now: Duration::from_millis(83_400),
         vip: "192.0.2.100:8443".to_owned(),
-        balancers: vec![
-            balancer("lb1", "192.0.2.21", "active"),
-            balancer("lb2", "192.0.2.22", "backup"),
-        ],
+        balancers: vec![balancer("lb1", "192.0.2.21", "active"), balancer("lb2", "192.0.2.22", "backup")],
         servers: vec![
             server("master1", "up", "200 OK", 0.5),
             server("master2", "down", "connection refused", 0.0),
@@ -68,8 +61,7 @@ fn screen(model: &Model, width: u16, height: u16) -> String {
     terminal.draw(|frame| draw(frame, model)).unwrap();
     let buffer = terminal.backend().buffer();
     let rows = buffer.content.chunks(usize::from(width));
-    rows.map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>() + "\n")
-        .collect()
+    rows.map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>() + "\n").collect()
 }
 
 #[track_caller]
@@ -82,80 +74,23 @@ fn shows(screen: &str, texts: &[&str]) {
 #[test]
 fn the_smallest_screen_shows_everything() {
     let screen = screen(&model(), 80, 24);
-    shows(
-        &screen,
-        &[
-            "xvip  sandbox",
-            "01:23.4",
-            "VIP 192.0.2.100:8443",
-            "held by lb1",
-        ],
-    );
-    shows(
-        &screen,
-        &[
-            "● lb1  192.0.2.21  ACTIVE",
-            "○ lb2  192.0.2.22  backup",
-            "priority 110 · xdp",
-        ],
-    );
-    shows(
-        &screen,
-        &[
-            "198 a second",
-            "p50 2.1 ms",
-            "p99 4.8 ms",
-            "last outage 143 ms, 12 s ago",
-        ],
-    );
+    shows(&screen, &["xvip  sandbox", "01:23.4", "VIP 192.0.2.100:8443", "held by lb1"]);
+    shows(&screen, &["● lb1  192.0.2.21  ACTIVE", "○ lb2  192.0.2.22  backup", "priority 110 · xdp"]);
+    shows(&screen, &["198 a second", "p50 2.1 ms", "p99 4.8 ms", "last outage 143 ms, 12 s ago"]);
     shows(&screen, &["12345 served · 3 failed · watches 8/8"]);
-    shows(
-        &screen,
-        &[
-            "master1  192.0.2.31:6443 ● up",
-            "█████",
-            "50.0%",
-            "✗ down",
-            "◐ draining",
-            "connection refu",
-        ],
-    );
-    shows(
-        &screen,
-        &[
-            "00:01.0  ▸ you killed master2",
-            "00:02.0  ✗ no new connection was served for 143 ms",
-        ],
-    );
-    shows(
-        &screen,
-        &[
-            "1 2 3",
-            "drain master1",
-            "Tab",
-            "kill -9",
-            "freeze",
-            "cut / mend its link",
-            " q  quit",
-        ],
-    );
+    shows(&screen, &["master1  192.0.2.31:6443 ● up", "█████", "50.0%", "✗ down", "◐ draining", "connection refu"]);
+    shows(&screen, &["00:01.0  ▸ you killed master2", "00:02.0  ✗ no new connection was served for 143 ms"]);
+    shows(&screen, &["1 2 3", "drain master1", "Tab", "kill -9", "freeze", "cut / mend its link", " q  quit"]);
 }
 
 #[test]
 fn a_larger_screen_has_room_for_more_events() {
     let mut model = model();
     model.events = (0..40)
-        .map(|at| Event {
-            at: Duration::from_secs(at),
-            tone: Tone::Change,
-            text: format!("event number {at}"),
-        })
+        .map(|at| Event { at: Duration::from_secs(at), tone: Tone::Change, text: format!("event number {at}") })
         .collect();
     assert!(!screen(&model, 80, 24).contains("event number 20"));
-    shows(
-        &screen(&model, 140, 50),
-        &["event number 20", "event number 39", "connection refused"],
-    );
+    shows(&screen(&model, 140, 50), &["event number 20", "event number 39", "connection refused"]);
     shows(&screen(&model, 80, 24), &["event number 39"]);
 }
 
@@ -170,36 +105,18 @@ fn troubles_are_named() {
     model.traffic.watches_alive = 2;
     model.servers[0].running = false;
     let screen = screen(&model, 100, 30);
-    shows(
-        &screen,
-        &[
-            "✗ lb1  192.0.2.21  stopped",
-            "‖ lb2  192.0.2.22  frozen",
-            "link cut",
-            "watches 2/8",
-            "✗ killed",
-        ],
-    );
+    shows(&screen, &["✗ lb1  192.0.2.21  stopped", "‖ lb2  192.0.2.22  frozen", "link cut", "watches 2/8", "✗ killed"]);
     shows(&screen, &["nobody is served since 1.50 s"]);
     model.balancers[1].state = None;
     model.balancers[1].running = Running::Yes;
-    shows(
-        &self::screen(&model, 100, 30),
-        &["no answer", "nobody holds the VIP"],
-    );
+    shows(&self::screen(&model, 100, 30), &["no answer", "nobody holds the VIP"]);
 }
 
 #[test]
 fn help_lies_over_the_rest_and_wraps() {
     let mut model = model();
-    model.help = vec![
-        "ask:".to_owned(),
-        format!("  nsenter {}end", "x".repeat(100)),
-    ];
-    shows(
-        &screen(&model, 80, 24),
-        &["Try it from another terminal", "nsenter", "end"],
-    );
+    model.help = vec!["ask:".to_owned(), format!("  nsenter {}end", "x".repeat(100))];
+    shows(&screen(&model, 80, 24), &["Try it from another terminal", "nsenter", "end"]);
 }
 
 #[test]
@@ -210,8 +127,5 @@ fn a_screen_too_small_says_so() {
 
 #[test]
 fn an_empty_model_can_be_drawn() {
-    shows(
-        &screen(&Model::default(), 80, 24),
-        &["nobody holds the VIP"],
-    );
+    shows(&screen(&Model::default(), 80, 24), &["nobody holds the VIP"]);
 }
