@@ -9,6 +9,7 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
 use lb_ebpf::abi::{Direction, Flow, FlowKey, HALF_OPEN_ENTRIES, map};
+use lb_proto::plan::Place;
 use nix::time::{ClockId, clock_gettime};
 
 use super::layout::established_entries;
@@ -27,6 +28,15 @@ pub struct Sweep {
     pub expired: u64,
     /// How long it took.
     pub took: Duration,
+}
+
+impl Sweep {
+    /// Open connections of the backend at a place.
+    #[must_use]
+    pub fn connections_of(&self, place: Place) -> u64 {
+        let slot = u16::try_from(place.slot).ok();
+        slot.and_then(|slot| self.connections.get(&(slot, place.generation))).copied().unwrap_or_default()
+    }
 }
 
 /// The connection tables.

@@ -103,8 +103,17 @@ pub enum Op {
 pub struct Plan {
     /// In this order.
     pub ops: Vec<Op>,
-    /// Slot of each backend of each service, in the order of [`Wanted`].
-    pub slots: Vec<Vec<u32>>,
+    /// Place of each backend of each service, in the order of [`Wanted`].
+    pub places: Vec<Vec<Place>>,
+}
+
+/// Where a backend is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Slot.
+    pub slot: u32,
+    /// Generation of the slot since this backend has it.
+    pub generation: u32,
 }
 
 /// The tables are too small for what is wanted.
@@ -141,12 +150,12 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     for (service, number) in wanted.services.iter().zip(&numbers) {
         let mut here = Vec::with_capacity(service.backends.len());
         for backend in &service.backends {
-            let (slot, op) = slots.place(backend, *number)?;
-            here.push(slot);
+            let (place, op) = slots.place(backend, *number)?;
+            here.push(place);
             ops.extend(op);
-            endpoints.entry(backend.endpoint).or_insert(slot);
+            endpoints.entry(backend.endpoint).or_insert(place.slot);
         }
-        let shares: Vec<_> = here.iter().copied().zip(service.backends.iter().map(|b| b.share)).collect();
+        let shares: Vec<_> = here.iter().map(|place| place.slot).zip(service.backends.iter().map(|b| b.share)).collect();
         let round = ring(&shares);
         let active = active_ring(service, observed);
         let start = match active {
@@ -194,7 +203,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     ops.extend(observed.vips.difference(&vips).map(|vip| Op::RemoveVip(*vip)));
     ops.extend(observed.slots.keys().filter(|at| !endpoints.contains_key(at)).map(|at| Op::RemoveSlot(*at)));
     ops.extend(slots.retire());
-    Ok(Plan { ops, slots: places })
+    Ok(Plan { ops, places })
 }
 
 /// A number for each service: its old one where one of its listeners is known, else a free one.
@@ -245,8 +254,8 @@ impl<'a> Slots<'a> {
         Self { observed, used: kept.values().copied().collect(), kept }
     }
 
-    /// The slot of a backend, and the write that makes it right if it is not.
-    fn place(&mut self, backend: &WantedBackend, service: u16) -> Result<(u32, Option<Op>), TooMuch> {
+    /// The place of a backend, and the write that makes it right if it is not.
+    fn place(&mut self, backend: &WantedBackend, service: u16) -> Result<(Place, Option<Op>), TooMuch> {
         let value = |generation| Backend {
             endpoint: backend.endpoint,
             generation,
@@ -258,7 +267,8 @@ impl<'a> Slots<'a> {
         if let Some(slot) = self.kept.get(&(service, backend.endpoint)).copied() {
             let before = self.observed.backends.get(&slot).copied().unwrap_or_default();
             let after = value(before.generation);
-            return Ok((slot, (before != after).then_some(Op::SetBackend { slot, backend: after, fresh: false })));
+            let place = Place { slot, generation: before.generation };
+            return Ok((place, (before != after).then_some(Op::SetBackend { slot, backend: after, fresh: false })));
         }
         // A slot that has never been used is better than one whose flows may still be around.
         let unused = |slot: &u32| !self.used.contains(slot);
@@ -273,7 +283,8 @@ impl<'a> Slots<'a> {
         let before = self.observed.backends.get(&slot).map_or(0, |backend| backend.generation);
         // Zero would mean that nobody was ever here.
         let generation = before.wrapping_add(1).max(1);
-        Ok((slot, Some(Op::SetBackend { slot, backend: value(generation), fresh: true })))
+        let op = Op::SetBackend { slot, backend: value(generation), fresh: true };
+        Ok((Place { slot, generation }, Some(op)))
     }
 
     /// Frees the slots of backends nobody wants; their flows are answered with RST from then on.
