@@ -10,6 +10,8 @@ pub mod heartbeat;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod netlink;
 pub mod probe;
 mod serve;
+pub mod sock;
 pub mod status;
