@@ -29,7 +29,7 @@ pub use route::Route;
 pub struct Netlink(());
 
 impl Netlink {
-    /// Makes sure that the kernel can be asked. Needs a tokio runtime, as all methods do.
+    /// Makes sure that the kernel can be asked. The other methods need a tokio runtime.
     ///
     /// # Errors
     /// No netlink socket to be had.

@@ -42,7 +42,7 @@ mod tests {
             let fits = interface.len() + SUFFIX.len() <= LONGEST_LABEL;
             assert_eq!(mark.len(), 1 + usize::from(fits), "{interface}");
             for attribute in mark {
-                assert!(is_marked(&[attribute.clone()]), "each part alone: {attribute:?}");
+                assert!(is_marked(std::slice::from_ref(&attribute)), "each part alone: {attribute:?}");
             }
         }
     }
