@@ -1,3 +1,6 @@
 //! Drivers: each feeds one protocol core with what happens and carries out what it decides.
 
+pub mod garp;
 pub mod health;
+mod seldom;
+pub mod vrrp;

@@ -1,0 +1,285 @@
+//! Runs the virtual routers of this node on a thread of their own, so that nothing else in the agent can delay an advert.
+//!
+//! ```text
+//!  reconfigure, set_can_forward ──watch──┐
+//!                                        v
+//!  netlink ──> lookout ──watch──> router per [[vrrp]] ──watch──> VrrpSnapshot
+//!                                        │ ^
+//!                                        v │
+//!                                    sock::vrrp
+//! ```
+//! Everything that may wait for the kernel's network lock (listing, opening and closing sockets) happens on still other threads.
+//! Addresses and gratuitous ARP are somebody else's work: a router only says what it is.
+
+mod config;
+mod lookout;
+mod router;
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use lb_proto::vrrp::{State, Why};
+use tokio::sync::{oneshot, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+
+use self::config::Order;
+use self::router::Router;
+use crate::config::{Ipv4Net, Vrrp};
+use crate::metrics::Metrics;
+use crate::netlink::{Interfaces, Netlink, NetlinkError};
+
+/// The virtual routers of this node at one moment, in the order of the configuration.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct VrrpSnapshot {
+    /// All of them.
+    pub instances: Vec<InstanceSnapshot>,
+}
+
+impl VrrpSnapshot {
+    /// The virtual router of this name.
+    #[must_use]
+    pub fn instance(&self, name: &str) -> Option<&InstanceSnapshot> {
+        self.instances.iter().find(|instance| instance.name == name)
+    }
+
+    fn put(&mut self, new: InstanceSnapshot) -> bool {
+        match self.instances.iter_mut().find(|old| old.key() == new.key()) {
+            Some(old) if *old == new => return false,
+            Some(old) => *old = new,
+            None => self.instances.push(new),
+        }
+        true
+    }
+}
+
+/// A virtual router at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceSnapshot {
+    /// `vrrp.name`
+    pub name: String,
+    /// `vrrp.interface`
+    pub interface: String,
+    /// `vrrp.virtual_router_id`
+    pub vrid: u8,
+    /// `vrrp.priority`
+    pub priority: u8,
+    /// Where it stands; the addresses belong on the interface while it is Active.
+    pub state: State,
+    /// Why it stands there.
+    pub why: Why,
+    /// The same in words, with the details.
+    pub reason: String,
+    /// When it came there.
+    pub since: Instant,
+    /// `vrrp.virtual_addresses`
+    pub virtual_addresses: Vec<Ipv4Net>,
+    /// Grows whenever the addresses of an Active router must be announced by gratuitous ARP.
+    pub announce: u64,
+    /// As Backup, the Active router as last heard.
+    pub active_router: Option<Ipv4Addr>,
+}
+
+impl InstanceSnapshot {
+    fn key(&self) -> Key<'_> {
+        (&self.name, &self.interface, self.vrid)
+    }
+}
+
+/// What makes a virtual router the same one after a reload: name, interface, VRID.
+type Key<'a> = (&'a str, &'a str, u8);
+
+fn key(vrrp: &Vrrp) -> Key<'_> {
+    (&vrrp.name, &vrrp.interface, vrrp.virtual_router_id.get())
+}
+
+/// Why the driver could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No thread, or no runtime for it.
+    #[error("cannot start the VRRP thread: {0}")]
+    Thread(#[from] io::Error),
+    /// The network configuration cannot be asked for.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+}
+
+/// The running driver. Dropping it stops the routers as [`Self::stop`] does, without waiting.
+#[derive(Debug)]
+pub struct Handle {
+    configs: watch::Sender<Vec<Vrrp>>,
+    can_forward: watch::Sender<bool>,
+    snapshot: watch::Receiver<VrrpSnapshot>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Handle {
+    /// Replaces the virtual routers. One whose name, interface and VRID stay goes on, and stays Active if it is; one that is
+    /// gone releases its addresses; a new one starts as Backup.
+    pub fn reconfigure(&self, configs: Vec<Vrrp>) {
+        self.configs.send_replace(configs);
+    }
+
+    /// Whether this node can forward what the addresses attract. False at first: until told otherwise, all routers are in
+    /// fault, and an Active one that can forward no more releases its addresses at once.
+    pub fn set_can_forward(&self, can_forward: bool) {
+        self.can_forward.send_if_modified(|old| std::mem::replace(old, can_forward) != can_forward);
+    }
+
+    /// The state of all routers, woken at every change.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<VrrpSnapshot> {
+        self.snapshot.clone()
+    }
+
+    /// Stops all routers. Returns as soon as every Active one has told its peers that it releases its addresses; they are
+    /// the caller's to remove then, at once.
+    pub async fn stop(self) {
+        let Self { configs, ended, .. } = self;
+        drop(configs);
+        // An error means that the thread is gone, which is what was asked for.
+        let _ = ended.await;
+    }
+}
+
+/// Running virtual routers.
+pub struct VrrpDriver {
+    metrics: Metrics,
+    can_forward: watch::Receiver<bool>,
+    interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
+    snapshot: Arc<watch::Sender<VrrpSnapshot>>,
+    routers: Vec<Running>,
+    tasks: JoinSet<()>,
+}
+
+/// A router's task, and what it was last told.
+struct Running {
+    order: Order,
+    desired: watch::Sender<Order>,
+    task: Id,
+}
+
+impl VrrpDriver {
+    /// Starts the thread, with these virtual routers.
+    ///
+    /// # Errors
+    /// No thread, no runtime, no netlink.
+    pub fn spawn(configs: Vec<Vrrp>, metrics: Metrics) -> Result<Handle, StartError> {
+        let netlink = Netlink::connect()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (configs, desired) = watch::channel(configs);
+        let (can_forward, can_forward_now) = watch::channel(false);
+        let (snapshot, published) = watch::channel(VrrpSnapshot::default());
+        let (ending, ended) = oneshot::channel();
+        let (seen, interfaces) = watch::channel(None);
+        let driver = Self {
+            metrics,
+            can_forward: can_forward_now,
+            interfaces,
+            snapshot: Arc::new(snapshot),
+            routers: Vec::new(),
+            tasks: JoinSet::new(),
+        };
+        std::thread::Builder::new().name("vrrp".to_owned()).spawn(move || {
+            hurry();
+            runtime.spawn(lookout::run(netlink, seen));
+            runtime.block_on(driver.run(desired));
+            // The driver is gone and all is said; an error means that nobody waits for it.
+            let _ = ending.send(());
+            // Not waiting for requests that hang in the kernel.
+            runtime.shutdown_background();
+        })?;
+        Ok(Handle { configs, can_forward, snapshot: published, ended })
+    }
+
+    async fn run(mut self, mut desired: watch::Receiver<Vec<Vrrp>>) {
+        desired.mark_changed();
+        loop {
+            tokio::select! {
+                biased;
+                changed = desired.changed() => match changed {
+                    Ok(()) => {
+                        let configs = desired.borrow_and_update().clone();
+                        self.converge(&configs).await;
+                    }
+                    Err(_) => break,
+                },
+                Some(ended) = self.tasks.join_next_with_id() => self.on_ended(ended),
+            }
+        }
+        self.routers.clear();
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Makes the routers those of `configs`.
+    async fn converge(&mut self, configs: &[Vrrp]) {
+        let orders = Order::all(configs);
+        let wanted = |running: &Running| orders.iter().any(|order| key(&order.vrrp) == key(&running.order.vrrp));
+        let (mut stay, go) = std::mem::take(&mut self.routers).into_iter().partition::<Vec<_>, _>(wanted);
+        // Told to stop, they release their addresses without delay. A successor must not speak before.
+        let mut going: Vec<Id> = go.iter().map(|running| running.task).collect();
+        drop(go);
+        while !going.is_empty()
+            && let Some(ended) = self.tasks.join_next_with_id().await
+        {
+            let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+            going.retain(|task| *task != id);
+        }
+        for order in orders {
+            let at = stay.iter().position(|running| key(&running.order.vrrp) == key(&order.vrrp));
+            let running = match at.map(|at| stay.swap_remove(at)) {
+                Some(mut running) => {
+                    if running.order != order {
+                        running.desired.send_replace(order.clone());
+                        running.order = order;
+                    }
+                    running
+                }
+                None => self.start(order),
+            };
+            self.routers.push(running);
+        }
+        let position = |instance: &InstanceSnapshot| configs.iter().position(|vrrp| key(vrrp) == instance.key());
+        self.snapshot.send_modify(|snapshot| {
+            snapshot.instances.retain(|instance| position(instance).is_some());
+            snapshot.instances.sort_by_key(position);
+        });
+    }
+
+    fn start(&mut self, order: Order) -> Running {
+        let (desired, told) = watch::channel(order.clone());
+        let router = Router::new(
+            told,
+            self.interfaces.clone(),
+            self.can_forward.clone(),
+            Arc::clone(&self.snapshot),
+            self.metrics.clone(),
+        );
+        let task = self.tasks.spawn(router.run()).id();
+        Running { order, desired, task }
+    }
+
+    /// A router ends when it is told to. One that ends otherwise has met a defect, and starts again.
+    fn on_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+        let Some(at) = self.routers.iter().position(|running| running.task == id) else {
+            return;
+        };
+        let order = self.routers.swap_remove(at).order;
+        let cause = ended.err().map_or_else(|| "it ended".to_owned(), |e| e.to_string());
+        tracing::error!(instance = order.vrrp.name, cause, "the virtual router failed and starts again");
+        let running = self.start(order);
+        self.routers.push(running);
+    }
+}
+
+/// Asks for this thread to be preferred by the scheduler. Without the right to, it goes without.
+fn hurry() {
+    const NICE: libc::c_int = -15;
+    // SAFETY: takes and returns numbers alone; 0 is the calling thread.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
+
+#[cfg(test)]
+mod tests;

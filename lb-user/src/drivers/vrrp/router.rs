@@ -1,0 +1,404 @@
+//! One virtual router: hands packets, local events and the time to its state machine, and does what that says.
+
+use std::future::pending;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use lb_proto::vrrp::{FaultReason, Instance, Local, Output, State, Transmit, Why};
+use lb_proto::wire::ipv4::parse_ipv4_packet;
+use lb_proto::wire::vrrp::Advert;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep_until;
+
+use super::config::{Order, Place};
+use super::{InstanceSnapshot, VrrpSnapshot};
+use crate::clock;
+use crate::config::Vrrp;
+use crate::drivers::seldom::Seldom;
+use crate::metrics::Metrics;
+use crate::netlink::Interfaces;
+use crate::sock::vrrp::{LARGEST, OpenError, Opened, VrrpSocket};
+
+/// Packets heard before anything else is done; more than the socket's buffer holds.
+const BATCH: usize = 512;
+
+/// What ended a wait.
+enum Wake {
+    /// The sender of orders is gone.
+    Stop,
+    /// An order or a fact is new.
+    News,
+    /// A socket is open, or could not be opened.
+    Opened(Option<(bool, Result<Opened, OpenError>)>),
+    /// A packet, or the deadline.
+    Due,
+}
+
+/// A virtual router's task.
+pub(super) struct Router {
+    desired: watch::Receiver<Order>,
+    interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
+    can_forward: watch::Receiver<bool>,
+    snapshot: Arc<watch::Sender<VrrpSnapshot>>,
+    metrics: Metrics,
+    order: Order,
+    /// None with a configuration that cannot be, and before the interfaces were seen.
+    machine: Option<Instance>,
+    born: Instant,
+    started: bool,
+    socket: Option<Socket>,
+    opening: Option<Opening>,
+    /// What keeps it from taking part, where the state machine cannot know the details.
+    trouble: Option<String>,
+    announce: u64,
+    logged: Seldom<&'static str>,
+    buffer: Vec<u8>,
+}
+
+struct Socket {
+    io: VrrpSocket,
+    multicast: bool,
+}
+
+struct Opening {
+    ifindex: u32,
+    multicast: bool,
+    task: JoinHandle<Result<Opened, OpenError>>,
+}
+
+impl Router {
+    pub(super) fn new(
+        desired: watch::Receiver<Order>, interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
+        can_forward: watch::Receiver<bool>, snapshot: Arc<watch::Sender<VrrpSnapshot>>, metrics: Metrics,
+    ) -> Self {
+        let order = desired.borrow().clone();
+        let router = Self {
+            desired,
+            interfaces,
+            can_forward,
+            snapshot,
+            metrics,
+            order,
+            machine: None,
+            born: clock::now(),
+            started: false,
+            socket: None,
+            opening: None,
+            trouble: None,
+            announce: 0,
+            logged: Seldom::default(),
+            buffer: vec![0; LARGEST],
+        };
+        router.publish();
+        router
+    }
+
+    /// Takes part until the sender of orders is gone.
+    pub(super) async fn run(mut self) {
+        self.settle(true);
+        loop {
+            let deadline = self.machine.as_ref().and_then(Instance::deadline);
+            let wake = tokio::select! {
+                biased;
+                told = self.desired.changed() => told.map_or(Wake::Stop, |()| Wake::News),
+                () = changed(&mut self.interfaces) => Wake::News,
+                () = changed(&mut self.can_forward) => Wake::News,
+                opened = finished(&mut self.opening) => Wake::Opened(opened),
+                () = readable(self.socket.as_ref()) => Wake::Due,
+                () = passed(deadline) => Wake::Due,
+            };
+            self.hear();
+            match wake {
+                Wake::Stop => break,
+                Wake::News => self.settle(true),
+                Wake::Opened(opened) => {
+                    self.on_opened(opened);
+                    // After a failure the next look at the interfaces tries again, not this one.
+                    self.settle(false);
+                }
+                Wake::Due => {}
+            }
+            self.feed(|machine, now| machine.on_deadline(now));
+            self.publish();
+        }
+        self.feed(|machine, now| machine.on_local(Local::Stop, now));
+        self.publish();
+        self.close();
+    }
+
+    /// Hands in what is queued.
+    fn hear(&mut self) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for _ in 0..BATCH {
+            let Some(socket) = &self.socket else { break };
+            match socket.io.receive(&mut buffer) {
+                Ok(Some(packet)) => self.on_packet(packet),
+                Ok(None) => break,
+                Err(error) => {
+                    let trouble = format!("cannot receive adverts: {error}");
+                    self.warn_seldom("receive", || trouble.clone());
+                    self.trouble = Some(trouble);
+                    self.close();
+                    self.feed(|machine, now| machine.on_local(Local::LinkDown, now));
+                }
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    fn on_packet(&mut self, packet: &[u8]) {
+        let parsed = match parse_ipv4_packet(packet) {
+            Ok(parsed) => parsed,
+            Err(error) => return self.rejected(error.reason(), &error),
+        };
+        let ours = self.order.vrrp.virtual_router_id.get();
+        // Before all else: whatever is wrong with an advert for another virtual router is no fault of this one.
+        if let Some(other) = parsed.payload.get(1).copied().filter(|vrid| *vrid != ours) {
+            if !self.order.siblings.iter().any(|sibling| sibling.get() == other) {
+                self.metrics.advert_rejected(&self.order.vrrp.name, "vrid");
+                tracing::debug!(instance = self.order.vrrp.name, from = %parsed.src, vrid = other, "advert for another VRID");
+            }
+            return;
+        }
+        match Advert::parse(parsed.payload, parsed.src, parsed.dst) {
+            Ok((advert, _)) => {
+                let accepted = self.feed(|machine, now| machine.on_advert(parsed.src, parsed.ttl, &advert, now));
+                if accepted {
+                    self.metrics.advert_received(&self.order.vrrp.name);
+                }
+            }
+            Err(error) => self.rejected(error.reason(), &format_args!("{error}, from {}", parsed.src)),
+        }
+    }
+
+    /// Takes in the newest order and facts, and tells the state machine. Unless `may_open`, no socket is opened.
+    fn settle(&mut self, may_open: bool) {
+        self.order = self.desired.borrow_and_update().clone();
+        let can_forward = *self.can_forward.borrow_and_update();
+        let Some(interfaces) = self.interfaces.borrow_and_update().clone() else {
+            self.trouble = Some("links and addresses are not known yet".to_owned());
+            return;
+        };
+        let place = Place::of(&self.order, &interfaces);
+        self.converge_socket(place, may_open);
+        let config = match self.order.machine(place.and_then(|place| place.primary)) {
+            Ok(config) => config,
+            Err(error) => {
+                self.trouble = Some(error.to_string());
+                return;
+            }
+        };
+        let connected = place.is_some_and(|place| place.up) && self.socket.is_some();
+        // Not before it is known whether there is a socket, lest every start looks like a fault that is over.
+        if !self.started && self.opening.is_some() {
+            return;
+        }
+        if self.machine.is_none() {
+            self.machine = Some(Instance::new(config.clone(), clock::now()));
+        }
+        self.feed(|machine, now| {
+            machine.on_local(Local::Reconfigure(config), now);
+            machine.on_local(if connected { Local::LinkUp } else { Local::LinkDown }, now);
+            let reason = FaultReason::CannotForward;
+            machine.on_local(if can_forward { Local::Cleared(reason) } else { Local::Fault(reason) }, now);
+            machine.on_local(Local::Start, now);
+        });
+        self.started = true;
+    }
+
+    /// Has a socket for where the interface is now. One that still serves is kept until its successor is there.
+    fn converge_socket(&mut self, place: Option<Place>, may_open: bool) {
+        let interface = self.order.vrrp.interface.clone();
+        let Some(place) = place else {
+            self.trouble = Some(format!("interface {interface:?} does not exist"));
+            self.opening = None;
+            return self.close();
+        };
+        if self.socket.as_ref().is_some_and(|socket| socket.io.ifindex() != place.ifindex) {
+            self.close();
+        }
+        let wanted = (place.ifindex, self.order.multicast());
+        let has = self.socket.as_ref().map(|socket| (socket.io.ifindex(), socket.multicast));
+        let will_have = self.opening.as_ref().map(|opening| (opening.ifindex, opening.multicast));
+        if has == Some(wanted) {
+            self.opening = None;
+            self.trouble = (!place.up).then(|| format!("interface {interface:?} is down"));
+        } else if may_open && will_have != Some(wanted) {
+            let (ifindex, multicast) = wanted;
+            let task = tokio::task::spawn_blocking(move || Opened::on(&interface, ifindex, multicast));
+            self.opening = Some(Opening { ifindex, multicast, task });
+        }
+    }
+
+    fn on_opened(&mut self, opened: Option<(bool, Result<Opened, OpenError>)>) {
+        let Some((multicast, opened)) = opened else { return };
+        let socket = opened.map_err(|e| e.to_string()).and_then(|o| o.watch().map_err(|e| e.to_string()));
+        match socket {
+            Ok(io) => {
+                self.close();
+                self.socket = Some(Socket { io, multicast });
+                self.trouble = None;
+            }
+            Err(error) => {
+                self.warn_seldom("open", || error.clone());
+                self.trouble = Some(error);
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            socket.io.close();
+        }
+    }
+
+    /// Hands an input to the state machine and does what follows; whether nothing was refused.
+    fn feed(&mut self, input: impl FnOnce(&mut Instance, Instant)) -> bool {
+        let Some(machine) = &mut self.machine else { return false };
+        input(machine, clock::now());
+        let mut accepted = true;
+        while let Some(output) = self.machine.as_mut().and_then(Instance::poll) {
+            match output {
+                Output::Send(transmit) => self.send(&transmit),
+                Output::Entered { from, state, why } => self.entered(from, state, why),
+                Output::Announce(why) => {
+                    self.announce = self.announce.wrapping_add(1);
+                    tracing::debug!(
+                        instance = self.order.vrrp.name,
+                        why = why.label(),
+                        "addresses are announced again"
+                    );
+                }
+                Output::Rejected { src, fault } => {
+                    accepted = false;
+                    let reason = fault.reason();
+                    self.rejected(reason, &format_args!("{reason}, from {src}"));
+                }
+                Output::Mismatch { src, mismatch } => {
+                    let reason = mismatch.reason();
+                    self.metrics.advert_rejected(&self.order.vrrp.name, reason);
+                    self.warn_seldom(reason, || {
+                        format!("an advert from {src} shows a different configuration: {reason}")
+                    });
+                }
+            }
+        }
+        accepted
+    }
+
+    fn send(&mut self, transmit: &Transmit) {
+        let Some(socket) = &self.socket else { return };
+        let form = self.order.checksum();
+        let mut failed: Option<(Ipv4Addr, io::Error)> = None;
+        let mut sent = false;
+        for to in transmit.destinations() {
+            match socket.io.send(transmit.src, *to, &transmit.emit(*to, form)) {
+                Ok(()) => sent = true,
+                Err(error) => failed = Some((*to, error)),
+            }
+        }
+        if sent {
+            self.metrics.advert_sent(&self.order.vrrp.name);
+        }
+        if let Some((to, error)) = failed {
+            self.warn_seldom("send", || format!("cannot send an advert from {} to {to}: {error}", transmit.src));
+        }
+    }
+
+    fn entered(&mut self, from: State, state: State, why: Why) {
+        let vrrp = &self.order.vrrp;
+        if state == State::Active {
+            self.announce = self.announce.wrapping_add(1);
+        }
+        self.metrics.vrrp_transition(&vrrp.name, state.label());
+        let reason = self.reason(why);
+        let (from, to) = (from.label(), state.label());
+        if state == State::Fault {
+            tracing::warn!(instance = vrrp.name, from, to, reason, "virtual router is {to}: {reason}");
+        } else {
+            tracing::info!(instance = vrrp.name, from, to, reason, "virtual router is {to}: {reason}");
+        }
+    }
+
+    /// An advert had no effect. Counted always, said seldom, and not at all where that is the ordinary course of things.
+    fn rejected(&mut self, reason: &'static str, what: &dyn std::fmt::Display) {
+        self.metrics.advert_rejected(&self.order.vrrp.name, reason);
+        tracing::debug!(instance = self.order.vrrp.name, reason, "advert refused: {what}");
+        if reason != "not_running" {
+            self.warn_seldom(reason, || format!("an advert was refused: {what}"));
+        }
+    }
+
+    fn warn_seldom(&mut self, reason: &'static str, what: impl FnOnce() -> String) {
+        if self.logged.allows(reason, clock::now()) {
+            tracing::warn!(instance = self.order.vrrp.name, reason, "{}", what());
+        }
+    }
+
+    /// In words, with what the state machine cannot know.
+    fn reason(&self, why: Why) -> String {
+        let Vrrp { interface, unicast_source, .. } = &self.order.vrrp;
+        match (why, &self.trouble, unicast_source) {
+            (Why::Fault(FaultReason::LinkDown) | Why::New, Some(trouble), _) => trouble.clone(),
+            (Why::Fault(FaultReason::NoAddress), _, Some(source)) => {
+                format!("unicast_source {source} is not an address of interface {interface:?}")
+            }
+            (Why::Fault(FaultReason::NoAddress), _, None) => {
+                format!("interface {interface:?} has no IPv4 address of its own")
+            }
+            _ => why.to_string(),
+        }
+    }
+
+    fn publish(&self) {
+        let vrrp = &self.order.vrrp;
+        let machine = self.machine.as_ref();
+        let why = machine.map_or(Why::New, Instance::why);
+        let snapshot = InstanceSnapshot {
+            name: vrrp.name.clone(),
+            interface: vrrp.interface.clone(),
+            vrid: vrrp.virtual_router_id.get(),
+            priority: vrrp.priority,
+            state: machine.map_or(State::Initialize, Instance::state),
+            why,
+            reason: self.reason(why),
+            since: machine.map_or(self.born, Instance::since),
+            virtual_addresses: vrrp.virtual_addresses.clone(),
+            announce: self.announce,
+            active_router: machine.and_then(Instance::active_router),
+        };
+        self.snapshot.send_if_modified(|all| all.put(snapshot));
+    }
+}
+
+/// Waits for a new value. One that can never come is waited for all the same.
+async fn changed<T>(watched: &mut watch::Receiver<T>) {
+    if watched.changed().await.is_err() {
+        pending().await
+    }
+}
+
+/// Waits for the socket that is being opened, if one is; whether it hears multicast, and the socket. `None`: the task failed.
+async fn finished(opening: &mut Option<Opening>) -> Option<(bool, Result<Opened, OpenError>)> {
+    let Some(underway) = opening else { return pending().await };
+    let (multicast, result) = (underway.multicast, (&mut underway.task).await);
+    *opening = None;
+    result.ok().map(|opened| (multicast, opened))
+}
+
+async fn readable(socket: Option<&Socket>) {
+    match socket {
+        Some(socket) => socket.io.readable().await,
+        None => pending().await,
+    }
+}
+
+async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => pending().await,
+    }
+}

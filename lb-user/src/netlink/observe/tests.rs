@@ -1,0 +1,108 @@
+use super::*;
+
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap();
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn link_bytes(flags: i32, attributes: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 1, 0];
+    bytes.extend(7_u32.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(attributes.concat());
+    bytes
+}
+
+#[test]
+fn a_link_is_read_past_what_is_not_understood() {
+    let info = [attribute(libc::IFLA_INFO_KIND, b"veth\0"), attribute(99, b"x")].concat();
+    let attributes = [
+        attribute(libc::IFLA_IFNAME, b"eth0\0"),
+        attribute(libc::IFLA_ADDRESS, &[2, 0, 0, 0, 0, 1]),
+        attribute(libc::IFLA_MTU, &1500_u32.to_ne_bytes()),
+        attribute(12345, b"from the future"),
+        attribute(libc::IFLA_LINKINFO, &info),
+    ];
+    let expected = Link {
+        index: 7,
+        name: "eth0".to_owned(),
+        mac: Some([2, 0, 0, 0, 0, 1]),
+        up: true,
+        mtu: 1500,
+        kind: Some("veth".to_owned()),
+    };
+    assert_eq!(link(&link_bytes(libc::IFF_UP | libc::IFF_LOWER_UP, &attributes)).unwrap(), expected);
+    for flags in [0, libc::IFF_UP, libc::IFF_LOWER_UP] {
+        assert!(!link(&link_bytes(flags, &attributes)).unwrap().up, "{flags:#x}");
+    }
+}
+
+#[test]
+fn a_link_cut_short_is_an_error() {
+    let bytes = link_bytes(0, &[attribute(libc::IFLA_IFNAME, b"eth0-long\0")]);
+    assert!(link(&bytes[..10]).is_err());
+    assert!(link(&bytes[..22]).is_err());
+    // Neither tunnels nor the loopback have an Ethernet address.
+    let tunnel = link(&link_bytes(0, &[attribute(libc::IFLA_ADDRESS, &[1, 2, 3, 4])])).unwrap();
+    let loopback = link(&link_bytes(0, &[attribute(libc::IFLA_ADDRESS, &[0; 6])])).unwrap();
+    assert_eq!((tunnel.mac, loopback.mac), (None, None));
+}
+
+fn on(ifindex: u32, net: &str, change: impl Fn(&mut Address)) -> Address {
+    let (address, prefix) = net.split_once('/').unwrap();
+    let net = Ipv4Net { address: address.parse().unwrap(), prefix: prefix.parse().unwrap() };
+    let mut address = Address { ifindex, net, secondary: false, global: true, ours: false };
+    change(&mut address);
+    address
+}
+
+fn interfaces_with(addresses: Vec<Address>) -> Interfaces {
+    let link = |index, name: &str| Link { index, name: name.to_owned(), mac: None, up: true, mtu: 1500, kind: None };
+    Interfaces { links: vec![link(1, "lo"), link(2, "eth0")], addresses }
+}
+
+#[test]
+fn the_primary_address_is_nobodys_vip() {
+    let vip = Ipv4Addr::new(192, 0, 2, 100);
+    let interfaces = interfaces_with(vec![
+        on(1, "192.0.2.1/32", |_| {}),
+        on(2, "169.254.0.1/16", |a| a.global = false),
+        on(2, "192.0.2.100/24", |_| {}),
+        on(2, "192.0.2.101/32", |a| a.ours = true),
+        on(2, "192.0.2.20/24", |a| a.secondary = true),
+        on(2, "192.0.2.21/24", |_| {}),
+        on(2, "198.51.100.21/24", |_| {}),
+    ]);
+    assert_eq!(interfaces.primary_address(2, &[vip]), Some(Ipv4Addr::new(192, 0, 2, 21)));
+    assert_eq!(interfaces.primary_address(2, &[]), Some(vip));
+    assert_eq!(interfaces.primary_address(3, &[]), None);
+}
+
+#[test]
+fn host_facts_leave_our_own_addresses_out() {
+    let interfaces = interfaces_with(vec![
+        on(2, "192.0.2.100/24", |a| a.ours = true),
+        on(1, "127.0.0.1/8", |_| {}),
+        on(2, "192.0.2.21/24", |_| {}),
+    ]);
+    let facts = interfaces.host_facts();
+    let found: Vec<(&str, String)> =
+        facts.interfaces.iter().map(|(name, nets)| (name.as_str(), format!("{nets:?}"))).collect();
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0].0, "lo");
+    assert!(found[0].1.contains("127.0.0.1"));
+    assert_eq!(found[1].0, "eth0");
+    assert!(found[1].1.contains("192.0.2.21") && !found[1].1.contains("192.0.2.100"));
+}
+
+#[tokio::test]
+async fn the_loopback_is_observed() {
+    let observed = Netlink::connect().unwrap().observe().await.unwrap();
+    let lo = observed.interfaces.link("lo").unwrap();
+    assert!(observed.interfaces.addresses_of(lo.index).all(|a| !a.ours));
+    assert_eq!(lo.mac, None);
+}
