@@ -208,9 +208,10 @@ impl Drop for Kernel {
 
 /// Passes what the datapath says on to the log.
 fn datapath_log(ebpf: &mut aya::Ebpf) -> Option<JoinHandle<()>> {
-    let logger = match EbpfLogger::init(ebpf).map_err(|error| error.to_string()).and_then(|logger| {
-        AsyncFd::new(logger).map_err(|error| error.to_string())
-    }) {
+    let logger = EbpfLogger::init(ebpf).map_err(|error| error.to_string());
+    // SAFETY: the logger owns the ring buffer whose descriptor it shows, and shows the same one as long as it lives.
+    let logger = logger.and_then(|logger| unsafe { AsyncFd::register(logger) }.map_err(|error| error.to_string()));
+    let logger = match logger {
         Ok(logger) => logger,
         Err(error) => {
             warn!("the datapath's own messages will not be seen: {error}");
@@ -416,7 +417,8 @@ impl Agent {
         });
         match opened {
             Ok((datapath, kernel)) => {
-                self.reporter.report("datapath".to_owned(), format!("attached again: {}", datapath.attachment().reason));
+                self.reporter
+                    .report("datapath".to_owned(), format!("attached again: {}", datapath.attachment().reason));
                 self.kernel = kernel;
                 self.datapath = Some(datapath);
                 self.detached_because.clear();
@@ -491,7 +493,8 @@ impl Agent {
     /// Gives the VIPs up and leaves the host as it was found.
     async fn stop(self) -> Result<(), AgentError> {
         info!("stopping");
-        let Self { config, mut reconciler, vrrp, vrrp_seen, health, datapath, kernel, reserved, http, admin, .. } = self;
+        let Self { config, mut reconciler, vrrp, vrrp_seen, health, datapath, kernel, reserved, http, admin, .. } =
+            self;
         let handover = handover(&config.vrrp, &vrrp_seen.borrow());
         vrrp.stop().await;
         // Whoever takes over waits for less than an advert interval (RFC 9568 section 6.1, skew time). Until then

@@ -79,10 +79,8 @@ fn node(config: &Config, interface: Interface, log_flows: bool) -> Node {
 }
 
 fn of_service(service: &Service, world: &impl World) -> (WantedService, bool) {
-    let member = |backend: &Backend| Member {
-        weight: backend.weight,
-        state: world.health(&service.name, &backend.name),
-    };
+    let member =
+        |backend: &Backend| Member { weight: backend.weight, state: world.health(&service.name, &backend.name) };
     let members: Vec<_> = service.backends.iter().map(member).collect();
     let decision = decide(&members);
     let backends = service.backends.iter().zip(&decision.standings).map(|(backend, standing)| {

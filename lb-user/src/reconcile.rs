@@ -133,8 +133,8 @@ impl Reconciler {
                     continue;
                 }
                 match self.netlink.add_address(link.index, *net).await? {
-                    Added::New => info!(%net, interface = link.name, "VIP added"),
-                    Added::Ours => {}
+                    Added::Now => info!(%net, interface = link.name, "VIP added"),
+                    Added::Before => {}
                     Added::Foreign => {
                         debug!(%net, interface = link.name, "the VIP is there already, added by somebody else");
                     }
@@ -209,7 +209,9 @@ impl Reconciler {
     fn report_fail_open(&self, now: &BTreeMap<String, bool>) {
         for (service, open) in now {
             match (self.fail_open(service), *open) {
-                (false, true) => warn!(service, "EVERY backend fails its checks: new connections go to all of them all the same"),
+                (false, true) => {
+                    warn!(service, "EVERY backend fails its checks: new connections go to all of them all the same")
+                }
                 (true, false) => info!(service, "a backend is ready again: new connections go to ready backends only"),
                 _ => {}
             }

@@ -47,7 +47,8 @@ pub struct Sources<'a> {
 /// # Errors
 /// When the datapath's counters cannot be read.
 pub fn status(sources: Sources<'_>) -> Result<Status, TableError> {
-    let services = sources.config.services.iter().map(|service| of_service(&sources, service)).collect::<Result<_, _>>()?;
+    let services =
+        sources.config.services.iter().map(|service| of_service(&sources, service)).collect::<Result<_, _>>()?;
     Ok(Status {
         node: sources.config.node.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

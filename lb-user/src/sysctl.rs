@@ -106,7 +106,10 @@ mod tests {
     fn only_what_the_kernel_could_give_away() {
         assert_eq!(with_range("", &(1024..=32_767), "32768\t60999"), None);
         assert_eq!(with_range("", &(1024..=40_000), "32768\t60999"), Some("32768-40000".to_owned()));
-        assert_eq!(with_range("8080,9000-9010", &(50_000..=50_099), "32768 60999").as_deref(), Some("8080,9000-9010,50000-50099"));
+        assert_eq!(
+            with_range("8080,9000-9010", &(50_000..=50_099), "32768 60999").as_deref(),
+            Some("8080,9000-9010,50000-50099")
+        );
         assert_eq!(with_range("", &(50_000..=50_099), "nonsense"), None);
     }
 }

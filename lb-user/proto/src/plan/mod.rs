@@ -155,7 +155,8 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
             ops.extend(op);
             endpoints.entry(backend.endpoint).or_insert(place.slot);
         }
-        let shares: Vec<_> = here.iter().map(|place| place.slot).zip(service.backends.iter().map(|b| b.share)).collect();
+        let shares: Vec<_> =
+            here.iter().map(|place| place.slot).zip(service.backends.iter().map(|b| b.share)).collect();
         let round = ring(&shares);
         let active = active_ring(service, observed);
         let start = match active {
