@@ -12,8 +12,13 @@ fn main() -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(arguments) => {
             logging::init();
-            runtime.block_on(agent::run(arguments.config))?;
-            Ok(ExitCode::SUCCESS)
+            match runtime.block_on(agent::run(arguments.config)) {
+                Ok(()) => Ok(ExitCode::SUCCESS),
+                Err(error) => {
+                    eprintln!("{:#}", anyhow::Error::from(error));
+                    Ok(ExitCode::FAILURE)
+                }
+            }
         }
         Command::Check(arguments) => match config::load(&arguments.config) {
             Ok(_) => {

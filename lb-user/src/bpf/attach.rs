@@ -12,6 +12,7 @@ use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_ebpf::abi::{Node, VERSION, map};
+use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use tracing::{info, warn};
 
@@ -101,9 +102,9 @@ pub enum DatapathError {
     Stub,
     /// No bpffs.
     #[error(
-        "{BPFFS} is no BPF file system: run `mount -t bpf bpf {BPFFS}`, and in a namespace enter with nsenter, not `ip netns exec`"
+        "{BPFFS} is no BPF file system and mounting one failed ({0}): run `mount -t bpf bpf {BPFFS}`, and enter a namespace with nsenter, not `ip netns exec`"
     )]
-    NoBpffs,
+    NoBpffs(nix::errno::Errno),
     /// The directory of pins is not ours.
     #[error("{0} belongs to another user or others may write to it; remove it")]
     ForeignDirectory(PathBuf),
@@ -233,10 +234,16 @@ fn is_link(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("link-"))
 }
 
+fn has_bpffs() -> bool {
+    statfs(BPFFS).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
+}
+
 /// The directory of this node's pins, made if it is not there.
 fn directory(node: &str) -> Result<PathBuf, DatapathError> {
-    if !statfs(BPFFS).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC) {
-        return Err(DatapathError::NoBpffs);
+    if !has_bpffs() {
+        // systemd mounts it at boot; a container or a minimal system may not have it yet.
+        mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(DatapathError::NoBpffs)?;
+        info!("mounted a BPF file system on {BPFFS}; it stays, as systemd would leave it");
     }
     let directory = Path::new(BPFFS).join("xvip").join(node);
     let io = |source| DatapathError::Io { path: directory.clone(), source };
