@@ -127,7 +127,8 @@ impl Handle {
         self.can_forward.send_if_modified(|old| std::mem::replace(old, can_forward) != can_forward);
     }
 
-    /// The state of all routers, woken at every change.
+    /// The state of all routers, woken at every change. A receiver that is told that the sender is gone will hear no more: the
+    /// driver has stopped.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<VrrpSnapshot> {
         self.snapshot.clone()
@@ -220,11 +221,15 @@ impl VrrpDriver {
         // Told to stop, they release their addresses without delay. A successor must not speak before.
         let mut going: Vec<Id> = go.iter().map(|running| running.task).collect();
         drop(go);
+        let mut failed = Vec::new();
         while !going.is_empty()
             && let Some(ended) = self.tasks.join_next_with_id().await
         {
-            let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
-            going.retain(|task| *task != id);
+            let id = id_of(&ended);
+            match going.iter().position(|task| *task == id) {
+                Some(at) => drop(going.swap_remove(at)),
+                None => failed.push(ended),
+            }
         }
         for order in orders {
             let at = stay.iter().position(|running| key(&running.order.vrrp) == key(&order.vrrp));
@@ -245,6 +250,9 @@ impl VrrpDriver {
             snapshot.instances.retain(|instance| position(instance).is_some());
             snapshot.instances.sort_by_key(position);
         });
+        for ended in failed {
+            self.on_ended(ended);
+        }
     }
 
     fn start(&mut self, order: Order) -> Running {
@@ -262,7 +270,7 @@ impl VrrpDriver {
 
     /// A router ends when it is told to. One that ends otherwise has met a defect, and starts again.
     fn on_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
-        let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+        let id = id_of(&ended);
         let Some(at) = self.routers.iter().position(|running| running.task == id) else {
             return;
         };
@@ -272,6 +280,10 @@ impl VrrpDriver {
         let running = self.start(order);
         self.routers.push(running);
     }
+}
+
+fn id_of(ended: &Result<(Id, ()), JoinError>) -> Id {
+    ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id)
 }
 
 /// Asks for this thread to be preferred by the scheduler. Without the right to, it goes without.

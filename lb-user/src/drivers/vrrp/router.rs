@@ -314,12 +314,11 @@ impl Router {
             self.announce = self.announce.wrapping_add(1);
         }
         self.metrics.vrrp_transition(&vrrp.name, state.label());
-        let reason = self.reason(why);
-        let (from, to) = (from.label(), state.label());
+        let (from, to, reason) = (from.label(), state.label(), self.reason(why));
         if state == State::Fault {
-            tracing::warn!(instance = vrrp.name, from, to, reason, "virtual router is {to}: {reason}");
+            tracing::warn!(instance = vrrp.name, "virtual router {from} -> {to}: {reason}");
         } else {
-            tracing::info!(instance = vrrp.name, from, to, reason, "virtual router is {to}: {reason}");
+            tracing::info!(instance = vrrp.name, "virtual router {from} -> {to}: {reason}");
         }
     }
 
