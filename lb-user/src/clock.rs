@@ -13,3 +13,13 @@ pub fn now() -> Instant {
 pub fn wall() -> SystemTime {
     SystemTime::now()
 }
+
+/// Seconds since the Unix epoch; 0 before it.
+pub fn unix(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// The time of day of a past moment of the monotonic clock, in seconds since the Unix epoch.
+pub fn unix_of(moment: Instant) -> f64 {
+    unix(wall()) - now().saturating_duration_since(moment).as_secs_f64()
+}

@@ -1,17 +1,34 @@
 //! The xvip agent.
+//!
+//! ```text
+//!  sock::vrrp ──bytes──> drivers::vrrp ──watch VrrpSnapshot──┐
+//!                        (own thread, owns the machines)     v
+//!  probe::* ──Outcome──> drivers::health ──watch Health──> agent ──pass──> reconcile ──> netlink (addresses)
+//!                        (owns the trackers)                 ^                  ├──────> drivers::garp ──> sock::arp
+//!  bpf::sweep ──watch Sweep─────────────────────────────────-┤                  └──plan─> bpf::tables
+//!  netlink::monitor (wakes only), SIGHUP, admin ─────────────┘
+//!                                                            └──watch Status──> http, admin
+//! ```
+//! Each state has one owner; what others need of it they get as a snapshot. `clock` is the only clock.
 
 pub mod admin;
+pub mod agent;
 pub mod bpf;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod desired;
 pub mod drivers;
+pub mod events;
 pub mod heartbeat;
 pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod netlink;
 pub mod probe;
+pub mod reconcile;
+pub mod report;
 mod serve;
 pub mod sock;
 pub mod status;
+pub mod sysctl;

@@ -1,1 +1,21 @@
 //! The harness: namespaces, wires, peers and agents for tests and the sandbox.
+//!
+//! Everything made here has a name that starts with the [`run::Run`] it belongs to and disappears with it, in this order: processes,
+//! namespaces (and with them links and bridges), pins, files. What a killed run leaves is recognised by its dead owner and removed
+//! by the next one.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the harness measures real peers against the real clock; nothing here decides for the agent"
+)]
+
+pub mod agent;
+pub mod apiserver;
+pub mod client;
+pub mod netns;
+pub mod pki;
+pub mod process;
+pub mod run;
+pub mod stats;
+pub mod status;
+pub mod until;
+pub mod wire;

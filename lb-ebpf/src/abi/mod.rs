@@ -18,16 +18,18 @@ use crate::net::{Be16, Be32};
 /// Version of this boundary.
 pub const VERSION: u32 = 1;
 
-/// Services a node can have: one per VIP:port.
+/// Places a node can listen at: VIP:port, of all services together.
 pub const MAX_LISTENERS: u32 = 512;
 /// VIPs a node can have.
 pub const MAX_VIPS: u32 = 256;
 /// Backends of all services together.
-pub const MAX_BACKENDS: u32 = 2048;
+pub const MAX_BACKENDS: u32 = 8192;
 /// Places in the round of one service.
 pub const RING_SIZE: u32 = 512;
+/// Services a node can have.
+pub const MAX_SERVICES: u32 = 64;
 /// Rounds: two for each service, one in use and one being written.
-pub const MAX_RINGS: u32 = 128;
+pub const MAX_RINGS: u32 = 2 * MAX_SERVICES;
 /// Entries of the table of half-open flows; a flow has two.
 pub const HALF_OPEN_ENTRIES: u32 = 65_536;
 
@@ -124,6 +126,14 @@ impl Endpoint {
     }
 }
 
+impl Backend {
+    /// Whether the slot waits for another backend.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.endpoint.address == Be32::default()
+    }
+}
+
 impl From<core::net::SocketAddrV4> for Endpoint {
     fn from(address: core::net::SocketAddrV4) -> Self {
         Self::new((*address.ip()).into(), Be16::new(address.port()))
@@ -150,10 +160,14 @@ pub struct Service {
 pub struct Backend {
     /// Where it listens.
     pub endpoint: Endpoint,
-    /// Grows when the slot is given to another backend; 0: the slot is free.
+    /// Grows when the slot is given to another backend; 0: it never was to any.
     pub generation: u32,
-    /// 1: it is gone, and its flows are answered with RST.
+    /// Number of the service it is in.
+    pub service: u16,
+    /// 1: it is gone, and its flows are answered with RST. With address 0 as well, the slot is free.
     pub gone: u16,
+    /// Zero.
+    pub pad: u16,
     /// Ethernet address of the next hop; zero: not resolved.
     pub mac: [u8; 6],
 }
@@ -188,7 +202,7 @@ const _: () = {
     assert!(size_of::<Node>() == 28);
     assert!(size_of::<Endpoint>() == 8);
     assert!(size_of::<Service>() == 12);
-    assert!(size_of::<Backend>() == 20);
+    assert!(size_of::<Backend>() == 24);
     assert!(size_of::<Traffic>() == 40);
     assert!(size_of::<Bucket>() == 8);
 };

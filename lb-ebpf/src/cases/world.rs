@@ -50,7 +50,9 @@ impl World {
         let backends = (0..3).map(|slot| Backend {
             endpoint: SocketAddrV4::new(backend(slot), BACKEND_PORT).into(),
             generation: 1,
+            service: 0,
             gone: 0,
+            pad: 0,
             mac: backend_mac(slot),
         });
         Self {

@@ -6,6 +6,7 @@
 
 pub mod garp;
 pub mod health;
+pub mod plan;
 pub mod units;
 pub mod vrrp;
 pub mod wire;

@@ -1,4 +1,23 @@
-//! The kernel side: the object, loaded, attached, pinned, and its tables.
+//! The kernel side: the object loaded, attached and pinned, and its tables read and written.
+//!
+//! - `layout`: what the pinned maps must look like to be used again.
+//! - `attach`: load, choose a mode, attach, pin; adopt what an earlier agent left.
+//! - `tables`: observe and apply, for the planner.
+//! - `sweep`: the connection tables, aged and counted.
+//! - `counters`: packets by reason and traffic by backend.
+//!
+//! Everything is pinned below one directory, so that it goes on working without the agent and is found again.
+
+mod attach;
+mod counters;
+mod layout;
+mod sweep;
+mod tables;
+
+pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, flush};
+pub use counters::{Counters, PacketCounts};
+pub use sweep::{Sweep, Sweeper};
+pub use tables::{TableError, Tables};
 
 /// The datapath object, as the build made it; empty in a build with `XVIP_EBPF_STUB=1`.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("XVIP_DATAPATH_OBJECT"));

@@ -7,6 +7,7 @@ mod context;
 mod maps;
 mod panic;
 
+use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::xdp;
@@ -29,6 +30,16 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
             _ => XDP_TX,
         },
     }
+}
+
+/// The interface that [`xvip_probe`] sends to; the agent sets it when it loads the object.
+#[unsafe(no_mangle)]
+static PROBE_IFINDEX: Global<u32> = Global::new(0);
+
+/// Sends a frame as the datapath would by redirect, for the agent to see whether the other end takes it.
+#[xdp]
+pub(crate) fn xvip_probe(_context: XdpContext) -> u32 {
+    redirect(PROBE_IFINDEX.load())
 }
 
 #[inline(always)]

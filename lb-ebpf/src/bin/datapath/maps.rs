@@ -9,8 +9,8 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_LISTENERS, MAX_RINGS, MAX_VIPS,
-    Node, RING_SIZE, Reason, Service, SharedFlow, Traffic,
+    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_LISTENERS, MAX_RINGS, MAX_SERVICES,
+    MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic,
 };
 use lb_ebpf::datapath::tables::{Note, Refused, Tables};
 use lb_ebpf::net::Be32;
@@ -28,7 +28,7 @@ static BACKEND_SLOTS: HashMap<Endpoint, u32> = HashMap::with_max_entries(MAX_BAC
 #[map]
 static RINGS: Array<u32> = Array::with_max_entries(RING_SIZE * MAX_RINGS, 0);
 #[map]
-static TURNS: PerCpuArray<u32> = PerCpuArray::with_max_entries(MAX_RINGS / 2, 0);
+static TURNS: PerCpuArray<u32> = PerCpuArray::with_max_entries(MAX_SERVICES, 0);
 #[map]
 static PORT_CURSORS: PerCpuArray<u32> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
 /// The agent sets the size when it loads the object.

@@ -168,9 +168,11 @@ async fn refusal_follows_fall_and_loses_connections() {
 #[tokio::test]
 async fn a_backend_that_accepts_and_hangs_keeps_its_connections() {
     let server = Server::start(|_, stream| hang(stream)).await;
+    let mut hanging = service(CheckKind::Tls(TlsCheck::default()), &[("m1", server.address)]);
+    hanging.health_check.timeout = Duration::from_millis(200);
     let driver = HealthDriver::spawn(Arc::new(()));
     let health = driver.subscribe();
-    driver.set_targets(targets(&service(CheckKind::Tls(TlsCheck::default()), &[("m1", server.address)])));
+    driver.set_targets(targets(&hanging));
     let down = until(&health, "m1", |b| count(b, "timeout_handshake") >= 5).await;
     assert_eq!(down.state, DOWN);
 }
@@ -233,7 +235,7 @@ async fn a_changed_ca_file_takes_effect_and_keeps_history() {
     let (old, new) = (Authority::new(), Authority::new());
     let server = Server::https(old.server(old.issue("127.0.0.1")), OK).await;
     let tls = TlsCheck { ca_file: Some(old.file()), ..TlsCheck::default() };
-    let mut service = service(CheckKind::Https(http(), tls), &[("m1", server.address)]);
+    let service = service(CheckKind::Https(http(), tls), &[("m1", server.address)]);
     let driver = HealthDriver::spawn(Arc::new(()));
     let health = driver.subscribe();
     driver.set_targets(targets(&service));

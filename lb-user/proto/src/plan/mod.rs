@@ -1,0 +1,339 @@
+//! From what is wanted and what the kernel has, the steps between them.
+//!
+//! [`plan`] compares [`Wanted`] with [`Observed`] and gives [`Op`]s in make-before-break order: a backend is in place
+//! before a round names it, a round is complete before a service points at it, a VIP is known before it is served;
+//! removal goes the other way. Backends and services keep their slot and number as long as they are wanted, so flows
+//! stay valid whatever else changes, and an agent that starts anew finds them again.
+
+mod ring;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lb_ebpf::abi::{Backend, Endpoint, MAX_BACKENDS, MAX_LISTENERS, MAX_SERVICES, MAX_VIPS, Node, RING_SIZE, Service};
+use lb_ebpf::net::Be32;
+pub use ring::ring;
+
+/// What the datapath should do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// This node.
+    pub node: Node,
+    /// In the order of the configuration.
+    pub services: Vec<WantedService>,
+}
+
+/// A service as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedService {
+    /// VIP:port, at least one.
+    pub listeners: Vec<Endpoint>,
+    /// Seconds an established flow may be silent.
+    pub idle_seconds: u32,
+    /// In the order of the configuration.
+    pub backends: Vec<WantedBackend>,
+}
+
+/// A backend as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WantedBackend {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Share of new flows; 0: none.
+    pub share: u16,
+    /// Its flows are to be answered with RST.
+    pub gone: bool,
+    /// Next hop; zero: not resolved.
+    pub mac: [u8; 6],
+}
+
+/// What the kernel's tables hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// This node.
+    pub node: Node,
+    /// VIPs.
+    pub vips: BTreeSet<Be32>,
+    /// Listeners.
+    pub services: BTreeMap<Endpoint, Service>,
+    /// Slots that were ever used.
+    pub backends: BTreeMap<u32, Backend>,
+    /// Endpoints of backends.
+    pub slots: BTreeMap<Endpoint, u32>,
+    /// The rounds in use, by their first place.
+    pub rings: BTreeMap<u32, Vec<u32>>,
+}
+
+/// A step; each is one write to one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Describe the node.
+    SetNode(Node),
+    /// Fill a slot; `fresh`: another backend than before, whose traffic begins at zero.
+    SetBackend {
+        /// Slot.
+        slot: u32,
+        /// Content.
+        backend: Backend,
+        /// Whether its counters begin anew.
+        fresh: bool,
+    },
+    /// Know an endpoint as a backend's.
+    AddSlot(Endpoint, u32),
+    /// Write a round that nobody uses yet.
+    WriteRing {
+        /// First place.
+        start: u32,
+        /// Slots in turn.
+        slots: Vec<u32>,
+    },
+    /// Know an address as a VIP.
+    AddVip(Be32),
+    /// Serve at VIP:port, from now on like this.
+    SetService(Endpoint, Service),
+    /// Serve there no more.
+    RemoveService(Endpoint),
+    /// Know the address as a VIP no more.
+    RemoveVip(Be32),
+    /// Know the endpoint as a backend's no more.
+    RemoveSlot(Endpoint),
+}
+
+/// What to do, and where everything will be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// In this order.
+    pub ops: Vec<Op>,
+    /// Place of each backend of each service, in the order of [`Wanted`].
+    pub places: Vec<Vec<Place>>,
+}
+
+/// Where a backend is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Slot.
+    pub slot: u32,
+    /// Generation of the slot since this backend has it.
+    pub generation: u32,
+}
+
+/// The tables are too small for what is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooMuch {
+    /// More services than [`MAX_SERVICES`].
+    #[error("more than {MAX_SERVICES} services")]
+    Services,
+    /// More places to listen at than [`MAX_LISTENERS`].
+    #[error("more than {MAX_LISTENERS} listen addresses in all services together")]
+    Listeners,
+    /// More VIPs than [`MAX_VIPS`].
+    #[error("more than {MAX_VIPS} VIPs")]
+    Vips,
+    /// More backends than [`MAX_BACKENDS`].
+    #[error("more than {MAX_BACKENDS} backends in all services together")]
+    Backends,
+}
+
+/// Compares and plans.
+///
+/// # Errors
+/// When the tables cannot hold it; nothing is to be done then.
+pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
+    let numbers = numbers(wanted, observed)?;
+    let mut slots = Slots::new(wanted, observed, &numbers);
+    let mut ops = Vec::new();
+    if observed.node != wanted.node {
+        ops.push(Op::SetNode(wanted.node));
+    }
+    let (mut adds, mut rings, mut services) = (Vec::new(), Vec::new(), Vec::new());
+    let mut places = Vec::with_capacity(wanted.services.len());
+    let mut endpoints = BTreeMap::new();
+    for (service, number) in wanted.services.iter().zip(&numbers) {
+        let mut here = Vec::with_capacity(service.backends.len());
+        for backend in &service.backends {
+            let (place, op) = slots.place(backend, *number)?;
+            here.push(place);
+            ops.extend(op);
+            endpoints.entry(backend.endpoint).or_insert(place.slot);
+        }
+        let shares: Vec<_> =
+            here.iter().map(|place| place.slot).zip(service.backends.iter().map(|b| b.share)).collect();
+        let round = ring(&shares);
+        let active = active_ring(service, observed);
+        let start = match active {
+            Some(start) if round.is_empty() || observed.rings.get(&start) == Some(&round) => start,
+            active => {
+                let first = u32::from(*number) * 2 * RING_SIZE;
+                let start = if active == Some(first) { first + RING_SIZE } else { first };
+                if !round.is_empty() {
+                    rings.push(Op::WriteRing { start, slots: round.clone() });
+                }
+                start
+            }
+        };
+        let value = Service {
+            number: *number,
+            ring_length: round.len() as u16,
+            ring_start: start,
+            idle_seconds: service.idle_seconds,
+        };
+        for listener in &service.listeners {
+            if observed.services.get(listener) != Some(&value) {
+                services.push(Op::SetService(*listener, value));
+            }
+        }
+        places.push(here);
+    }
+    for (endpoint, slot) in &endpoints {
+        if observed.slots.get(endpoint) != Some(slot) {
+            adds.push(Op::AddSlot(*endpoint, *slot));
+        }
+    }
+    let listeners: BTreeSet<_> = wanted.services.iter().flat_map(|service| service.listeners.iter().copied()).collect();
+    let vips: BTreeSet<_> = listeners.iter().map(|listener| listener.address).collect();
+    if listeners.len() > MAX_LISTENERS as usize {
+        return Err(TooMuch::Listeners);
+    }
+    if vips.len() > MAX_VIPS as usize {
+        return Err(TooMuch::Vips);
+    }
+    ops.append(&mut adds);
+    ops.append(&mut rings);
+    ops.extend(vips.difference(&observed.vips).map(|vip| Op::AddVip(*vip)));
+    ops.append(&mut services);
+    ops.extend(observed.services.keys().filter(|at| !listeners.contains(at)).map(|at| Op::RemoveService(*at)));
+    ops.extend(observed.vips.difference(&vips).map(|vip| Op::RemoveVip(*vip)));
+    ops.extend(observed.slots.keys().filter(|at| !endpoints.contains_key(at)).map(|at| Op::RemoveSlot(*at)));
+    ops.extend(slots.retire());
+    Ok(Plan { ops, places })
+}
+
+/// A number for each service: its old one where one of its listeners is known, else a free one.
+fn numbers(wanted: &Wanted, observed: &Observed) -> Result<Vec<u16>, TooMuch> {
+    let mut taken = BTreeSet::new();
+    let mut numbers = Vec::with_capacity(wanted.services.len());
+    for service in &wanted.services {
+        let known = service.listeners.iter().filter_map(|at| observed.services.get(at)).map(|value| value.number);
+        let number = known.into_iter().find(|number| u32::from(*number) < MAX_SERVICES && taken.insert(*number));
+        numbers.push(number);
+    }
+    // The number of a service that is about to go is taken last: its round is in use until then.
+    let leaving: BTreeSet<_> = observed.services.values().map(|value| value.number).collect();
+    let unused = (0..MAX_SERVICES as u16).filter(|number| !taken.contains(number) && !leaving.contains(number));
+    let given_up =
+        leaving.iter().copied().filter(|number| u32::from(*number) < MAX_SERVICES && !taken.contains(number));
+    let mut free = unused.chain(given_up);
+    numbers.into_iter().map(|number| number.or_else(|| free.next()).ok_or(TooMuch::Services)).collect()
+}
+
+/// The round that packets to this service use now.
+fn active_ring(service: &WantedService, observed: &Observed) -> Option<u32> {
+    service.listeners.iter().find_map(|at| observed.services.get(at)).map(|value| value.ring_start)
+}
+
+/// Slots by what is in them and what is to be.
+struct Slots<'a> {
+    observed: &'a Observed,
+    /// Slots that keep or get a backend in this plan.
+    used: BTreeSet<u32>,
+    /// Slots of wanted backends that are in place already, by service number and endpoint.
+    kept: BTreeMap<(u16, Endpoint), u32>,
+}
+
+impl<'a> Slots<'a> {
+    fn new(wanted: &Wanted, observed: &'a Observed, numbers: &[u16]) -> Self {
+        let wants: BTreeSet<_> = wanted
+            .services
+            .iter()
+            .zip(numbers)
+            .flat_map(|(service, number)| service.backends.iter().map(|backend| (*number, backend.endpoint)))
+            .collect();
+        let in_place = observed.backends.iter().filter(|(_, backend)| !backend.is_free());
+        let kept: BTreeMap<_, _> = in_place
+            .map(|(slot, backend)| ((backend.service, backend.endpoint), *slot))
+            .filter(|(identity, _)| wants.contains(identity))
+            .collect();
+        Self { observed, used: kept.values().copied().collect(), kept }
+    }
+
+    /// The place of a backend, and the write that makes it right if it is not.
+    fn place(&mut self, backend: &WantedBackend, service: u16) -> Result<(Place, Option<Op>), TooMuch> {
+        let value = |generation| Backend {
+            endpoint: backend.endpoint,
+            generation,
+            service,
+            gone: u16::from(backend.gone),
+            pad: 0,
+            mac: backend.mac,
+        };
+        if let Some(slot) = self.kept.get(&(service, backend.endpoint)).copied() {
+            let before = self.observed.backends.get(&slot).copied().unwrap_or_default();
+            let after = value(before.generation);
+            let place = Place { slot, generation: before.generation };
+            return Ok((place, (before != after).then_some(Op::SetBackend { slot, backend: after, fresh: false })));
+        }
+        // A slot that has never been used is better than one whose flows may still be around.
+        let unused = |slot: &u32| !self.used.contains(slot);
+        let never = (0..MAX_BACKENDS).find(|slot| unused(slot) && !self.observed.backends.contains_key(slot));
+        let freed = || {
+            let free = self.observed.backends.iter().filter(|(_, backend)| backend.is_free());
+            free.map(|(slot, _)| *slot).find(unused)
+        };
+        let given_up = || self.observed.backends.keys().copied().find(unused);
+        let slot = never.or_else(freed).or_else(given_up).ok_or(TooMuch::Backends)?;
+        self.used.insert(slot);
+        let before = self.observed.backends.get(&slot).map_or(0, |backend| backend.generation);
+        // Zero would mean that nobody was ever here.
+        let generation = before.wrapping_add(1).max(1);
+        let op = Op::SetBackend { slot, backend: value(generation), fresh: true };
+        Ok((Place { slot, generation }, Some(op)))
+    }
+
+    /// Frees the slots of backends nobody wants; their flows are answered with RST from then on.
+    fn retire(&self) -> Vec<Op> {
+        let unwanted = self.observed.backends.iter();
+        unwanted
+            .filter(|(slot, backend)| !backend.is_free() && !self.used.contains(slot))
+            .map(|(slot, backend)| Op::SetBackend {
+                slot: *slot,
+                backend: Backend { generation: backend.generation, gone: 1, ..Backend::default() },
+                fresh: false,
+            })
+            .collect()
+    }
+}
+
+impl Observed {
+    /// What the tables hold after a step.
+    pub fn apply(&mut self, op: &Op) {
+        match op {
+            Op::SetNode(node) => self.node = *node,
+            Op::SetBackend { slot, backend, .. } => {
+                self.backends.insert(*slot, *backend);
+            }
+            Op::AddSlot(endpoint, slot) => {
+                self.slots.insert(*endpoint, *slot);
+            }
+            Op::WriteRing { start, slots } => {
+                self.rings.insert(*start, slots.clone());
+            }
+            Op::AddVip(vip) => {
+                self.vips.insert(*vip);
+            }
+            Op::SetService(at, service) => {
+                self.services.insert(*at, *service);
+            }
+            Op::RemoveService(at) => {
+                self.services.remove(at);
+            }
+            Op::RemoveVip(vip) => {
+                self.vips.remove(vip);
+            }
+            Op::RemoveSlot(endpoint) => {
+                self.slots.remove(endpoint);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! Plans for small worlds, and what holds for every plan.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn at(host: u8, port: u16) -> Endpoint {
+    SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, host), port).into()
+}
+
+fn backend(host: u8) -> WantedBackend {
+    WantedBackend { endpoint: at(host, 6443), share: 1, gone: false, mac: [2, 0, 0, 0, 0, host] }
+}
+
+fn service(port: u16, hosts: &[u8]) -> WantedService {
+    WantedService {
+        listeners: vec![at(100, port)],
+        idle_seconds: 7200,
+        backends: hosts.iter().map(|host| backend(*host)).collect(),
+    }
+}
+
+fn wanted(services: Vec<WantedService>) -> Wanted {
+    Wanted { node: Node { version: 1, ..Node::default() }, services }
+}
+
+fn slots(plan: &Plan) -> Vec<Vec<u32>> {
+    plan.places.iter().map(|places| places.iter().map(|place| place.slot).collect()).collect()
+}
+
+fn settle(wanted: &Wanted, observed: &mut Observed) -> Plan {
+    let plan = plan(wanted, observed).unwrap();
+    for op in &plan.ops {
+        observed.apply(op);
+    }
+    plan
+}
+
+#[test]
+fn from_nothing_in_order() {
+    let mut observed = Observed::default();
+    let plan = settle(&wanted(vec![service(8443, &[31, 32])]), &mut observed);
+    let kinds: Vec<_> = plan
+        .ops
+        .iter()
+        .map(|op| match op {
+            Op::SetNode(_) => "node",
+            Op::SetBackend { fresh, .. } => {
+                if *fresh {
+                    "new backend"
+                } else {
+                    "backend"
+                }
+            }
+            Op::AddSlot(..) => "slot",
+            Op::WriteRing { .. } => "ring",
+            Op::AddVip(_) => "vip",
+            Op::SetService(..) => "service",
+            Op::RemoveService(_) | Op::RemoveVip(_) | Op::RemoveSlot(_) => "removal",
+        })
+        .collect();
+    assert_eq!(kinds, ["node", "new backend", "new backend", "slot", "slot", "ring", "vip", "service"]);
+    assert_eq!(slots(&plan), [[0, 1]]);
+}
+
+#[test]
+fn a_changed_round_goes_to_the_other_place_and_then_back() {
+    let mut observed = Observed::default();
+    let all = wanted(vec![service(8443, &[31, 32])]);
+    settle(&all, &mut observed);
+    let mut less = all.clone();
+    less.services[0].backends[0].share = 0;
+    let plan = settle(&less, &mut observed);
+    assert!(plan.ops.contains(&Op::WriteRing { start: RING_SIZE, slots: vec![1] }));
+    assert_eq!(observed.services[&at(100, 8443)].ring_start, RING_SIZE);
+    let plan = settle(&all, &mut observed);
+    assert!(plan.ops.contains(&Op::WriteRing { start: 0, slots: vec![0, 1] }));
+}
+
+#[test]
+fn others_keep_their_slots_when_one_goes_and_another_comes() {
+    let mut observed = Observed::default();
+    settle(&wanted(vec![service(8443, &[31, 32, 33])]), &mut observed);
+    let plan = settle(&wanted(vec![service(8443, &[31, 33])]), &mut observed);
+    assert_eq!(slots(&plan), [[0, 2]]);
+    assert_eq!(observed.backends[&1].gone, 1, "flows of the removed backend are answered with RST");
+    assert!(!observed.slots.contains_key(&at(32, 6443)));
+    let plan = settle(&wanted(vec![service(8443, &[34, 31, 33])]), &mut observed);
+    assert_eq!(slots(&plan), [[3, 0, 2]], "a slot never used comes before one given up");
+}
+
+#[test]
+fn a_slot_used_again_has_another_generation() {
+    let mut observed = Observed::default();
+    settle(&wanted(vec![service(8443, &[31])]), &mut observed);
+    let (first, generation) = (0, observed.backends[&0].generation);
+    for slot in 1..MAX_BACKENDS {
+        observed
+            .backends
+            .insert(slot, Backend { endpoint: at(99, 1), generation: 9, service: 60, ..Backend::default() });
+    }
+    observed.apply(&Op::SetBackend {
+        slot: first,
+        backend: Backend { generation, gone: 1, ..Backend::default() },
+        fresh: false,
+    });
+    let plan = settle(&wanted(vec![service(8443, &[35])]), &mut observed);
+    assert_eq!(slots(&plan), [[first]]);
+    assert_eq!(observed.backends[&first].generation, generation + 1);
+}
+
+#[test]
+fn one_machine_in_two_services_has_a_slot_in_each() {
+    let mut observed = Observed::default();
+    let plan = settle(&wanted(vec![service(8443, &[31]), service(9443, &[31])]), &mut observed);
+    assert_eq!(slots(&plan), [[0], [1]]);
+}
+
+#[test]
+fn a_service_that_moves_to_another_port_and_back_is_found_by_its_other_listener() {
+    let mut observed = Observed::default();
+    let mut first = wanted(vec![service(9000, &[30]), service(8443, &[31])]);
+    first.services[1].listeners.push(at(100, 8444));
+    settle(&first, &mut observed);
+    first.services.remove(0);
+    first.services[0].listeners.remove(0);
+    let plan = settle(&first, &mut observed);
+    assert_eq!(slots(&plan), [[1]]);
+    assert_eq!(observed.services[&at(100, 8444)].number, 1);
+}
+
+#[test]
+fn too_many_are_refused_whole() {
+    let many = wanted((0..65).map(|n| service(8000 + n, &[31])).collect());
+    assert_eq!(plan(&many, &Observed::default()), Err(TooMuch::Services));
+    let mut listeners = service(1, &[31]);
+    listeners.listeners = (1..=513).map(|port| at(100, port)).collect();
+    assert_eq!(plan(&wanted(vec![listeners]), &Observed::default()), Err(TooMuch::Listeners));
+}
+
+fn any_wanted() -> impl Strategy<Value = Wanted> {
+    let backends = proptest::collection::btree_map(1u8..9, (0u16..3, any::<bool>(), any::<bool>()), 1..6);
+    let services = proptest::collection::btree_map(8000u16..8006, (backends, 0u8..2), 0..5);
+    services.prop_map(|services| {
+        wanted(
+            services
+                .into_iter()
+                .map(|(port, (backends, vip))| WantedService {
+                    listeners: vec![at(100 + vip, port)],
+                    idle_seconds: 60,
+                    backends: backends
+                        .into_iter()
+                        .map(|(host, (share, gone, resolved))| WantedBackend {
+                            share,
+                            gone,
+                            mac: [u8::from(resolved); 6],
+                            ..backend(host)
+                        })
+                        .collect(),
+                })
+                .collect(),
+        )
+    })
+}
+
+proptest! {
+    #[test]
+    fn one_pass_settles_and_every_step_in_between_is_safe(worlds in proptest::collection::vec(any_wanted(), 1..6)) {
+        let mut observed = Observed::default();
+        for wanted in worlds {
+            let plan = plan(&wanted, &observed).unwrap();
+            for op in &plan.ops {
+                observed.apply(op);
+                for service in observed.services.values() {
+                    if service.ring_length > 0 {
+                        let round = &observed.rings[&service.ring_start];
+                        prop_assert!(round.len() >= usize::from(service.ring_length));
+                        for slot in round.iter().take(usize::from(service.ring_length)) {
+                            prop_assert!(observed.backends[slot].generation > 0);
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(super::plan(&wanted, &observed).unwrap().ops, vec![]);
+            for (service, slots) in wanted.services.iter().zip(slots(&plan)) {
+                for (backend, slot) in service.backends.iter().zip(slots) {
+                    prop_assert_eq!(observed.backends[&slot].endpoint, backend.endpoint);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,565 @@
+//! The agent's life: start, control loop, reload, stop.
+//!
+//! Start: configuration, datapath (adopting what is pinned), drivers, listeners, first pass, readiness. Stop:
+//! priority-0 adverts, a moment for the other node to take over, VIPs, datapath, settings. A crash leaves the kernel
+//! side serving.
+
+mod sweeping;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aya_log::EbpfLogger;
+use lb_proto::vrrp::State;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::{error, info, warn};
+
+use crate::admin::{self, AdminServer, ClaimError, ReloadRequest, ReloadResult};
+use crate::bpf::{Datapath, DatapathError, Device, Spec, Sweeper, TableError, Tables};
+use crate::clock::{self, unix};
+use crate::config::{self, Config, Faults, Loaded, Vrrp};
+use crate::drivers::garp::GarpDriver;
+use crate::drivers::health::{self, HealthDriver, HealthSnapshot, Target, TargetError};
+use crate::drivers::vrrp::{self, StartError, VrrpDriver, VrrpSnapshot};
+use crate::events::{self, Events, HealthObserver, Reporter};
+use crate::heartbeat::Heartbeat;
+use crate::http::{self, HttpServer, ListenError, Sources};
+use crate::metrics::{Exposition, Metrics};
+use crate::netlink::{Group, Monitor, Netlink, NetlinkError};
+use crate::reconcile::{PassError, Reconciler, Snapshots};
+use crate::report;
+use crate::status::{ConfigStatus, Status};
+use crate::sysctl::{ReservedPorts, SysctlError};
+use sweeping::Sweeping;
+
+/// How often everything is looked at without being asked.
+const PERIOD: Duration = Duration::from_secs(1);
+/// The longest wait for another node before the VIPs are removed at a stop.
+const LONGEST_HANDOVER: Duration = Duration::from_secs(1);
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] Faults),
+    /// A health check cannot be carried out.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The datapath.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// Its tables.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The network configuration.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// Virtual routers.
+    #[error(transparent)]
+    Vrrp(#[from] StartError),
+    /// Gratuitous ARP.
+    #[error("cannot send ARP: {0}; the agent needs CAP_NET_RAW")]
+    Arp(std::io::Error),
+    /// The metrics listener.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The admin socket.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The control loop.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// A setting of the host.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// Signals.
+    #[error("cannot handle signals: {0}")]
+    Signal(std::io::Error),
+    /// A reload asks for something only a restart can do.
+    #[error("{0} has changed, which needs a restart: run `systemctl restart xvip`; connections go on")]
+    NeedsRestart(&'static str),
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the agent cannot start; once it runs, faults are logged and tried again.
+pub async fn run(file: PathBuf) -> Result<(), AgentError> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(AgentError::Signal)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signal)?;
+    let (reload, mut reloads) = mpsc::channel(4);
+    let mut agent = Agent::start(file, reload).await?;
+    notify(&[sd_notify::NotifyState::Ready]);
+    info!(node = agent.config.node.name, "xvip {} serves", env!("CARGO_PKG_VERSION"));
+
+    let mut tick = interval(PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            changed = agent.vrrp_seen.changed() => {
+                if changed.is_err() {
+                    error!("the VRRP thread has ended; the agent stops, to be started anew");
+                    break;
+                }
+                agent.addresses().await;
+            }
+            _ = hangup.recv() => {
+                // The outcome is in the log and the status.
+                let _ = agent.reload().await;
+            }
+            Some(ReloadRequest { reply }) = reloads.recv() => {
+                let outcome = agent.reload().await;
+                let _ = reply.send(outcome);
+            }
+            () = agent.monitor.changed() => {
+                agent.reconciler.forget_routes();
+                agent.addresses().await;
+            }
+            changed = agent.health_seen.changed() => {
+                if changed.is_err() {
+                    error!("the health driver has ended; the agent stops, to be started anew");
+                    break;
+                }
+            }
+            _ = tick.tick() => {
+                agent.watch_over_datapath().await;
+                agent.addresses().await;
+                notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+        }
+        agent.pass().await;
+    }
+    notify(&[sd_notify::NotifyState::Stopping]);
+    agent.stop().await
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!("cannot tell the service manager: {error}");
+    }
+}
+
+struct Agent {
+    file: PathBuf,
+    config: Arc<Config>,
+    config_status: ConfigStatus,
+    started: Instant,
+    datapath: Option<Datapath>,
+    detached_because: String,
+    kernel: Kernel,
+    reserved: ReservedPorts,
+    netlink: Netlink,
+    monitor: Monitor,
+    reconciler: Reconciler,
+    vrrp: vrrp::Handle,
+    vrrp_seen: watch::Receiver<VrrpSnapshot>,
+    vrrp_before: VrrpSnapshot,
+    health: health::Handle,
+    health_seen: watch::Receiver<HealthSnapshot>,
+    metrics: Metrics,
+    reporter: Reporter,
+    events: Events,
+    status: watch::Sender<Arc<Status>>,
+    sources: Sources,
+    http: HttpServer,
+    admin: AdminServer,
+    reload: mpsc::Sender<ReloadRequest>,
+    heartbeat: Heartbeat,
+    /// The last fault of a pass, so that it is logged once.
+    fault: Option<String>,
+}
+
+/// What is held of the loaded datapath.
+struct Kernel {
+    tables: Tables,
+    capacities: (u64, u64),
+    sweeping: Sweeping,
+    log: Option<JoinHandle<()>>,
+}
+
+impl Kernel {
+    fn take(datapath: &mut Datapath, max_flows: u32) -> Result<Self, TableError> {
+        let ebpf = datapath.ebpf();
+        let log = datapath_log(ebpf);
+        let tables = Tables::take(ebpf)?;
+        let sweeper = Sweeper::take(ebpf, max_flows)?;
+        let capacities = sweeper.capacities();
+        Ok(Self { tables, capacities, sweeping: Sweeping::start(sweeper), log })
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        if let Some(log) = &self.log {
+            log.abort();
+        }
+    }
+}
+
+/// Passes what the datapath says on to the log.
+fn datapath_log(ebpf: &mut aya::Ebpf) -> Option<JoinHandle<()>> {
+    let logger = EbpfLogger::init(ebpf).map_err(|error| error.to_string());
+    // SAFETY: the logger owns the ring buffer whose descriptor it shows, and shows the same one as long as it lives.
+    let logger = logger.and_then(|logger| unsafe { AsyncFd::register(logger) }.map_err(|error| error.to_string()));
+    let logger = match logger {
+        Ok(logger) => logger,
+        Err(error) => {
+            warn!("the datapath's own messages will not be seen: {error}");
+            return None;
+        }
+    };
+    Some(tokio::spawn(async move {
+        let mut logger = logger;
+        while let Ok(mut ready) = logger.readable_mut().await {
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    }))
+}
+
+impl Agent {
+    async fn start(file: PathBuf, reload: mpsc::Sender<ReloadRequest>) -> Result<Self, AgentError> {
+        let started = clock::now();
+        let netlink = Netlink::connect()?;
+        let (config, targets) = prepare(&file, &netlink).await?;
+        let monitor = Monitor::subscribe(&Group::ALL)?;
+        let device = device(&netlink, &config.node.interface).await?;
+        let reserved = ReservedPorts::new(kept_settings(&config.node.name));
+        reserve(&reserved, &config)?;
+        let mut datapath = Datapath::open(&spec(&config, device))?;
+        let kernel = Kernel::take(&mut datapath, config.node.max_flows)?;
+
+        let metrics = Metrics::new();
+        metrics.configure(&config);
+        let (reporter, events) = events::channel();
+        let garp = GarpDriver::spawn(metrics.clone()).map_err(AgentError::Arp)?;
+        let observer = HealthObserver { metrics: metrics.clone(), reporter: reporter.clone() };
+        let health = HealthDriver::spawn(Arc::new(observer));
+        health.set_targets(targets);
+        let vrrp = VrrpDriver::spawn(config.vrrp.clone(), metrics.clone())?;
+        let config_status = ConfigStatus {
+            file: file.display().to_string(),
+            applied_at: unix(clock::wall()),
+            reloads: 0,
+            reload_failures: 0,
+            last_error: None,
+        };
+        let reconciler = Reconciler::new(netlink, garp);
+        let (vrrp_seen, health_seen) = (vrrp.subscribe(), health.subscribe());
+        let first = report::status(report::Sources {
+            config: &config,
+            started,
+            config_status: config_status.clone(),
+            attachment: Some(datapath.attachment()),
+            detached_because: "",
+            tables: &kernel.tables,
+            capacities: kernel.capacities,
+            sweep: &kernel.sweeping.latest(),
+            vrrp: &vrrp_seen.borrow(),
+            health: &health_seen.borrow(),
+            reconciler: &reconciler,
+            events: Vec::new(),
+        })?;
+        let (status, status_seen) = watch::channel(Arc::new(first));
+        let heartbeat = Heartbeat::new(clock::now());
+        let sources = Sources {
+            exposition: Arc::new(Exposition::new(&metrics, status_seen.clone())),
+            status: status_seen.clone(),
+            heartbeat: heartbeat.clone(),
+        };
+        let http = http::listen(config.metrics.listen, sources.clone()).await?;
+        let admin = admin::listen(&config.admin.socket, status_seen, reload.clone()).await?;
+        let mut agent = Self {
+            file,
+            config: Arc::new(config),
+            config_status,
+            started,
+            datapath: Some(datapath),
+            detached_because: String::new(),
+            kernel,
+            reserved,
+            netlink,
+            monitor,
+            reconciler,
+            vrrp,
+            vrrp_seen,
+            vrrp_before: VrrpSnapshot::default(),
+            health,
+            health_seen,
+            metrics,
+            reporter,
+            events,
+            status,
+            sources,
+            http,
+            admin,
+            reload,
+            heartbeat,
+            fault: None,
+        };
+        agent.pass().await;
+        Ok(agent)
+    }
+
+    /// Moves VIPs, ahead of everything else.
+    async fn addresses(&mut self) {
+        let vrrp = self.vrrp_seen.borrow_and_update().clone();
+        let health = self.health_seen.borrow().clone();
+        let sweep = self.kernel.sweeping.latest();
+        let snapshots = Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep };
+        let outcome = self.reconciler.addresses(&snapshots).await;
+        for instance in &vrrp.instances {
+            let before = self.vrrp_before.instance(&instance.name).map(|before| before.state);
+            if before != Some(instance.state) {
+                self.reporter.report(
+                    format!("vrrp {}", instance.name),
+                    format!("{}: {}", instance.state.label(), instance.reason),
+                );
+            }
+        }
+        self.vrrp_before = vrrp;
+        self.note(outcome);
+    }
+
+    /// Makes the datapath's tables right and publishes the status.
+    async fn pass(&mut self) {
+        let now = clock::now();
+        let vrrp = self.vrrp_seen.borrow().clone();
+        let health = self.health_seen.borrow_and_update().clone();
+        let sweep = self.kernel.sweeping.latest();
+        if let Some(datapath) = &self.datapath {
+            let snapshots = Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep };
+            let attachment = datapath.attachment();
+            let outcome = self.reconciler.tables(&snapshots, attachment, &mut self.kernel.tables, now).await;
+            self.note(outcome);
+        }
+        self.events.collect();
+        let status = report::status(report::Sources {
+            config: &self.config,
+            started: self.started,
+            config_status: self.config_status.clone(),
+            attachment: self.datapath.as_ref().map(Datapath::attachment),
+            detached_because: &self.detached_because,
+            tables: &self.kernel.tables,
+            capacities: self.kernel.capacities,
+            sweep: &sweep,
+            vrrp: &vrrp,
+            health: &health,
+            reconciler: &self.reconciler,
+            events: self.events.all(),
+        });
+        match status {
+            Ok(status) => {
+                self.status.send_replace(Arc::new(status));
+            }
+            Err(error) => self.note(Err(error.into())),
+        }
+        self.heartbeat.beat(clock::now());
+    }
+
+    /// Logs the fault of a pass when it appears and when it is gone.
+    fn note(&mut self, outcome: Result<(), PassError>) {
+        match outcome {
+            Ok(()) => {
+                if self.fault.take().is_some() {
+                    info!("the kernel is as it should be again");
+                }
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if self.fault.as_ref() != Some(&text) {
+                    error!("cannot make the kernel as it should be, and keep trying: {text}");
+                    self.fault = Some(text);
+                }
+            }
+        }
+    }
+
+    /// Sees to it that the program is attached to the interface there is now.
+    async fn watch_over_datapath(&mut self) {
+        let name = self.config.node.interface.clone();
+        let found = device(&self.netlink, &name).await;
+        let lost = match (&self.datapath, &found) {
+            (Some(datapath), Ok(device)) if datapath.attachment().device.index != device.index => {
+                Some(format!("{name} has been made anew"))
+            }
+            (Some(datapath), Ok(_)) if !datapath.is_attached() => Some(format!("the program on {name} is gone")),
+            (Some(_), Ok(_)) => None,
+            (None, Ok(_)) => Some(self.detached_because.clone()),
+            (_, Err(error)) => Some(error.to_string()),
+        };
+        let Some(why) = lost else {
+            return;
+        };
+        if self.detached_because != why {
+            error!("the datapath is not attached: {why}");
+            self.reporter.report("datapath".to_owned(), format!("not attached: {why}"));
+        }
+        self.vrrp.set_can_forward(false);
+        self.datapath = None;
+        self.detached_because = why;
+        let Ok(device) = found else {
+            return;
+        };
+        let opened = Datapath::open(&spec(&self.config, device)).map_err(AgentError::from).and_then(|mut datapath| {
+            let kernel = Kernel::take(&mut datapath, self.config.node.max_flows)?;
+            Ok((datapath, kernel))
+        });
+        match opened {
+            Ok((datapath, kernel)) => {
+                self.reporter
+                    .report("datapath".to_owned(), format!("attached again: {}", datapath.attachment().reason));
+                self.kernel = kernel;
+                self.datapath = Some(datapath);
+                self.detached_because.clear();
+                self.vrrp.set_can_forward(true);
+            }
+            Err(error) => self.detached_because = error.to_string(),
+        }
+    }
+
+    /// Applies the file as it is now, whole or not at all.
+    async fn reload(&mut self) -> ReloadResult {
+        match self.try_reload().await {
+            Ok(()) => {
+                self.config_status.reloads += 1;
+                self.config_status.applied_at = unix(clock::wall());
+                self.config_status.last_error = None;
+                info!(file = %self.file.display(), "configuration applied");
+                self.reporter.report("configuration".to_owned(), "applied".to_owned());
+                Ok(())
+            }
+            Err(error) => {
+                let lines: Vec<_> = error.to_string().lines().map(str::to_owned).collect();
+                self.config_status.reload_failures += 1;
+                self.config_status.last_error = lines.first().cloned();
+                for line in &lines {
+                    error!("configuration refused, the old one goes on: {line}");
+                }
+                self.reporter.report("configuration".to_owned(), format!("refused: {}", lines.join("; ")));
+                Err(lines)
+            }
+        }
+    }
+
+    async fn try_reload(&mut self) -> Result<(), AgentError> {
+        let (config, targets) = prepare(&self.file, &self.netlink).await?;
+        let (old, new) = (&self.config.node, &config.node);
+        for (changed, key) in [
+            (old.name != new.name, "node.name"),
+            (old.interface != new.interface, "node.interface"),
+            (old.datapath != new.datapath, "node.datapath"),
+            (old.max_flows != new.max_flows, "node.max_flows"),
+        ] {
+            if changed {
+                return Err(AgentError::NeedsRestart(key));
+            }
+        }
+        // What can fail comes first.
+        let http = if self.config.metrics.listen == config.metrics.listen {
+            None
+        } else {
+            Some(http::listen(config.metrics.listen, self.sources.clone()).await?)
+        };
+        let admin = if self.config.admin.socket == config.admin.socket {
+            None
+        } else {
+            Some(admin::listen(&config.admin.socket, self.sources.status.clone(), self.reload.clone()).await?)
+        };
+        reserve(&self.reserved, &config)?;
+        if let Some(http) = http {
+            tokio::spawn(std::mem::replace(&mut self.http, http).stop());
+        }
+        if let Some(admin) = admin {
+            tokio::spawn(std::mem::replace(&mut self.admin, admin).stop());
+        }
+        self.metrics.configure(&config);
+        self.health.set_targets(targets);
+        self.vrrp.reconfigure(config.vrrp.clone());
+        self.config = Arc::new(config);
+        Ok(())
+    }
+
+    /// Gives the VIPs up and leaves the host as it was found.
+    async fn stop(self) -> Result<(), AgentError> {
+        info!("stopping");
+        let Self { config, mut reconciler, vrrp, vrrp_seen, health, datapath, kernel, reserved, http, admin, .. } =
+            self;
+        let handover = handover(&config.vrrp, &vrrp_seen.borrow());
+        vrrp.stop().await;
+        // Whoever takes over waits for less than an advert interval (RFC 9568 section 6.1, skew time). Until then
+        // this node goes on, so that nobody notices.
+        sleep(handover).await;
+        let withdrawn = reconciler.withdraw().await;
+        health.shutdown().await;
+        drop(kernel);
+        let removed = datapath.map_or(Ok(()), Datapath::remove);
+        let restored = reserved.restore();
+        drop((http, admin));
+        withdrawn?;
+        removed?;
+        restored?;
+        info!("stopped, the host is as it was");
+        Ok(())
+    }
+}
+
+/// How long another node may need to take the VIPs over.
+fn handover(configs: &[Vrrp], seen: &VrrpSnapshot) -> Duration {
+    let active = |config: &&Vrrp| seen.instance(&config.name).is_some_and(|instance| instance.state == State::Active);
+    let longest = configs.iter().filter(active).map(|config| config.advert_interval).max();
+    longest.map_or(Duration::ZERO, |interval| (interval + Duration::from_millis(20)).min(LONGEST_HANDOVER))
+}
+
+/// Reads the file, compares it with the host, and makes the health checks ready.
+async fn prepare(file: &Path, netlink: &Netlink) -> Result<(Config, Vec<Target>), AgentError> {
+    let loaded: Loaded = config::load(file)?;
+    loaded.check_host(&netlink.interfaces().await?.host_facts())?;
+    let config = loaded.config;
+    let mut targets = Vec::new();
+    for service in &config.services {
+        targets.extend(Target::of_service(service, None)?);
+    }
+    Ok((config, targets))
+}
+
+async fn device(netlink: &Netlink, name: &str) -> Result<Device, AgentError> {
+    let interfaces = netlink.interfaces().await?;
+    let link = interfaces.link(name).ok_or_else(|| DatapathError::Attach {
+        interface: name.to_owned(),
+        why: "there is no such interface now".to_owned(),
+    })?;
+    Ok(Device { name: link.name.clone(), index: link.index, kind: link.kind.clone() })
+}
+
+fn spec(config: &Config, device: Device) -> Spec {
+    Spec {
+        node: config.node.name.clone(),
+        device,
+        datapath: config.node.datapath,
+        max_flows: config.node.max_flows,
+        log_flows: tracing::enabled!(tracing::Level::DEBUG),
+    }
+}
+
+fn reserve(reserved: &ReservedPorts, config: &Config) -> Result<(), SysctlError> {
+    if let Some(ports) = reserved.reserve(&config.node.source_ports)? {
+        info!("net.ipv4.ip_local_reserved_ports is {ports} while the agent runs");
+    }
+    Ok(())
+}
+
+/// Where the host's settings from before are kept.
+fn kept_settings(node: &str) -> PathBuf {
+    Path::new("/run/xvip").join(format!("{node}.ip_local_reserved_ports"))
+}

@@ -1,0 +1,432 @@
+//! Loads the object, chooses how to attach it, attaches and pins it; adopts what an earlier agent left.
+
+mod redirect;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{ProgramError, Xdp, XdpMode};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use lb_ebpf::abi::{Node, VERSION, map};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use tracing::{info, warn};
+
+use super::layout::{Pin, established_entries, shapes};
+use crate::config;
+
+const BPFFS: &str = "/sys/fs/bpf";
+const PROGRAM: &str = "xvip";
+
+/// What to load and where to attach it.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// `node.name`, which names the directory of pins.
+    pub node: String,
+    /// The interface.
+    pub device: Device,
+    /// Which mode is asked for.
+    pub datapath: config::Datapath,
+    /// Flows the connection table holds.
+    pub max_flows: u32,
+    /// Whether flows are reported as they open and close.
+    pub log_flows: bool,
+}
+
+/// An interface as the kernel describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Name.
+    pub name: String,
+    /// Index.
+    pub index: u32,
+    /// Kind, for virtual devices: `veth`, `bridge`, ...
+    pub kind: Option<String>,
+}
+
+/// How the program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver.
+    Native,
+    /// In the stack, before anything else there.
+    Generic,
+}
+
+impl Mode {
+    const ALL: [Self; 2] = [Self::Native, Self::Generic];
+
+    /// As in status and metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Native => "xdp",
+            Self::Generic => "xdp-generic",
+        }
+    }
+
+    const fn aya(self) -> XdpMode {
+        match self {
+            Self::Native => XdpMode::Driver,
+            Self::Generic => XdpMode::Skb,
+        }
+    }
+}
+
+/// How it was attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// Interface.
+    pub device: Device,
+    /// Mode.
+    pub mode: Mode,
+    /// Whether packets are sent by redirecting them to the interface instead of XDP_TX.
+    pub redirect: bool,
+    /// Why this way, for people.
+    pub reason: String,
+    /// The kernel's id of the program.
+    pub program_id: u32,
+}
+
+/// Why the datapath cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// The binary was built without it.
+    #[error(
+        "this binary was built with XVIP_EBPF_STUB=1 and has no datapath inside; build it with `cargo xtask build`"
+    )]
+    Stub,
+    /// No bpffs.
+    #[error(
+        "{BPFFS} is no BPF file system: run `mount -t bpf bpf {BPFFS}`, and in a namespace enter with nsenter, not `ip netns exec`"
+    )]
+    NoBpffs,
+    /// The directory of pins is not ours.
+    #[error("{0} belongs to another user or others may write to it; remove it")]
+    ForeignDirectory(PathBuf),
+    /// A file operation failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What.
+        #[source]
+        source: io::Error,
+    },
+    /// The object did not load.
+    #[error(
+        "the datapath did not load; it needs a kernel of 5.15 or newer and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: {0}"
+    )]
+    Load(#[from] EbpfError),
+    /// The program was refused.
+    #[error(
+        "the kernel refused the datapath; it needs a kernel of 5.15 or newer and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: {0}"
+    )]
+    Program(#[from] ProgramError),
+    /// A link could not be pinned or read.
+    #[error("the attachment could not be pinned: {0}")]
+    Link(String),
+    /// No mode worked.
+    #[error("cannot attach to {interface}: {why}")]
+    Attach {
+        /// Interface.
+        interface: String,
+        /// Each mode tried, with its refusal and a remedy.
+        why: String,
+    },
+}
+
+/// A loaded and attached datapath.
+pub struct Datapath {
+    ebpf: Ebpf,
+    directory: PathBuf,
+    attachment: Attachment,
+}
+
+impl Datapath {
+    /// Loads and attaches.
+    ///
+    /// Tables that an earlier agent of this node left are used again when they have the same shape, and the program
+    /// is exchanged in one step; flows notice nothing.
+    ///
+    /// # Errors
+    /// See [`DatapathError`]; what was attached before stays.
+    pub fn open(spec: &Spec) -> Result<Self, DatapathError> {
+        if super::OBJECT.is_empty() {
+            return Err(DatapathError::Stub);
+        }
+        let directory = directory(&spec.node)?;
+        let maps = usable_pins(&directory, spec.max_flows)?;
+        let level: u8 = if spec.log_flows { 4 } else { 2 };
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries(map::ESTABLISHED, established_entries(spec.max_flows));
+        loader.override_global("AYA_LOG_LEVEL", &level, true);
+        loader.override_global("PROBE_IFINDEX", &spec.device.index, true);
+        for (name, path) in &maps {
+            loader.map_pin_path(name, path);
+        }
+        let mut ebpf = loader.load(super::OBJECT)?;
+        for name in [PROGRAM, redirect::PROGRAM] {
+            program(&mut ebpf, name)?.load()?;
+        }
+        let attachment = attach(&mut ebpf, spec, &directory)?;
+        Ok(Self { ebpf, directory, attachment })
+    }
+
+    /// How it was attached.
+    #[must_use]
+    pub fn attachment(&self) -> &Attachment {
+        &self.attachment
+    }
+
+    /// The maps, to be taken out of it.
+    pub fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Whether the program is still attached to a living device.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        let path = link_path(&self.directory, self.attachment.mode, &self.attachment.device);
+        PinnedLink::from_pin(path)
+            .map(FdLink::from)
+            .is_ok_and(|link| link.info().is_ok_and(|info| info.program_id() == self.attachment.program_id))
+    }
+
+    /// Detaches the program and removes every pin: the host as it was.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn remove(self) -> Result<(), DatapathError> {
+        flush(&self.directory)
+    }
+}
+
+/// Removes the pins below a node's directory, and with them attachment and tables.
+///
+/// # Errors
+/// When one cannot be removed.
+pub fn flush(directory: &Path) -> Result<(), DatapathError> {
+    let io = |source| DatapathError::Io { path: directory.to_owned(), source };
+    // The attachment first: a program without tables would forward nothing.
+    let mut entries: Vec<_> = fs::read_dir(directory)
+        .map_err(io)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()
+        .map_err(io)?;
+    entries.sort_by_key(|path| !is_link(path));
+    for path in entries {
+        fs::remove_file(&path).map_err(|source| DatapathError::Io { path, source })?;
+    }
+    fs::remove_dir(directory).map_err(io)?;
+    // The parent goes with the last node; others may still be in it.
+    if let Some(parent) = directory.parent() {
+        let _ = fs::remove_dir(parent);
+    }
+    Ok(())
+}
+
+fn is_link(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("link-"))
+}
+
+/// The directory of this node's pins, made if it is not there.
+fn directory(node: &str) -> Result<PathBuf, DatapathError> {
+    if !statfs(BPFFS).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC) {
+        return Err(DatapathError::NoBpffs);
+    }
+    let directory = Path::new(BPFFS).join("xvip").join(node);
+    let io = |source| DatapathError::Io { path: directory.clone(), source };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(io)?;
+    let meta = fs::symlink_metadata(&directory).map_err(io)?;
+    let ours = meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o022 == 0;
+    if ours { Ok(directory) } else { Err(DatapathError::ForeignDirectory(directory)) }
+}
+
+/// Where each map is pinned; pins of another shape or version are removed first, all of them, because a flow of one
+/// table means nothing beside backends of another.
+fn usable_pins(directory: &Path, max_flows: u32) -> Result<Vec<(&'static str, PathBuf)>, DatapathError> {
+    let shapes = shapes(max_flows);
+    let mut misfit = None;
+    for shape in &shapes {
+        let path = directory.join(shape.name);
+        match shape.compare(&path).map_err(|source| DatapathError::Io { path: path.clone(), source })? {
+            Pin::Other(what) => misfit = Some(what),
+            Pin::Fits if shape.name == map::NODE => {
+                if let Some(version) = pinned_version(&path).filter(|version| ![0, VERSION].contains(version)) {
+                    misfit = Some(format!("they are of version {version}, wanted is {VERSION}"));
+                }
+            }
+            Pin::Fits | Pin::Missing => {}
+        }
+    }
+    if let Some(what) = misfit {
+        warn!("the tables of an earlier agent do not fit and are replaced, their flows are lost: {what}");
+        for shape in &shapes {
+            let path = directory.join(shape.name);
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(DatapathError::Io { path, source });
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(shapes.iter().map(|shape| (shape.name, directory.join(shape.name))).collect())
+}
+
+fn pinned_version(path: &Path) -> Option<u32> {
+    let data = aya::maps::MapData::from_pin(path).ok()?;
+    let node: aya::maps::Array<_, Node> = aya::maps::Map::from_map_data(data).ok()?.try_into().ok()?;
+    Some(node.get(&0, 0).ok()?.version)
+}
+
+fn link_path(directory: &Path, mode: Mode, device: &Device) -> PathBuf {
+    directory.join(format!("link-{}-{}", mode.label(), device.name))
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, DatapathError> {
+    Ok(ebpf.program_mut(name).ok_or(DatapathError::Stub)?.try_into()?)
+}
+
+/// Attaches in the best mode that is asked for and works.
+fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, DatapathError> {
+    let modes: &[Mode] = match spec.datapath {
+        config::Datapath::Auto => &Mode::ALL,
+        config::Datapath::Xdp => &[Mode::Native],
+        config::Datapath::XdpGeneric => &[Mode::Generic],
+    };
+    let device = &spec.device;
+    let is_veth = device.kind.as_deref() == Some("veth");
+    let mut refusals = Vec::new();
+    for mode in modes.iter().copied() {
+        drop_other_links(directory, mode, device)?;
+        if let Err(refusal) = attach_in(program(ebpf, PROGRAM)?, mode, device, directory)? {
+            refusals.push(format!("{}: {refusal}", mode.label()));
+            continue;
+        }
+        let redirect = is_veth && mode == Mode::Native;
+        if redirect && let Err(why) = redirect::probe(program(ebpf, redirect::PROGRAM)?, device) {
+            let path = link_path(directory, mode, device);
+            fs::remove_file(&path).map_err(|source| DatapathError::Io { path, source })?;
+            refusals.push(format!("{}: {why}", mode.label()));
+            continue;
+        }
+        let program_id = program(ebpf, PROGRAM)?.info()?.id();
+        let reason = reason(spec.datapath, mode, redirect, &refusals);
+        info!(interface = device.name, mode = mode.label(), program_id, "datapath attached: {reason}");
+        if is_veth {
+            info!(
+                interface = device.name,
+                "on a veth the other end must finish checksums: `ethtool -K PEER tx off` there, or TCP through the VIP stalls"
+            );
+        }
+        return Ok(Attachment { device: device.clone(), mode, redirect, reason, program_id });
+    }
+    Err(DatapathError::Attach { interface: device.name.clone(), why: refusals.join("; ") })
+}
+
+fn reason(asked: config::Datapath, mode: Mode, redirect: bool, refusals: &[String]) -> String {
+    let choice = match (asked, mode) {
+        (config::Datapath::Auto, Mode::Native) => "the driver runs XDP",
+        (config::Datapath::Auto, Mode::Generic) => "native XDP was refused",
+        _ => "the configuration asks for it",
+    };
+    let mut text = choice.to_owned();
+    if redirect {
+        text.push_str(", sending by redirect because XDP_TX on veth stalls without a program on the other end");
+    }
+    if !refusals.is_empty() {
+        text.push_str(&format!(" ({})", refusals.join("; ")));
+    }
+    text
+}
+
+/// Puts the program on the device: into the pinned link of an earlier agent, or by a link of its own. The inner error
+/// is the kernel's refusal of this mode.
+fn attach_in(
+    program: &mut Xdp, mode: Mode, device: &Device, directory: &Path,
+) -> Result<Result<(), String>, DatapathError> {
+    let path = link_path(directory, mode, device);
+    if path.exists() {
+        match adopt(program, &path) {
+            Ok(()) => return Ok(Ok(())),
+            Err(why) => {
+                // The device has gone and come back, or the pin is no link: it does nothing any more.
+                info!(pin = %path.display(), "an earlier attachment is of no use and is replaced: {why}");
+                fs::remove_file(&path).map_err(|source| DatapathError::Io { path: path.clone(), source })?;
+            }
+        }
+    }
+    let id = match program.attach_to_if_index(device.index, mode.aya()) {
+        Ok(id) => id,
+        Err(error) => return Ok(Err(refusal(&error, mode))),
+    };
+    let link = program.take_link(id)?;
+    // Without links for XDP (before 5.9) aya attaches by netlink, which anybody may replace and nothing can pin.
+    let link = FdLink::try_from(link)
+        .map_err(|_| DatapathError::Link("the kernel has no links for XDP; it needs 5.9 or newer".to_owned()))?;
+    link.pin(&path).map_err(|error| DatapathError::Link(error.to_string()))?;
+    Ok(Ok(()))
+}
+
+/// Exchanges the program of a pinned link for ours.
+fn adopt(program: &mut Xdp, path: &Path) -> Result<(), String> {
+    let link = PinnedLink::from_pin(path).map_err(|error: LinkError| error.to_string())?;
+    let link = XdpLink::try_from(FdLink::from(link)).map_err(|error| error.to_string())?;
+    let id = program.attach_to_link(link).map_err(|error| chain(&error))?;
+    // The pin keeps the link alive; our own handle is not needed.
+    let link = program.take_link(id).map_err(|error| error.to_string())?;
+    drop(FdLink::try_from(link));
+    Ok(())
+}
+
+/// Detaches what is pinned for another mode or device.
+fn drop_other_links(directory: &Path, mode: Mode, device: &Device) -> Result<(), DatapathError> {
+    let keep = link_path(directory, mode, device);
+    let io = |source| DatapathError::Io { path: directory.to_owned(), source };
+    for entry in fs::read_dir(directory).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if is_link(&path) && path != keep {
+            fs::remove_file(&path).map_err(|source| DatapathError::Io { path, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// What a refusal means and what to do.
+fn refusal(error: &ProgramError, mode: Mode) -> String {
+    let errno = match error {
+        ProgramError::SyscallError(call) => call.io_error.raw_os_error(),
+        _ => None,
+    };
+    match errno {
+        Some(libc::EBUSY | libc::EEXIST) => {
+            "another XDP program is attached; find it with `bpftool net` and remove it, xvip displaces nobody"
+                .to_owned()
+        }
+        Some(libc::EOPNOTSUPP) if mode == Mode::Native => "the driver does not run XDP".to_owned(),
+        Some(libc::EINVAL | libc::ERANGE | libc::EOPNOTSUPP) => {
+            format!(
+                "the device refuses in its present settings, such as an MTU above one page, LRO or too few queues ({})",
+                chain(error)
+            )
+        }
+        _ => chain(error),
+    }
+}

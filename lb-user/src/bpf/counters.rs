@@ -1,0 +1,68 @@
+//! Counters of the datapath, summed over CPUs.
+
+use std::collections::BTreeMap;
+
+use aya::Ebpf;
+use aya::maps::{MapData, PerCpuArray, PerCpuValues};
+use aya::util::nr_cpus;
+use lb_ebpf::abi::{Reason, Traffic, map};
+
+use super::tables::{TableError, at, take};
+
+/// Packets by reason.
+pub type PacketCounts = BTreeMap<Reason, u64>;
+
+/// The tables of counters.
+pub struct Counters {
+    packets: PerCpuArray<MapData, u64>,
+    traffic: PerCpuArray<MapData, Traffic>,
+    cpus: usize,
+}
+
+impl Counters {
+    /// Takes them out of the loaded object.
+    ///
+    /// # Errors
+    /// When the object is not ours.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, TableError> {
+        Ok(Self {
+            packets: take(ebpf, map::PACKETS)?,
+            traffic: take(ebpf, map::TRAFFIC)?,
+            cpus: nr_cpus().map_err(|(what, error)| TableError::Cpus(format!("{what}: {error}")))?,
+        })
+    }
+
+    /// Begins anew with the traffic of a slot.
+    pub(super) fn reset(&mut self, slot: u32) -> Result<(), TableError> {
+        let zero = PerCpuValues::try_from(vec![Traffic::default(); self.cpus])
+            .map_err(|error| TableError::Cpus(error.to_string()))?;
+        self.traffic.set(slot, zero, 0).map_err(at(map::TRAFFIC))
+    }
+
+    /// Packets since the tables were made, every reason.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn packets(&self) -> Result<PacketCounts, TableError> {
+        let count = |reason: &Reason| {
+            let values = self.packets.get(&(*reason as u32), 0).map_err(at(map::PACKETS))?;
+            Ok((*reason, values.iter().sum()))
+        };
+        Reason::ALL.iter().map(count).collect()
+    }
+
+    /// Traffic of the backend in a slot, since the slot was given to it.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn traffic(&self, slot: u32) -> Result<Traffic, TableError> {
+        let values: PerCpuValues<Traffic> = self.traffic.get(&slot, 0).map_err(at(map::TRAFFIC))?;
+        Ok(values.iter().fold(Traffic::default(), |sum, cpu| Traffic {
+            opened: sum.opened + cpu.opened,
+            packets_in: sum.packets_in + cpu.packets_in,
+            bytes_in: sum.bytes_in + cpu.bytes_in,
+            packets_out: sum.packets_out + cpu.packets_out,
+            bytes_out: sum.bytes_out + cpu.bytes_out,
+        }))
+    }
+}

@@ -1,0 +1,88 @@
+//! The shape of the maps, to tell whether pinned ones can be used again.
+//!
+//! aya takes a pinned map as it is, whatever it holds; reading values of another shape would be reading nonsense.
+
+use std::io;
+use std::path::Path;
+
+use aya::maps::{MapInfo, MapType};
+use lb_ebpf::abi::{
+    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_LISTENERS, MAX_RINGS, MAX_SERVICES,
+    MAX_VIPS, Node, RING_SIZE, Reason, Service, Traffic, map,
+};
+use lb_ebpf::net::Be32;
+
+/// A map as the object declares it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) name: &'static str,
+    kind: MapType,
+    key: usize,
+    value: usize,
+    entries: u32,
+}
+
+/// All maps that are pinned, with the connection table for `max_flows` flows.
+pub(super) fn shapes(max_flows: u32) -> [Shape; 13] {
+    let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
+    let index = size_of::<u32>();
+    let entries = established_entries(max_flows);
+    [
+        shape(map::NODE, MapType::Array, index, size_of::<Node>(), 1),
+        shape(map::VIPS, MapType::Hash, size_of::<Be32>(), index, MAX_VIPS),
+        shape(map::SERVICES, MapType::Hash, size_of::<Endpoint>(), size_of::<Service>(), MAX_LISTENERS),
+        shape(map::BACKENDS, MapType::Array, index, size_of::<Backend>(), MAX_BACKENDS),
+        shape(map::BACKEND_SLOTS, MapType::Hash, size_of::<Endpoint>(), index, MAX_BACKENDS),
+        shape(map::RINGS, MapType::Array, index, index, RING_SIZE * MAX_RINGS),
+        shape(map::TURNS, MapType::PerCpuArray, index, index, MAX_SERVICES),
+        shape(map::PORT_CURSORS, MapType::PerCpuArray, index, index, MAX_BACKENDS),
+        shape(map::ESTABLISHED, MapType::Hash, size_of::<FlowKey>(), size_of::<Flow>(), entries),
+        shape(map::HALF_OPEN, MapType::LruHash, size_of::<FlowKey>(), size_of::<Flow>(), HALF_OPEN_ENTRIES),
+        shape(map::PACKETS, MapType::PerCpuArray, index, size_of::<u64>(), Reason::COUNT),
+        shape(map::TRAFFIC, MapType::PerCpuArray, index, size_of::<Traffic>(), MAX_BACKENDS),
+        shape(map::RESETS, MapType::PerCpuArray, index, size_of::<Bucket>(), 1),
+    ]
+}
+
+/// Entries of the connection table: two for each flow.
+pub(super) const fn established_entries(max_flows: u32) -> u32 {
+    max_flows.saturating_mul(2)
+}
+
+/// What a pin is good for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Pin {
+    /// Nothing there.
+    Missing,
+    /// A map of this shape.
+    Fits,
+    /// Something else; says what.
+    Other(String),
+}
+
+impl Shape {
+    /// Looks at what is pinned at `path`.
+    pub(super) fn compare(&self, path: &Path) -> io::Result<Pin> {
+        if !path.try_exists()? {
+            return Ok(Pin::Missing);
+        }
+        let info = match MapInfo::from_pin(path) {
+            Ok(info) => info,
+            Err(error) => return Ok(Pin::Other(format!("{} is no map: {error}", path.display()))),
+        };
+        let found = (
+            info.map_type().ok(),
+            usize::try_from(info.key_size()).unwrap_or(usize::MAX),
+            usize::try_from(info.value_size()).unwrap_or(usize::MAX),
+            info.max_entries(),
+        );
+        if found == (Some(self.kind), self.key, self.value, self.entries) {
+            return Ok(Pin::Fits);
+        }
+        let (kind, key, value, entries) = found;
+        Ok(Pin::Other(format!(
+            "{} has {entries} entries of {key} + {value} bytes ({kind:?}), wanted are {} of {} + {} ({:?})",
+            self.name, self.entries, self.key, self.value, self.kind
+        )))
+    }
+}

@@ -1,0 +1,162 @@
+//! The tables the agent writes: what is in them, and one step of a plan applied.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, MapError};
+use lb_ebpf::abi::{Backend, Endpoint, MAX_BACKENDS, Node, RING_SIZE, Service, map};
+use lb_ebpf::net::Be32;
+use lb_proto::plan::{Observed, Op};
+
+use super::counters::Counters;
+
+/// A table could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The object has no such map: it is not the one this agent was built with.
+    #[error("the datapath has no table {0}")]
+    Missing(&'static str),
+    /// The kernel refused.
+    #[error("table {table}: {source}")]
+    Map {
+        /// Which.
+        table: &'static str,
+        /// Why.
+        #[source]
+        source: MapError,
+    },
+    /// The number of CPUs cannot be read.
+    #[error("cannot count the CPUs: {0}")]
+    Cpus(String),
+}
+
+/// Maps the error of an operation on a table.
+pub(super) fn at(table: &'static str) -> impl Fn(MapError) -> TableError {
+    move |source| TableError::Map { table, source }
+}
+
+/// Takes a map out of the object as a typed table.
+pub(super) fn take<T: TryFrom<aya::maps::Map, Error = MapError>>(
+    ebpf: &mut Ebpf, name: &'static str,
+) -> Result<T, TableError> {
+    ebpf.take_map(name).ok_or(TableError::Missing(name))?.try_into().map_err(at(name))
+}
+
+/// The tables that the planner plans for.
+pub struct Tables {
+    node: Array<MapData, Node>,
+    vips: HashMap<MapData, Be32Pod, u32>,
+    services: HashMap<MapData, Endpoint, Service>,
+    backends: Array<MapData, Backend>,
+    slots: HashMap<MapData, Endpoint, u32>,
+    rings: Array<MapData, u32>,
+    counters: Counters,
+    /// Slots that were ever used, as long as this agent runs; found by one look over all at the start.
+    known: Option<BTreeSet<u32>>,
+}
+
+/// An address as a key; the library's own type is not aya's to move.
+type Be32Pod = [u8; 4];
+
+impl Tables {
+    /// Takes them out of the loaded object.
+    ///
+    /// # Errors
+    /// When the object is not ours.
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, TableError> {
+        Ok(Self {
+            node: take(ebpf, map::NODE)?,
+            vips: take(ebpf, map::VIPS)?,
+            services: take(ebpf, map::SERVICES)?,
+            backends: take(ebpf, map::BACKENDS)?,
+            slots: take(ebpf, map::BACKEND_SLOTS)?,
+            rings: take(ebpf, map::RINGS)?,
+            counters: Counters::take(ebpf)?,
+            known: None,
+        })
+    }
+
+    /// Reads all tables; complete, or an error.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn observe(&mut self) -> Result<Observed, TableError> {
+        let node = self.node.get(&0, 0).map_err(at(map::NODE))?;
+        let vips =
+            self.vips.keys().map(|key| key.map(Be32::from_wire)).collect::<Result<_, _>>().map_err(at(map::VIPS))?;
+        let services: BTreeMap<_, _> = self.services.iter().collect::<Result<_, _>>().map_err(at(map::SERVICES))?;
+        let slots = self.slots.iter().collect::<Result<_, _>>().map_err(at(map::BACKEND_SLOTS))?;
+        let known = match self.known.take() {
+            Some(known) => known,
+            None => {
+                let mut known = BTreeSet::new();
+                for slot in 0..MAX_BACKENDS {
+                    if self.backend(slot)?.generation != 0 {
+                        known.insert(slot);
+                    }
+                }
+                known
+            }
+        };
+        let backends = known.iter().map(|slot| Ok((*slot, self.backend(*slot)?))).collect::<Result<_, TableError>>();
+        self.known = Some(known);
+        let mut rings = BTreeMap::new();
+        for service in services.values() {
+            let service: &Service = service;
+            let length = u32::from(service.ring_length).min(RING_SIZE);
+            let places = (0..length).map(|place| self.rings.get(&(service.ring_start + place), 0));
+            rings.insert(service.ring_start, places.collect::<Result<Vec<_>, _>>().map_err(at(map::RINGS))?);
+        }
+        Ok(Observed { node, vips, services, backends: backends?, slots, rings })
+    }
+
+    /// The counters beside them.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn backend(&self, slot: u32) -> Result<Backend, TableError> {
+        self.backends.get(&slot, 0).map_err(at(map::BACKENDS))
+    }
+
+    /// Applies one step.
+    ///
+    /// # Errors
+    /// When the kernel refuses; what was applied before stays, and a later plan goes on from there.
+    pub fn apply(&mut self, op: &Op) -> Result<(), TableError> {
+        match op {
+            Op::SetNode(node) => self.node.set(0, *node, 0).map_err(at(map::NODE)),
+            Op::SetBackend { slot, backend, fresh } => {
+                if *fresh {
+                    self.counters.reset(*slot)?;
+                }
+                self.backends.set(*slot, *backend, 0).map_err(at(map::BACKENDS))?;
+                if let Some(known) = &mut self.known {
+                    known.insert(*slot);
+                }
+                Ok(())
+            }
+            Op::AddSlot(endpoint, slot) => self.slots.insert(endpoint, slot, 0).map_err(at(map::BACKEND_SLOTS)),
+            Op::WriteRing { start, slots } => {
+                for (place, slot) in (*start..).zip(slots) {
+                    self.rings.set(place, slot, 0).map_err(at(map::RINGS))?;
+                }
+                Ok(())
+            }
+            Op::AddVip(vip) => self.vips.insert(vip.wire(), 1, 0).map_err(at(map::VIPS)),
+            Op::SetService(listener, service) => self.services.insert(listener, service, 0).map_err(at(map::SERVICES)),
+            Op::RemoveService(listener) => gone(self.services.remove(listener)).map_err(at(map::SERVICES)),
+            Op::RemoveVip(vip) => gone(self.vips.remove(&vip.wire())).map_err(at(map::VIPS)),
+            Op::RemoveSlot(endpoint) => gone(self.slots.remove(endpoint)).map_err(at(map::BACKEND_SLOTS)),
+        }
+    }
+}
+
+/// Not there is as good as removed.
+fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        other => other,
+    }
+}

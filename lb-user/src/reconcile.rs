@@ -1,0 +1,326 @@
+//! The control loop's body: observe, compare, apply. One pass makes the kernel what the snapshots say it should be.
+//!
+//! ```text
+//!  Config, VrrpSnapshot, HealthSnapshot, Sweep ──> desired ──┐
+//!  addresses, neighbours, routes, tables ──observe───────────┴─> difference ──> addresses, ARP, tables
+//! ```
+//! Addresses come first, because a VIP that moves is what clients wait for. A pass that fails changes nothing it has
+//! not changed yet, and the next one starts from what is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use lb_proto::health::State as Health;
+use lb_proto::plan::{Place, Plan, TooMuch, plan};
+use lb_proto::vrrp::State;
+use tracing::{debug, info, warn};
+
+use crate::bpf::{Attachment, Sweep, TableError, Tables};
+use crate::config::{Config, Ipv4Net};
+use crate::desired::{Desired, Interface, World, desired};
+use crate::drivers::garp::GarpHandle;
+use crate::drivers::health::HealthSnapshot;
+use crate::drivers::vrrp::VrrpSnapshot;
+use crate::netlink::{Added, Interfaces, Netlink, NetlinkError, Observed};
+
+/// How often an unresolved next hop is asked for.
+const RESOLVE_EVERY: Duration = Duration::from_secs(1);
+/// How long a route is believed without news.
+const ROUTE_LIFETIME: Duration = Duration::from_secs(5);
+
+/// What a pass could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The network configuration.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The datapath's tables.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// More than the tables hold.
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
+    /// The interface has no Ethernet address.
+    #[error("{0} has no Ethernet address")]
+    NoMac(String),
+}
+
+/// Everything a pass decides from.
+pub struct Snapshots<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// Virtual routers.
+    pub vrrp: &'a VrrpSnapshot,
+    /// Backends.
+    pub health: &'a HealthSnapshot,
+    /// Connections.
+    pub sweep: &'a Sweep,
+}
+
+/// Keeps what must be remembered between passes.
+pub struct Reconciler {
+    netlink: Netlink,
+    garp: GarpHandle,
+    /// The announcement last carried out, by instance.
+    announced: BTreeMap<String, u64>,
+    /// Where each backend's packets go, and when that was asked.
+    routes: BTreeMap<Ipv4Addr, (Instant, NextHop)>,
+    resolved: BTreeMap<Ipv4Addr, Instant>,
+    /// Ethernet addresses of next hops; the last one known stays until there is another.
+    macs: BTreeMap<Ipv4Addr, [u8; 6]>,
+    elsewhere: BTreeSet<Ipv4Addr>,
+    /// Places by service and backend name.
+    places: BTreeMap<(String, String), Place>,
+    fail_open: BTreeMap<String, bool>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct NextHop {
+    ifindex: u32,
+    address: Ipv4Addr,
+}
+
+impl Reconciler {
+    /// Nothing done yet.
+    #[must_use]
+    pub fn new(netlink: Netlink, garp: GarpHandle) -> Self {
+        Self {
+            netlink,
+            garp,
+            announced: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            resolved: BTreeMap::new(),
+            macs: BTreeMap::new(),
+            elsewhere: BTreeSet::new(),
+            places: BTreeMap::new(),
+            fail_open: BTreeMap::new(),
+        }
+    }
+
+    /// The place of a backend, once a pass has given it one.
+    #[must_use]
+    pub fn place(&self, service: &str, backend: &str) -> Option<Place> {
+        self.places.get(&(service.to_owned(), backend.to_owned())).copied()
+    }
+
+    /// Whether all backends of a service fail and are used all the same.
+    #[must_use]
+    pub fn fail_open(&self, service: &str) -> bool {
+        self.fail_open.get(service).copied().unwrap_or_default()
+    }
+
+    /// Makes the VIPs' addresses what the virtual routers say, and announces them.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked or refuses.
+    pub async fn addresses(&mut self, snapshots: &Snapshots<'_>) -> Result<(), PassError> {
+        let interfaces = self.netlink.interfaces().await?;
+        for (ifindex, net) in surplus(snapshots.vrrp, &interfaces) {
+            info!(%net, ifindex, "VIP removed");
+            self.garp.cancel(ifindex, &[net.address]);
+            self.netlink.remove_address(ifindex, net).await?;
+        }
+        for instance in &snapshots.vrrp.instances {
+            if instance.state != State::Active {
+                continue;
+            }
+            let Some(link) = interfaces.link(&instance.interface) else {
+                continue;
+            };
+            for net in &instance.virtual_addresses {
+                if interfaces.addresses_of(link.index).any(|address| address.net == *net && address.ours) {
+                    continue;
+                }
+                match self.netlink.add_address(link.index, *net).await? {
+                    Added::Now => info!(%net, interface = link.name, "VIP added"),
+                    Added::Before => {}
+                    Added::Foreign => {
+                        debug!(%net, interface = link.name, "the VIP is there already, added by somebody else");
+                    }
+                }
+            }
+            let done = self.announced.insert(instance.name.clone(), instance.announce);
+            if done != Some(instance.announce)
+                && let Some(mac) = link.mac
+            {
+                let addresses: Vec<_> = instance.virtual_addresses.iter().map(|net| net.address).collect();
+                self.garp.announce(&instance.name, link.index, mac, &addresses);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes every VIP of ours.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked or refuses.
+    pub async fn withdraw(&mut self) -> Result<(), PassError> {
+        let interfaces = self.netlink.interfaces().await?;
+        for (ifindex, net) in surplus(&VrrpSnapshot::default(), &interfaces) {
+            info!(%net, ifindex, "VIP removed");
+            self.garp.cancel(ifindex, &[net.address]);
+            self.netlink.remove_address(ifindex, net).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the datapath's tables what the configuration, the backends' health and the neighbours say.
+    ///
+    /// # Errors
+    /// When something cannot be observed, or the kernel refuses.
+    pub async fn tables(
+        &mut self, snapshots: &Snapshots<'_>, attachment: &Attachment, tables: &mut Tables, now: Instant,
+    ) -> Result<(), PassError> {
+        let observed = self.netlink.observe().await?;
+        self.next_hops(snapshots.config, &observed, now).await?;
+        let desired = self.desired(snapshots, attachment, &observed)?;
+        let Plan { ops, places } = plan(&desired.wanted, &tables.observe()?)?;
+        for op in &ops {
+            debug!(?op, "applying");
+            tables.apply(op)?;
+        }
+        self.report_fail_open(&desired.fail_open);
+        self.fail_open = desired.fail_open;
+        self.places.clear();
+        for (service, places) in snapshots.config.services.iter().zip(places) {
+            for (backend, place) in service.backends.iter().zip(places) {
+                self.places.insert((service.name.clone(), backend.name.clone()), place);
+            }
+        }
+        Ok(())
+    }
+
+    fn desired(
+        &self, snapshots: &Snapshots<'_>, attachment: &Attachment, observed: &Observed,
+    ) -> Result<Desired, PassError> {
+        let device = &attachment.device;
+        let mac = observed.interfaces.link(&device.name).and_then(|link| link.mac);
+        let interface = Interface {
+            index: device.index,
+            mac: mac.ok_or_else(|| PassError::NoMac(device.name.clone()))?,
+            redirect: attachment.redirect,
+            forwards: forwards(&device.name),
+        };
+        let log_flows = tracing::enabled!(tracing::Level::DEBUG);
+        Ok(desired(snapshots.config, interface, log_flows, &Known { reconciler: self, snapshots }))
+    }
+
+    fn report_fail_open(&self, now: &BTreeMap<String, bool>) {
+        for (service, open) in now {
+            match (self.fail_open(service), *open) {
+                (false, true) => {
+                    warn!(service, "EVERY backend fails its checks: new connections go to all of them all the same")
+                }
+                (true, false) => info!(service, "a backend is ready again: new connections go to ready backends only"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Learns the Ethernet address towards each backend, and asks the kernel to resolve what it does not know.
+    async fn next_hops(&mut self, config: &Config, observed: &Observed, now: Instant) -> Result<(), PassError> {
+        let backends: BTreeSet<_> =
+            config.services.iter().flat_map(|service| &service.backends).map(|backend| *backend.address.ip()).collect();
+        let interface = observed.interfaces.link(&config.node.interface).map(|link| link.index);
+        self.routes.retain(|backend, _| backends.contains(backend));
+        self.macs.retain(|backend, _| backends.contains(backend));
+        for backend in backends {
+            let Some(hop) = self.route(backend, now).await else {
+                continue;
+            };
+            if Some(hop.ifindex) != interface {
+                if self.elsewhere.insert(backend) {
+                    warn!(%backend, interface = config.node.interface, "the route to this backend leaves by another interface, where its answers would not be seen; it gets no connections until that changes");
+                }
+                self.macs.remove(&backend);
+                continue;
+            }
+            self.elsewhere.remove(&backend);
+            let neighbour = observed.neighbour(hop.ifindex, hop.address);
+            match neighbour {
+                Some(neighbour) if neighbour.is_usable() => {
+                    if let Some(mac) = neighbour.mac {
+                        self.macs.insert(backend, mac);
+                    }
+                }
+                _ => self.resolve(hop, now).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn route(&mut self, backend: Ipv4Addr, now: Instant) -> Option<NextHop> {
+        if let Some((asked, hop)) = self.routes.get(&backend)
+            && now.saturating_duration_since(*asked) < ROUTE_LIFETIME
+        {
+            return Some(*hop);
+        }
+        match self.netlink.route_to(backend).await {
+            Ok(route) => {
+                let hop = NextHop { ifindex: route.ifindex, address: route.next_hop(backend) };
+                self.routes.insert(backend, (now, hop));
+                Some(hop)
+            }
+            Err(error) => {
+                debug!(%backend, %error, "no route");
+                self.routes.remove(&backend);
+                None
+            }
+        }
+    }
+
+    async fn resolve(&mut self, hop: NextHop, now: Instant) -> Result<(), PassError> {
+        let due = self.resolved.get(&hop.address).is_none_or(|at| now.saturating_duration_since(*at) >= RESOLVE_EVERY);
+        if due {
+            self.resolved.insert(hop.address, now);
+            self.netlink.resolve(hop.ifindex, hop.address).await?;
+        }
+        Ok(())
+    }
+
+    /// Routes may have changed.
+    pub fn forget_routes(&mut self) {
+        self.routes.clear();
+    }
+}
+
+/// What the reconciler knows, for the pure part.
+struct Known<'a> {
+    reconciler: &'a Reconciler,
+    snapshots: &'a Snapshots<'a>,
+}
+
+impl World for Known<'_> {
+    fn health(&self, service: &str, backend: &str) -> Health {
+        self.snapshots.health.state(service, backend)
+    }
+
+    fn connections(&self, service: &str, backend: &str) -> u64 {
+        self.reconciler.place(service, backend).map_or(0, |place| self.snapshots.sweep.connections_of(place))
+    }
+
+    fn next_hop(&self, address: Ipv4Addr) -> Option<[u8; 6]> {
+        self.reconciler.macs.get(&address).copied()
+    }
+}
+
+/// Addresses of ours that no virtual router of this node holds.
+fn surplus(vrrp: &VrrpSnapshot, interfaces: &Interfaces) -> Vec<(u32, Ipv4Net)> {
+    let held: BTreeSet<_> = vrrp
+        .instances
+        .iter()
+        .filter(|instance| instance.state == State::Active)
+        .filter_map(|instance| Some((interfaces.link(&instance.interface)?.index, instance)))
+        .flat_map(|(index, instance)| instance.virtual_addresses.iter().map(move |net| (index, *net)))
+        .collect();
+    let ours = interfaces.addresses.iter().filter(|address| address.ours);
+    ours.map(|address| (address.ifindex, address.net)).filter(|address| !held.contains(address)).collect()
+}
+
+/// Whether the kernel forwards what enters by this interface; only then does it answer the datapath's questions for
+/// next hops.
+fn forwards(interface: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{interface}/forwarding"))
+        .is_ok_and(|value| value.trim() == "1")
+}

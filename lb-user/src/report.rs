@@ -1,0 +1,145 @@
+//! The status, put together from what everybody knows.
+
+use std::time::Instant;
+
+use lb_proto::health::State;
+
+use crate::bpf::{Attachment, Sweep, TableError, Tables};
+use crate::clock::unix_of;
+use crate::config::{Config, Service};
+use crate::drivers::health::HealthSnapshot;
+use crate::drivers::vrrp::VrrpSnapshot;
+use crate::reconcile::Reconciler;
+use crate::status::{
+    BackendStatus, ConfigStatus, DatapathStatus, Event, PacketCount, ServiceStatus, Status, TableStatus, VrrpStatus,
+};
+
+/// Where the parts of a status come from.
+pub struct Sources<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// When the agent started.
+    pub started: Instant,
+    /// What became of configurations.
+    pub config_status: ConfigStatus,
+    /// How the datapath is attached; `None` while it is not.
+    pub attachment: Option<&'a Attachment>,
+    /// Why it is not.
+    pub detached_because: &'a str,
+    /// The datapath's tables.
+    pub tables: &'a Tables,
+    /// Entries the connection tables can hold: established, half-open.
+    pub capacities: (u64, u64),
+    /// Connections.
+    pub sweep: &'a Sweep,
+    /// Virtual routers.
+    pub vrrp: &'a VrrpSnapshot,
+    /// Backends.
+    pub health: &'a HealthSnapshot,
+    /// Slots, and services that fail open.
+    pub reconciler: &'a Reconciler,
+    /// The newest events.
+    pub events: Vec<Event>,
+}
+
+/// Puts the status together.
+///
+/// # Errors
+/// When the datapath's counters cannot be read.
+pub fn status(sources: Sources<'_>) -> Result<Status, TableError> {
+    let services =
+        sources.config.services.iter().map(|service| of_service(&sources, service)).collect::<Result<_, _>>()?;
+    Ok(Status {
+        node: sources.config.node.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: unix_of(sources.started),
+        datapath: datapath(&sources)?,
+        vrrp: vrrp(&sources),
+        services,
+        config: sources.config_status,
+        events: sources.events,
+    })
+}
+
+fn datapath(sources: &Sources<'_>) -> Result<DatapathStatus, TableError> {
+    let packets = sources.tables.counters().packets()?;
+    let packets = packets.into_iter().filter(|(_, packets)| *packets > 0).map(|(reason, packets)| PacketCount {
+        verdict: reason.verdict().label().to_owned(),
+        reason: reason.label().to_owned(),
+        packets,
+    });
+    let table = |table: &str, entries, capacity| TableStatus { table: table.to_owned(), entries, capacity };
+    let (established, half_open) = sources.capacities;
+    let attachment = sources.attachment;
+    Ok(DatapathStatus {
+        mode: attachment.map_or("none", |attachment| attachment.mode.label()).to_owned(),
+        reason: attachment.map_or(sources.detached_because, |attachment| attachment.reason.as_str()).to_owned(),
+        interface: sources.config.node.interface.clone(),
+        program_id: attachment.map_or(0, |attachment| attachment.program_id),
+        tables: vec![
+            table("established", sources.sweep.established, established),
+            table("half_open", sources.sweep.half_open, half_open),
+        ],
+        packets: packets.collect(),
+    })
+}
+
+fn vrrp(sources: &Sources<'_>) -> Vec<VrrpStatus> {
+    let instances = sources.vrrp.instances.iter();
+    instances
+        .map(|instance| VrrpStatus {
+            name: instance.name.clone(),
+            state: instance.state.label().to_owned(),
+            since: unix_of(instance.since),
+            reason: instance.reason.clone(),
+            virtual_router_id: instance.vrid,
+            priority: instance.priority,
+            interface: instance.interface.clone(),
+            virtual_addresses: instance.virtual_addresses.iter().map(ToString::to_string).collect(),
+            active_router: instance.active_router.map(|address| address.to_string()),
+        })
+        .collect()
+}
+
+fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus, TableError> {
+    let listen: Vec<_> = service.listen.iter().map(ToString::to_string).collect();
+    let backends = service.backends.iter().map(|backend| {
+        let place = sources.reconciler.place(&service.name, &backend.name);
+        let traffic = match place {
+            Some(place) => sources.tables.counters().traffic(place.slot)?,
+            None => Default::default(),
+        };
+        let health = sources.health.backend(&service.name, &backend.name);
+        let connections = place.map_or(0, |place| sources.sweep.connections_of(place));
+        let state = match health.map_or(State::Unchecked, |health| health.state) {
+            State::Up => "up",
+            State::Unchecked | State::Down { .. } => "down",
+        };
+        let mut reason = health.map_or_else(|| "not checked yet".to_owned(), |health| health.reason.clone());
+        if backend.max_connections > 0 && connections >= u64::from(backend.max_connections) {
+            reason = format!("{reason}; full, max_connections is {}", backend.max_connections);
+        }
+        Ok(BackendStatus {
+            name: backend.name.clone(),
+            address: backend.address.to_string(),
+            state: state.to_owned(),
+            since: health.map_or_else(|| unix_of(sources.started), |health| unix_of(health.since)),
+            reason,
+            weight: backend.weight,
+            connections,
+            connections_total: traffic.opened,
+            bytes_in: traffic.bytes_in,
+            bytes_out: traffic.bytes_out,
+            packets_in: traffic.packets_in,
+            packets_out: traffic.packets_out,
+            check_seconds: health.and_then(|health| health.last_duration).map(|took| took.as_secs_f64()),
+        })
+    });
+    Ok(ServiceStatus {
+        name: service.name.clone(),
+        listen: listen.join(", "),
+        balance: "roundrobin".to_owned(),
+        fail_open: sources.reconciler.fail_open(&service.name),
+        backends: backends.collect::<Result<_, _>>()?,
+    })
+}

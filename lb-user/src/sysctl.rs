@@ -1,0 +1,115 @@
+//! The one setting of the host that the agent changes: source ports it uses must not be given to other sockets.
+//!
+//! The kernel keeps ports in `net.ipv4.ip_local_reserved_ports` for those who ask for them by number. The agent adds
+//! its range where it meets `net.ipv4.ip_local_port_range`, and puts back what was there when it stops. What was there
+//! is kept in a file meanwhile, for the next agent if this one dies.
+
+use std::fs;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// A setting could not be read, kept or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+pub struct SysctlError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> SysctlError {
+    move |source| SysctlError { path: path.to_owned(), source }
+}
+
+/// Keeps the source ports free of other sockets.
+#[derive(Debug)]
+pub struct ReservedPorts {
+    /// Where the setting from before is kept.
+    kept: PathBuf,
+}
+
+impl ReservedPorts {
+    /// Nothing reserved yet; `kept` names the file for the setting from before.
+    #[must_use]
+    pub fn new(kept: PathBuf) -> Self {
+        Self { kept }
+    }
+
+    /// Reserves a range, as far as the kernel could give its ports to others. Returns what it wrote, if anything.
+    ///
+    /// # Errors
+    /// When a setting cannot be read or written; then nothing has changed.
+    pub fn reserve(&self, ports: &RangeInclusive<u16>) -> Result<Option<String>, SysctlError> {
+        let ephemeral = read(Path::new(EPHEMERAL))?;
+        let before = match self.before()? {
+            Some(kept) => kept,
+            None => read(Path::new(RESERVED))?,
+        };
+        let Some(after) = with_range(&before, ports, &ephemeral) else {
+            self.restore()?;
+            return Ok(None);
+        };
+        if let Some(directory) = self.kept.parent() {
+            fs::create_dir_all(directory).map_err(at(directory))?;
+        }
+        fs::write(&self.kept, &before).map_err(at(&self.kept))?;
+        fs::write(RESERVED, &after).map_err(at(Path::new(RESERVED)))?;
+        Ok(Some(after))
+    }
+
+    /// Puts back what was there.
+    ///
+    /// # Errors
+    /// When the setting cannot be written.
+    pub fn restore(&self) -> Result<(), SysctlError> {
+        if let Some(before) = self.before()? {
+            // The kernel takes an empty line for "none".
+            fs::write(RESERVED, format!("{before}\n")).map_err(at(Path::new(RESERVED)))?;
+            fs::remove_file(&self.kept).map_err(at(&self.kept))?;
+        }
+        Ok(())
+    }
+
+    fn before(&self) -> Result<Option<String>, SysctlError> {
+        match fs::read_to_string(&self.kept) {
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(&self.kept)(error)),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, SysctlError> {
+    Ok(fs::read_to_string(path).map_err(at(path))?.trim().to_owned())
+}
+
+/// The list with the part of `ports` that lies in the ephemeral range; `None` where they do not meet.
+fn with_range(reserved: &str, ports: &RangeInclusive<u16>, ephemeral: &str) -> Option<String> {
+    let mut bounds = ephemeral.split_whitespace().filter_map(|bound| bound.parse::<u16>().ok());
+    let (low, high) = (bounds.next()?, bounds.next()?);
+    let (first, last) = ((*ports.start()).max(low), (*ports.end()).min(high));
+    (first <= last).then(|| {
+        let separator = if reserved.is_empty() { "" } else { "," };
+        format!("{reserved}{separator}{first}-{last}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_kernel_could_give_away() {
+        assert_eq!(with_range("", &(1024..=32_767), "32768\t60999"), None);
+        assert_eq!(with_range("", &(1024..=40_000), "32768\t60999"), Some("32768-40000".to_owned()));
+        assert_eq!(
+            with_range("8080,9000-9010", &(50_000..=50_099), "32768 60999").as_deref(),
+            Some("8080,9000-9010,50000-50099")
+        );
+        assert_eq!(with_range("", &(50_000..=50_099), "nonsense"), None);
+    }
+}

@@ -1,0 +1,145 @@
+//! What the harness reads of `xvip status --json`: only what the documentation promises, and the few fields it shows besides.
+
+use serde::Deserialize;
+
+/// The agent's state.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Status {
+    /// Name of the node.
+    pub node: String,
+    /// How packets are handled.
+    pub datapath: Datapath,
+    /// Virtual routers.
+    #[serde(default)]
+    pub vrrp: Vec<Vrrp>,
+    /// Services.
+    #[serde(default)]
+    pub services: Vec<Service>,
+    /// The newest state changes, oldest first.
+    #[serde(default)]
+    pub events: Vec<Event>,
+}
+
+/// How packets are handled.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Datapath {
+    /// `xdp` or `xdp-generic`.
+    pub mode: String,
+    /// Why this one.
+    #[serde(default)]
+    pub reason: String,
+    /// Packets by verdict and reason.
+    #[serde(default)]
+    pub packets: Vec<PacketCount>,
+}
+
+/// A row of the packet counters.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct PacketCount {
+    /// `pass`, `forward`, `reply` or `drop`.
+    pub verdict: String,
+    /// Closed set of the datapath.
+    pub reason: String,
+    /// Packets so far.
+    pub packets: u64,
+}
+
+/// A virtual router.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Vrrp {
+    /// Name.
+    pub name: String,
+    /// `active`, `backup`, `initialize` or `fault`.
+    pub state: String,
+    /// Configured priority.
+    pub priority: u8,
+    /// Why it is in this state.
+    #[serde(default)]
+    pub reason: String,
+    /// Address/prefix.
+    #[serde(default)]
+    pub virtual_addresses: Vec<String>,
+}
+
+/// A service.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Service {
+    /// Name.
+    pub name: String,
+    /// All backends failed and all are used all the same.
+    #[serde(default)]
+    pub fail_open: bool,
+    /// Backends in the order of the file.
+    #[serde(default)]
+    pub backends: Vec<Backend>,
+}
+
+/// A backend.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Backend {
+    /// Name.
+    pub name: String,
+    /// Address:port.
+    pub address: String,
+    /// `up`, `down`, `draining` or `disabled`.
+    pub state: String,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+    /// Established connections.
+    #[serde(default)]
+    pub connections: u64,
+    /// Connections since the tables were made.
+    #[serde(default)]
+    pub connections_total: u64,
+}
+
+/// A state change.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Event {
+    /// Seconds since the Unix epoch.
+    pub at: f64,
+    /// What changed.
+    pub subject: String,
+    /// In words.
+    pub text: String,
+}
+
+impl Status {
+    /// State of the first virtual router, empty where there is none.
+    pub fn vrrp_state(&self) -> &str {
+        self.vrrp.first().map_or("", |vrrp| vrrp.state.as_str())
+    }
+
+    /// Whether the first virtual router is the active one.
+    pub fn is_active(&self) -> bool {
+        self.vrrp_state() == "active"
+    }
+
+    /// A backend of the first service by name.
+    pub fn backend(&self, name: &str) -> Option<&Backend> {
+        self.services.first()?.backends.iter().find(|backend| backend.name == name)
+    }
+
+    /// Whether there is a service and all its backends are up.
+    pub fn all_up(&self) -> bool {
+        self.services.first().is_some_and(|service| service.backends.iter().all(|backend| backend.state == "up"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_promised_fields_alone() {
+        let text = r#"{"node":"lb1","datapath":{"mode":"xdp"},
+            "vrrp":[{"name":"k8s","state":"active","priority":110,"virtual_addresses":["192.0.2.100/24"],"news":1}],
+            "services":[{"name":"apiserver","listen":"192.0.2.100:8443","balance":"roundrobin","backends":[
+              {"name":"master1","address":"192.0.2.31:6443","state":"up","weight":1,"connections":3,"reason":"200"}]}]}"#;
+        let status: Status = serde_json::from_str(text).unwrap();
+        assert!(status.is_active() && status.all_up());
+        assert_eq!(status.backend("master1").map(|backend| backend.connections), Some(3));
+        assert!(status.backend("master2").is_none());
+    }
+}
