@@ -18,6 +18,7 @@ mod router;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use lb_proto::vrrp::{State, Why};
@@ -75,7 +76,8 @@ pub struct InstanceSnapshot {
     pub since: Instant,
     /// `vrrp.virtual_addresses`
     pub virtual_addresses: Vec<Ipv4Net>,
-    /// Grows whenever the addresses of an Active router must be announced by gratuitous ARP.
+    /// Grows whenever the addresses of an Active router must be announced by gratuitous ARP. No two announcements of a driver
+    /// have the same number, so one that starts anew under its old name is not mistaken for what it was.
     pub announce: u64,
     /// As Backup, the Active router as last heard.
     pub active_router: Option<Ipv4Addr>,
@@ -150,6 +152,7 @@ pub struct VrrpDriver {
     can_forward: watch::Receiver<bool>,
     interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
     snapshot: Arc<watch::Sender<VrrpSnapshot>>,
+    announcements: Arc<AtomicU64>,
     routers: Vec<Running>,
     tasks: JoinSet<()>,
 }
@@ -179,6 +182,7 @@ impl VrrpDriver {
             can_forward: can_forward_now,
             interfaces,
             snapshot: Arc::new(snapshot),
+            announcements: Arc::default(),
             routers: Vec::new(),
             tasks: JoinSet::new(),
         };
@@ -262,6 +266,7 @@ impl VrrpDriver {
             self.interfaces.clone(),
             self.can_forward.clone(),
             Arc::clone(&self.snapshot),
+            Arc::clone(&self.announcements),
             self.metrics.clone(),
         );
         let task = self.tasks.spawn(router.run()).id();
