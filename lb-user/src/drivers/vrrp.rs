@@ -18,6 +18,7 @@ mod router;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use lb_proto::vrrp::{State, Why};
@@ -75,7 +76,8 @@ pub struct InstanceSnapshot {
     pub since: Instant,
     /// `vrrp.virtual_addresses`
     pub virtual_addresses: Vec<Ipv4Net>,
-    /// Grows whenever the addresses of an Active router must be announced by gratuitous ARP.
+    /// Grows whenever the addresses of an Active router must be announced by gratuitous ARP. No two announcements of a driver
+    /// have the same number, so one that starts anew under its old name is not mistaken for what it was.
     pub announce: u64,
     /// As Backup, the Active router as last heard.
     pub active_router: Option<Ipv4Addr>,
@@ -127,7 +129,8 @@ impl Handle {
         self.can_forward.send_if_modified(|old| std::mem::replace(old, can_forward) != can_forward);
     }
 
-    /// The state of all routers, woken at every change.
+    /// The state of all routers, woken at every change. A receiver that is told that the sender is gone will hear no more: the
+    /// driver has stopped.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<VrrpSnapshot> {
         self.snapshot.clone()
@@ -149,6 +152,7 @@ pub struct VrrpDriver {
     can_forward: watch::Receiver<bool>,
     interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
     snapshot: Arc<watch::Sender<VrrpSnapshot>>,
+    announcements: Arc<AtomicU64>,
     routers: Vec<Running>,
     tasks: JoinSet<()>,
 }
@@ -178,6 +182,7 @@ impl VrrpDriver {
             can_forward: can_forward_now,
             interfaces,
             snapshot: Arc::new(snapshot),
+            announcements: Arc::default(),
             routers: Vec::new(),
             tasks: JoinSet::new(),
         };
@@ -220,11 +225,15 @@ impl VrrpDriver {
         // Told to stop, they release their addresses without delay. A successor must not speak before.
         let mut going: Vec<Id> = go.iter().map(|running| running.task).collect();
         drop(go);
+        let mut failed = Vec::new();
         while !going.is_empty()
             && let Some(ended) = self.tasks.join_next_with_id().await
         {
-            let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
-            going.retain(|task| *task != id);
+            let id = id_of(&ended);
+            match going.iter().position(|task| *task == id) {
+                Some(at) => drop(going.swap_remove(at)),
+                None => failed.push(ended),
+            }
         }
         for order in orders {
             let at = stay.iter().position(|running| key(&running.order.vrrp) == key(&order.vrrp));
@@ -245,6 +254,9 @@ impl VrrpDriver {
             snapshot.instances.retain(|instance| position(instance).is_some());
             snapshot.instances.sort_by_key(position);
         });
+        for ended in failed {
+            self.on_ended(ended);
+        }
     }
 
     fn start(&mut self, order: Order) -> Running {
@@ -254,6 +266,7 @@ impl VrrpDriver {
             self.interfaces.clone(),
             self.can_forward.clone(),
             Arc::clone(&self.snapshot),
+            Arc::clone(&self.announcements),
             self.metrics.clone(),
         );
         let task = self.tasks.spawn(router.run()).id();
@@ -262,7 +275,7 @@ impl VrrpDriver {
 
     /// A router ends when it is told to. One that ends otherwise has met a defect, and starts again.
     fn on_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
-        let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+        let id = id_of(&ended);
         let Some(at) = self.routers.iter().position(|running| running.task == id) else {
             return;
         };
@@ -272,6 +285,10 @@ impl VrrpDriver {
         let running = self.start(order);
         self.routers.push(running);
     }
+}
+
+fn id_of(ended: &Result<(Id, ()), JoinError>) -> Id {
+    ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id)
 }
 
 /// Asks for this thread to be preferred by the scheduler. Without the right to, it goes without.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvfrom, sendto, setsockopt, socket,
@@ -19,7 +20,9 @@ use super::NetlinkError;
 /// The kernel answers within microseconds; longer than this it never will.
 const PATIENCE_SECONDS: i64 = 5;
 /// Listings that change while they are read are read again so often at most.
-const READS: usize = 8;
+const READS: u32 = 8;
+/// Before the second read; doubled before each one after it, to a quarter of a second in all.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// The kernel fills at most 32 KiB at a time; a full buffer may have been too short.
 const BUFFER: usize = 64 * 1024;
 /// The only request on its socket.
@@ -35,11 +38,13 @@ pub(super) struct Reply {
 
 /// Everything there is of a kind. `doing` is for errors: "list links".
 pub(super) fn dump(doing: &'static str, request: &RouteNetlinkMessage) -> Result<Vec<Reply>, NetlinkError> {
-    for _ in 0..READS {
+    for read in 0..READS {
         let answer = Socket::open()?.ask(doing, request, NLM_F_DUMP)?;
         if !answer.interrupted {
             return Ok(answer.replies);
         }
+        // Whatever changes so often may need a moment to be done.
+        std::thread::sleep(FIRST_PAUSE * 2_u32.pow(read));
     }
     Err(NetlinkError::Interrupted { doing })
 }

@@ -4,6 +4,7 @@ use std::future::pending;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use lb_proto::vrrp::{FaultReason, Instance, Local, Output, State, Transmit, Why};
@@ -53,6 +54,8 @@ pub(super) struct Router {
     opening: Option<Opening>,
     /// What keeps it from taking part, where the state machine cannot know the details.
     trouble: Option<String>,
+    /// Counts the announcements of all routers.
+    announcements: Arc<AtomicU64>,
     announce: u64,
     logged: Seldom<&'static str>,
     buffer: Vec<u8>,
@@ -72,7 +75,8 @@ struct Opening {
 impl Router {
     pub(super) fn new(
         desired: watch::Receiver<Order>, interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
-        can_forward: watch::Receiver<bool>, snapshot: Arc<watch::Sender<VrrpSnapshot>>, metrics: Metrics,
+        can_forward: watch::Receiver<bool>, snapshot: Arc<watch::Sender<VrrpSnapshot>>, announcements: Arc<AtomicU64>,
+        metrics: Metrics,
     ) -> Self {
         let order = desired.borrow().clone();
         let router = Self {
@@ -88,6 +92,7 @@ impl Router {
             socket: None,
             opening: None,
             trouble: None,
+            announcements,
             announce: 0,
             logged: Seldom::default(),
             buffer: vec![0; LARGEST],
@@ -265,7 +270,7 @@ impl Router {
                 Output::Send(transmit) => self.send(&transmit),
                 Output::Entered { from, state, why } => self.entered(from, state, why),
                 Output::Announce(why) => {
-                    self.announce = self.announce.wrapping_add(1);
+                    self.announce_again();
                     tracing::debug!(
                         instance = self.order.vrrp.name,
                         why = why.label(),
@@ -308,18 +313,21 @@ impl Router {
         }
     }
 
+    fn announce_again(&mut self) {
+        self.announce = self.announcements.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+    }
+
     fn entered(&mut self, from: State, state: State, why: Why) {
-        let vrrp = &self.order.vrrp;
         if state == State::Active {
-            self.announce = self.announce.wrapping_add(1);
+            self.announce_again();
         }
+        let vrrp = &self.order.vrrp;
         self.metrics.vrrp_transition(&vrrp.name, state.label());
-        let reason = self.reason(why);
-        let (from, to) = (from.label(), state.label());
+        let (from, to, reason) = (from.label(), state.label(), self.reason(why));
         if state == State::Fault {
-            tracing::warn!(instance = vrrp.name, from, to, reason, "virtual router is {to}: {reason}");
+            tracing::warn!(instance = vrrp.name, "virtual router {from} -> {to}: {reason}");
         } else {
-            tracing::info!(instance = vrrp.name, from, to, reason, "virtual router is {to}: {reason}");
+            tracing::info!(instance = vrrp.name, "virtual router {from} -> {to}: {reason}");
         }
     }
 
