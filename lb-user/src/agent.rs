@@ -308,6 +308,7 @@ impl Agent {
             fault: None,
         };
         agent.pass().await;
+        agent.vrrp.set_can_forward(true);
         Ok(agent)
     }
 

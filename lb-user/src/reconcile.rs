@@ -22,7 +22,7 @@ use crate::desired::{Desired, Interface, World, desired};
 use crate::drivers::garp::GarpHandle;
 use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
-use crate::netlink::{Added, Interfaces, Netlink, NetlinkError, Observed};
+use crate::netlink::{Added, Interfaces, Link, Netlink, NetlinkError, Observed};
 
 /// How often an unresolved next hop is asked for.
 const RESOLVE_EVERY: Duration = Duration::from_secs(1);
@@ -69,7 +69,10 @@ pub struct Reconciler {
     resolved: BTreeMap<Ipv4Addr, Instant>,
     /// Ethernet addresses of next hops; the last one known stays until there is another.
     macs: BTreeMap<Ipv4Addr, [u8; 6]>,
+    /// Backends reported as reached by another interface.
     elsewhere: BTreeSet<Ipv4Addr>,
+    /// VIPs reported as somebody else's.
+    foreign: BTreeSet<Ipv4Net>,
     /// Places by service and backend name.
     places: BTreeMap<(String, String), Place>,
     fail_open: BTreeMap<String, bool>,
@@ -93,6 +96,7 @@ impl Reconciler {
             resolved: BTreeMap::new(),
             macs: BTreeMap::new(),
             elsewhere: BTreeSet::new(),
+            foreign: BTreeSet::new(),
             places: BTreeMap::new(),
             fail_open: BTreeMap::new(),
         }
@@ -116,28 +120,18 @@ impl Reconciler {
     /// When the kernel cannot be asked or refuses.
     pub async fn addresses(&mut self, snapshots: &Snapshots<'_>) -> Result<(), PassError> {
         let interfaces = self.netlink.interfaces().await?;
-        for (ifindex, net) in surplus(snapshots.vrrp, &interfaces) {
-            info!(%net, ifindex, "VIP removed");
-            self.garp.cancel(ifindex, &[net.address]);
-            self.netlink.remove_address(ifindex, net).await?;
-        }
-        for instance in &snapshots.vrrp.instances {
-            if instance.state != State::Active {
-                continue;
-            }
+        // One address that cannot be moved must not keep the others.
+        let removed = self.remove(surplus(snapshots.vrrp, &interfaces)).await;
+        let mut outcome = removed;
+        let active = snapshots.vrrp.instances.iter().filter(|instance| instance.state == State::Active);
+        for instance in active {
             let Some(link) = interfaces.link(&instance.interface) else {
                 continue;
             };
             for net in &instance.virtual_addresses {
-                if interfaces.addresses_of(link.index).any(|address| address.net == *net && address.ours) {
-                    continue;
-                }
-                match self.netlink.add_address(link.index, *net).await? {
-                    Added::Now => info!(%net, interface = link.name, "VIP added"),
-                    Added::Before => {}
-                    Added::Foreign => {
-                        debug!(%net, interface = link.name, "the VIP is there already, added by somebody else");
-                    }
+                let there = interfaces.addresses_of(link.index).any(|address| address.net == *net && address.ours);
+                if !there {
+                    outcome = outcome.and(self.add(link, *net).await);
                 }
             }
             let done = self.announced.insert(instance.name.clone(), instance.announce);
@@ -148,7 +142,31 @@ impl Reconciler {
                 self.garp.announce(&instance.name, link.index, mac, &addresses);
             }
         }
+        outcome
+    }
+
+    async fn add(&mut self, link: &Link, net: Ipv4Net) -> Result<(), PassError> {
+        match self.netlink.add_address(link.index, net).await? {
+            Added::Now => info!(%net, interface = link.name, "VIP added"),
+            Added::Before => {}
+            Added::Foreign if self.foreign.insert(net) => {
+                warn!(%net, interface = link.name, "the VIP was on the interface already, added by somebody else; it will stay here even when another node holds it: remove it with `ip address del`");
+            }
+            Added::Foreign => {}
+        }
         Ok(())
+    }
+
+    async fn remove(&mut self, surplus: Vec<(u32, Ipv4Net)>) -> Result<(), PassError> {
+        let mut outcome = Ok(());
+        for (ifindex, net) in surplus {
+            self.garp.cancel(ifindex, &[net.address]);
+            match self.netlink.remove_address(ifindex, net).await {
+                Ok(()) => info!(%net, ifindex, "VIP removed"),
+                Err(error) => outcome = Err(error.into()),
+            }
+        }
+        outcome
     }
 
     /// Removes every VIP of ours.
@@ -157,12 +175,7 @@ impl Reconciler {
     /// When the kernel cannot be asked or refuses.
     pub async fn withdraw(&mut self) -> Result<(), PassError> {
         let interfaces = self.netlink.interfaces().await?;
-        for (ifindex, net) in surplus(&VrrpSnapshot::default(), &interfaces) {
-            info!(%net, ifindex, "VIP removed");
-            self.garp.cancel(ifindex, &[net.address]);
-            self.netlink.remove_address(ifindex, net).await?;
-        }
-        Ok(())
+        self.remove(surplus(&VrrpSnapshot::default(), &interfaces)).await
     }
 
     /// Makes the datapath's tables what the configuration, the backends' health and the neighbours say.
