@@ -36,6 +36,8 @@ pub struct Interface {
     pub redirect: bool,
     /// Whether the kernel forwards on it, and so answers questions for next hops.
     pub forwards: bool,
+    /// Where this node begins among the source ports.
+    pub port_offset: u32,
 }
 
 /// What is wanted, and how it came to be.
@@ -75,6 +77,7 @@ fn node(config: &Config, interface: Interface, log_flows: bool) -> Node {
         port_count: ports.end().saturating_sub(*ports.start()).saturating_add(1),
         port_jitter: PORT_JITTER,
         mac: interface.mac,
+        port_offset: interface.port_offset,
     }
 }
 
@@ -147,7 +150,7 @@ mod tests {
 
     fn shares(world: &Known) -> (Vec<(u16, bool)>, bool) {
         let config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
-        let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: false };
+        let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0 };
         let desired = desired(&config, interface, false, world);
         let backends = &desired.wanted.services[0].backends;
         (backends.iter().map(|backend| (backend.share, backend.gone)).collect(), desired.fail_open["api"])
@@ -167,7 +170,7 @@ mod tests {
     #[test]
     fn the_node_is_described() {
         let config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
-        let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: true };
+        let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: true, port_offset: 0 };
         let node = node(&config, interface, true);
         assert_eq!((node.first_port, node.port_count), (10_000, 1000));
         assert_eq!(node.flags, node_flag::REDIRECT | node_flag::FIB | node_flag::LOG_FLOWS);

@@ -8,6 +8,7 @@
 //! not changed yet, and the next one starts from what is there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,8 @@ pub struct Snapshots<'a> {
 pub struct Reconciler {
     netlink: Netlink,
     garp: GarpHandle,
+    /// Where this node begins among the source ports; chance, so that nodes differ.
+    port_offset: u32,
     /// The announcement last carried out, by instance.
     announced: BTreeMap<String, u64>,
     /// Where each backend's packets go, and when that was asked.
@@ -91,6 +94,7 @@ impl Reconciler {
         Self {
             netlink,
             garp,
+            port_offset: RandomState::new().hash_one(0u8) as u32,
             announced: BTreeMap::new(),
             routes: BTreeMap::new(),
             resolved: BTreeMap::new(),
@@ -214,6 +218,7 @@ impl Reconciler {
             mac: mac.ok_or_else(|| PassError::NoMac(device.name.clone()))?,
             redirect: attachment.redirect,
             forwards: forwards(&device.name),
+            port_offset: self.port_offset,
         };
         let log_flows = tracing::enabled!(tracing::Level::DEBUG);
         Ok(desired(snapshots.config, interface, log_flows, &Known { reconciler: self, snapshots }))

@@ -93,6 +93,9 @@ pub struct Node {
     pub port_jitter: u16,
     /// The interface's own Ethernet address.
     pub mac: [u8; 6],
+    /// Where this node begins among the source ports: nodes that follow each other on a VIP should not use the same
+    /// ports, because backends remember them.
+    pub port_offset: u32,
 }
 
 /// Flags in [`Node::flags`].
@@ -199,7 +202,7 @@ pub struct Bucket {
 }
 
 const _: () = {
-    assert!(size_of::<Node>() == 28);
+    assert!(size_of::<Node>() == 32);
     assert!(size_of::<Endpoint>() == 8);
     assert!(size_of::<Service>() == 12);
     assert!(size_of::<Backend>() == 24);

@@ -65,6 +65,7 @@ impl World {
                 port_count: 1000,
                 port_jitter: 0,
                 mac: NODE_MAC,
+                port_offset: 0,
             },
             vips: vec![VIP.into()],
             services: vec![(

@@ -207,7 +207,8 @@ fn free_port(tables: &impl Tables, node: &Node, slot: u32, to: FlowKey, now: u32
     if count == 0 {
         return None;
     }
-    let mut place = tables.take_port(slot, 1 + (tables.random() & node.port_jitter as u32))?;
+    let step = 1 + (tables.random() & node.port_jitter as u32);
+    let mut place = tables.take_port(slot, step)?.wrapping_add(node.port_offset);
     let mut closed = None;
     let mut tries = 0;
     while tries < PORT_TRIES {
