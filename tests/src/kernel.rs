@@ -1,9 +1,10 @@
 //! The datapath in the kernel, run frame by frame without an interface (BPF_PROG_TEST_RUN).
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, anyhow, ensure};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::Xdp;
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
@@ -44,6 +45,7 @@ pub struct Datapath {
     pub established: HashMap<MapData, FlowKey, Flow>,
     /// The half-open flows.
     pub half_open: HashMap<MapData, FlowKey, Flow>,
+    established_fd: OwnedFd,
     program: Ebpf,
     node: Array<MapData, Node>,
     vips: HashMap<MapData, u32, u32>,
@@ -74,8 +76,12 @@ impl Datapath {
         xdp_mut(&mut program)?.load().context("the kernel refused the datapath program")?;
         let mut take =
             |name: &str| program.take_map(name).with_context(|| format!("the object has no map named {name}"));
+        let Map::HashMap(established) = take(map::ESTABLISHED)? else {
+            return Err(anyhow!("the table of established flows is no plain hash map"));
+        };
         Ok(Self {
-            established: take(map::ESTABLISHED)?.try_into()?,
+            established_fd: established.fd().as_fd().try_clone_to_owned()?,
+            established: Map::HashMap(established).try_into()?,
             half_open: take(map::HALF_OPEN)?.try_into()?,
             node: take(map::NODE)?.try_into()?,
             vips: take(map::VIPS)?.try_into()?,
@@ -91,6 +97,12 @@ impl Datapath {
             program,
             world: nothing(),
         })
+    }
+
+    /// The table of established flows, for other programs.
+    #[must_use]
+    pub fn established_fd(&self) -> BorrowedFd<'_> {
+        self.established_fd.as_fd()
     }
 
     /// The loaded program.
