@@ -51,7 +51,7 @@ pub struct Desired {
 
 /// Puts it together.
 #[must_use]
-pub fn desired(config: &Config, interface: Interface, log_flows: bool, world: &impl World) -> Desired {
+pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Desired {
     let mut fail_open = BTreeMap::new();
     let services = config.services.iter().map(|service| {
         let (service_wanted, open) = of_service(service, world);
@@ -59,17 +59,15 @@ pub fn desired(config: &Config, interface: Interface, log_flows: bool, world: &i
         service_wanted
     });
     let services = services.collect();
-    Desired { wanted: Wanted { node: node(config, interface, log_flows), services }, fail_open }
+    Desired { wanted: Wanted { node: node(config, interface), services }, fail_open }
 }
 
-fn node(config: &Config, interface: Interface, log_flows: bool) -> Node {
+fn node(config: &Config, interface: Interface) -> Node {
     let ports = &config.node.source_ports;
     let flag = |on: bool, flag: u32| if on { flag } else { 0 };
     Node {
         version: VERSION,
-        flags: flag(interface.redirect, node_flag::REDIRECT)
-            | flag(interface.forwards, node_flag::FIB)
-            | flag(log_flows, node_flag::LOG_FLOWS),
+        flags: flag(interface.redirect, node_flag::REDIRECT) | flag(interface.forwards, node_flag::FIB),
         ifindex: interface.index,
         resets_per_second: RESETS_PER_SECOND,
         first_port: *ports.start(),
@@ -151,7 +149,7 @@ mod tests {
     fn shares(world: &Known) -> (Vec<(u16, bool)>, bool) {
         let config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
         let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0 };
-        let desired = desired(&config, interface, false, world);
+        let desired = desired(&config, interface, world);
         let backends = &desired.wanted.services[0].backends;
         (backends.iter().map(|backend| (backend.share, backend.gone)).collect(), desired.fail_open["api"])
     }
@@ -171,8 +169,8 @@ mod tests {
     fn the_node_is_described() {
         let config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
         let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: true, port_offset: 0 };
-        let node = node(&config, interface, true);
+        let node = node(&config, interface);
         assert_eq!((node.first_port, node.port_count), (10_000, 1000));
-        assert_eq!(node.flags, node_flag::REDIRECT | node_flag::FIB | node_flag::LOG_FLOWS);
+        assert_eq!(node.flags, node_flag::REDIRECT | node_flag::FIB);
     }
 }

@@ -220,8 +220,7 @@ impl Reconciler {
             forwards: forwards(&device.name),
             port_offset: self.port_offset,
         };
-        let log_flows = tracing::enabled!(tracing::Level::DEBUG);
-        Ok(desired(snapshots.config, interface, log_flows, &Known { reconciler: self, snapshots }))
+        Ok(desired(snapshots.config, interface, &Known { reconciler: self, snapshots }))
     }
 
     fn report_fail_open(&self, now: &BTreeMap<String, bool>) {

@@ -11,6 +11,7 @@
 pub mod agent;
 pub mod apiserver;
 pub mod client;
+pub mod kernel;
 pub mod netns;
 pub mod pki;
 pub mod process;

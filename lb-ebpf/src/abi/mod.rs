@@ -69,8 +69,8 @@ pub mod map {
     pub const PACKETS: &str = "PACKETS";
     /// Slot -> [`super::Traffic`], per CPU.
     pub const TRAFFIC: &str = "TRAFFIC";
-    /// [`super::Bucket`], per CPU.
-    pub const RESETS: &str = "RESETS";
+    /// [`super::budget`] -> [`super::Bucket`], per CPU.
+    pub const BUDGETS: &str = "BUDGETS";
 }
 
 /// What the datapath knows of its node.
@@ -104,8 +104,6 @@ pub mod node_flag {
     pub const REDIRECT: u32 = 1;
     /// The kernel's FIB answers on this interface (it forwards).
     pub const FIB: u32 = 2;
-    /// Report flows as they open and close.
-    pub const LOG_FLOWS: u32 = 4;
 }
 
 /// An address and a port.
@@ -189,6 +187,16 @@ pub struct Traffic {
     pub packets_out: u64,
     /// Bytes to clients, whole frames.
     pub bytes_out: u64,
+}
+
+/// What is limited by the second.
+pub mod budget {
+    /// RSTs.
+    pub const RESETS: u32 = 0;
+    /// Warnings about refused connections.
+    pub const WARNINGS: u32 = 1;
+    /// How many there are.
+    pub const COUNT: u32 = 2;
 }
 
 /// What is left of this second's budget.

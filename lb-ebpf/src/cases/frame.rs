@@ -2,6 +2,8 @@
 
 use core::net::Ipv4Addr;
 
+use crate::net::header::flag;
+
 /// Ethernet, IPv4 and TCP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -85,6 +87,51 @@ impl Frame {
             header[10..12].copy_from_slice(&sum.to_be_bytes());
         }
         bytes
+    }
+
+    /// The fields of a frame of at least the fixed headers; options and data are left behind.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.first_chunk::<54>()?;
+        let short = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        let long = |at: usize| u32::from(short(at)) << 16 | u32::from(short(at + 2));
+        Some(Self {
+            mac_to: *bytes.first_chunk()?,
+            mac_from: *bytes[6..].first_chunk()?,
+            from: long(26).into(),
+            to: long(30).into(),
+            from_port: short(34),
+            to_port: short(36),
+            ttl: bytes[22],
+            identification: short(18),
+            fragment: short(20),
+            sequence: long(38),
+            acknowledgement: long(42),
+            flags: bytes[47],
+            window: short(48),
+            options: Vec::new(),
+            payload: Vec::new(),
+        })
+    }
+
+    /// What its receiver sends back, with the flags and data of this frame.
+    ///
+    /// It acknowledges a SYN or FIN and no data, as if that were still under way.
+    #[must_use]
+    pub fn answered(self) -> Self {
+        let taken = u32::from(self.flags & (flag::SYN | flag::FIN) != 0);
+        Self {
+            mac_to: self.mac_from,
+            mac_from: self.mac_to,
+            from: self.to,
+            to: self.from,
+            from_port: self.to_port,
+            to_port: self.from_port,
+            ttl: 64,
+            sequence: self.acknowledgement,
+            acknowledgement: self.sequence.wrapping_add(taken),
+            ..self
+        }
     }
 
     fn pseudo_header(&self, length: usize) -> Vec<u8> {

@@ -2,11 +2,13 @@
 //!
 //! A difference between the two is by definition a fault of the thin kernel side.
 
+mod chance;
 mod frame;
 mod model;
 mod table;
 mod world;
 
+pub use chance::{Event, Hosts, Story, any_packet, any_story};
 pub use frame::{Frame, checksums_are_right};
 pub use model::Model;
 pub use table::all;

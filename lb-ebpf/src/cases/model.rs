@@ -4,21 +4,25 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use super::{Executor, World};
-use crate::abi::{Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Node, Reason, Service, SharedFlow};
+use crate::abi::{
+    Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Node, Readable as _, Reason, Service, SharedFlow, Traffic,
+};
 use crate::datapath::process;
 use crate::datapath::tables::{Note, Refused, Tables};
 use crate::net::Be32;
 use crate::packet::Owned;
 
 type Entries = RefCell<BTreeMap<FlowKey, &'static SharedFlow>>;
+type Cursors = RefCell<BTreeMap<u32, u32>>;
 
 /// The kernel's part, in memory.
 pub struct Model {
     world: World,
     established: Entries,
     half_open: Entries,
-    turns: Cell<u32>,
-    ports: RefCell<BTreeMap<u32, u32>>,
+    turns: Cursors,
+    ports: Cursors,
+    traffic: RefCell<BTreeMap<u32, Traffic>>,
     resets: Cell<(u32, u32)>,
     /// The clock, in seconds.
     pub now: Cell<u32>,
@@ -36,8 +40,9 @@ impl Model {
             world,
             established: Entries::default(),
             half_open: Entries::default(),
-            turns: Cell::new(0),
-            ports: RefCell::default(),
+            turns: Cursors::default(),
+            ports: Cursors::default(),
+            traffic: RefCell::default(),
             resets: Cell::default(),
             now: Cell::new(100_000),
             neighbours: RefCell::default(),
@@ -49,6 +54,19 @@ impl Model {
     #[must_use]
     pub fn entries(&self) -> (usize, usize) {
         (self.established.borrow().len(), self.half_open.borrow().len())
+    }
+
+    /// Copies of both tables: established, half-open.
+    #[must_use]
+    pub fn flows(&self) -> [BTreeMap<FlowKey, Flow>; 2] {
+        [&self.established, &self.half_open]
+            .map(|table| table.borrow().iter().map(|(key, flow)| (*key, copy(flow))).collect())
+    }
+
+    /// What was counted for each backend, by slot.
+    #[must_use]
+    pub fn traffic(&self) -> BTreeMap<u32, Traffic> {
+        self.traffic.borrow().clone()
     }
 
     /// Whether each entry of a table has its other half, and it points back.
@@ -89,6 +107,35 @@ fn share(flow: &Flow) -> SharedFlow {
         routed: flow.routed.into(),
         idle_seconds: flow.idle_seconds,
     }
+}
+
+fn copy(flow: &SharedFlow) -> Flow {
+    Flow {
+        translated: flow.translated,
+        ip_change: flow.ip_change,
+        tcp_change: flow.tcp_change,
+        backend: flow.backend,
+        service: flow.service,
+        generation: flow.generation,
+        direction: flow.direction,
+        seen: flow.seen.get(),
+        state: flow.state.get(),
+        acknowledged: flow.acknowledged.get(),
+        expect: flow.expect.get(),
+        mac_high: flow.mac_high.get(),
+        mac_low: flow.mac_low.get(),
+        routed: flow.routed.get(),
+        idle_seconds: flow.idle_seconds,
+    }
+}
+
+/// Moves a cursor on; returns where it was.
+fn advance(cursors: &Cursors, index: u32, step: u32) -> u32 {
+    let mut cursors = cursors.borrow_mut();
+    let place = cursors.entry(index).or_default();
+    let before = *place;
+    *place = before.wrapping_add(step);
+    before
 }
 
 impl Executor for Model {
@@ -136,16 +183,12 @@ impl Tables for Model {
         self.world.rings.get(place as usize).copied()
     }
 
-    fn take_turn(&self, _service: u32) -> Option<u32> {
-        Some(self.turns.replace(self.turns.get().wrapping_add(1)))
+    fn take_turn(&self, service: u32) -> Option<u32> {
+        Some(advance(&self.turns, service, 1))
     }
 
     fn take_port(&self, slot: u32, step: u32) -> Option<u32> {
-        let mut ports = self.ports.borrow_mut();
-        let place = ports.entry(slot).or_default();
-        let before = *place;
-        *place = before.wrapping_add(step);
-        Some(before)
+        Some(advance(&self.ports, slot, step))
     }
 
     fn random(&self) -> u32 {
@@ -191,9 +234,20 @@ impl Tables for Model {
         true
     }
 
-    fn count_in(&self, _slot: u32, _bytes: u64, _opened: bool) {}
+    fn count_in(&self, slot: u32, bytes: u64, opened: bool) {
+        let mut traffic = self.traffic.borrow_mut();
+        let traffic = traffic.entry(slot).or_default();
+        traffic.packets_in += 1;
+        traffic.bytes_in += bytes;
+        traffic.opened += u64::from(opened);
+    }
 
-    fn count_out(&self, _slot: u32, _bytes: u64) {}
+    fn count_out(&self, slot: u32, bytes: u64) {
+        let mut traffic = self.traffic.borrow_mut();
+        let traffic = traffic.entry(slot).or_default();
+        traffic.packets_out += 1;
+        traffic.bytes_out += bytes;
+    }
 
     fn note(&self, note: Note, _client: &FlowKey, _slot: u32) {
         self.notes.borrow_mut().push(note);

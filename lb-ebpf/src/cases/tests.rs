@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::world::{answer, request};
 use super::*;
-use crate::net::header::flag::{ACK, FIN, RST, SYN};
+use crate::net::header::flag::{ACK, FIN, SYN};
 
 #[test]
 fn every_case_on_the_host() {
@@ -85,27 +85,6 @@ fn the_kernels_fib_finds_the_next_hop() {
     assert_eq!(frame[..6], [9; 6]);
 }
 
-/// A packet a client or a backend could send, or nearly.
-fn any_packet() -> impl Strategy<Value = Vec<u8>> {
-    let flags = prop_oneof![Just(SYN), Just(SYN | ACK), Just(ACK), Just(FIN | ACK), Just(RST), any::<u8>()];
-    let source = (0u8..3, 0u16..4, any::<bool>());
-    (flags, source, proptest::collection::vec(any::<u8>(), 0..20), any::<(u16, u8)>(), 0u8..10).prop_map(
-        |(flags, (slot, port, from_client), payload, (at, bit), spoil)| {
-            let frame = if from_client {
-                Frame { payload, from_port: 40_000 + port, ..request(flags) }
-            } else {
-                Frame { payload, ..answer(slot, 20_000 + port, flags) }
-            };
-            let mut bytes = frame.bytes();
-            if spoil == 0 {
-                let at = usize::from(at) % bytes.len();
-                bytes[at] ^= 1 << (bit % 8);
-            }
-            bytes
-        },
-    )
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -119,12 +98,17 @@ proptest! {
     }
 
     #[test]
-    fn conversations_keep_pairs_whole_and_checksums_as_they_were(
-        packets in proptest::collection::vec((any_packet(), 0u32..4), 1..60),
+    fn stories_keep_pairs_whole_and_checksums_as_they_were(
+        story in any_story(80), pauses in proptest::collection::vec(0u32..4, 80),
     ) {
-        let mut model = Model::new(World::standard());
-        for (bytes, seconds) in packets {
+        let mut model = Model::new(story.world.clone());
+        let mut hosts = Hosts::default();
+        for (event, seconds) in story.events.iter().zip(pauses) {
             model.now.set(model.now.get() + seconds);
+            if let Event::Agent(world) = event {
+                model.change(world);
+            }
+            let Some(bytes) = hosts.frame(event) else { continue };
             let before = checksums_are_right(&bytes);
             let (reason, after) = model.run(&bytes);
             match reason.verdict() {
@@ -132,6 +116,9 @@ proptest! {
                 Verdict::Forward => prop_assert_eq!(before, checksums_are_right(&after), "{:?}", reason),
                 Verdict::Reply => prop_assert_eq!((true, true), checksums_are_right(&after)),
                 Verdict::Drop => {}
+            }
+            if reason.verdict() == Verdict::Forward {
+                hosts.receive(&after);
             }
             prop_assert!(model.pairs_are_whole(), "after {:?}", reason);
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
     Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_LISTENERS, MAX_RINGS, MAX_SERVICES,
-    MAX_VIPS, Node, RING_SIZE, Reason, Service, Traffic, map,
+    MAX_VIPS, Node, RING_SIZE, Reason, Service, Traffic, budget, map,
 };
 use lb_ebpf::net::Be32;
 
@@ -40,7 +40,7 @@ pub(super) fn shapes(max_flows: u32) -> [Shape; 13] {
         shape(map::HALF_OPEN, MapType::LruHash, size_of::<FlowKey>(), size_of::<Flow>(), HALF_OPEN_ENTRIES),
         shape(map::PACKETS, MapType::PerCpuArray, index, size_of::<u64>(), Reason::COUNT),
         shape(map::TRAFFIC, MapType::PerCpuArray, index, size_of::<Traffic>(), MAX_BACKENDS),
-        shape(map::RESETS, MapType::PerCpuArray, index, size_of::<Bucket>(), 1),
+        shape(map::BUDGETS, MapType::PerCpuArray, index, size_of::<Bucket>(), budget::COUNT),
     ]
 }
 

@@ -10,7 +10,7 @@ use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
     Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_LISTENERS, MAX_RINGS, MAX_SERVICES,
-    MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic,
+    MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic, budget,
 };
 use lb_ebpf::datapath::tables::{Note, Refused, Tables};
 use lb_ebpf::net::Be32;
@@ -41,7 +41,7 @@ static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 
 #[map]
 static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
 #[map]
-static RESETS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1, 0);
+static BUDGETS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(budget::COUNT, 0);
 
 const NANOSECONDS: u64 = 1_000_000_000;
 const AF_INET: u8 = 2;
@@ -90,6 +90,24 @@ fn advance(counters: &PerCpuArray<u32>, index: u32, step: u32) -> Option<u32> {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     Some(before.wrapping_add(cpu.wrapping_mul(STRIDE)))
+}
+
+/// Takes one out of this second's budget.
+#[inline(always)]
+fn spend(bucket: Option<*mut Bucket>, now: u32, per_second: u32) -> bool {
+    let Some(bucket) = bucket else {
+        return false;
+    };
+    // SAFETY: a map value of this CPU; the program is not preempted by itself.
+    let bucket: &mut Bucket = unsafe { &mut *bucket };
+    if bucket.second != now {
+        *bucket = Bucket { second: now, spent: 0 };
+    }
+    if bucket.spent >= per_second {
+        return false;
+    }
+    bucket.spent += 1;
+    true
 }
 
 impl Tables for Kernel {
@@ -197,19 +215,7 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn spend_reset(&self, now: u32, per_second: u32) -> bool {
-        let Some(bucket) = RESETS.get_ptr_mut(0) else {
-            return false;
-        };
-        // SAFETY: a map value of this CPU; the program is not preempted by itself.
-        let bucket: &mut Bucket = unsafe { &mut *bucket };
-        if bucket.second != now {
-            *bucket = Bucket { second: now, spent: 0 };
-        }
-        if bucket.spent >= per_second {
-            return false;
-        }
-        bucket.spent += 1;
-        true
+        spend(BUDGETS.get_ptr_mut(budget::RESETS), now, per_second)
     }
 
     #[inline(always)]
@@ -235,7 +241,11 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn note(&self, note: Note, client: &FlowKey, slot: u32) {
-        write(self.context, note, client.source.get(), client.source_port.get(), slot);
+        // A flood of refused connections must not become a flood of lines.
+        let refused = matches!(note, Note::NoSourcePort | Note::TableFull);
+        if !refused || spend(BUDGETS.get_ptr_mut(budget::WARNINGS), self.now(), 1) {
+            write(self.context, note, client.source.get(), client.source_port.get(), slot);
+        }
     }
 }
 

@@ -1,0 +1,160 @@
+//! Stories by chance: what a fixed table does not think of, the likely events likely.
+
+use proptest::prelude::*;
+
+use super::world::{CLIENT_PORT, FIRST_PORT, PORT, VIP, answer, request};
+use super::{Frame, World};
+use crate::abi::{Service, node_flag};
+use crate::net::header::flag::{ACK, FIN, RST, SYN};
+
+/// Ports on the client's side, and first source ports towards backends, that packets use.
+const PORTS: u16 = 4;
+
+/// Something that happens, without saying what must come of it.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A frame arrives.
+    Arrives(Vec<u8>),
+    /// The host that received a frame answers it.
+    Answers {
+        /// How many frames ago it was received.
+        ago: usize,
+        /// TCP flags of the answer.
+        flags: u8,
+        /// Data in it.
+        payload: Vec<u8>,
+    },
+    /// The agent writes other tables; connections stay.
+    Agent(Box<World>),
+}
+
+/// The tables at the beginning, and what happens then.
+#[derive(Debug, Clone)]
+pub struct Story {
+    /// The tables.
+    pub world: World,
+    /// What happens.
+    pub events: Vec<Event>,
+}
+
+/// Clients and backends: what they have received, for them to answer.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    received: Vec<Vec<u8>>,
+}
+
+impl Hosts {
+    /// A frame reaches its host.
+    pub fn receive(&mut self, frame: &[u8]) {
+        self.received.push(frame.to_vec());
+    }
+
+    /// The frame that arrives by an event, if one does.
+    #[must_use]
+    pub fn frame(&self, event: &Event) -> Option<Vec<u8>> {
+        match event {
+            Event::Arrives(frame) => Some(frame.clone()),
+            Event::Answers { ago, flags, payload } => {
+                let received = self.received.iter().rev().nth(*ago)?;
+                Some(Frame { flags: *flags, payload: payload.clone(), ..Frame::parse(received)?.answered() }.bytes())
+            }
+            Event::Agent(_) => None,
+        }
+    }
+}
+
+/// A packet a client or a backend could send, or nearly.
+pub fn any_packet() -> impl Strategy<Value = Vec<u8>> {
+    let flags = prop_oneof![
+        6 => Just(SYN), 1 => Just(SYN | ACK), 3 => Just(ACK), 1 => Just(FIN | ACK), 1 => Just(RST), 1 => any::<u8>(),
+    ];
+    let numbers = prop_oneof![8 => Just(None), 1 => any::<(u32, u32)>().prop_map(Some)];
+    let ends = (0u8..4, 0..PORTS, prop_oneof![6 => Just(PORT), 2 => Just(PORT + 1), 1 => Just(22)], any::<bool>());
+    let spoil = prop_oneof![8 => Just(None), 1 => any::<(u16, u8)>().prop_map(Some)];
+    let sender = prop_oneof![9 => Just(None), 1 => Just(Some([2, 0, 0, 0, 0, 0x33]))];
+    (flags, numbers, ends, sender, proptest::collection::vec(any::<u8>(), 0..20), spoil).prop_map(
+        |(flags, numbers, (slot, port, to_port, from_client), sender, payload, spoil)| {
+            let mut frame = if from_client {
+                Frame { payload, from_port: CLIENT_PORT + port, to_port, ..request(flags) }
+            } else {
+                Frame { payload, ..answer(slot, FIRST_PORT + port, flags) }
+            };
+            if let Some((sequence, acknowledgement)) = numbers {
+                frame = Frame { sequence, acknowledgement, ..frame };
+            }
+            if let Some(mac_from) = sender {
+                frame = Frame { mac_from, ..frame };
+            }
+            let Some((at, bit)) = spoil else {
+                return frame.bytes();
+            };
+            let mut bytes = frame.bytes();
+            let at = usize::from(at) % bytes.len();
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1 << (bit % 8);
+            }
+            bytes
+        },
+    )
+}
+
+fn any_answer() -> impl Strategy<Value = Event> {
+    let flags = prop_oneof![
+        4 => Just(SYN | ACK), 8 => Just(ACK), 2 => Just(FIN | ACK), 1 => Just(RST), 1 => Just(RST | ACK), 1 => any::<u8>(),
+    ];
+    let ago = prop_oneof![3 => Just(0usize), 1 => 1usize..10];
+    (ago, flags, proptest::collection::vec(any::<u8>(), 0..20)).prop_map(|(ago, flags, payload)| Event::Answers {
+        ago,
+        flags,
+        payload,
+    })
+}
+
+/// Tables an agent could write, with room for `capacity` established entries.
+fn any_world(capacity: u32) -> impl Strategy<Value = World> {
+    let ports = prop_oneof![1 => 0u16..2, 3 => 2u16..8, 3 => Just(1000)];
+    let resets = prop_oneof![4 => Just(1_000_000), 1 => Just(0)];
+    let flags = prop_oneof![2 => Just(0), 1 => Just(node_flag::REDIRECT), 1 => Just(node_flag::LOG_FLOWS)];
+    let backend = (prop_oneof![6 => Just(1u32), 1 => Just(2)], 0u8..12, 0u8..12);
+    let silent = prop_oneof![40 => Just(false), 1 => Just(true)];
+    (ports, resets, flags, [backend.clone(), backend.clone(), backend], (0u16..4, 0u16..4), silent).prop_map(
+        move |(port_count, resets_per_second, flags, backends, (first, second), silent)| {
+            World::standard().with(|world| {
+                world.capacity = capacity;
+                world.node.port_count = port_count;
+                world.node.resets_per_second = resets_per_second;
+                world.node.flags = flags;
+                if silent {
+                    world.node.version = 0;
+                }
+                for (backend, (generation, gone, unresolved)) in world.backends.iter_mut().zip(backends) {
+                    backend.generation = generation;
+                    backend.gone = u16::from(gone == 0);
+                    if unresolved == 0 {
+                        backend.mac = [0; 6];
+                    }
+                }
+                world.rings = vec![0, 1, 2, 2, 1, 0];
+                world.services[0].1.ring_length = first;
+                world.services.push((
+                    core::net::SocketAddrV4::new(VIP, PORT + 1).into(),
+                    Service { number: 1, ring_length: second, ring_start: 3, idle_seconds: 60 },
+                ));
+            })
+        },
+    )
+}
+
+/// A story of up to `length` events.
+pub fn any_story(length: usize) -> impl Strategy<Value = Story> {
+    let capacity = prop_oneof![1 => 1u32..4, 1 => Just(1024)];
+    capacity.prop_flat_map(move |capacity| {
+        let event = prop_oneof![
+            20 => any_packet().prop_map(Event::Arrives),
+            30 => any_answer(),
+            1 => any_world(capacity).prop_map(|world| Event::Agent(Box::new(world))),
+        ];
+        let events = proptest::collection::vec(event, 1..length);
+        (any_world(capacity), events).prop_map(|(world, events)| Story { world, events })
+    })
+}

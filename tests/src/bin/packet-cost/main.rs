@@ -1,0 +1,254 @@
+//! What a packet of an established flow costs in the kernel, beside programs that do less.
+//!
+//! Each program is entered by a tail call from a feeder that writes a fresh header into the frame, so that thousands
+//! of runs can follow each other in one call of the kernel (BPF_PROG_TEST_RUN) and every one finds its flow. What
+//! the feeder and the loop cost is in every figure alike; XDP_DROP measures it, and the table is net of that.
+//! Programs take turns in every round, so that what else the machine does falls on all of them.
+
+mod assembler;
+mod programs;
+mod syscall;
+
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use anyhow::{Context as _, ensure};
+use lb_ebpf::abi::{Direction, Flow, FlowKey, Reason};
+use lb_ebpf::cases::{Frame, World};
+use lb_ebpf::net::header::flag;
+use lb_ebpf::net::{Be16, Be32};
+use programs::{Cursor, FED, action};
+use xvip_tests::kernel::{Datapath, stay_on_cpu};
+
+/// Flows in the table.
+const FLOWS: u32 = 100_000;
+/// Runs of a program in one measurement.
+const RUNS: u32 = 1_000_000;
+/// Rounds, unless the command line says otherwise.
+const ROUNDS: usize = 9;
+
+/// Source ports from here on.
+const FIRST_PORT: u16 = 20_000;
+const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
+
+/// Which packets are fed.
+struct Load {
+    name: &'static str,
+    flows: u32,
+    direction: Direction,
+}
+
+const LOADS: [Load; 4] = [
+    Load { name: "1 flow, to the backend", flows: 1, direction: Direction::ToBackend },
+    Load { name: "1 flow, to the client", flows: 1, direction: Direction::ToClient },
+    Load { name: "100,000 flows, to backends", flows: FLOWS, direction: Direction::ToBackend },
+    Load { name: "100,000 flows, to clients", flows: FLOWS, direction: Direction::ToClient },
+];
+
+/// A program under test.
+struct Contender<'a> {
+    name: &'static str,
+    descriptor: BorrowedFd<'a>,
+    action: i32,
+}
+
+/// What feeds a program with packets.
+struct Feeder {
+    program: OwnedFd,
+    cursor: OwnedFd,
+    under_test: OwnedFd,
+}
+
+fn main() -> anyhow::Result<()> {
+    let rounds = match std::env::args().nth(1) {
+        Some(rounds) => rounds.parse().context("usage: packet-cost [ROUNDS]")?,
+        None => ROUNDS,
+    };
+    stay_on_cpu(0)?;
+    let world = World::standard().with(|world| world.node.first_port = FIRST_PORT);
+    let mut datapath = Datapath::load(2 * FLOWS)?;
+    datapath.write(&world)?;
+    let headers = syscall::create_map(syscall::ARRAY, FED, 2 * FLOWS)?;
+    establish(&world, &mut datapath, headers.as_fd())?;
+
+    let drop = syscall::load_program("drop", &programs::drop())?;
+    let swap = syscall::load_program("swap", &programs::swap())?;
+    let table = datapath.established_fd().as_raw_fd();
+    let translate = syscall::load_program("translate", &programs::translate(table))?;
+    let contenders = [
+        Contender { name: "XDP_DROP", descriptor: drop.as_fd(), action: action::DROP },
+        Contender { name: "XDP_TX", descriptor: swap.as_fd(), action: action::TX },
+        Contender { name: "bare translation", descriptor: translate.as_fd(), action: action::TX },
+        Contender { name: "xvip", descriptor: datapath.program()?.fd()?.as_fd(), action: action::TX },
+    ];
+    let feeder = Feeder::new(headers.as_fd())?;
+    let mut samples = vec![vec![Vec::new(); contenders.len()]; LOADS.len()];
+    for _ in 0..rounds {
+        for (load, samples) in LOADS.iter().zip(&mut samples) {
+            for (contender, samples) in contenders.iter().zip(samples) {
+                let before = datapath.packets()?;
+                samples.push(f64::from(feeder.measure(contender, load)?));
+                if contender.name == "xvip" {
+                    let reason = match load.direction {
+                        Direction::ToBackend => Reason::ToBackend,
+                        Direction::ToClient => Reason::ToClient,
+                    } as usize;
+                    let grown = datapath.packets()?.get(reason).zip(before.get(reason)).map(|(now, then)| now - then);
+                    ensure!(
+                        grown >= Some(u64::from(RUNS)),
+                        "only {grown:?} of {RUNS} packets were of an established flow"
+                    );
+                }
+            }
+        }
+    }
+    report(&contenders, &samples, rounds);
+    Ok(())
+}
+
+/// Writes the flows, and the header of a packet of each in both directions.
+fn establish(world: &World, datapath: &mut Datapath, headers: BorrowedFd<'_>) -> anyhow::Result<()> {
+    let vip = *world.vips.first().context("no VIP")?;
+    let (listener, service) = world.services.first().context("no service")?;
+    for number in 0..FLOWS {
+        let slot = number as usize % world.backends.len();
+        let backend = world.backends.get(slot).context("no backend")?;
+        let client = FlowKey {
+            source: Be32::new(0x0a00_0000 + number),
+            destination: vip,
+            source_port: Be16::new(40_000),
+            destination_port: listener.port,
+        };
+        let translated = FlowKey {
+            source: vip,
+            destination: backend.endpoint.address,
+            source_port: Be16::new(FIRST_PORT + (number as usize / world.backends.len()) as u16),
+            destination_port: backend.endpoint.port,
+        };
+        let there = Flow::new(&client, translated, Direction::ToBackend, 0);
+        let back = Flow::new(&translated.reversed(), client.reversed(), Direction::ToClient, 0);
+        // Neighbours in the table's memory must not be neighbours in time: 61,803 has no factor in common with FLOWS.
+        let place = (u64::from(number) * 61_803 % u64::from(FLOWS)) as u32;
+        for (key, flow, place, mac) in
+            [(client, there, place, CLIENT_MAC), (translated.reversed(), back, FLOWS + place, backend.mac)]
+        {
+            let flow = Flow {
+                backend: slot as u16,
+                service: service.number,
+                generation: backend.generation,
+                idle_seconds: service.idle_seconds,
+                ..flow.with_mac(CLIENT_MAC)
+            };
+            datapath.established.insert(key, flow, 0)?;
+            let frame = frame(&key, world.node.mac, mac).bytes();
+            let header = frame.first_chunk::<FED>().context("the frame is shorter than its headers")?;
+            syscall::update_map(headers, place, header)?;
+        }
+    }
+    Ok(())
+}
+
+/// A packet of 74 bytes, as the connections of most programs have them: with a timestamp, and little data.
+fn frame(key: &FlowKey, mac_to: [u8; 6], mac_from: [u8; 6]) -> Frame {
+    Frame {
+        mac_to,
+        mac_from,
+        from: key.source.into(),
+        to: key.destination.into(),
+        from_port: key.source_port.get(),
+        to_port: key.destination_port.get(),
+        ttl: 64,
+        identification: 1,
+        fragment: 0x4000,
+        sequence: 1,
+        acknowledgement: 1,
+        flags: flag::ACK,
+        window: 500,
+        options: vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 1],
+        payload: b"a packet".to_vec(),
+    }
+}
+
+impl Feeder {
+    fn new(headers: BorrowedFd<'_>) -> anyhow::Result<Self> {
+        let cursor = syscall::create_map(syscall::ARRAY, size_of::<Cursor>(), 1)?;
+        let under_test = syscall::create_map(syscall::PROGRAM_ARRAY, size_of::<u32>(), 1)?;
+        let code = programs::feed(cursor.as_raw_fd(), headers.as_raw_fd(), under_test.as_raw_fd());
+        Ok(Self { program: syscall::load_program("feed", &code)?, cursor, under_test })
+    }
+
+    /// Mean nanoseconds of a run, feeding included.
+    fn measure(&self, contender: &Contender<'_>, load: &Load) -> anyhow::Result<u32> {
+        let first = if load.direction == Direction::ToClient { FLOWS } else { 0 };
+        let cursor = Cursor { next: first, first, end: first + load.flows };
+        syscall::update_map(self.cursor.as_fd(), 0, &cursor)?;
+        syscall::update_map(self.under_test.as_fd(), 0, &contender.descriptor.as_raw_fd())?;
+        let frame = [0; 74];
+        // One round through the flows to warm up what a running system has warm.
+        syscall::run_program(self.program.as_fd(), &frame, load.flows)?;
+        let ran = syscall::run_program(self.program.as_fd(), &frame, RUNS)?;
+        let wanted = contender.action as u32;
+        ensure!(ran.action == wanted, "{} ended with action {}, not {wanted}", contender.name, ran.action);
+        Ok(ran.nanoseconds)
+    }
+}
+
+fn report(contenders: &[Contender<'_>], samples: &[Vec<Vec<f64>>], rounds: usize) {
+    println!("{}", machine());
+    println!(
+        "Nanoseconds per packet net of XDP_DROP: median [least-most] of {rounds} rounds of {RUNS} packets of 74 bytes\n"
+    );
+    print!("{:28}{:>16}", "established", "XDP_DROP, raw");
+    for contender in contenders.iter().skip(1) {
+        print!("{:>20}", contender.name);
+    }
+    println!();
+    for (load, samples) in LOADS.iter().zip(samples) {
+        let Some((floor, rest)) = samples.split_first() else { continue };
+        let floor = Spread::of(floor);
+        print!("{:28}{:>16}", load.name, floor.to_string());
+        for samples in rest {
+            let net: Vec<_> = samples.iter().map(|sample| sample - floor.median).collect();
+            print!("{:>20}", Spread::of(&net).to_string());
+        }
+        println!();
+    }
+}
+
+/// Median, least and most.
+struct Spread {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Spread {
+    fn of(samples: &[f64]) -> Self {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
+        Self { median: at(sorted.len() / 2), least: at(0), most: at(sorted.len().saturating_sub(1)) }
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.0} [{:.0}-{:.0}]", self.median, self.least, self.most)
+    }
+}
+
+/// The line without which no figure means anything.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let models: Vec<_> = cpus
+        .lines()
+        .filter_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name))
+        .collect();
+    format!(
+        "{} x {}, Linux {}, load {}",
+        models.len(),
+        models.first().copied().unwrap_or("unknown CPU"),
+        read("/proc/sys/kernel/osrelease").trim(),
+        read("/proc/loadavg").split(' ').next().unwrap_or_default(),
+    )
+}

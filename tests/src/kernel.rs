@@ -1,0 +1,321 @@
+//! The datapath in the kernel, run frame by frame without an interface (BPF_PROG_TEST_RUN).
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use anyhow::{Context as _, anyhow, ensure};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
+use aya::programs::Xdp;
+use aya::util::nr_cpus;
+use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
+use lb_ebpf::abi::{Backend, Bucket, Endpoint, Flow, FlowKey, Node, Reason, Service, Traffic, Verdict, map, node_flag};
+use lb_ebpf::cases::{Executor, World};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
+/// Shortest frame the kernel takes in a test run: an Ethernet header.
+pub const SHORTEST_FRAME: usize = 14;
+/// Longest frame that fits into a test run's one page beside headroom and tailroom, with some to spare.
+const LONGEST_FRAME: usize = 2048;
+
+/// Name of the program in the object.
+const PROGRAM: &str = "xvip";
+
+/// XDP actions, as the kernel numbers them.
+mod action {
+    pub(super) const DROP: u32 = 1;
+    pub(super) const PASS: u32 = 2;
+    pub(super) const TX: u32 = 3;
+    pub(super) const REDIRECT: u32 = 4;
+}
+
+/// Keeps the calling thread on one CPU: connections take turns on each CPU apart.
+///
+/// # Errors
+/// What the kernel says.
+pub fn stay_on_cpu(cpu: usize) -> anyhow::Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &cpus).with_context(|| format!("could not stay on CPU {cpu}"))
+}
+
+/// The object, loaded, with its maps at hand.
+pub struct Datapath {
+    /// The established flows.
+    pub established: HashMap<MapData, FlowKey, Flow>,
+    /// The half-open flows.
+    pub half_open: HashMap<MapData, FlowKey, Flow>,
+    established_fd: OwnedFd,
+    program: Ebpf,
+    node: Array<MapData, Node>,
+    vips: HashMap<MapData, u32, u32>,
+    services: HashMap<MapData, Endpoint, Service>,
+    backends: Array<MapData, Backend>,
+    backend_slots: HashMap<MapData, Endpoint, u32>,
+    rings: Array<MapData, u32>,
+    turns: PerCpuArray<MapData, u32>,
+    port_cursors: PerCpuArray<MapData, u32>,
+    packets: PerCpuArray<MapData, u64>,
+    traffic: PerCpuArray<MapData, Traffic>,
+    resets: PerCpuArray<MapData, Bucket>,
+    /// Tables as they were last written.
+    world: World,
+}
+
+impl Datapath {
+    /// Loads the object with room for `capacity` established entries, and no tables written.
+    ///
+    /// # Errors
+    /// What is missing, or what the verifier says.
+    pub fn load(capacity: u32) -> anyhow::Result<Self> {
+        ensure!(!xvip::bpf::OBJECT.is_empty(), "this build has no datapath object: unset XVIP_EBPF_STUB");
+        let mut program = EbpfLoader::new()
+            .map_max_entries(map::ESTABLISHED, capacity)
+            .load(xvip::bpf::OBJECT)
+            .context("could not load the datapath object; this needs root, or CAP_BPF and CAP_NET_ADMIN")?;
+        xdp_mut(&mut program)?.load().context("the kernel refused the datapath program")?;
+        let mut take =
+            |name: &str| program.take_map(name).with_context(|| format!("the object has no map named {name}"));
+        let Map::HashMap(established) = take(map::ESTABLISHED)? else {
+            return Err(anyhow!("the table of established flows is no plain hash map"));
+        };
+        Ok(Self {
+            established_fd: established.fd().as_fd().try_clone_to_owned()?,
+            established: Map::HashMap(established).try_into()?,
+            half_open: take(map::HALF_OPEN)?.try_into()?,
+            node: take(map::NODE)?.try_into()?,
+            vips: take(map::VIPS)?.try_into()?,
+            services: take(map::SERVICES)?.try_into()?,
+            backends: take(map::BACKENDS)?.try_into()?,
+            backend_slots: take(map::BACKEND_SLOTS)?.try_into()?,
+            rings: take(map::RINGS)?.try_into()?,
+            turns: take(map::TURNS)?.try_into()?,
+            port_cursors: take(map::PORT_CURSORS)?.try_into()?,
+            packets: take(map::PACKETS)?.try_into()?,
+            traffic: take(map::TRAFFIC)?.try_into()?,
+            resets: take(map::RESETS)?.try_into()?,
+            program,
+            world: nothing(),
+        })
+    }
+
+    /// The table of established flows, for other programs.
+    #[must_use]
+    pub fn established_fd(&self) -> BorrowedFd<'_> {
+        self.established_fd.as_fd()
+    }
+
+    /// The loaded program.
+    ///
+    /// # Errors
+    /// Never after a successful [`Self::load`].
+    pub fn program(&self) -> anyhow::Result<&Xdp> {
+        let program = self.program.program(PROGRAM).with_context(|| format!("no program named {PROGRAM}"))?;
+        program.try_into().context("the program is not an XDP program")
+    }
+
+    /// Writes the tables that belong to the agent.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn write(&mut self, world: &World) -> anyhow::Result<()> {
+        self.node.set(0, world.node, 0)?;
+        empty(&mut self.vips)?;
+        for vip in &world.vips {
+            self.vips.insert(vip.raw(), 1, 0)?;
+        }
+        empty(&mut self.services)?;
+        for (listener, service) in &world.services {
+            self.services.insert(listener, service, 0)?;
+        }
+        empty(&mut self.backend_slots)?;
+        for slot in 0..self.world.backends.len().max(world.backends.len()) {
+            let backend = world.backends.get(slot).copied().unwrap_or_default();
+            self.backends.set(slot as u32, backend, 0)?;
+            if backend.generation != 0 {
+                self.backend_slots.insert(backend.endpoint, slot as u32, 0)?;
+            }
+        }
+        for place in 0..self.world.rings.len().max(world.rings.len()) {
+            self.rings.set(place as u32, world.rings.get(place).copied().unwrap_or_default(), 0)?;
+        }
+        self.world = world.clone();
+        Ok(())
+    }
+
+    /// Forgets connections and everything counted but packets.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn forget(&mut self) -> anyhow::Result<()> {
+        empty(&mut self.established)?;
+        empty(&mut self.half_open)?;
+        self.resets.set(0, zeroes()?, 0)?;
+        for (_, service) in &self.world.services {
+            self.turns.set(u32::from(service.number), zeroes()?, 0)?;
+        }
+        for slot in 0..self.world.backends.len() as u32 {
+            self.port_cursors.set(slot, zeroes()?, 0)?;
+            self.traffic.set(slot, zeroes()?, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Copies of both tables of flows: established, half-open.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn flows(&self) -> anyhow::Result<[BTreeMap<FlowKey, Flow>; 2]> {
+        let copy = |table: &HashMap<MapData, FlowKey, Flow>| table.iter().collect::<Result<_, _>>();
+        Ok([copy(&self.established)?, copy(&self.half_open)?])
+    }
+
+    /// What was counted for each backend that had traffic, by slot.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn traffic(&self) -> anyhow::Result<BTreeMap<u32, Traffic>> {
+        let mut all = BTreeMap::new();
+        for slot in 0..self.world.backends.len() as u32 {
+            let mut sum = Traffic::default();
+            for part in self.traffic.get(&slot, 0)?.iter() {
+                sum.opened += part.opened;
+                sum.packets_in += part.packets_in;
+                sum.bytes_in += part.bytes_in;
+                sum.packets_out += part.packets_out;
+                sum.bytes_out += part.bytes_out;
+            }
+            if sum != Traffic::default() {
+                all.insert(slot, sum);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Packets by reason, in the order of [`Reason::ALL`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn packets(&self) -> anyhow::Result<Vec<u64>> {
+        Reason::ALL.iter().map(|reason| Ok(self.packets.get(&(*reason as u32), 0)?.iter().sum())).collect()
+    }
+
+    /// Runs one frame; returns the reason counted and the frame afterwards.
+    ///
+    /// # Errors
+    /// When not exactly one reason was counted, or the action does not fit it.
+    pub fn run(&self, frame: &[u8]) -> anyhow::Result<(Reason, Vec<u8>)> {
+        let before = self.packets()?;
+        let mut after = vec![0; LONGEST_FRAME];
+        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..Default::default() };
+        let result = self.program()?.test_run(options).context("the kernel did not run the frame")?;
+        after.truncate(result.data_size_out as usize);
+
+        let counted: Vec<_> = Reason::ALL
+            .iter()
+            .zip(before.iter().zip(&self.packets()?))
+            .filter(|(_, (before, after))| before != after)
+            .map(|(reason, (before, after))| (*reason, after - before))
+            .collect();
+        let &[(reason, 1)] = counted.as_slice() else {
+            return Err(anyhow!("one packet was counted as {counted:?}"));
+        };
+        let action = self.action(reason);
+        ensure!(result.return_value == action, "{reason:?} ended with action {}, not {action}", result.return_value);
+        Ok((reason, after))
+    }
+
+    /// The XDP action that a reason calls for.
+    fn action(&self, reason: Reason) -> u32 {
+        match reason.verdict() {
+            Verdict::Pass => action::PASS,
+            Verdict::Drop => action::DROP,
+            Verdict::Forward | Verdict::Reply if self.world.node.flags & node_flag::REDIRECT != 0 => action::REDIRECT,
+            Verdict::Forward | Verdict::Reply => action::TX,
+        }
+    }
+}
+
+fn xdp_mut(program: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
+    let program = program.program_mut(PROGRAM).with_context(|| format!("no program named {PROGRAM}"))?;
+    program.try_into().context("the program is not an XDP program")
+}
+
+/// The tables of an object that nobody has written.
+fn nothing() -> World {
+    World {
+        node: Node::default(),
+        vips: Vec::new(),
+        services: Vec::new(),
+        backends: Vec::new(),
+        rings: Vec::new(),
+        capacity: 0,
+    }
+}
+
+fn empty<K: aya::Pod, V: aya::Pod>(table: &mut HashMap<MapData, K, V>) -> anyhow::Result<()> {
+    let keys = table.keys().collect::<Result<Vec<_>, _>>()?;
+    for key in keys {
+        table.remove(&key)?;
+    }
+    Ok(())
+}
+
+fn zeroes<V: aya::Pod + Default>() -> anyhow::Result<PerCpuValues<V>> {
+    let cpus = nr_cpus().map_err(|(file, error)| anyhow!("{file}: {error}"))?;
+    Ok(PerCpuValues::try_from((0..cpus).map(|_| V::default()).collect::<Vec<_>>())?)
+}
+
+/// Plays stories on the loaded program. One object is kept for each capacity, because loading takes a while.
+#[derive(Default)]
+pub struct Kernel {
+    loaded: BTreeMap<u32, Datapath>,
+    capacity: u32,
+}
+
+impl Kernel {
+    /// On CPU 0, to which the calling thread keeps from now on.
+    ///
+    /// # Errors
+    /// When the thread cannot stay there.
+    pub fn new() -> anyhow::Result<Self> {
+        stay_on_cpu(0)?;
+        Ok(Self::default())
+    }
+
+    /// The object in use.
+    ///
+    /// # Errors
+    /// When no story has begun.
+    pub fn datapath(&mut self) -> anyhow::Result<&mut Datapath> {
+        self.loaded.get_mut(&self.capacity).context("no story has begun")
+    }
+
+    /// See [`Executor::begin`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn try_begin(&mut self, world: &World) -> anyhow::Result<()> {
+        self.capacity = world.capacity;
+        if !self.loaded.contains_key(&self.capacity) {
+            self.loaded.insert(self.capacity, Datapath::load(self.capacity)?);
+        }
+        let datapath = self.datapath()?;
+        datapath.forget()?;
+        datapath.write(world)
+    }
+}
+
+impl Executor for Kernel {
+    fn begin(&mut self, world: &World) {
+        self.try_begin(world).expect("the kernel takes the tables");
+    }
+
+    fn change(&mut self, world: &World) {
+        self.datapath().and_then(|datapath| datapath.write(world)).expect("the kernel takes the tables");
+    }
+
+    fn run(&mut self, frame: &[u8]) -> (Reason, Vec<u8>) {
+        self.datapath().and_then(|datapath| datapath.run(frame)).expect("the kernel runs the frame")
+    }
+}

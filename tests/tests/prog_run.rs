@@ -1,0 +1,146 @@
+//! The loaded program does what the same code does on the host. Needs root; says so instead of skipping.
+
+use std::cell::RefCell;
+
+use lb_ebpf::abi::{Flow, FlowKey, Reason, Verdict, node_flag};
+use lb_ebpf::cases::{Event, Executor as _, Hosts, Model, Step, Story, World, all, any_packet, any_story, play};
+use proptest::prelude::*;
+use proptest::test_runner::{RngSeed, TestRunner};
+use xvip_tests::kernel::{Kernel, SHORTEST_FRAME};
+
+/// The same stories in every run; change it to hear others.
+fn seeded(cases: u32) -> TestRunner {
+    let config = ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(0x0078_7669_7001),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    TestRunner::new(config)
+}
+
+fn kernel() -> Kernel {
+    let mut kernel = Kernel::new().expect("the thread stays on its CPU");
+    kernel.try_begin(&World::standard()).expect("the datapath loads");
+    kernel
+}
+
+#[test]
+fn every_case_in_the_kernel() {
+    let mut kernel = kernel();
+    let failures: Vec<_> = all().iter().filter_map(|case| play(case, &mut kernel).err()).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_case_by_redirect() {
+    let mut kernel = kernel();
+    let mut cases = all();
+    let mut failures = Vec::new();
+    for case in &mut cases {
+        case.world.node.flags |= node_flag::REDIRECT;
+        for step in &mut case.steps {
+            if let Step::Agent(world) = step {
+                world.node.flags |= node_flag::REDIRECT;
+            }
+        }
+        failures.extend(play(case, &mut kernel).err());
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn the_table_of_flows_holds_what_was_asked_for_and_no_more() {
+    for capacity in [1u32, 2, 5, 100] {
+        let mut kernel = kernel();
+        kernel.begin(&World::standard().with(|world| world.capacity = capacity));
+        let table = &mut kernel.datapath().expect("begun").established;
+        let key = |number: u32| FlowKey { source: lb_ebpf::net::Be32::new(number), ..FlowKey::default() };
+        let inserted =
+            (0..capacity + 64).filter(|number| table.insert(key(*number), Flow::default(), 0).is_ok()).count();
+        assert_eq!(inserted, capacity as usize);
+    }
+}
+
+#[test]
+fn stories_by_chance_go_alike_on_the_host_and_in_the_kernel() {
+    let kernel = RefCell::new(kernel());
+    let seen = RefCell::new(vec![0u32; Reason::COUNT as usize]);
+    let outcome = seeded(1000).run(&any_story(80), |story| {
+        let mut seen = seen.borrow_mut();
+        alike(&story, &mut kernel.borrow_mut(), |reason| seen[reason as usize] += 1)
+    });
+    if let Err(difference) = outcome {
+        panic!("{difference}");
+    }
+    let seen = seen.into_inner();
+    for reason in Reason::ALL {
+        println!("{:>8} {}", seen[*reason as usize], reason.label());
+    }
+    let wanted = [Reason::Opened, Reason::ToBackend, Reason::ToClient, Reason::TableFull, Reason::BackendGone];
+    assert!(wanted.iter().all(|reason| seen[*reason as usize] > 10), "the stories have become too tame");
+}
+
+fn alike(story: &Story, kernel: &mut Kernel, mut saw: impl FnMut(Reason)) -> Result<(), TestCaseError> {
+    let mut model = Model::new(story.world.clone());
+    kernel.begin(&story.world);
+    let mut hosts = Hosts::default();
+    for (at, event) in story.events.iter().enumerate() {
+        if let Event::Agent(world) = event {
+            model.change(world);
+            kernel.change(world);
+        }
+        let Some(frame) = hosts.frame(event) else { continue };
+        // The kernel's seconds may go on during a story, the model's must follow.
+        model.now.set(monotonic_seconds());
+        let on_host = model.run(&frame);
+        prop_assert_eq!(&on_host, &kernel.run(&frame), "event {} on the host and in the kernel", at + 1);
+        let (reason, after) = on_host;
+        if reason.verdict() == Verdict::Forward {
+            hosts.receive(&after);
+        }
+        saw(reason);
+    }
+    let datapath = kernel.datapath().expect("begun");
+    prop_assert_eq!(timeless(model.flows()), timeless(datapath.flows().expect("tables can be read")));
+    prop_assert_eq!(model.traffic(), datapath.traffic().expect("tables can be read"));
+    Ok(())
+}
+
+/// Without the one word that differs when a second ends between the two runs.
+fn timeless<M: IntoIterator<Item = (FlowKey, Flow)>>(tables: [M; 2]) -> [Vec<(FlowKey, Flow)>; 2] {
+    tables.map(|table| table.into_iter().map(|(key, flow)| (key, Flow { seen: 0, ..flow })).collect())
+}
+
+/// The clock that the program reads.
+fn monotonic_seconds() -> u32 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is valid for writing.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    assert_eq!(result, 0);
+    time.tv_sec as u32
+}
+
+#[test]
+fn any_bytes_end_with_one_reason_and_pass_unchanged() {
+    let world = World::standard();
+    let kernel = RefCell::new(kernel());
+    // Most bytes are no IPv4 for us and get one look; lend some the beginning of a packet.
+    let bytes = (any_packet(), proptest::collection::vec(any::<u8>(), SHORTEST_FRAME..1501), 0usize..60);
+    let outcome = seeded(3000).run(&bytes, |(packet, mut bytes, lent)| {
+        for (byte, lent) in bytes.iter_mut().zip(packet.iter().take(lent)) {
+            *byte = *lent;
+        }
+        let mut kernel = kernel.borrow_mut();
+        kernel.begin(&world);
+        let (reason, after) = kernel.run(&bytes);
+        prop_assert_eq!(reason, Model::new(world.clone()).run(&bytes).0);
+        if reason.verdict() == Verdict::Pass {
+            prop_assert_eq!(bytes, after);
+        }
+        Ok(())
+    });
+    if let Err(difference) = outcome {
+        panic!("{difference}");
+    }
+}
