@@ -8,7 +8,9 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::Xdp;
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
-use lb_ebpf::abi::{Backend, Bucket, Endpoint, Flow, FlowKey, Node, Reason, Service, Traffic, Verdict, map, node_flag};
+use lb_ebpf::abi::{
+    Backend, Bucket, Endpoint, Flow, FlowKey, Node, Reason, Service, Traffic, Verdict, budget, map, node_flag,
+};
 use lb_ebpf::cases::{Executor, World};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -57,7 +59,7 @@ pub struct Datapath {
     port_cursors: PerCpuArray<MapData, u32>,
     packets: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
-    resets: PerCpuArray<MapData, Bucket>,
+    budgets: PerCpuArray<MapData, Bucket>,
     /// Tables as they were last written.
     world: World,
 }
@@ -93,7 +95,7 @@ impl Datapath {
             port_cursors: take(map::PORT_CURSORS)?.try_into()?,
             packets: take(map::PACKETS)?.try_into()?,
             traffic: take(map::TRAFFIC)?.try_into()?,
-            resets: take(map::RESETS)?.try_into()?,
+            budgets: take(map::BUDGETS)?.try_into()?,
             program,
             world: nothing(),
         })
@@ -150,7 +152,9 @@ impl Datapath {
     pub fn forget(&mut self) -> anyhow::Result<()> {
         empty(&mut self.established)?;
         empty(&mut self.half_open)?;
-        self.resets.set(0, zeroes()?, 0)?;
+        for budget in 0..budget::COUNT {
+            self.budgets.set(budget, zeroes()?, 0)?;
+        }
         for (_, service) in &self.world.services {
             self.turns.set(u32::from(service.number), zeroes()?, 0)?;
         }
