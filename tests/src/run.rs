@@ -20,6 +20,8 @@ pub const NETNS_DIR: &str = "/run/netns";
 /// Where agents pin their kernel objects, one directory per node.
 pub const PIN_DIR: &str = "/sys/fs/bpf/xvip";
 const RUN_DIR: &str = "/run";
+/// Where agents keep the host's settings from before, one file per node.
+const KEPT_DIR: &str = "/run/xvip";
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -85,6 +87,9 @@ pub fn leftovers(run: &str) -> Vec<String> {
     for name in names_in(Path::new(PIN_DIR)).filter(|name| belongs(name, run)) {
         found.push(format!("pins {PIN_DIR}/{name}"));
     }
+    for name in names_in(Path::new(KEPT_DIR)).filter(|name| belongs(name, run)) {
+        found.push(format!("file {KEPT_DIR}/{name}"));
+    }
     let dir = Path::new(RUN_DIR).join(run);
     if dir.exists() {
         found.push(format!("directory {}", dir.display()));
@@ -148,6 +153,10 @@ fn remove_pins(run: &str) {
         let _ = fs::remove_dir_all(Path::new(PIN_DIR).join(name));
     }
     let _ = fs::remove_dir(PIN_DIR);
+    for name in names_in(Path::new(KEPT_DIR)).filter(|name| belongs(name, run)) {
+        let _ = fs::remove_file(Path::new(KEPT_DIR).join(name));
+    }
+    let _ = fs::remove_dir(KEPT_DIR);
 }
 
 fn names_in(dir: &Path) -> impl Iterator<Item = String> + use<> {
