@@ -145,8 +145,7 @@ fn a_backend_that_says_500_gets_no_new_connection_and_keeps_the_old_ones() {
     assert_eq!(scrape.value("xvip_backend_up", &[("backend", "master2")]), Some(0.0));
     let from = load.now();
     served_more(&load, 300);
-    settle(&load);
-    let sum = load.summary(from, load.now() - Duration::from_secs(2));
+    let sum = load.summary(from, settle(&load));
     let master2 = load.servers().iter().position(|name| name == "master2").unwrap() as u16;
     assert_eq!((sum.failed(), sum.by_server.get(&master2)), (0, None), "{sum:?}");
     assert_eq!(streams_of(&load, "master2"), on_it, "established streams go on");
@@ -175,9 +174,8 @@ fn a_backend_that_refuses_is_left_out_after_its_checks() {
     assert!(backend.reason.contains("refused") && backend.reason.contains("3 failures in a row"), "{backend:?}");
     let down = load.now();
     served_more(&load, 200);
-    settle(&load);
+    let after = load.summary(down, settle(&load));
     let during = load.summary(killed, down);
-    let after = load.summary(down, load.now() - Duration::from_secs(2));
     println!(
         "until it was noticed {} of {}, then {} of {}",
         during.failed(),

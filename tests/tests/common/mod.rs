@@ -60,11 +60,12 @@ pub(crate) fn served_more(client: &Client, count: u32) {
     wait(&format!("{count} more answers"), || client.summary(from, client.now()).served >= count);
 }
 
-/// Waits until everything the client began so far has ended, and a moment later a new attempt is served.
+/// Waits until everything the client began so far has ended; until when that was begun.
 #[track_caller]
-pub(crate) fn settle(client: &Client) {
+pub(crate) fn settle(client: &Client) -> Duration {
     let to = client.now();
     wait("attempts to end", || client.settled(to));
+    to
 }
 
 /// Waits until all watches of a client are open.
