@@ -30,7 +30,7 @@ use crate::events::{self, Events, HealthObserver, Reporter};
 use crate::heartbeat::Heartbeat;
 use crate::http::{self, HttpServer, ListenError, Sources};
 use crate::metrics::{Exposition, Metrics};
-use crate::netlink::{Group, Monitor, Netlink, NetlinkError};
+use crate::netlink::{Addresses, Group, Monitor, Netlink, NetlinkError};
 use crate::reconcile::{PassError, Reconciler, Snapshots};
 use crate::report;
 use crate::status::{ConfigStatus, Status};
@@ -254,7 +254,7 @@ impl Agent {
             reload_failures: 0,
             last_error: None,
         };
-        let reconciler = Reconciler::new(netlink, garp);
+        let reconciler = Reconciler::new(netlink, Addresses::connect(netlink)?, garp);
         let (vrrp_seen, health_seen) = (vrrp.subscribe(), health.subscribe());
         let first = report::status(report::Sources {
             config: &config,

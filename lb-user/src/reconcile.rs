@@ -23,7 +23,7 @@ use crate::desired::{Desired, Interface, World, desired};
 use crate::drivers::garp::GarpHandle;
 use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
-use crate::netlink::{Added, Interfaces, Link, Netlink, NetlinkError, Observed};
+use crate::netlink::{Added, Addresses, Interfaces, Link, Netlink, NetlinkError, Observed};
 
 /// How often an unresolved next hop is asked for.
 const RESOLVE_EVERY: Duration = Duration::from_secs(1);
@@ -62,6 +62,7 @@ pub struct Snapshots<'a> {
 /// Keeps what must be remembered between passes.
 pub struct Reconciler {
     netlink: Netlink,
+    addresses: Addresses,
     garp: GarpHandle,
     /// Where this node begins among the source ports; chance, so that nodes differ.
     port_offset: u32,
@@ -90,9 +91,10 @@ struct NextHop {
 impl Reconciler {
     /// Nothing done yet.
     #[must_use]
-    pub fn new(netlink: Netlink, garp: GarpHandle) -> Self {
+    pub fn new(netlink: Netlink, addresses: Addresses, garp: GarpHandle) -> Self {
         Self {
             netlink,
+            addresses,
             garp,
             port_offset: RandomState::new().hash_one(0u8) as u32,
             announced: BTreeMap::new(),
@@ -150,7 +152,7 @@ impl Reconciler {
     }
 
     async fn add(&mut self, link: &Link, net: Ipv4Net) -> Result<(), PassError> {
-        match self.netlink.add_address(link.index, net).await? {
+        match self.addresses.add(link.index, net).await? {
             Added::Now => info!(%net, interface = link.name, "VIP added"),
             Added::Before => {}
             Added::Foreign if self.foreign.insert(net) => {
@@ -165,7 +167,7 @@ impl Reconciler {
         let mut outcome = Ok(());
         for (ifindex, net) in surplus {
             self.garp.cancel(ifindex, &[net.address]);
-            match self.netlink.remove_address(ifindex, net).await {
+            match self.addresses.remove(ifindex, net).await {
                 Ok(()) => info!(%net, ifindex, "VIP removed"),
                 Err(error) => outcome = Err(error.into()),
             }
