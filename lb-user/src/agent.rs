@@ -308,7 +308,6 @@ impl Agent {
             fault: None,
         };
         agent.pass().await;
-        agent.vrrp.set_can_forward(true);
         Ok(agent)
     }
 
