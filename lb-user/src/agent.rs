@@ -39,6 +39,8 @@ use sweeping::Sweeping;
 
 /// How often everything is looked at without being asked.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Where settings are kept, and the admin socket unless the configuration says otherwise.
+const RUN_DIR: &str = "/run/xvip";
 /// The longest wait for another node before the VIPs are removed at a stop.
 const LONGEST_HANDOVER: Duration = Duration::from_secs(1);
 
@@ -506,6 +508,8 @@ impl Agent {
         let removed = datapath.map_or(Ok(()), Datapath::remove);
         let restored = reserved.restore();
         drop((http, admin));
+        // Unless something else is in it.
+        let _ = std::fs::remove_dir(RUN_DIR);
         withdrawn?;
         removed?;
         restored?;
@@ -561,5 +565,5 @@ fn reserve(reserved: &ReservedPorts, config: &Config) -> Result<(), SysctlError>
 
 /// Where the host's settings from before are kept.
 fn kept_settings(node: &str) -> PathBuf {
-    Path::new("/run/xvip").join(format!("{node}.ip_local_reserved_ports"))
+    Path::new(RUN_DIR).join(format!("{node}.ip_local_reserved_ports"))
 }

@@ -10,13 +10,16 @@
 
 pub mod agent;
 pub mod apiserver;
+pub mod capture;
 pub mod client;
 pub mod kernel;
 pub mod netns;
 pub mod pki;
 pub mod process;
 pub mod run;
+pub mod scrape;
 pub mod stats;
 pub mod status;
+pub mod topology;
 pub mod until;
 pub mod wire;

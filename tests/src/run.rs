@@ -20,6 +20,8 @@ pub const NETNS_DIR: &str = "/run/netns";
 /// Where agents pin their kernel objects, one directory per node.
 pub const PIN_DIR: &str = "/sys/fs/bpf/xvip";
 const RUN_DIR: &str = "/run";
+/// Where agents keep the host's settings from before, one file per node.
+const KEPT_DIR: &str = "/run/xvip";
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -82,8 +84,11 @@ pub fn leftovers(run: &str) -> Vec<String> {
     for name in names_in(Path::new(NETNS_DIR)).filter(|name| belongs(name, run)) {
         found.push(format!("namespace {NETNS_DIR}/{name}"));
     }
-    for name in names_in(Path::new(PIN_DIR)).filter(|name| belongs(name, run)) {
+    for name in names_in(Path::new(PIN_DIR)).filter(|name| belongs(&node_of(name), run)) {
         found.push(format!("pins {PIN_DIR}/{name}"));
+    }
+    for name in names_in(Path::new(KEPT_DIR)).filter(|name| belongs(name, run)) {
+        found.push(format!("file {KEPT_DIR}/{name}"));
     }
     let dir = Path::new(RUN_DIR).join(run);
     if dir.exists() {
@@ -103,7 +108,9 @@ pub fn leftovers(run: &str) -> Vec<String> {
 
 /// Removes everything of runs whose process is gone and returns their names.
 pub fn sweep() -> Result<Vec<String>> {
-    let named = names_in(Path::new(RUN_DIR)).chain(names_in(Path::new(NETNS_DIR))).chain(names_in(Path::new(PIN_DIR)));
+    let named = names_in(Path::new(RUN_DIR))
+        .chain(names_in(Path::new(NETNS_DIR)))
+        .chain(names_in(Path::new(PIN_DIR)).map(|name| node_of(&name)));
     let mut dead: Vec<String> = named.filter_map(|name| run_of(&name).map(str::to_owned)).collect();
     dead.sort();
     dead.dedup();
@@ -144,14 +151,23 @@ pub(crate) fn remove_namespace(name: &str) -> io::Result<()> {
 }
 
 fn remove_pins(run: &str) {
-    for name in names_in(Path::new(PIN_DIR)).filter(|name| belongs(name, run)) {
+    for name in names_in(Path::new(PIN_DIR)).filter(|name| belongs(&node_of(name), run)) {
         let _ = fs::remove_dir_all(Path::new(PIN_DIR).join(name));
     }
     let _ = fs::remove_dir(PIN_DIR);
+    for name in names_in(Path::new(KEPT_DIR)).filter(|name| belongs(name, run)) {
+        let _ = fs::remove_file(Path::new(KEPT_DIR).join(name));
+    }
+    let _ = fs::remove_dir(KEPT_DIR);
 }
 
 fn names_in(dir: &Path) -> impl Iterator<Item = String> + use<> {
     fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+/// The node whose pins a directory holds: in their names colons stand for dots.
+pub fn node_of(directory: &str) -> String {
+    directory.replace(':', ".")
 }
 
 /// The run a name belongs to: `xv-12` of `xv-12-lb1`, `xv-12.1` of `xv-12.1`.

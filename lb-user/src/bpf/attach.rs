@@ -245,7 +245,7 @@ fn directory(node: &str) -> Result<PathBuf, DatapathError> {
         mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(DatapathError::NoBpffs)?;
         info!("mounted a BPF file system on {BPFFS}; it stays, as systemd would leave it");
     }
-    let directory = Path::new(BPFFS).join("xvip").join(node);
+    let directory = Path::new(BPFFS).join("xvip").join(pin_name(node));
     let io = |source| DatapathError::Io { path: directory.clone(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(io)?;
     let meta = fs::symlink_metadata(&directory).map_err(io)?;
@@ -292,7 +292,13 @@ fn pinned_version(path: &Path) -> Option<u32> {
 }
 
 fn link_path(directory: &Path, mode: Mode, device: &Device) -> PathBuf {
-    directory.join(format!("link-{}-{}", mode.label(), device.name))
+    directory.join(format!("link-{}-{}", mode.label(), pin_name(&device.name)))
+}
+
+/// A name as the BPF file system takes it: it refuses dots, which names of nodes and interfaces may have. Neither may
+/// have colons, so that different names stay different.
+fn pin_name(name: &str) -> String {
+    name.replace('.', ":")
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, DatapathError> {
@@ -435,5 +441,19 @@ fn refusal(error: &ProgramError, mode: Mode) -> String {
             )
         }
         _ => chain(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_have_no_dots() {
+        let device = Device { name: "eth0.100".to_owned(), index: 7, kind: Some("vlan".to_owned()) };
+        let path = link_path(Path::new("/pins"), Mode::Native, &device);
+        assert_eq!(path, Path::new("/pins/link-xdp-eth0:100"));
+        assert!(is_link(&path));
+        assert_eq!(pin_name("lb1.example.net"), "lb1:example:net");
     }
 }

@@ -1,6 +1,5 @@
 //! The small world of the sandbox: one segment, a client, two balancers, three API servers, and what can be done to them.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,27 +7,18 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use xvip_tests::agent::{Agent, Asker, adapt};
+use xvip_tests::agent::{Agent, Asker};
 use xvip_tests::apiserver::ApiServer;
 use xvip_tests::client::{Client, Options};
 use xvip_tests::netns::Netns;
-use xvip_tests::pki::Authority;
 use xvip_tests::run::Run;
 use xvip_tests::status::Status;
+use xvip_tests::topology::{self, Topology};
+pub(crate) use xvip_tests::topology::{BALANCERS, SERVERS, VIP};
 use xvip_tests::wire::{Lan, Port};
 
 use crate::stop;
 
-/// The configuration that ships.
-const CONFIG: &str = include_str!("../../../../config/sandbox.toml");
-/// Where clients find the control plane; as in the configuration.
-pub(crate) const VIP: &str = "192.0.2.100:8443";
-const CLIENT: &str = "192.0.2.10";
-/// Name, address, VRRP priority.
-pub(crate) const BALANCERS: [(&str, &str, &str); 2] = [("lb1", "192.0.2.21", "110"), ("lb2", "192.0.2.22", "100")];
-/// Name, address.
-pub(crate) const SERVERS: [(&str, &str); 3] =
-    [("master1", "192.0.2.31"), ("master2", "192.0.2.32"), ("master3", "192.0.2.33")];
 /// How often the balancers are asked how they are.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How long the world may take to come up: two agents, an election, two rounds of checks.
@@ -69,34 +59,21 @@ pub(crate) struct Balancer {
 impl World {
     /// Builds the world and waits until it serves.
     pub(crate) fn up(run: &Arc<Run>, plan: &Plan<'_>) -> Result<World> {
-        let lan = Lan::create(run, "lan")?;
-        let attach = |role: &str, address: &str| -> Result<(Netns, Port)> {
-            let netns = Netns::create(run, role)?;
-            let port = lan.attach(&netns, "eth0", &format!("{address}/24"))?;
-            Ok((netns, port))
-        };
-        let (client_netns, _) = attach("client", CLIENT)?;
-        let authority = Authority::create(run.dir())?;
-        let vip: SocketAddr = VIP.parse()?;
-        let mut servers = Vec::new();
-        for (name, address) in SERVERS {
-            let (netns, _) = attach(name, address)?;
-            let names = [name, address, &vip.ip().to_string(), "kubernetes", "kubernetes.default.svc", "localhost"];
-            let keys = authority.server(name, &names)?;
-            servers.push(ApiServer::start(plan.sandbox, &netns, &format!("{address}:6443"), &keys)?);
-        }
-        let mut balancers = Vec::new();
-        for (index, (name, address, _)) in BALANCERS.into_iter().enumerate() {
-            let (netns, port) = attach(name, address)?;
-            let socket = Agent::socket_of(&netns);
-            let config = config_of(index, netns.name(), &socket, &authority.ca_file(), plan.advert_interval)?;
-            let mut agent = Agent::new(plan.xvip, &netns, &config)?;
-            agent.start()?;
-            let watcher = Watcher::start(agent.asker());
-            balancers.push(Balancer { watcher, agent, port, frozen: false, cut: false });
-        }
+        let advert = format!("\nadvert_interval = \"{}\"", plan.advert_interval);
+        let changes = [("\nadvert_interval = \"100ms\"", advert.as_str())];
+        let topology = topology::Plan { xvip: plan.xvip, sandbox: plan.sandbox, balancers: 2, changes: &changes };
+        let topology = Topology::build(run, &topology)?;
+        let Topology { balancers, mut servers, client: client_netns, authority, lan, .. } = topology;
+        let mut balancers: Vec<Balancer> = balancers
+            .into_iter()
+            .map(|topology::Balancer { mut agent, port }| {
+                agent.start()?;
+                let watcher = Watcher::start(agent.asker());
+                Ok(Balancer { watcher, agent, port, frozen: false, cut: false })
+            })
+            .collect::<Result<_>>()?;
         wait_until_serving(&mut balancers, &mut servers)?;
-        let client = Client::start(&client_netns, Options::https(vip, authority.ca_file()))?;
+        let client = Client::start(&client_netns, Options::https(Topology::vip(), authority.ca_file()))?;
         let ca_file = authority.ca_file().display().to_string();
         let xvip = plan.xvip.display().to_string();
         Ok(World { client, balancers, servers, client_netns, ca_file, xvip, _lan: lan, run: run.clone() })
@@ -206,25 +183,6 @@ impl Balancer {
     }
 }
 
-/// The shipped configuration, adapted to one node.
-fn config_of(index: usize, node: &str, socket: &Path, ca_file: &Path, advert_interval: &str) -> Result<String> {
-    let (_, address, priority) = BALANCERS[index];
-    let (_, peer, _) = BALANCERS[1 - index];
-    adapt(
-        CONFIG,
-        &[
-            // The name also names the pins, which are the machine's: two sandboxes must differ.
-            ("\nname = \"lb1\"", &format!("\nname = \"{node}\"")),
-            ("\"/run/xvip/admin.sock\"", &format!("\"{}\"", socket.display())),
-            ("\npriority = 110", &format!("\npriority = {priority}")),
-            ("\nadvert_interval = \"100ms\"", &format!("\nadvert_interval = \"{advert_interval}\"")),
-            ("\nunicast_source = \"192.0.2.21\"", &format!("\nunicast_source = \"{address}\"")),
-            ("\nunicast_peers = [\"192.0.2.22\"]", &format!("\nunicast_peers = [\"{peer}\"]")),
-            ("\"/etc/kubernetes/pki/ca.crt\"", &format!("\"{}\"", ca_file.display())),
-        ],
-    )
-}
-
 fn wait_until_serving(balancers: &mut [Balancer], servers: &mut [ApiServer]) -> Result<()> {
     let start = Instant::now();
     while let Some(mut why) = unsettled(balancers, servers) {
@@ -256,26 +214,7 @@ fn unsettled(balancers: &mut [Balancer], servers: &mut [ApiServer]) -> Option<St
             return Some(format!("{} is not running", server.name()));
         }
     }
-    let mut active = 0;
-    for balancer in balancers.iter() {
-        let Some(status) = balancer.status() else {
-            return Some(format!("{} does not answer", balancer.name()));
-        };
-        match status.vrrp_state() {
-            "active" => active += 1,
-            "backup" => {}
-            other => {
-                return Some(format!("the VRRP state of {} is {other:?}", balancer.name()));
-            }
-        }
-        if let Some(backend) = status.services.iter().flat_map(|service| &service.backends).find(|b| b.state != "up") {
-            return Some(format!("to {}, {} is {}: {}", balancer.name(), backend.name, backend.state, backend.reason));
-        }
-        if status.services.is_empty() {
-            return Some(format!("{} has no service", balancer.name()));
-        }
-    }
-    (active != 1).then(|| format!("{active} balancers hold the VIP"))
+    topology::unsettled(balancers.iter().map(|balancer| (balancer.name(), balancer.status())))
 }
 
 /// Asks one agent over and over, so that nobody else has to wait for an answer.
@@ -316,25 +255,5 @@ impl Drop for Watcher {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_shipped_configuration_has_the_addresses_of_this_world() {
-        assert!(CONFIG.contains(&format!("listen = \"{VIP}\"")));
-        for (name, address) in SERVERS {
-            assert!(CONFIG.contains(&format!("name = \"{name}\"\naddress = \"{address}:6443\"")));
-        }
-        let (_, address, priority) = BALANCERS[0];
-        let config = config_of(1, "n", Path::new("/s"), Path::new("/c"), "50ms").unwrap();
-        for line in ["name = \"n\"", "priority = 100", "unicast_peers = [\"192.0.2.21\"]", "socket = \"/s\""] {
-            assert!(config.contains(line), "{line}");
-        }
-        assert!(CONFIG.contains(&format!("unicast_source = \"{address}\"")));
-        assert!(CONFIG.contains(&format!("priority = {priority}")));
     }
 }

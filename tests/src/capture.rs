@@ -1,0 +1,175 @@
+//! Whole Ethernet frames on one interface of a namespace: heard, sent, and kept as a file that other programs read.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+
+use crate::netns::Netns;
+
+const LONGEST: usize = 65_536;
+/// Room for frames that arrive while nobody reads.
+const BUFFER: usize = 16 << 20;
+
+/// A frame that passed an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// It left by the interface instead of entering by it.
+    pub outgoing: bool,
+    /// Time since the Unix epoch.
+    pub at: Duration,
+    /// From the Ethernet header on.
+    pub frame: Vec<u8>,
+}
+
+/// Listens on one interface until it is dropped. What enters is heard where the host's own stack hears it: behind XDP.
+#[derive(Debug)]
+pub struct Capture {
+    heard: Arc<Mutex<Vec<Heard>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Capture {
+    /// Listens from now on; frames that pass after the return are not missed.
+    pub fn start(netns: &Netns, device: &str) -> Result<Capture> {
+        let socket = netns.enter(|| packet_socket(device))??;
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (to, end) = (heard.clone(), stop.clone());
+        let thread =
+            std::thread::Builder::new().name("capture".to_owned()).spawn(move || listen(&socket, &to, &end))?;
+        Ok(Capture { heard, stop, thread: Some(thread) })
+    }
+
+    /// All frames so far, in their order.
+    pub fn heard(&self) -> Vec<Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The frames so far that entered, or that left.
+    pub fn frames(&self, outgoing: bool) -> Vec<Vec<u8>> {
+        self.heard().into_iter().filter(|heard| heard.outgoing == outgoing).map(|heard| heard.frame).collect()
+    }
+
+    /// Writes what was heard as a pcap file.
+    pub fn save(&self, to: &Path) -> Result<()> {
+        let mut bytes = Vec::new();
+        // Magic for microseconds, version 2.4, no offset, no accuracy, longest frame, Ethernet.
+        for word in [0xa1b2_c3d4, 0x0004_0002, 0, 0, LONGEST as u32, 1] {
+            bytes.extend(u32::to_le_bytes(word));
+        }
+        for heard in self.heard() {
+            let length = heard.frame.len() as u32;
+            for word in [heard.at.as_secs() as u32, heard.at.subsec_micros(), length, length] {
+                bytes.extend(word.to_le_bytes());
+            }
+            bytes.extend(heard.frame);
+        }
+        std::fs::write(to, bytes).with_context(|| format!("writing {}", to.display()))
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Sends whole frames out of one interface.
+#[derive(Debug)]
+pub struct Sender {
+    socket: OwnedFd,
+}
+
+impl Sender {
+    /// Ready to send.
+    pub fn open(netns: &Netns, device: &str) -> Result<Sender> {
+        Ok(Sender { socket: netns.enter(|| packet_socket(device))?? })
+    }
+
+    /// Sends one frame, from its Ethernet header on.
+    pub fn send(&self, frame: &[u8]) -> Result<()> {
+        // SAFETY: the pointer is to a live slice of that length, and the kernel only reads it.
+        let sent = unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        if sent < 0 {
+            return Err(io::Error::last_os_error())
+                .with_context(|| format!("sending a frame of {} bytes", frame.len()));
+        }
+        Ok(())
+    }
+}
+
+/// A packet socket for all protocols, bound to one interface of the current namespace.
+fn packet_socket(device: &str) -> Result<OwnedFd> {
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::RcvBufForce, &BUFFER)?;
+    let index = if_nametoindex(device).with_context(|| format!("finding {device}"))?;
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as libc::c_ushort,
+        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+        sll_ifindex: index.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the pointer is to a live sockaddr_ll of the length given, and the kernel only reads it.
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    if bound < 0 {
+        return Err(io::Error::last_os_error()).with_context(|| format!("listening on {device}"));
+    }
+    Ok(socket)
+}
+
+fn listen(socket: &OwnedFd, heard: &Mutex<Vec<Heard>>, end: &AtomicBool) -> Result<()> {
+    let mut buffer = vec![0; LONGEST];
+    while !end.load(Ordering::Relaxed) {
+        let Some((length, outgoing)) = receive(socket, &mut buffer)? else {
+            std::thread::sleep(Duration::from_millis(2));
+            continue;
+        };
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let frame = buffer.get(..length).unwrap_or(&buffer).to_vec();
+        heard.lock().unwrap_or_else(PoisonError::into_inner).push(Heard { outgoing, at, frame });
+    }
+    Ok(())
+}
+
+/// The next frame's length and direction, if there is one.
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<Option<(usize, bool)>> {
+    // SAFETY: all-zero bytes are a valid sockaddr_ll.
+    let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the pointers are to live values of the lengths given, which the kernel does not exceed.
+    let received = unsafe {
+        libc::recvfrom(
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            libc::MSG_DONTWAIT,
+            (&raw mut from).cast(),
+            &raw mut length,
+        )
+    };
+    match usize::try_from(received) {
+        Ok(received) => Ok(Some((received, from.sll_pkttype == libc::PACKET_OUTGOING))),
+        Err(_) => match io::Error::last_os_error() {
+            err if matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+            // The link went down; it may come back.
+            err if err.raw_os_error() == Some(libc::ENETDOWN) => Ok(None),
+            err => Err(err).context("listening"),
+        },
+    }
+}

@@ -1,0 +1,94 @@
+//! What the namespace tests share: the world, serving, and what a client sees of it.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use xvip_tests::agent;
+use xvip_tests::client::Client;
+use xvip_tests::run::{Run, leftovers};
+use xvip_tests::stats::{Failure, WatchChange};
+use xvip_tests::topology::{Plan, Topology};
+use xvip_tests::until::until;
+
+/// The binary that holds the API servers.
+pub(crate) const SANDBOX: &str = env!("CARGO_BIN_EXE_xvip-sandbox");
+/// For everything that is waited for: far beyond what it takes.
+pub(crate) const LIMIT: Duration = Duration::from_secs(40);
+/// Checks more often than the shipped configuration, for tests that wait for many.
+pub(crate) const OFTEN: (&str, &str) =
+    ("interval = \"1s\"\ntimeout = \"500ms\"", "interval = \"500ms\"\ntimeout = \"450ms\"");
+
+/// A world that serves.
+#[track_caller]
+pub(crate) fn serving(balancers: usize, changes: &[(&str, &str)]) -> Topology {
+    let run = Run::start().unwrap();
+    let xvip = agent::find().unwrap();
+    let plan = Plan { xvip: &xvip, sandbox: Path::new(SANDBOX), balancers, changes };
+    Topology::serving(&run, &plan, LIMIT).unwrap_or_else(|err| panic!("{err:#}"))
+}
+
+/// A world whose agents have not been started.
+#[track_caller]
+pub(crate) fn unstarted(balancers: usize, changes: &[(&str, &str)]) -> Topology {
+    let run = Run::start().unwrap();
+    let xvip = agent::find().unwrap();
+    let plan = Plan { xvip: &xvip, sandbox: Path::new(SANDBOX), balancers, changes };
+    Topology::build(&run, &plan).unwrap_or_else(|err| panic!("{err:#}"))
+}
+
+/// Ends the world; nothing of it may be left.
+#[track_caller]
+pub(crate) fn end(topology: Topology) {
+    let run = topology.run.name().to_owned();
+    drop(topology);
+    // A killed process takes a moment to be gone.
+    let _ = until("nothing to be left", Duration::from_secs(5), || leftovers(&run).is_empty().then_some(()));
+    assert_eq!(leftovers(&run), Vec::<String>::new());
+}
+
+/// Waits until `probe` holds.
+#[track_caller]
+pub(crate) fn wait(what: &str, mut probe: impl FnMut() -> bool) {
+    until(what, LIMIT, || probe().then_some(())).unwrap_or_else(|err| panic!("{err:#}"));
+}
+
+/// Waits until a client has been served `count` more times.
+#[track_caller]
+pub(crate) fn served_more(client: &Client, count: u32) {
+    let from = client.now();
+    wait(&format!("{count} more answers"), || client.summary(from, client.now()).served >= count);
+}
+
+/// Waits until everything the client began so far has ended; until when that was begun.
+#[track_caller]
+pub(crate) fn settle(client: &Client) -> Duration {
+    let to = client.now();
+    wait("attempts to end", || client.settled(to));
+    to
+}
+
+/// Waits until all watches of a client are open.
+#[track_caller]
+pub(crate) fn watches_open(client: &Client) {
+    wait("all watches to be open", || client.watches().iter().all(Option::is_some));
+}
+
+/// The streams whose server has this name.
+pub(crate) fn streams_of(client: &Client, server: &str) -> Vec<usize> {
+    let servers = client.servers();
+    let index = servers.iter().position(|name| name == server).and_then(|index| u16::try_from(index).ok());
+    let watches = client.watches().into_iter().enumerate();
+    watches.filter(|(_, of)| of.is_some() && *of == index).map(|(stream, _)| stream).collect()
+}
+
+/// The breaks of streams so far.
+pub(crate) fn breaks(client: &Client) -> Vec<(usize, Failure)> {
+    let events = client.watch_events(0).into_iter();
+    events
+        .filter_map(|event| match event.change {
+            WatchChange::Broke { why, .. } => Some((event.stream, why)),
+            WatchChange::Opened(_) => None,
+        })
+        .collect()
+}
