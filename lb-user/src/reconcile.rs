@@ -192,7 +192,7 @@ impl Reconciler {
         &mut self, snapshots: &Snapshots<'_>, attachment: &Attachment, tables: &mut Tables, now: Instant,
     ) -> Result<(), PassError> {
         let observed = self.netlink.observe().await?;
-        self.next_hops(snapshots.config, &observed, now).await?;
+        self.next_hops(snapshots.config, &observed, now).await;
         let desired = self.desired(snapshots, attachment, &observed)?;
         let Plan { ops, places } = plan(&desired.wanted, &tables.observe()?)?;
         for op in &ops {
@@ -238,7 +238,7 @@ impl Reconciler {
     }
 
     /// Learns the Ethernet address towards each backend, and asks the kernel to resolve what it does not know.
-    async fn next_hops(&mut self, config: &Config, observed: &Observed, now: Instant) -> Result<(), PassError> {
+    async fn next_hops(&mut self, config: &Config, observed: &Observed, now: Instant) {
         let backends: BTreeSet<_> =
             config.services.iter().flat_map(|service| &service.backends).map(|backend| *backend.address.ip()).collect();
         let interface = observed.interfaces.link(&config.node.interface).map(|link| link.index);
@@ -263,10 +263,9 @@ impl Reconciler {
                         self.macs.insert(backend, mac);
                     }
                 }
-                _ => self.resolve(hop, now).await?,
+                _ => self.resolve(hop, now).await,
             }
         }
-        Ok(())
     }
 
     async fn route(&mut self, backend: Ipv4Addr, now: Instant) -> Option<NextHop> {
@@ -289,13 +288,15 @@ impl Reconciler {
         }
     }
 
-    async fn resolve(&mut self, hop: NextHop, now: Instant) -> Result<(), PassError> {
+    async fn resolve(&mut self, hop: NextHop, now: Instant) {
         let due = self.resolved.get(&hop.address).is_none_or(|at| now.saturating_duration_since(*at) >= RESOLVE_EVERY);
         if due {
             self.resolved.insert(hop.address, now);
-            self.netlink.resolve(hop.ifindex, hop.address).await?;
+            // One neighbour that cannot be asked for must not keep the tables from being right for the others.
+            if let Err(error) = self.netlink.resolve(hop.ifindex, hop.address).await {
+                debug!(neighbour = %hop.address, %error, "cannot be resolved");
+            }
         }
-        Ok(())
     }
 
     /// Routes may have changed.

@@ -123,11 +123,10 @@ fn unknown(
     let now = tables.now();
     let opens = track::is_opening(head);
     if let Some(half) = tables.half_open(key) {
-        if !(opens && open::is_orphan(tables, half)) {
+        if !(opens && open::is_orphan(tables, key, half)) {
             return open::half_open(head, length as u64, tables, node, key, half, now);
         }
-        tables.remove_half_open(&half.other());
-        tables.remove_half_open(key);
+        open::forget(tables, key, half);
     }
     if opens && is_service {
         return open::new_flow(head, tables, node, key, &service, now);

@@ -1,6 +1,7 @@
 //! Changes: addresses of ours come and go, neighbours get resolved. An object that is already as wanted is no error.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use nix::net::if_::if_indextoname;
 use rtnetlink::AddressMessageBuilder;
@@ -8,6 +9,8 @@ use rtnetlink::packet_core::NLM_F_CREATE;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use tokio::time::timeout;
 
 use super::{Netlink, NetlinkError, exchange, ours};
 use crate::config::Ipv4Net;
@@ -27,6 +30,9 @@ const ADD_ADDRESS: &str = "add an address";
 const REMOVE_ADDRESS: &str = "remove an address";
 const RESOLVE: &str = "resolve a neighbour";
 
+/// How long a request may take: the kernel may first have to wait for its own locks.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Adds and removes addresses. Needs a tokio runtime.
 #[derive(Debug, Clone)]
 pub struct Addresses {
@@ -40,10 +46,23 @@ impl Addresses {
     /// # Errors
     /// No netlink socket to be had.
     pub fn connect(netlink: Netlink) -> Result<Self, NetlinkError> {
-        let (connection, handle, _) =
-            rtnetlink::new_connection().map_err(|source| NetlinkError::Socket { doing: "open", source })?;
-        tokio::spawn(connection);
-        Ok(Self { handle, netlink })
+        Ok(Self { handle: serve_connection()?, netlink })
+    }
+
+    /// The outcome of a request, within the time one may take. A connection that gives no answer is replaced for the next.
+    async fn outcome(
+        &mut self, doing: &'static str, request: impl Future<Output = Result<(), rtnetlink::Error>>,
+    ) -> Result<(), NetlinkError> {
+        let error = match timeout(PATIENCE, request).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(rtnetlink::Error::NetlinkError(refusal))) => {
+                return Err(NetlinkError::Refused { doing, source: refusal.to_io() });
+            }
+            Ok(Err(other)) => NetlinkError::Malformed { doing, what: other.to_string() },
+            Err(_) => NetlinkError::Timeout { doing },
+        };
+        self.handle = serve_connection()?;
+        Err(error)
     }
 
     /// Adds `net` to an interface, marked as ours. It brings no route: the network is already reachable through the interface's
@@ -51,7 +70,7 @@ impl Addresses {
     ///
     /// # Errors
     /// No such interface, or another refusal.
-    pub async fn add(&self, ifindex: u32, net: Ipv4Net) -> Result<Added, NetlinkError> {
+    pub async fn add(&mut self, ifindex: u32, net: Ipv4Net) -> Result<Added, NetlinkError> {
         let refused = |errno: nix::Error| NetlinkError::Refused { doing: ADD_ADDRESS, source: errno.into() };
         let name = if_indextoname(ifindex).map_err(refused)?;
         let mut request = self.handle.address().add(ifindex, net.address.into(), net.prefix);
@@ -59,7 +78,7 @@ impl Addresses {
         message.attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Broadcast(_)));
         message.attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
         message.attributes.extend(ours::mark(&name.to_string_lossy()));
-        match request.execute().await.map_err(|error| failure(ADD_ADDRESS, error)) {
+        match self.outcome(ADD_ADDRESS, request.execute()).await {
             Ok(()) => Ok(Added::Now),
             Err(error) if error.refused_with() == Some(libc::EEXIST) => {
                 let interfaces = self.netlink.interfaces().await?;
@@ -79,20 +98,21 @@ impl Addresses {
     ///
     /// # Errors
     /// Any other refusal.
-    pub async fn remove(&self, ifindex: u32, net: Ipv4Net) -> Result<(), NetlinkError> {
+    pub async fn remove(&mut self, ifindex: u32, net: Ipv4Net) -> Result<(), NetlinkError> {
         let message = AddressMessageBuilder::<Ipv4Addr>::new().index(ifindex).address(net.address, net.prefix).build();
-        match self.handle.address().del(message).execute().await.map_err(|error| failure(REMOVE_ADDRESS, error)) {
+        let request = self.handle.address().del(message);
+        match self.outcome(REMOVE_ADDRESS, request.execute()).await {
             Err(error) if matches!(error.refused_with(), Some(libc::ENODEV | libc::EADDRNOTAVAIL)) => Ok(()),
             result => result,
         }
     }
 }
 
-fn failure(doing: &'static str, error: rtnetlink::Error) -> NetlinkError {
-    match error {
-        rtnetlink::Error::NetlinkError(refusal) => NetlinkError::Refused { doing, source: refusal.to_io() },
-        other => NetlinkError::Malformed { doing, what: other.to_string() },
-    }
+fn serve_connection() -> Result<rtnetlink::Handle, NetlinkError> {
+    let (connection, handle, _) =
+        rtnetlink::new_connection().map_err(|source| NetlinkError::Socket { doing: "open", source })?;
+    tokio::spawn(connection);
+    Ok(handle)
 }
 
 impl Netlink {
