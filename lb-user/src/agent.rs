@@ -4,8 +4,10 @@
 //! priority-0 adverts, a moment for the other node to take over, VIPs, datapath, settings. A crash leaves the kernel
 //! side serving.
 
+mod lock;
 mod sweeping;
 
+use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,11 +18,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::admin::{self, AdminServer, ClaimError, ReloadRequest, ReloadResult};
-use crate::bpf::{Datapath, DatapathError, Device, Spec, Sweeper, TableError, Tables};
+use crate::bpf::{self, Datapath, DatapathError, Device, Spec, Sweeper, TableError, Tables};
 use crate::clock::{self, unix};
 use crate::config::{self, Config, Faults, Loaded, Vrrp};
 use crate::drivers::garp::GarpDriver;
@@ -30,17 +32,21 @@ use crate::events::{self, Events, HealthObserver, Reporter};
 use crate::heartbeat::Heartbeat;
 use crate::http::{self, HttpServer, ListenError, Sources};
 use crate::metrics::{Exposition, Metrics};
-use crate::netlink::{Group, Monitor, Netlink, NetlinkError};
+use crate::netlink::{Addresses, Group, Monitor, Netlink, NetlinkError};
 use crate::reconcile::{PassError, Reconciler, Snapshots};
 use crate::report;
 use crate::status::{ConfigStatus, Status};
 use crate::sysctl::{ReservedPorts, SysctlError};
+use lock::Lock;
+pub use lock::LockError;
 use sweeping::Sweeping;
 
 /// How often everything is looked at without being asked.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Where settings are kept, and the admin socket unless the configuration says otherwise.
 const RUN_DIR: &str = "/run/xvip";
+/// How soon after news from the kernel everything is looked at.
+const LOOK_AFTER: Duration = Duration::from_millis(30);
 /// The longest wait for another node before the VIPs are removed at a stop.
 const LONGEST_HANDOVER: Duration = Duration::from_secs(1);
 
@@ -83,8 +89,13 @@ pub enum AgentError {
     /// Signals.
     #[error("cannot handle signals: {0}")]
     Signal(std::io::Error),
+    /// Another agent.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// A reload asks for something only a restart can do.
-    #[error("{0} has changed, which needs a restart: run `systemctl restart xvip`; connections go on")]
+    #[error(
+        "{0} has changed, which needs a restart: stop the agent and start it again: the VIP moves and connections are reset"
+    )]
     NeedsRestart(&'static str),
 }
 
@@ -103,7 +114,15 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
 
     let mut tick = interval(PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // News of neighbours can come by the thousand, and all of it means one look.
+    let mut look_at: Option<Instant> = None;
     loop {
+        let look = async {
+            match look_at {
+                Some(at) => sleep_until(at.into()).await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             biased;
             _ = terminate.recv() => break,
@@ -115,17 +134,19 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
                 }
                 agent.addresses().await;
             }
+            _ = tick.tick() => {
+                agent.watch_over_datapath().await;
+                agent.addresses().await;
+                notify(&[sd_notify::NotifyState::Watchdog]);
+            }
             _ = hangup.recv() => {
                 // The outcome is in the log and the status.
                 let _ = agent.reload().await;
             }
             Some(ReloadRequest { reply }) = reloads.recv() => {
                 let outcome = agent.reload().await;
+                // Whoever asked may be gone; the outcome is in the log and the status too.
                 let _ = reply.send(outcome);
-            }
-            () = agent.monitor.changed() => {
-                agent.reconciler.forget_routes();
-                agent.addresses().await;
             }
             changed = agent.health_seen.changed() => {
                 if changed.is_err() {
@@ -133,10 +154,14 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
                     break;
                 }
             }
-            _ = tick.tick() => {
-                agent.watch_over_datapath().await;
+            () = look => {
+                look_at = None;
+                agent.reconciler.forget_routes();
                 agent.addresses().await;
-                notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+            () = agent.monitor.changed(), if look_at.is_none() => {
+                look_at = Some(clock::now() + LOOK_AFTER);
+                continue;
             }
         }
         agent.pass().await;
@@ -177,8 +202,44 @@ struct Agent {
     admin: AdminServer,
     reload: mpsc::Sender<ReloadRequest>,
     heartbeat: Heartbeat,
-    /// The last fault of a pass, so that it is logged once.
-    fault: Option<String>,
+    address_fault: Fault,
+    table_fault: Fault,
+    datapath_fault: Fault,
+    /// Goes last: nobody may begin before everything else is done.
+    lock: Lock,
+}
+
+/// What cannot be done at the moment, logged when it appears, when it changes and when it is over.
+#[derive(Debug)]
+struct Fault {
+    what: &'static str,
+    now: Option<String>,
+}
+
+impl Fault {
+    const fn none(what: &'static str) -> Self {
+        Self { what, now: None }
+    }
+
+    /// Takes in an outcome; returns whether it was a success.
+    fn note<E: std::fmt::Display>(&mut self, outcome: Result<(), E>) -> bool {
+        match outcome {
+            Ok(()) => {
+                if self.now.take().is_some() {
+                    info!("{} again as it should be", self.what);
+                }
+                true
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if self.now.as_ref() != Some(&text) {
+                    error!("{} not as it should be, trying on: {text}", self.what);
+                    self.now = Some(text);
+                }
+                false
+            }
+        }
+    }
 }
 
 /// What is held of the loaded datapath.
@@ -231,15 +292,34 @@ fn datapath_log(ebpf: &mut aya::Ebpf) -> Option<JoinHandle<()>> {
 
 impl Agent {
     async fn start(file: PathBuf, reload: mpsc::Sender<ReloadRequest>) -> Result<Self, AgentError> {
-        let started = clock::now();
         let netlink = Netlink::connect()?;
         let (config, targets) = prepare(&file, &netlink).await?;
+        let lock = Lock::take(Path::new(RUN_DIR), &config.node.name)?;
+        let node = config.node.name.clone();
+        let was_here = bpf::is_pinned(&node);
+        let begun = Self::begin(file, config, targets, netlink, reload, lock).await;
+        if begun.is_err() && !was_here {
+            // What an earlier agent left goes on serving; what this one has begun does not stay.
+            let removed = bpf::flush(&node).map_err(|error| error.to_string());
+            let restored = ReservedPorts::new(kept_settings(&node)).restore().map_err(|error| error.to_string());
+            if let Err(error) = removed.and(restored) {
+                warn!("the host is not quite as it was: {error}");
+            }
+        }
+        begun
+    }
+
+    async fn begin(
+        file: PathBuf, config: Config, targets: Vec<Target>, netlink: Netlink, reload: mpsc::Sender<ReloadRequest>,
+        lock: Lock,
+    ) -> Result<Self, AgentError> {
+        let started = clock::now();
         let monitor = Monitor::subscribe(&Group::ALL)?;
         let device = device(&netlink, &config.node.interface).await?;
         let reserved = ReservedPorts::new(kept_settings(&config.node.name));
         reserve(&reserved, &config)?;
         let mut datapath = Datapath::open(&spec(&config, device))?;
-        let kernel = Kernel::take(&mut datapath, config.node.max_flows)?;
+        let mut kernel = Kernel::take(&mut datapath, config.node.max_flows)?;
 
         let metrics = Metrics::new();
         metrics.configure(&config);
@@ -248,7 +328,6 @@ impl Agent {
         let observer = HealthObserver { metrics: metrics.clone(), reporter: reporter.clone() };
         let health = HealthDriver::spawn(Arc::new(observer));
         health.set_targets(targets);
-        let vrrp = VrrpDriver::spawn(config.vrrp.clone(), metrics.clone())?;
         let config_status = ConfigStatus {
             file: file.display().to_string(),
             applied_at: unix(clock::wall()),
@@ -256,8 +335,17 @@ impl Agent {
             reload_failures: 0,
             last_error: None,
         };
-        let reconciler = Reconciler::new(netlink, garp);
-        let (vrrp_seen, health_seen) = (vrrp.subscribe(), health.subscribe());
+        let mut reconciler = Reconciler::new(netlink, Addresses::connect(netlink)?, garp);
+        let health_seen = health.subscribe();
+        let nobody = VrrpSnapshot::default();
+        // Complete tables come before any VIP.
+        let snapshots = Snapshots {
+            config: &config,
+            vrrp: &nobody,
+            health: &health_seen.borrow().clone(),
+            sweep: &kernel.sweeping.latest(),
+        };
+        reconciler.tables(&snapshots, datapath.attachment(), &mut kernel.tables, started).await?;
         let first = report::status(report::Sources {
             config: &config,
             started,
@@ -267,7 +355,7 @@ impl Agent {
             tables: &kernel.tables,
             capacities: kernel.capacities,
             sweep: &kernel.sweeping.latest(),
-            vrrp: &vrrp_seen.borrow(),
+            vrrp: &nobody,
             health: &health_seen.borrow(),
             reconciler: &reconciler,
             events: Vec::new(),
@@ -281,6 +369,8 @@ impl Agent {
         };
         let http = http::listen(config.metrics.listen, sources.clone()).await?;
         let admin = admin::listen(&config.admin.socket, status_seen, reload.clone()).await?;
+        let vrrp = VrrpDriver::spawn(config.vrrp.clone(), metrics.clone())?;
+        let vrrp_seen = vrrp.subscribe();
         let mut agent = Self {
             file,
             config: Arc::new(config),
@@ -307,10 +397,12 @@ impl Agent {
             admin,
             reload,
             heartbeat,
-            fault: None,
+            address_fault: Fault::none("VIP addresses are"),
+            table_fault: Fault::none("the datapath's tables are"),
+            datapath_fault: Fault::none("the datapath is"),
+            lock,
         };
         agent.pass().await;
-        agent.vrrp.set_can_forward(true);
         Ok(agent)
     }
 
@@ -331,7 +423,7 @@ impl Agent {
             }
         }
         self.vrrp_before = vrrp;
-        self.note(outcome);
+        self.address_fault.note(outcome);
     }
 
     /// Makes the datapath's tables right and publishes the status.
@@ -344,7 +436,9 @@ impl Agent {
             let snapshots = Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep };
             let attachment = datapath.attachment();
             let outcome = self.reconciler.tables(&snapshots, attachment, &mut self.kernel.tables, now).await;
-            self.note(outcome);
+            if self.table_fault.note(outcome) {
+                self.vrrp.set_can_forward(true);
+            }
         }
         self.events.collect();
         let status = report::status(report::Sources {
@@ -365,70 +459,72 @@ impl Agent {
             Ok(status) => {
                 self.status.send_replace(Arc::new(status));
             }
-            Err(error) => self.note(Err(error.into())),
+            Err(error) => {
+                self.table_fault.note(Err(error));
+            }
         }
         self.heartbeat.beat(clock::now());
-    }
-
-    /// Logs the fault of a pass when it appears and when it is gone.
-    fn note(&mut self, outcome: Result<(), PassError>) {
-        match outcome {
-            Ok(()) => {
-                if self.fault.take().is_some() {
-                    info!("the kernel is as it should be again");
-                }
-            }
-            Err(error) => {
-                let text = error.to_string();
-                if self.fault.as_ref() != Some(&text) {
-                    error!("cannot make the kernel as it should be, and keep trying: {text}");
-                    self.fault = Some(text);
-                }
-            }
-        }
     }
 
     /// Sees to it that the program is attached to the interface there is now.
     async fn watch_over_datapath(&mut self) {
         let name = self.config.node.interface.clone();
-        let found = device(&self.netlink, &name).await;
+        let found = match device(&self.netlink, &name).await {
+            Ok(device) => Some(device),
+            // Not to know is not to have lost it.
+            Err(AgentError::Netlink(error)) => {
+                warn!("cannot look at {name}: {error}");
+                return;
+            }
+            Err(_) => None,
+        };
         let lost = match (&self.datapath, &found) {
-            (Some(datapath), Ok(device)) if datapath.attachment().device.index != device.index => {
+            (_, None) => Some(format!("there is no interface {name}")),
+            (Some(datapath), Some(device)) if datapath.attachment().device.index != device.index => {
                 Some(format!("{name} has been made anew"))
             }
-            (Some(datapath), Ok(_)) if !datapath.is_attached() => Some(format!("the program on {name} is gone")),
-            (Some(_), Ok(_)) => None,
-            (None, Ok(_)) => Some(self.detached_because.clone()),
-            (_, Err(error)) => Some(error.to_string()),
+            (Some(datapath), Some(_)) if !datapath.is_attached() => Some(format!("the program on {name} is gone")),
+            (Some(_), Some(_)) => None,
+            (None, Some(_)) => Some(self.detached_because.clone()),
         };
         let Some(why) = lost else {
+            self.datapath_fault.note::<String>(Ok(()));
             return;
         };
-        if self.detached_because != why {
-            error!("the datapath is not attached: {why}");
-            self.reporter.report("datapath".to_owned(), format!("not attached: {why}"));
-        }
         self.vrrp.set_can_forward(false);
-        self.datapath = None;
-        self.detached_because = why;
-        let Ok(device) = found else {
-            return;
-        };
+        if self.datapath.take().is_some() {
+            // Attaching takes a while; VIPs have to go first.
+            self.detached(why);
+        } else if let Some(device) = found {
+            self.attach_again(device);
+        } else {
+            self.detached(why);
+        }
+    }
+
+    fn attach_again(&mut self, device: Device) {
         let opened = Datapath::open(&spec(&self.config, device)).map_err(AgentError::from).and_then(|mut datapath| {
             let kernel = Kernel::take(&mut datapath, self.config.node.max_flows)?;
             Ok((datapath, kernel))
         });
         match opened {
             Ok((datapath, kernel)) => {
-                self.reporter
-                    .report("datapath".to_owned(), format!("attached again: {}", datapath.attachment().reason));
+                let text = format!("attached again: {}", datapath.attachment().reason);
+                self.reporter.report("datapath".to_owned(), text);
                 self.kernel = kernel;
                 self.datapath = Some(datapath);
                 self.detached_because.clear();
-                self.vrrp.set_can_forward(true);
             }
-            Err(error) => self.detached_because = error.to_string(),
+            Err(error) => self.detached(error.to_string()),
         }
+    }
+
+    fn detached(&mut self, why: String) {
+        if self.detached_because != why {
+            self.reporter.report("datapath".to_owned(), format!("not attached: {why}"));
+        }
+        self.datapath_fault.note(Err(&why));
+        self.detached_because = why;
     }
 
     /// Applies the file as it is now, whole or not at all.
@@ -468,6 +564,11 @@ impl Agent {
                 return Err(AgentError::NeedsRestart(key));
             }
         }
+        let listens = (self.config.metrics.listen, config.metrics.listen);
+        if listens.0 != listens.1 && listens.0.port() == listens.1.port() {
+            // The old listener has the port until the new one is there.
+            return Err(AgentError::NeedsRestart("the address of metrics.listen on the same port"));
+        }
         // What can fail comes first.
         let http = if self.config.metrics.listen == config.metrics.listen {
             None
@@ -496,8 +597,9 @@ impl Agent {
     /// Gives the VIPs up and leaves the host as it was found.
     async fn stop(self) -> Result<(), AgentError> {
         info!("stopping");
-        let Self { config, mut reconciler, vrrp, vrrp_seen, health, datapath, kernel, reserved, http, admin, .. } =
-            self;
+        let Self {
+            config, mut reconciler, vrrp, vrrp_seen, health, datapath, kernel, reserved, http, admin, lock, ..
+        } = self;
         let handover = handover(&config.vrrp, &vrrp_seen.borrow());
         vrrp.stop().await;
         // Whoever takes over waits for less than an advert interval (RFC 9568 section 6.1, skew time). Until then
@@ -505,10 +607,11 @@ impl Agent {
         sleep(handover).await;
         let withdrawn = reconciler.withdraw().await;
         health.shutdown().await;
-        drop(kernel);
-        let removed = datapath.map_or(Ok(()), Datapath::remove);
+        drop((kernel, datapath));
+        let removed = bpf::flush(&config.node.name);
         let restored = reserved.restore();
         drop((http, admin));
+        drop(lock);
         // Unless something else is in it.
         let _ = std::fs::remove_dir(RUN_DIR);
         withdrawn?;

@@ -23,7 +23,7 @@ use crate::desired::{Desired, Interface, World, desired};
 use crate::drivers::garp::GarpHandle;
 use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
-use crate::netlink::{Added, Interfaces, Link, Netlink, NetlinkError, Observed};
+use crate::netlink::{Added, Addresses, Interfaces, Link, Netlink, NetlinkError, Observed};
 
 /// How often an unresolved next hop is asked for.
 const RESOLVE_EVERY: Duration = Duration::from_secs(1);
@@ -62,6 +62,7 @@ pub struct Snapshots<'a> {
 /// Keeps what must be remembered between passes.
 pub struct Reconciler {
     netlink: Netlink,
+    addresses: Addresses,
     garp: GarpHandle,
     /// Where this node begins among the source ports; chance, so that nodes differ.
     port_offset: u32,
@@ -90,9 +91,10 @@ struct NextHop {
 impl Reconciler {
     /// Nothing done yet.
     #[must_use]
-    pub fn new(netlink: Netlink, garp: GarpHandle) -> Self {
+    pub fn new(netlink: Netlink, addresses: Addresses, garp: GarpHandle) -> Self {
         Self {
             netlink,
+            addresses,
             garp,
             port_offset: RandomState::new().hash_one(0u8) as u32,
             announced: BTreeMap::new(),
@@ -150,7 +152,7 @@ impl Reconciler {
     }
 
     async fn add(&mut self, link: &Link, net: Ipv4Net) -> Result<(), PassError> {
-        match self.netlink.add_address(link.index, net).await? {
+        match self.addresses.add(link.index, net).await? {
             Added::Now => info!(%net, interface = link.name, "VIP added"),
             Added::Before => {}
             Added::Foreign if self.foreign.insert(net) => {
@@ -165,7 +167,7 @@ impl Reconciler {
         let mut outcome = Ok(());
         for (ifindex, net) in surplus {
             self.garp.cancel(ifindex, &[net.address]);
-            match self.netlink.remove_address(ifindex, net).await {
+            match self.addresses.remove(ifindex, net).await {
                 Ok(()) => info!(%net, ifindex, "VIP removed"),
                 Err(error) => outcome = Err(error.into()),
             }
@@ -190,7 +192,7 @@ impl Reconciler {
         &mut self, snapshots: &Snapshots<'_>, attachment: &Attachment, tables: &mut Tables, now: Instant,
     ) -> Result<(), PassError> {
         let observed = self.netlink.observe().await?;
-        self.next_hops(snapshots.config, &observed, now).await?;
+        self.next_hops(snapshots.config, &observed, now).await;
         let desired = self.desired(snapshots, attachment, &observed)?;
         let Plan { ops, places } = plan(&desired.wanted, &tables.observe()?)?;
         for op in &ops {
@@ -236,7 +238,7 @@ impl Reconciler {
     }
 
     /// Learns the Ethernet address towards each backend, and asks the kernel to resolve what it does not know.
-    async fn next_hops(&mut self, config: &Config, observed: &Observed, now: Instant) -> Result<(), PassError> {
+    async fn next_hops(&mut self, config: &Config, observed: &Observed, now: Instant) {
         let backends: BTreeSet<_> =
             config.services.iter().flat_map(|service| &service.backends).map(|backend| *backend.address.ip()).collect();
         let interface = observed.interfaces.link(&config.node.interface).map(|link| link.index);
@@ -261,10 +263,9 @@ impl Reconciler {
                         self.macs.insert(backend, mac);
                     }
                 }
-                _ => self.resolve(hop, now).await?,
+                _ => self.resolve(hop, now).await,
             }
         }
-        Ok(())
     }
 
     async fn route(&mut self, backend: Ipv4Addr, now: Instant) -> Option<NextHop> {
@@ -287,13 +288,15 @@ impl Reconciler {
         }
     }
 
-    async fn resolve(&mut self, hop: NextHop, now: Instant) -> Result<(), PassError> {
+    async fn resolve(&mut self, hop: NextHop, now: Instant) {
         let due = self.resolved.get(&hop.address).is_none_or(|at| now.saturating_duration_since(*at) >= RESOLVE_EVERY);
         if due {
             self.resolved.insert(hop.address, now);
-            self.netlink.resolve(hop.ifindex, hop.address).await?;
+            // One neighbour that cannot be asked for must not keep the tables from being right for the others.
+            if let Err(error) = self.netlink.resolve(hop.ifindex, hop.address).await {
+                debug!(neighbour = %hop.address, %error, "cannot be resolved");
+            }
         }
-        Ok(())
     }
 
     /// Routes may have changed.

@@ -71,9 +71,17 @@ impl Datapath {
     /// What is missing, or what the verifier says.
     pub fn load(capacity: u32) -> anyhow::Result<Self> {
         ensure!(!xvip::bpf::OBJECT.is_empty(), "this build has no datapath object: unset XVIP_EBPF_STUB");
+        Self::load_object(xvip::bpf::OBJECT, capacity)
+    }
+
+    /// The same with another build of the object.
+    ///
+    /// # Errors
+    /// What is missing, or what the verifier says.
+    pub fn load_object(object: &[u8], capacity: u32) -> anyhow::Result<Self> {
         let mut program = EbpfLoader::new()
             .map_max_entries(map::ESTABLISHED, capacity)
-            .load(xvip::bpf::OBJECT)
+            .load(object)
             .context("could not load the datapath object; this needs root, or CAP_BPF and CAP_NET_ADMIN")?;
         xdp_mut(&mut program)?.load().context("the kernel refused the datapath program")?;
         let mut take =

@@ -107,9 +107,9 @@ fn alike(story: &Story, kernel: &mut Kernel, mut saw: impl FnMut(Reason)) -> Res
     Ok(())
 }
 
-/// Without the one word that differs when a second ends between the two runs.
+/// Without the words that differ when a second ends between the two runs.
 fn timeless<M: IntoIterator<Item = (FlowKey, Flow)>>(tables: [M; 2]) -> [Vec<(FlowKey, Flow)>; 2] {
-    tables.map(|table| table.into_iter().map(|(key, flow)| (key, Flow { seen: 0, ..flow })).collect())
+    tables.map(|table| table.into_iter().map(|(key, flow)| (key, Flow { seen: 0, routed: 0, ..flow })).collect())
 }
 
 /// The clock that the program reads.

@@ -36,7 +36,7 @@ pub(crate) fn build() -> anyhow::Result<PathBuf> {
     crate::setup::toolchain()?;
     let started = now();
     say("Building xvip (the first time takes a few minutes)");
-    run_command(cargo().args(["build", "--release", "--locked", "--package", "xvip"]))?;
+    run_command(cargo().args(["build", "--release", "--locked", "--package", "xvip", "--target-dir", "target"]))?;
     let binary = crate::workspace().join("target/release/xvip");
     let size = std::fs::metadata(&binary).map_or(0, |meta| meta.len());
     say(&format!("{} ({:.1} MB) in {} s", binary.display(), size as f64 / 1e6, started.elapsed().as_secs()));
@@ -53,7 +53,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         return Err(std::process::Command::new(&binary).arg("run").arg("--config").arg(config).exec().into());
     }
     say("Building the sandbox");
-    run_command(cargo().args(["build", "--release", "--locked", "--package", "xvip-tests", "--bin", "xvip-sandbox"]))?;
+    run_command(
+        cargo()
+            .args(["build", "--release", "--locked", "--package", "xvip-tests", "--bin", "xvip-sandbox"])
+            .args(["--target-dir", "target"]),
+    )?;
     let mut sandbox = command(crate::workspace().join("target/release/xvip-sandbox"));
     sandbox.arg("--xvip").arg(&binary).args(&options.options).stdin(std::process::Stdio::inherit());
     Err(sandbox.exec().into())

@@ -29,7 +29,7 @@ pub(crate) fn test(options: &Options) -> anyhow::Result<()> {
     let binary = crate::run::build()?;
     say("Tests in the kernel and in namespaces");
     run(cargo()
-        .args(["test", "--release", "--locked", "--package", "xvip-tests"])
+        .args(["test", "--release", "--locked", "--package", "xvip-tests", "--target-dir", "target"])
         .args(filter)
         // They share one kernel, two cores and the wall clock of the protocols under test.
         .args(["--", "--test-threads=1", "--nocapture"])

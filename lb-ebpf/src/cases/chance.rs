@@ -114,14 +114,16 @@ fn any_answer() -> impl Strategy<Value = Event> {
 fn any_world(capacity: u32) -> impl Strategy<Value = World> {
     let ports = prop_oneof![1 => 0u16..2, 3 => 2u16..8, 3 => Just(1000)];
     let resets = prop_oneof![4 => Just(1_000_000), 1 => Just(0)];
-    let flags = prop_oneof![Just(0), Just(node_flag::REDIRECT)];
+    let flags = prop_oneof![2 => Just(0), 1 => Just(node_flag::REDIRECT), 1 => Just(node_flag::FIB)];
     let backend = (prop_oneof![6 => Just(1u32), 1 => Just(2)], 0u8..12, 0u8..12);
+    let offset = prop_oneof![3 => Just(0), 1 => any::<u32>()];
     let silent = prop_oneof![40 => Just(false), 1 => Just(true)];
-    (ports, resets, flags, [backend.clone(), backend.clone(), backend], (0u16..4, 0u16..4), silent).prop_map(
-        move |(port_count, resets_per_second, flags, backends, (first, second), silent)| {
+    ((ports, offset), resets, flags, [backend.clone(), backend.clone(), backend], (0u16..4, 0u16..4), silent).prop_map(
+        move |((port_count, port_offset), resets_per_second, flags, backends, (first, second), silent)| {
             World::standard().with(|world| {
                 world.capacity = capacity;
                 world.node.port_count = port_count;
+                world.node.port_offset = port_offset;
                 world.node.resets_per_second = resets_per_second;
                 world.node.flags = flags;
                 if silent {

@@ -124,3 +124,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn half_a_half_open_flow_starts_again() {
+    let mut model = Model::new(World::standard());
+    assert_eq!(model.run(&request(SYN).bytes()).0, Reason::NewFlow);
+    // The entry for answers is pushed out alone.
+    let answers = crate::abi::FlowKey {
+        source: super::world::backend(0).into(),
+        destination: super::world::VIP.into(),
+        source_port: crate::net::Be16::new(6443),
+        destination_port: crate::net::Be16::new(20_000),
+    };
+    crate::datapath::tables::Tables::remove_half_open(&model, &answers);
+    assert_eq!(model.run(&answer(0, 20_000, SYN | ACK).bytes()).0, Reason::NoFlow);
+    assert_eq!(model.run(&request(SYN).bytes()).0, Reason::NewFlow, "not forwarded to where no answer comes back from");
+    assert!(model.pairs_are_whole());
+}

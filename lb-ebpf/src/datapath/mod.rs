@@ -108,7 +108,10 @@ fn unknown(
         return Ok(Reason::NotVip);
     }
     let service = tables.service(&Endpoint::new(key.destination, key.destination_port));
-    if service.is_none() && !is_backend_answer(tables, node, key) {
+    // Fields of a service that is not there would be registers without a value; where the compiler happens to save
+    // one of those, the verifier refuses the program.
+    let (is_service, service) = (service.is_some(), service.unwrap_or_default());
+    if !is_service && !is_backend_answer(tables, node, key) {
         return Ok(Reason::NotService);
     }
     if let Some(fault) = parse::fault(head, length) {
@@ -120,13 +123,12 @@ fn unknown(
     let now = tables.now();
     let opens = track::is_opening(head);
     if let Some(half) = tables.half_open(key) {
-        if !(opens && open::is_orphan(tables, half)) {
+        if !(opens && open::is_orphan(tables, key, half)) {
             return open::half_open(head, length as u64, tables, node, key, half, now);
         }
-        tables.remove_half_open(&half.other());
-        tables.remove_half_open(key);
+        open::forget(tables, key, half);
     }
-    if opens && let Some(service) = service {
+    if opens && is_service {
         return open::new_flow(head, tables, node, key, &service, now);
     }
     let flags = head.flags();

@@ -52,10 +52,28 @@ pub(super) fn new_flow(
     Ok(Reason::NewFlow)
 }
 
-/// Whether the backend of a half-open flow is gone.
+/// Whether a half-open flow leads nowhere: its backend is gone, or its other entry was pushed out.
 #[inline(always)]
-pub(super) fn is_orphan(tables: &impl Tables, half: &SharedFlow) -> bool {
-    half.direction == Direction::ToBackend as u32 && backend_of(tables, half).is_none()
+pub(super) fn is_orphan(tables: &impl Tables, key: &FlowKey, half: &SharedFlow) -> bool {
+    half.direction == Direction::ToBackend as u32
+        && (backend_of(tables, half).is_none() || other_half(tables, key, half).is_none())
+}
+
+/// Removes a half-open flow: this entry, and the other one if it is of the same flow.
+#[inline(always)]
+pub(super) fn forget(tables: &impl Tables, key: &FlowKey, half: &SharedFlow) {
+    let other = half.other();
+    if other_half(tables, key, half).is_some() {
+        tables.remove_half_open(&other);
+    }
+    tables.remove_half_open(key);
+}
+
+/// The entry of a half-open flow for the other direction. One that does not point back is another flow's: entries are
+/// pushed out one by one, and ports are used again.
+#[inline(always)]
+fn other_half<'a>(tables: &'a impl Tables, key: &FlowKey, half: &SharedFlow) -> Option<&'a SharedFlow> {
+    tables.half_open(&half.other()).filter(|other| other.other() == *key)
 }
 
 /// A packet of a flow whose handshake is not complete.
@@ -76,7 +94,7 @@ fn from_backend(
 ) -> Result<Reason, ResetFor> {
     let client = half.other();
     let flags = head.flags();
-    let Some(first) = tables.half_open(&client) else {
+    let Some(first) = other_half(tables, key, half) else {
         // The client's entry was pushed out; its next SYN starts again.
         tables.remove_half_open(key);
         return if flags & flag::RST != 0 { Ok(Reason::StrayReset) } else { Err(Reason::NoFlow) };
@@ -102,8 +120,7 @@ fn from_client(
     let answers = half.other();
     let flags = head.flags();
     let Some(backend) = backend_of(tables, half) else {
-        tables.remove_half_open(&answers);
-        tables.remove_half_open(key);
+        forget(tables, key, half);
         return Err(Reason::BackendGone);
     };
     let Some(mac) = rewrite::backend_mac(head, tables, node, backend, &half.translated) else {
@@ -120,8 +137,7 @@ fn from_client(
     }
     rewrite::translate(head, half, node, mac);
     if flags & flag::RST != 0 {
-        tables.remove_half_open(&answers);
-        tables.remove_half_open(key);
+        forget(tables, key, half);
     }
     Ok(Reason::Handshake)
 }
@@ -132,7 +148,7 @@ fn promote(
     head: &TcpHead, bytes: u64, tables: &impl Tables, key: &FlowKey, half: &SharedFlow, answers: &FlowKey, now: u32,
 ) -> Result<Flow, ResetFor> {
     // The source port is ours only while the entry for answers points back here.
-    let Some(back) = tables.half_open(answers).filter(|back| back.other() == *key) else {
+    let Some(back) = other_half(tables, key, half) else {
         tables.remove_half_open(key);
         return Err(Reason::NoFlow);
     };
@@ -151,9 +167,11 @@ fn promote(
     let mut answer = answering(key, &flow, now);
     answer.acknowledged = back.acknowledged.get();
     answer.state = flow.state;
-    let added = tables.add_established(answers, &answer).is_ok();
+    // Another CPU may have been faster with the same flow.
+    let is_there = |at: &FlowKey, other: &FlowKey| tables.established(at).is_some_and(|flow| flow.other() == *other);
+    let added = tables.add_established(answers, &answer).is_ok() || is_there(answers, key);
     let added = added && {
-        let both = tables.add_established(key, &flow).is_ok();
+        let both = tables.add_established(key, &flow).is_ok() || is_there(key, answers);
         if !both {
             tables.remove_established(answers);
         }
@@ -246,7 +264,8 @@ enum Use {
 fn use_of(tables: &impl Tables, answers: &FlowKey, now: u32) -> Use {
     if let Some(flow) = tables.established(answers) {
         // Either entry may have seen the last packet.
-        let other_is_alive = tables.established(&flow.other()).is_some_and(|other| !other.is_expired(now));
+        let other = tables.established(&flow.other()).filter(|other| other.other() == *answers);
+        let other_is_alive = other.is_some_and(|other| !other.is_expired(now));
         return if flow.is_expired(now) && !other_is_alive {
             Use::Over
         } else if flow.is_closed() {
@@ -266,11 +285,13 @@ fn use_of(tables: &impl Tables, answers: &FlowKey, now: u32) -> Use {
 #[inline(always)]
 fn reclaim(tables: &impl Tables, answers: &FlowKey) {
     if let Some(flow) = tables.established(answers) {
-        tables.remove_established(&flow.other());
+        let client = flow.other();
+        if tables.established(&client).is_some_and(|other| other.other() == *answers) {
+            tables.remove_established(&client);
+        }
         tables.remove_established(answers);
     }
     if let Some(half) = tables.half_open(answers) {
-        tables.remove_half_open(&half.other());
-        tables.remove_half_open(answers);
+        forget(tables, answers, half);
     }
 }

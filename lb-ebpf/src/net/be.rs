@@ -83,6 +83,16 @@ impl Be32 {
         self.0.to_ne_bytes()
     }
 
+    /// From the two halves of the memory image, in their order there.
+    ///
+    /// Taken as wholes, because a compiler that takes them apart into bytes puts them together byte by byte.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_halves([first, second]: [u16; 2]) -> Self {
+        let (low, high) = if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
+        Self(low as u32 | (high as u32) << 16)
+    }
+
     /// The memory image, for checksum arithmetic and for the kernel's own structures.
     #[inline(always)]
     #[must_use]

@@ -53,8 +53,7 @@ macro_rules! field {
         #[inline(always)]
         #[must_use]
         pub fn $get(&self) -> Be32 {
-            let ([a, b], [c, d]) = (self.0[$at / 2].to_ne_bytes(), self.0[$at / 2 + 1].to_ne_bytes());
-            Be32::from_wire([a, b, c, d])
+            Be32::from_halves([self.0[$at / 2], self.0[$at / 2 + 1]])
         }
         /// Sets the same.
         #[inline(always)]

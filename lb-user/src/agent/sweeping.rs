@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,11 +15,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A sweep that took long is followed by a pause this many times as long.
 const SHARE: u32 = 20;
 
-/// The thread. Dropping it ends it after the sweep under way.
+/// The thread. Dropping this ends it after the sweep under way, for which nobody waits.
 pub(super) struct Sweeping {
     latest: watch::Receiver<Arc<Sweep>>,
-    stop: Option<mpsc::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _stop: mpsc::Sender<()>,
 }
 
 impl Sweeping {
@@ -39,23 +38,14 @@ impl Sweeping {
                 }
             }
         });
-        let thread = thread.inspect_err(|error| warn!("connections will not be counted: {error}")).ok();
-        Self { latest, stop: Some(stop), thread }
+        if let Err(error) = thread {
+            warn!("connections will not be counted: {error}");
+        }
+        Self { latest, _stop: stop }
     }
 
     /// What the last sweep found.
     pub(super) fn latest(&self) -> Arc<Sweep> {
         Arc::clone(&self.latest.borrow())
-    }
-}
-
-impl Drop for Sweeping {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the sweep of the connection tables had failed");
-        }
     }
 }

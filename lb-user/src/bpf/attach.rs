@@ -6,9 +6,10 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::xdp::XdpLink;
+use aya::programs::xdp::{XdpLink, XdpLinkId};
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_ebpf::abi::{Node, VERSION, map};
@@ -17,10 +18,12 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use tracing::{info, warn};
 
 use super::layout::{Pin, established_entries, shapes};
-use crate::config;
+use crate::{clock, config};
 
 const BPFFS: &str = "/sys/fs/bpf";
 const PROGRAM: &str = "xvip";
+/// How long the kernel may take to detach what was just unpinned.
+const DETACHING: Duration = Duration::from_millis(500);
 
 /// What to load and where to attach it.
 #[derive(Debug, Clone)]
@@ -196,21 +199,25 @@ impl Datapath {
             .map(FdLink::from)
             .is_ok_and(|link| link.info().is_ok_and(|info| info.program_id() == self.attachment.program_id))
     }
-
-    /// Detaches the program and removes every pin: the host as it was.
-    ///
-    /// # Errors
-    /// When a pin cannot be removed.
-    pub fn remove(self) -> Result<(), DatapathError> {
-        flush(&self.directory)
-    }
 }
 
-/// Removes the pins below a node's directory, and with them attachment and tables.
+/// Whether a program is pinned for this node, by this agent or an earlier one.
+#[must_use]
+pub fn is_pinned(node: &str) -> bool {
+    fs::read_dir(directory_of(node))
+        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|e| is_link(&e.path()))))
+}
+
+/// Detaches the program of a node and removes all its pins: the host as it was.
 ///
 /// # Errors
 /// When one cannot be removed.
-pub fn flush(directory: &Path) -> Result<(), DatapathError> {
+pub fn flush(node: &str) -> Result<(), DatapathError> {
+    let directory = directory_of(node);
+    if !directory.exists() {
+        return Ok(());
+    }
+    let directory = directory.as_path();
     let io = |source| DatapathError::Io { path: directory.to_owned(), source };
     // The attachment first: a program without tables would forward nothing.
     let mut entries: Vec<_> = fs::read_dir(directory)
@@ -238,6 +245,10 @@ fn has_bpffs() -> bool {
     statfs(BPFFS).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
 }
 
+fn directory_of(node: &str) -> PathBuf {
+    Path::new(BPFFS).join("xvip").join(pin_name(node))
+}
+
 /// The directory of this node's pins, made if it is not there.
 fn directory(node: &str) -> Result<PathBuf, DatapathError> {
     if !has_bpffs() {
@@ -245,7 +256,7 @@ fn directory(node: &str) -> Result<PathBuf, DatapathError> {
         mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(DatapathError::NoBpffs)?;
         info!("mounted a BPF file system on {BPFFS}; it stays, as systemd would leave it");
     }
-    let directory = Path::new(BPFFS).join("xvip").join(pin_name(node));
+    let directory = directory_of(node);
     let io = |source| DatapathError::Io { path: directory.clone(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(io)?;
     let meta = fs::symlink_metadata(&directory).map_err(io)?;
@@ -257,18 +268,23 @@ fn directory(node: &str) -> Result<PathBuf, DatapathError> {
 /// table means nothing beside backends of another.
 fn usable_pins(directory: &Path, max_flows: u32) -> Result<Vec<(&'static str, PathBuf)>, DatapathError> {
     let shapes = shapes(max_flows);
-    let mut misfit = None;
+    let (mut misfit, mut fitting) = (None, 0);
     for shape in &shapes {
         let path = directory.join(shape.name);
         match shape.compare(&path).map_err(|source| DatapathError::Io { path: path.clone(), source })? {
             Pin::Other(what) => misfit = Some(what),
             Pin::Fits if shape.name == map::NODE => {
+                fitting += 1;
                 if let Some(version) = pinned_version(&path).filter(|version| ![0, VERSION].contains(version)) {
                     misfit = Some(format!("they are of version {version}, wanted is {VERSION}"));
                 }
             }
-            Pin::Fits | Pin::Missing => {}
+            Pin::Fits => fitting += 1,
+            Pin::Missing => {}
         }
+    }
+    if fitting > 0 && fitting < shapes.len() {
+        misfit.get_or_insert_with(|| format!("{} of {} are missing", shapes.len() - fitting, shapes.len()));
     }
     if let Some(what) = misfit {
         warn!("the tables of an earlier agent do not fit and are replaced, their flows are lost: {what}");
@@ -315,8 +331,10 @@ fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, 
     let device = &spec.device;
     let is_veth = device.kind.as_deref() == Some("veth");
     let mut refusals = Vec::new();
-    for mode in modes.iter().copied() {
-        drop_other_links(directory, mode, device)?;
+    // What an earlier agent attached is tried first: its program can be exchanged without a gap.
+    let mut modes = modes.to_vec();
+    modes.sort_by_key(|mode| !link_path(directory, *mode, device).exists());
+    for mode in modes {
         if let Err(refusal) = attach_in(program(ebpf, PROGRAM)?, mode, device, directory)? {
             refusals.push(format!("{}: {refusal}", mode.label()));
             continue;
@@ -328,6 +346,7 @@ fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, 
             refusals.push(format!("{}: {why}", mode.label()));
             continue;
         }
+        drop_other_links(directory, mode, device)?;
         let program_id = program(ebpf, PROGRAM)?.info()?.id();
         let reason = reason(spec.datapath, mode, redirect, &refusals);
         info!(interface = device.name, mode = mode.label(), program_id, "datapath attached: {reason}");
@@ -374,7 +393,9 @@ fn attach_in(
             }
         }
     }
-    let id = match program.attach_to_if_index(device.index, mode.aya()) {
+    // A link of ours in another mode or on another device gives way now, not earlier.
+    drop_other_links(directory, mode, device)?;
+    let id = match attach_to(program, mode, device) {
         Ok(id) => id,
         Err(error) => return Ok(Err(refusal(&error, mode))),
     };
@@ -384,6 +405,23 @@ fn attach_in(
         .map_err(|_| DatapathError::Link("the kernel has no links for XDP; it needs 5.9 or newer".to_owned()))?;
     link.pin(&path).map_err(|error| DatapathError::Link(error.to_string()))?;
     Ok(Ok(()))
+}
+
+/// Attaches; waits where the device is still held by a link of ours that was just removed, because the kernel takes
+/// it off a moment later.
+fn attach_to(program: &mut Xdp, mode: Mode, device: &Device) -> Result<XdpLinkId, ProgramError> {
+    let deadline = clock::now() + DETACHING;
+    loop {
+        match program.attach_to_if_index(device.index, mode.aya()) {
+            Err(ProgramError::SyscallError(call))
+                if matches!(call.io_error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST))
+                    && clock::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Exchanges the program of a pinned link for ours.
@@ -430,7 +468,8 @@ fn refusal(error: &ProgramError, mode: Mode) -> String {
     };
     match errno {
         Some(libc::EBUSY | libc::EEXIST) => {
-            "another XDP program is attached; find it with `bpftool net` and remove it, xvip displaces nobody"
+            "another XDP program is attached; find it with `bpftool net` and remove it, xvip displaces nobody (one of \
+             xvip's own, from a node of another name, is pinned below /sys/fs/bpf/xvip)"
                 .to_owned()
         }
         Some(libc::EOPNOTSUPP) if mode == Mode::Native => "the driver does not run XDP".to_owned(),

@@ -14,7 +14,7 @@ mod layout;
 mod sweep;
 mod tables;
 
-pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, flush};
+pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, flush, is_pinned};
 pub use counters::{Counters, PacketCounts};
 pub use sweep::{Sweep, Sweeper};
 pub use tables::{TableError, Tables};

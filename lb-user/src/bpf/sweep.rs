@@ -86,20 +86,29 @@ impl Sweeper {
             sweep.established += 1;
             if flow.direction != Direction::ToBackend as u32 {
                 // Its pair decides for both; without one it is of no use.
-                if flow.is_expired(now) && self.established.get(&flow.other(), 0).is_err() {
-                    over.push((key, flow.other()));
+                if flow.is_expired(now) && self.other(&key, &flow)?.is_none() {
+                    over.push((key, flow));
                 }
                 continue;
             }
-            if flow.is_expired(now) && self.answers_are_expired(&flow, now)? {
-                over.push((key, flow.other()));
+            if self.is_over(&key, &flow, now)? {
+                over.push((key, flow));
             } else if !flow.is_closed() {
                 *sweep.connections.entry((flow.backend, flow.generation)).or_default() += 1;
             }
         }
-        for (key, other) in over {
+        for (key, flow) in over {
+            // The look over a full table takes a while; the client may have used its port again since.
+            let same = self.entry(&key)?.filter(|again| again.translated == flow.translated);
+            let Some(again) = same else {
+                continue;
+            };
+            if !self.is_over(&key, &again, now)? {
+                continue;
+            }
             sweep.expired += 1;
-            for key in [key, other] {
+            let other = self.other(&key, &again)?.map(|_| again.other());
+            for key in [Some(key), other].into_iter().flatten() {
                 match self.established.remove(&key) {
                     Ok(()) => sweep.established = sweep.established.saturating_sub(1),
                     // The datapath was faster.
@@ -111,13 +120,22 @@ impl Sweeper {
         Ok(())
     }
 
-    /// A flow is silent only if both directions are.
-    fn answers_are_expired(&self, flow: &Flow, now: u32) -> Result<bool, TableError> {
-        match self.established.get(&flow.other(), 0) {
-            Ok(answers) => Ok(answers.is_expired(now)),
-            Err(MapError::KeyNotFound) => Ok(true),
+    fn entry(&self, key: &FlowKey) -> Result<Option<Flow>, TableError> {
+        match self.established.get(key, 0) {
+            Ok(flow) => Ok(Some(flow)),
+            Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(at(map::ESTABLISHED)(error)),
         }
+    }
+
+    /// The entry for the other direction, if there is one and it is of the same flow.
+    fn other(&self, key: &FlowKey, flow: &Flow) -> Result<Option<Flow>, TableError> {
+        Ok(self.entry(&flow.other())?.filter(|other| other.other() == *key))
+    }
+
+    /// A flow is silent only if both directions are.
+    fn is_over(&self, key: &FlowKey, flow: &Flow, now: u32) -> Result<bool, TableError> {
+        Ok(flow.is_expired(now) && self.other(key, flow)?.is_none_or(|other| other.is_expired(now)))
     }
 
     fn count_half_open(&mut self) -> Result<u64, TableError> {

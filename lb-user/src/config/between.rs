@@ -1,7 +1,9 @@
 //! What holds between sections of different kinds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
+
+use lb_ebpf::abi::{MAX_LISTENERS, MAX_VIPS};
 
 use super::report::{At, Report, wrong};
 use super::{node, service, vrrp};
@@ -43,12 +45,30 @@ pub(super) fn check(
     for listen in listens() {
         vips.entry(*listen.value.ip()).or_insert(listen.at);
     }
+    capacity(services, report);
     let backends = services.iter().flat_map(|service| &service.backends);
     for address in backends.filter_map(|backend| backend.address.as_ref()) {
         if let Some(vip) = vips.get(address.value.ip()) {
             let (ip, line) = (address.value.ip(), report.line(*vip));
             let what = format!("address {ip} is a VIP (line {line}), packets would come back to us");
             report.add(address.at, wrong(what, "write the backend's own address"));
+        }
+    }
+}
+
+/// The datapath's tables have room for so many places to listen at, on so many addresses.
+fn capacity(services: &[service::Draft], report: &Report<'_>) {
+    let mut vips = BTreeSet::new();
+    let listens = services.iter().flat_map(|service| &service.listen.items);
+    for (before, listen) in listens.enumerate() {
+        let fresh = vips.insert(*listen.value.ip());
+        if before == MAX_LISTENERS as usize {
+            let what = format!("more than {MAX_LISTENERS} listen addresses in all services together");
+            report.add(listen.at, wrong(what, "spread the services over more nodes"));
+        }
+        if fresh && vips.len() == MAX_VIPS as usize + 1 {
+            let what = format!("more than {MAX_VIPS} VIPs in all services together");
+            report.add(listen.at, wrong(what, "spread the services over more nodes"));
         }
     }
 }

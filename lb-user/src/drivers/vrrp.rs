@@ -123,8 +123,8 @@ impl Handle {
         self.configs.send_replace(configs);
     }
 
-    /// Whether this node can forward what the addresses attract. False at first: until told otherwise, all routers are in
-    /// fault, and an Active one that can forward no more releases its addresses at once.
+    /// Whether this node can forward what the addresses attract; true at first. When it cannot, all routers are in fault, and
+    /// an Active one releases its addresses at once.
     pub fn set_can_forward(&self, can_forward: bool) {
         self.can_forward.send_if_modified(|old| std::mem::replace(old, can_forward) != can_forward);
     }
@@ -165,7 +165,8 @@ struct Running {
 }
 
 impl VrrpDriver {
-    /// Starts the thread, with these virtual routers.
+    /// Starts the thread, with these virtual routers. The datapath is attached by then: they may become Active after
+    /// the shortest wait.
     ///
     /// # Errors
     /// No thread, no runtime, no netlink.
@@ -173,7 +174,7 @@ impl VrrpDriver {
         let netlink = Netlink::connect()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (configs, desired) = watch::channel(configs);
-        let (can_forward, can_forward_now) = watch::channel(false);
+        let (can_forward, can_forward_now) = watch::channel(true);
         let (snapshot, published) = watch::channel(VrrpSnapshot::default());
         let (ending, ended) = oneshot::channel();
         let (seen, interfaces) = watch::channel(None);

@@ -1,14 +1,18 @@
 //! Changes: addresses of ours come and go, neighbours get resolved. An object that is already as wanted is no error.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use nix::net::if_::if_indextoname;
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use rtnetlink::AddressMessageBuilder;
+use rtnetlink::packet_core::NLM_F_CREATE;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::{Netlink, NetlinkError, exchange, observe, ours};
+use tokio::time::timeout;
+
+use super::{Netlink, NetlinkError, exchange, ours};
 use crate::config::Ipv4Net;
 
 /// How an address came to be there.
@@ -26,31 +30,92 @@ const ADD_ADDRESS: &str = "add an address";
 const REMOVE_ADDRESS: &str = "remove an address";
 const RESOLVE: &str = "resolve a neighbour";
 
-impl Netlink {
+/// How long a request may take: the kernel may first have to wait for its own locks.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Adds and removes addresses. Needs a tokio runtime.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    handle: rtnetlink::Handle,
+    netlink: Netlink,
+}
+
+impl Addresses {
+    /// Opens a connection of its own and serves it on the current runtime.
+    ///
+    /// # Errors
+    /// No netlink socket to be had.
+    pub fn connect(netlink: Netlink) -> Result<Self, NetlinkError> {
+        Ok(Self { handle: serve_connection()?, netlink })
+    }
+
+    /// The outcome of a request, within the time one may take. A connection that gives no answer is replaced for the next.
+    async fn outcome(
+        &mut self, doing: &'static str, request: impl Future<Output = Result<(), rtnetlink::Error>>,
+    ) -> Result<(), NetlinkError> {
+        let error = match timeout(PATIENCE, request).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(rtnetlink::Error::NetlinkError(refusal))) => {
+                return Err(NetlinkError::Refused { doing, source: refusal.to_io() });
+            }
+            Ok(Err(other)) => NetlinkError::Malformed { doing, what: other.to_string() },
+            Err(_) => NetlinkError::Timeout { doing },
+        };
+        self.handle = serve_connection()?;
+        Err(error)
+    }
+
     /// Adds `net` to an interface, marked as ours. It brings no route: the network is already reachable through the interface's
     /// own address, and must stay so when `net` goes.
     ///
     /// # Errors
     /// No such interface, or another refusal.
-    pub async fn add_address(&self, ifindex: u32, net: Ipv4Net) -> Result<Added, NetlinkError> {
-        Self::run(move || add_address(ifindex, net)).await
+    pub async fn add(&mut self, ifindex: u32, net: Ipv4Net) -> Result<Added, NetlinkError> {
+        let refused = |errno: nix::Error| NetlinkError::Refused { doing: ADD_ADDRESS, source: errno.into() };
+        let name = if_indextoname(ifindex).map_err(refused)?;
+        let mut request = self.handle.address().add(ifindex, net.address.into(), net.prefix);
+        let message = request.message_mut();
+        message.attributes.retain(|attribute| !matches!(attribute, AddressAttribute::Broadcast(_)));
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+        message.attributes.extend(ours::mark(&name.to_string_lossy()));
+        match self.outcome(ADD_ADDRESS, request.execute()).await {
+            Ok(()) => Ok(Added::Now),
+            Err(error) if error.refused_with() == Some(libc::EEXIST) => {
+                let interfaces = self.netlink.interfaces().await?;
+                let there = interfaces.addresses_of(ifindex).find(|address| address.net == net);
+                match there {
+                    Some(address) if address.ours => Ok(Added::Before),
+                    Some(_) => Ok(Added::Foreign),
+                    // Gone again: the next round adds it.
+                    None => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes `net` from an interface. That it, or the interface, is not there is fine.
     ///
     /// # Errors
     /// Any other refusal.
-    pub async fn remove_address(&self, ifindex: u32, net: Ipv4Net) -> Result<(), NetlinkError> {
-        Self::run(move || {
-            let request = RouteNetlinkMessage::DelAddress(address(ifindex, net));
-            match exchange::act(REMOVE_ADDRESS, &request, 0) {
-                Err(e) if matches!(e.refused_with(), Some(libc::ENODEV | libc::EADDRNOTAVAIL)) => Ok(()),
-                result => result,
-            }
-        })
-        .await
+    pub async fn remove(&mut self, ifindex: u32, net: Ipv4Net) -> Result<(), NetlinkError> {
+        let message = AddressMessageBuilder::<Ipv4Addr>::new().index(ifindex).address(net.address, net.prefix).build();
+        let request = self.handle.address().del(message);
+        match self.outcome(REMOVE_ADDRESS, request.execute()).await {
+            Err(error) if matches!(error.refused_with(), Some(libc::ENODEV | libc::EADDRNOTAVAIL)) => Ok(()),
+            result => result,
+        }
     }
+}
 
+fn serve_connection() -> Result<rtnetlink::Handle, NetlinkError> {
+    let (connection, handle, _) =
+        rtnetlink::new_connection().map_err(|source| NetlinkError::Socket { doing: "open", source })?;
+    tokio::spawn(connection);
+    Ok(handle)
+}
+
+impl Netlink {
     /// Has the kernel find out, or confirm, the Ethernet address of a neighbour. Returns at once; the answer shows in a later
     /// observation. Cheap, and without effect on an entry that is confirmed.
     ///
@@ -67,36 +132,4 @@ impl Netlink {
         })
         .await
     }
-}
-
-fn add_address(ifindex: u32, net: Ipv4Net) -> Result<Added, NetlinkError> {
-    let refused = |errno: nix::Error| NetlinkError::Refused { doing: ADD_ADDRESS, source: errno.into() };
-    let name = if_indextoname(ifindex).map_err(refused)?;
-    let mut message = address(ifindex, net);
-    message.attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
-    message.attributes.extend(ours::mark(&name.to_string_lossy()));
-    match exchange::act(ADD_ADDRESS, &RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL) {
-        Ok(()) => Ok(Added::Now),
-        Err(e) if e.refused_with() == Some(libc::EEXIST) => {
-            let there = observe::addresses()?.into_iter().find(|a| a.ifindex == ifindex && a.net == net);
-            match there {
-                Some(address) if address.ours => Ok(Added::Before),
-                Some(_) => Ok(Added::Foreign),
-                // Gone again: the next round adds it.
-                None => Err(e),
-            }
-        }
-        Err(e) => Err(e),
-    }
-}
-
-fn address(ifindex: u32, net: Ipv4Net) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.prefix_len = net.prefix;
-    message.header.scope = AddressScope::Universe;
-    message.header.index = ifindex;
-    message.attributes =
-        vec![AddressAttribute::Local(net.address.into()), AddressAttribute::Address(net.address.into())];
-    message
 }

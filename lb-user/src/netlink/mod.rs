@@ -16,7 +16,7 @@ mod route;
 
 use std::io;
 
-pub use apply::Added;
+pub use apply::{Added, Addresses};
 pub use monitor::{Group, Monitor};
 pub use observe::{Address, Interfaces, Link, Neighbour, NeighbourState, Observed};
 pub use route::Route;

@@ -2,7 +2,7 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_fib_lookup as FibLookup, xdp_md};
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_get_smp_processor_id};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
@@ -42,6 +42,18 @@ static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 
 static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
 #[map]
 static BUDGETS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(budget::COUNT, 0);
+/// Only this program's business, so no part of the boundary to the agent.
+#[map]
+static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
+
+/// The clock as a CPU last read it.
+#[repr(C)]
+struct Clock {
+    /// Timer ticks of the kernel then.
+    ticks: u64,
+    /// Second of the monotonic clock.
+    second: u32,
+}
 
 const NANOSECONDS: u64 = 1_000_000_000;
 const AF_INET: u8 = 2;
@@ -119,7 +131,20 @@ impl Tables for Kernel {
     #[inline(always)]
     fn now(&self) -> u32 {
         // SAFETY: a helper without arguments.
-        (unsafe { bpf_ktime_get_coarse_ns() } / NANOSECONDS) as u32
+        let read = || (unsafe { bpf_ktime_get_coarse_ns() } / NANOSECONDS) as u32;
+        let Some(clock) = CLOCK.get_ptr_mut(0) else {
+            return read();
+        };
+        // SAFETY: a map value of this CPU; the program is not preempted by itself.
+        let clock: &mut Clock = unsafe { &mut *clock };
+        // The clock stands still between two ticks of the timer. Reading it costs half as much as finding the flow,
+        // the count of ticks is a plain load.
+        // SAFETY: a helper without arguments.
+        let ticks = unsafe { bpf_jiffies64() };
+        if clock.ticks != ticks {
+            *clock = Clock { ticks, second: read() };
+        }
+        clock.second
     }
 
     #[inline(always)]

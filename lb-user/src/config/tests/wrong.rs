@@ -449,6 +449,24 @@ fn too_many() {
 }
 
 #[test]
+fn too_many_places_to_listen_at() {
+    let head = "node.interface = \"eth0\"\n[[service]]\nname = \"s\"\nlisten = [\n";
+    let tail = "]\n[[service.backend]]\nname = \"b\"\naddress = \"198.51.100.1:6443\"\n";
+    let ports = |count| many(count, |n| format!("\"192.0.2.100:{}\",\n", 2000 + n));
+    let vips = |count| many(count, |n| format!("\"10.0.{}.{}:443\",\n", n / 250, 1 + n % 250));
+    accept(&format!("{head}{}{tail}", ports(512)));
+    accept(&format!("{head}{}{tail}", vips(256)));
+    assert_eq!(
+        refuse(&format!("{head}{}{tail}", ports(513))),
+        "xvip.toml:517:1: more than 512 listen addresses in all services together, spread the services over more nodes"
+    );
+    assert_eq!(
+        refuse(&format!("{head}{}{tail}", vips(257))),
+        "xvip.toml:261:1: more than 256 VIPs in all services together, spread the services over more nodes"
+    );
+}
+
+#[test]
 fn no_service() {
     let head = "node.interface = \"eth0\"\n";
     let missing =

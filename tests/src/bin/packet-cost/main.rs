@@ -10,8 +10,10 @@ mod programs;
 mod syscall;
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
+use clap::Parser;
 use lb_ebpf::abi::{Direction, Flow, FlowKey, Reason};
 use lb_ebpf::cases::{Frame, World};
 use lb_ebpf::net::header::flag;
@@ -21,10 +23,10 @@ use xvip_tests::kernel::{Datapath, stay_on_cpu};
 
 /// Flows in the table.
 const FLOWS: u32 = 100_000;
+/// Room in the table: both directions.
+const CAPACITY: u32 = 2 * FLOWS;
 /// Runs of a program in one measurement.
 const RUNS: u32 = 1_000_000;
-/// Rounds, unless the command line says otherwise.
-const ROUNDS: usize = 9;
 
 /// Source ports from here on.
 const FIRST_PORT: u16 = 20_000;
@@ -46,9 +48,11 @@ const LOADS: [Load; 4] = [
 
 /// A program under test.
 struct Contender<'a> {
-    name: &'static str,
-    descriptor: BorrowedFd<'a>,
+    name: &'a str,
+    program: BorrowedFd<'a>,
     action: i32,
+    /// Where the program's packets are counted.
+    datapath: Option<&'a Datapath>,
 }
 
 /// What feeds a program with packets.
@@ -58,51 +62,85 @@ struct Feeder {
     under_test: OwnedFd,
 }
 
-fn main() -> anyhow::Result<()> {
-    let rounds = match std::env::args().nth(1) {
-        Some(rounds) => rounds.parse().context("usage: packet-cost [ROUNDS]")?,
-        None => ROUNDS,
-    };
-    stay_on_cpu(0)?;
-    let world = World::standard().with(|world| world.node.first_port = FIRST_PORT);
-    let mut datapath = Datapath::load(2 * FLOWS)?;
-    datapath.write(&world)?;
-    let headers = syscall::create_map(syscall::ARRAY, FED, 2 * FLOWS)?;
-    establish(&world, &mut datapath, headers.as_fd())?;
+/// Measures what a packet of an established flow costs in the kernel. Needs root.
+#[derive(Parser)]
+struct Options {
+    /// How often every program is measured.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Other builds of the datapath object to measure beside this one.
+    objects: Vec<PathBuf>,
+}
 
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    stay_on_cpu(0)?;
+    let headers = syscall::create_map(syscall::ARRAY, FED, 2 * FLOWS)?;
+    let mut datapaths = vec![("xvip".to_owned(), established(Datapath::load(CAPACITY)?, headers.as_fd())?)];
+    for path in &options.objects {
+        let object = std::fs::read(path).with_context(|| path.display().to_string())?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        datapaths.push((name, established(Datapath::load_object(&object, CAPACITY)?, headers.as_fd())?));
+    }
+    let (_, shipped) = datapaths.first().context("no datapath")?;
     let drop = syscall::load_program("drop", &programs::drop())?;
     let swap = syscall::load_program("swap", &programs::swap())?;
-    let table = datapath.established_fd().as_raw_fd();
+    let table = shipped.established_fd().as_raw_fd();
     let translate = syscall::load_program("translate", &programs::translate(table))?;
-    let contenders = [
-        Contender { name: "XDP_DROP", descriptor: drop.as_fd(), action: action::DROP },
-        Contender { name: "XDP_TX", descriptor: swap.as_fd(), action: action::TX },
-        Contender { name: "bare translation", descriptor: translate.as_fd(), action: action::TX },
-        Contender { name: "xvip", descriptor: datapath.program()?.fd()?.as_fd(), action: action::TX },
+    let mut contenders = vec![
+        Contender { name: "XDP_DROP", program: drop.as_fd(), action: action::DROP, datapath: None },
+        Contender { name: "XDP_TX", program: swap.as_fd(), action: action::TX, datapath: None },
+        Contender { name: "bare translation", program: translate.as_fd(), action: action::TX, datapath: None },
     ];
+    for (name, datapath) in &datapaths {
+        let program = datapath.program()?.fd()?.as_fd();
+        contenders.push(Contender { name, program, action: action::TX, datapath: Some(datapath) });
+    }
     let feeder = Feeder::new(headers.as_fd())?;
     let mut samples = vec![vec![Vec::new(); contenders.len()]; LOADS.len()];
-    for _ in 0..rounds {
+    for _ in 0..options.rounds {
         for (load, samples) in LOADS.iter().zip(&mut samples) {
             for (contender, samples) in contenders.iter().zip(samples) {
-                let before = datapath.packets()?;
-                samples.push(f64::from(feeder.measure(contender, load)?));
-                if contender.name == "xvip" {
-                    let reason = match load.direction {
-                        Direction::ToBackend => Reason::ToBackend,
-                        Direction::ToClient => Reason::ToClient,
-                    } as usize;
-                    let grown = datapath.packets()?.get(reason).zip(before.get(reason)).map(|(now, then)| now - then);
-                    ensure!(
-                        grown >= Some(u64::from(RUNS)),
-                        "only {grown:?} of {RUNS} packets were of an established flow"
-                    );
-                }
+                samples.push(f64::from(contender.measure(&feeder, load)?));
             }
         }
     }
-    report(&contenders, &samples, rounds);
+    report(&contenders, &samples, options.rounds);
+    println!();
+    for (name, datapath) in &datapaths {
+        let info = datapath.program()?.info()?;
+        let verified = info.verified_instruction_count().map_or("?".to_owned(), |count| count.to_string());
+        let bytes = info.size_translated().map_or("?".to_owned(), |bytes| (bytes / 8).to_string());
+        println!("{name}: {bytes} instructions, of which the verifier walked {verified}");
+    }
     Ok(())
+}
+
+impl Contender<'_> {
+    /// Mean nanoseconds of a run, feeding included.
+    fn measure(&self, feeder: &Feeder, load: &Load) -> anyhow::Result<u32> {
+        let Some(datapath) = self.datapath else {
+            return feeder.run(self, load);
+        };
+        let reason = match load.direction {
+            Direction::ToBackend => Reason::ToBackend,
+            Direction::ToClient => Reason::ToClient,
+        };
+        let counted = || Ok::<_, anyhow::Error>(datapath.packets()?.get(reason as usize).copied().unwrap_or_default());
+        let before = counted()?;
+        let nanoseconds = feeder.run(self, load)?;
+        let grown = counted()? - before;
+        ensure!(grown == u64::from(RUNS + load.flows), "{grown} packets of {} were of an established flow", self.name);
+        Ok(nanoseconds)
+    }
+}
+
+/// The datapath with all flows in its table, and the header of a packet of each in both directions in `headers`.
+fn established(mut datapath: Datapath, headers: BorrowedFd<'_>) -> anyhow::Result<Datapath> {
+    let world = World::standard().with(|world| world.node.first_port = FIRST_PORT);
+    datapath.write(&world)?;
+    establish(&world, &mut datapath, headers)?;
+    Ok(datapath)
 }
 
 /// Writes the flows, and the header of a packet of each in both directions.
@@ -176,12 +214,12 @@ impl Feeder {
         Ok(Self { program: syscall::load_program("feed", &code)?, cursor, under_test })
     }
 
-    /// Mean nanoseconds of a run, feeding included.
-    fn measure(&self, contender: &Contender<'_>, load: &Load) -> anyhow::Result<u32> {
+    /// Warms up, then measures.
+    fn run(&self, contender: &Contender<'_>, load: &Load) -> anyhow::Result<u32> {
         let first = if load.direction == Direction::ToClient { FLOWS } else { 0 };
         let cursor = Cursor { next: first, first, end: first + load.flows };
         syscall::update_map(self.cursor.as_fd(), 0, &cursor)?;
-        syscall::update_map(self.under_test.as_fd(), 0, &contender.descriptor.as_raw_fd())?;
+        syscall::update_map(self.under_test.as_fd(), 0, &contender.program.as_raw_fd())?;
         let frame = [0; 74];
         // One round through the flows to warm up what a running system has warm.
         syscall::run_program(self.program.as_fd(), &frame, load.flows)?;
