@@ -178,6 +178,16 @@ pub fn has_vip(netns: &Netns) -> bool {
     netns.ip("-o -4 address show dev eth0").is_ok_and(|text| text.contains(&format!(" {VIP_ADDRESS}/")))
 }
 
+/// The Ethernet address of `eth0`.
+pub fn mac(netns: &Netns) -> Result<[u8; 6]> {
+    let link = netns.ip("-o link show dev eth0")?;
+    let text = link.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next());
+    let bytes =
+        text.map(|text| text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<Vec<_>, _>>());
+    let mac = bytes.and_then(Result::ok).and_then(|bytes| bytes.try_into().ok());
+    mac.with_context(|| format!("finding the Ethernet address in {link}"))
+}
+
 /// The shipped configuration, adapted to one node.
 pub fn config_of(index: usize, node: &str, socket: &Path, ca_file: &Path, changes: &[(&str, &str)]) -> Result<String> {
     let (_, address, priority) = BALANCERS[index];

@@ -49,7 +49,7 @@ impl Lan {
         // A link name holds 15 bytes; the role alone would do but for a namespace with two ports.
         let name: String = format!("{}.{device}", netns.role()).chars().take(15).collect();
         self.netns.ip(&format!("link add {name} type veth peer name {device} netns {}", netns.path().display()))?;
-        self.netns.enter(|| like_a_nic(&name))?.with_context(|| format!("setting the offloads of {name}"))?;
+        finish_frames(&self.netns, &name)?;
         self.netns.ip(&format!("link set {name} master {BRIDGE} up"))?;
         if !address.is_empty() {
             netns.ip(&format!("address add {address} dev {device}"))?;
@@ -102,9 +102,24 @@ impl Port {
         self.plug_into(BRIDGE)
     }
 
+    /// Switches generic receive offload of the bridge's end on or off. Without it, what XDP redirects out of the other end is lost.
+    pub fn set_gro(&self, on: bool) -> Result<()> {
+        set_gro(&self.lan, &self.name, on)
+    }
+
     fn plug_into(&self, bridge: &str) -> Result<()> {
         self.lan.ip(&format!("link set {} master {bridge}", self.name)).map(drop)
     }
+}
+
+/// Lets `device` of `netns` send frames as they go over a wire: checksums finished, segments at wire size.
+pub fn finish_frames(netns: &Netns, device: &str) -> Result<()> {
+    netns.enter(|| like_a_nic(device))?.with_context(|| format!("setting the offloads of {device}"))
+}
+
+/// Switches generic receive offload, which joins segments, on or off.
+pub fn set_gro(netns: &Netns, device: &str, on: bool) -> Result<()> {
+    netns.enter(|| ethtool(device, SET_GRO, on.into()))?.with_context(|| format!("setting GRO of {device}")).map(drop)
 }
 
 /// What `ethtool -K <device> tx off tso off gso off gro on` does, without ethtool.

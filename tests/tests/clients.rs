@@ -14,7 +14,7 @@ use xvip_tests::process::output_within;
 use xvip_tests::scrape::Scrape;
 use xvip_tests::stats::Failure;
 use xvip_tests::status::Status;
-use xvip_tests::topology::{Topology, VIP};
+use xvip_tests::topology::{Topology, VIP, mac};
 
 /// Connections so far, by backend.
 fn connections(topology: &Topology) -> Vec<u64> {
@@ -231,8 +231,8 @@ fn a_packet_of_no_flow_is_reset_at_once() {
     assert!(topology.curl(&["-f"], "/livez").unwrap().0.success());
     let capture = Capture::start(&topology.client, "eth0").unwrap();
     let stray = Frame {
-        mac_to: mac(&topology.balancers[0].agent.netns().ip("-o link show dev eth0").unwrap()),
-        mac_from: mac(&topology.client.ip("-o link show dev eth0").unwrap()),
+        mac_to: mac(topology.balancers[0].agent.netns()).unwrap(),
+        mac_from: mac(&topology.client).unwrap(),
         from: "192.0.2.10".parse().unwrap(),
         to: "192.0.2.100".parse().unwrap(),
         from_port: 55_555,
@@ -309,11 +309,4 @@ fn streams_to_a_backend_taken_from_the_file_break_and_do_not_hang() {
 
 fn state<'a>(status: &'a Status, backend: &str) -> &'a str {
     status.backend(backend).map_or("", |backend| backend.state.as_str())
-}
-
-/// The Ethernet address in what `ip link` prints.
-fn mac(link: &str) -> [u8; 6] {
-    let text = link.split("link/ether ").nth(1).unwrap().split(' ').next().unwrap();
-    let bytes: Vec<u8> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-    bytes.try_into().unwrap()
 }

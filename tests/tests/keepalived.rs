@@ -11,10 +11,9 @@ use common::{LIMIT, OFTEN, end, unstarted, wait};
 use xvip_tests::agent::adapt;
 use xvip_tests::capture::Capture;
 use xvip_tests::keepalived::{Keepalived, Settings};
-use xvip_tests::netns::Netns;
 use xvip_tests::process::output_within;
 use xvip_tests::scrape::Scrape;
-use xvip_tests::topology::{BALANCERS, Topology};
+use xvip_tests::topology::{BALANCERS, Topology, mac};
 
 /// The node of xvip, and the node of keepalived.
 const OURS: usize = 0;
@@ -143,7 +142,7 @@ fn served(topology: &Topology) {
 fn what_the_wire_saw(topology: &Topology, capture: &Capture, destination: &str) {
     let file = topology.run.dir().join("wire.pcap");
     capture.save(&file).unwrap();
-    let ours = ether(topology.balancers[OURS].agent.netns());
+    let ours = mac(topology.balancers[OURS].agent.netns()).unwrap().map(|byte| format!("{byte:02x}")).join(":");
     let tshark = |filter: &str, fields: &[&str]| {
         let mut tshark = std::process::Command::new("tshark");
         tshark.args(["-n", "-o", "ip.check_checksum:TRUE", "-T", "fields", "-Y", filter, "-r"]).arg(&file);
@@ -186,10 +185,4 @@ fn what_the_wire_saw(topology: &Topology, capture: &Capture, destination: &str) 
         );
     }
     println!("{} adverts of ours, {released} with priority 0, all well formed for tshark", adverts.len());
-}
-
-/// The Ethernet address of `eth0`, as text.
-fn ether(netns: &Netns) -> String {
-    let link = netns.ip("-o link show dev eth0").unwrap();
-    link.split("link/ether ").nth(1).unwrap().split(' ').next().unwrap().to_owned()
 }
