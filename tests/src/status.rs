@@ -7,6 +7,9 @@ use serde::Deserialize;
 pub struct Status {
     /// Name of the node.
     pub node: String,
+    /// The serving configuration.
+    #[serde(default)]
+    pub config: Config,
     /// How packets are handled.
     pub datapath: Datapath,
     /// Virtual routers.
@@ -18,6 +21,17 @@ pub struct Status {
     /// The newest state changes, oldest first.
     #[serde(default)]
     pub events: Vec<Event>,
+}
+
+/// The serving configuration.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Config {
+    /// Reloads applied since the start.
+    pub reloads: u64,
+    /// Reloads refused since the start.
+    pub reload_failures: u64,
+    /// The first fault of the last refused reload, until one succeeds.
+    pub last_error: Option<String>,
 }
 
 /// How packets are handled.
