@@ -2,7 +2,7 @@
 
 use super::rewrite;
 use super::tables::{Note, Tables};
-use super::{ResetFor, backend_of};
+use super::{ResetFor, backend_of, pair};
 use crate::abi::{
     Backend, Direction, Endpoint, Flow, FlowKey, Node, Readable as _, Reason, Service, SharedFlow, state,
 };
@@ -246,7 +246,7 @@ enum Use {
 fn use_of(tables: &impl Tables, answers: &FlowKey, now: u32) -> Use {
     if let Some(flow) = tables.established(answers) {
         // Either entry may have seen the last packet.
-        let other_is_alive = tables.established(&flow.other()).is_some_and(|other| !other.is_expired(now));
+        let other_is_alive = pair(tables, answers, flow).is_some_and(|other| !other.is_expired(now));
         return if flow.is_expired(now) && !other_is_alive {
             Use::Over
         } else if flow.is_closed() {
@@ -266,7 +266,9 @@ fn use_of(tables: &impl Tables, answers: &FlowKey, now: u32) -> Use {
 #[inline(always)]
 fn reclaim(tables: &impl Tables, answers: &FlowKey) {
     if let Some(flow) = tables.established(answers) {
-        tables.remove_established(&flow.other());
+        if pair(tables, answers, flow).is_some() {
+            tables.remove_established(&flow.other());
+        }
         tables.remove_established(answers);
     }
     if let Some(half) = tables.half_open(answers) {

@@ -1,5 +1,6 @@
 //! What the packets of an established flow say about its end.
 
+use super::pair;
 use super::tables::{Note, Tables};
 use crate::abi::{Direction, FlowKey, Readable as _, SharedFlow, state};
 use crate::net::header::{TcpHead, flag};
@@ -30,7 +31,7 @@ pub(super) fn follow(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: 
 #[inline(always)]
 fn end(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: &SharedFlow) {
     let other = flow.other();
-    let Some(peer) = tables.established(&other) else {
+    let Some(peer) = pair(tables, key, flow) else {
         return;
     };
     let from_client = flow.direction == Direction::ToBackend as u32;
