@@ -56,6 +56,36 @@ fn a_closed_flow_gives_its_port_back_only_after_a_rest() {
 }
 
 #[test]
+fn a_port_rests_for_as_long_as_the_backend_waits() {
+    let world = World::standard().with(|world| {
+        world.node.port_count = 2;
+        world.rings = vec![0];
+        world.services[0].1.ring_length = 1;
+    });
+    let client = request(FIN | ACK);
+    let knowing = Frame { acknowledgement: 1002, ..answer(0, 20_000, FIN | ACK) };
+    let unknowing = answer(0, 20_000, FIN | ACK);
+    // Whoever closes first waits; after a simultaneous close both do.
+    for (closing, free_again) in [
+        ([client.clone(), knowing.clone()], 20_000),
+        ([unknowing.clone(), client.clone()], 20_001),
+        ([client, unknowing], 20_001),
+    ] {
+        let mut model = Model::new(world.clone());
+        let send = |model: &mut Model, frame: &Frame| model.run(&frame.bytes()).0;
+        for frame in [request(SYN), answer(0, 20_000, SYN | ACK), request(ACK)].iter().chain(&closing) {
+            send(&mut model, frame);
+        }
+        let refused = Frame { from_port: 41_000, ..request(SYN) };
+        assert_eq!(send(&mut model, &refused), Reason::NewFlow);
+        assert_eq!(send(&mut model, &answer(0, 20_001, RST | ACK)), Reason::Handshake);
+        model.now.set(model.now.get() + 30);
+        assert_eq!(send(&mut model, &Frame { from_port: 41_001, ..request(SYN) }), Reason::NewFlow);
+        assert_eq!(send(&mut model, &answer(0, free_again, SYN | ACK)), Reason::Handshake, "{closing:?}");
+    }
+}
+
+#[test]
 fn a_port_rests_although_the_client_uses_its_own_again() {
     let world = World::standard().with(|world| {
         world.node.port_count = 4;

@@ -147,6 +147,7 @@ fn promote(
     flow.mac_low = half.mac_low.get();
     if head.flags() & flag::FIN != 0 {
         flow.state = state::FIN_CLIENT;
+        flow.expect = head.sequence().get().wrapping_add(head.segment_length());
     }
     let mut answer = answering(key, &flow, now);
     answer.acknowledged = back.acknowledged.get();
