@@ -17,10 +17,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 use xvip_tests::apiserver::{pattern, pattern_digest};
 use xvip_tests::client::connector;
+use xvip_tests::topology::SERVERS;
 
 use crate::stop::{self, say};
 use crate::table::{Row, print};
-use crate::world::{Ground, SERVERS};
+use crate::world::Ground;
 
 const BYTES: u64 = 200 * 1000 * 1000;
 const CHUNK: usize = 64 * 1024;
@@ -39,14 +40,14 @@ pub(crate) fn measure(ground: &Ground, runs: usize) -> Result<bool> {
     let straight: SocketAddr = format!("{address}:6443").parse()?;
     let digest = pattern_digest(BYTES);
     let mut rows = Vec::new();
-    for (way, target) in [("through the VIP", ground.vip), ("straight to a server", straight)] {
+    for (way, target) in [("through the VIP", ground.vip()), ("straight to a server", straight)] {
         let mut took = Vec::new();
         for _ in 0..runs {
             if stop::asked() {
                 bail!("stopped");
             }
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            took.push(ground.client.enter(|| runtime.block_on(one(ground, target, &digest)))??);
+            took.push(ground.client().enter(|| runtime.block_on(one(ground, target, &digest)))??);
         }
         let rate = |seconds: f64| BYTES as f64 / 1e6 / seconds;
         rows.push(Row::new(format!("to the backend, {way}, s"), 2, took.iter().map(|took| took.up).collect()));

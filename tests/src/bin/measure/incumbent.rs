@@ -9,9 +9,10 @@ use nix::sys::signal::Signal;
 use xvip_tests::client::{Options, burst};
 use xvip_tests::netns::Netns;
 use xvip_tests::process::Process;
+use xvip_tests::topology::{BALANCERS, SERVERS, VIP, VIP_ADDRESS, has_vip};
 use xvip_tests::wire::Port;
 
-use crate::world::{BALANCERS, Fault, Ground, Pair, SERVERS, VIP, at_rest};
+use crate::world::{Fault, Ground, Pair, at_rest};
 
 /// Two nodes with haproxy and keepalived.
 pub(crate) struct Incumbent {
@@ -51,8 +52,8 @@ impl Incumbent {
             let router = Process::spawn(ground.run(), &format!("{role}-keepalived"), command)?;
             nodes.push(Node { netns, port, haproxy: balancer, keepalived: router });
         }
-        let options = Options::https(ground.vip, ground.ca_file());
-        let mut pair = Incumbent { nodes, client: ground.client.clone(), options };
+        let options = Options::https(ground.vip(), ground.ca_file());
+        let mut pair = Incumbent { nodes, client: ground.client().clone(), options };
         at_rest(&mut pair).context("bringing up two nodes with haproxy and keepalived")?;
         Ok(pair)
     }
@@ -60,15 +61,13 @@ impl Incumbent {
 
 impl Pair for Incumbent {
     fn holder(&mut self) -> Result<usize, String> {
-        let (vip, _) = VIP.split_once(':').unwrap_or_default();
         let mut holder = None;
         for (index, node) in self.nodes.iter_mut().enumerate() {
             let name = node.netns.role();
             if !node.haproxy.is_running() || !node.keepalived.is_running() {
                 return Err(format!("on {name}, a process has ended"));
             }
-            let addresses = node.netns.ip("-o -4 address show dev eth0").map_err(|err| err.to_string())?;
-            if addresses.contains(&format!("{vip}/")) && holder.replace(index).is_some() {
+            if has_vip(&node.netns) && holder.replace(index).is_some() {
                 return Err("both hold the VIP".to_owned());
             }
         }
@@ -135,7 +134,7 @@ fn haproxy_config() -> String {
     format!(
         "\
 global
-    maxconn 20000
+    maxconn 4000
 defaults
     mode tcp
     option dontlognull
@@ -160,7 +159,6 @@ backend apiserver
 fn keepalived_config(index: usize, advert_interval: &str) -> String {
     let (_, address, priority) = BALANCERS[index];
     let (_, peer, _) = BALANCERS[1 - index];
-    let (vip, _) = VIP.split_once(':').unwrap_or_default();
     // Both of one priority class and without preemption, as xvip's nodes are: what is compared is the move itself.
     format!(
         "\
@@ -180,7 +178,7 @@ vrrp_instance k8s {{
         {peer}
     }}
     virtual_ipaddress {{
-        {vip}/24
+        {VIP_ADDRESS}/24
     }}
 }}
 "

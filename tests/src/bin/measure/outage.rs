@@ -31,7 +31,8 @@ struct Outage {
 pub(crate) fn measure(
     title: &str, ground: &Ground, pair: &mut dyn Pair, faults: &[(Fault, usize, Option<f64>)],
 ) -> Result<bool> {
-    let client = Client::start(&ground.client, Options { watches: 0, ..Options::https(ground.vip, ground.ca_file()) })?;
+    let client =
+        Client::start(ground.client(), Options { watches: 0, ..Options::https(ground.vip(), ground.ca_file()) })?;
     let mut rows = Vec::new();
     for &(fault, runs, bound) in faults {
         let mut outages = Vec::new();

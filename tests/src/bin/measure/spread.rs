@@ -7,10 +7,11 @@ use anyhow::Result;
 use xvip_tests::client::{Options, burst};
 use xvip_tests::netns::Netns;
 use xvip_tests::status::Status;
+use xvip_tests::topology::SERVERS;
 
 use crate::stop::{self, say};
 use crate::table::{Row, print};
-use crate::world::{Ground, SERVERS, Xvip};
+use crate::world::{Ground, Xvip};
 
 const REQUESTS: usize = 20_000;
 /// Under way at any time.
@@ -29,7 +30,7 @@ pub(crate) fn measure(ground: &Ground, pair: &mut Xvip, runs: usize) -> Result<b
         let holder = crate::world::at_rest(pair)?;
         let before = pair.agent(holder)?.status()?;
         let trouble_before = trouble(ground)?;
-        let (log, names) = burst(&ground.client, Options::https(ground.vip, ground.ca_file()), REQUESTS, AT_ONCE)?;
+        let (log, names) = burst(ground.client(), Options::https(ground.vip(), ground.ca_file()), REQUESTS, AT_ONCE)?;
         let trouble_after = trouble(ground)?;
         // The agent reads its counters once a second, and goes over a full table every few seconds.
         stop::sleep(Duration::from_secs(8));
@@ -96,7 +97,7 @@ fn packets(before: &Status, after: &Status) -> BTreeMap<String, usize> {
 
 fn trouble(ground: &Ground) -> Result<BTreeMap<String, usize>> {
     let mut sums = BTreeMap::new();
-    for netns in ground.servers().chain([&ground.client]) {
+    for netns in ground.servers().chain([ground.client()]) {
         for (name, value) in counters(netns)? {
             if TROUBLE.contains(&name.as_str()) {
                 *sums.entry(name).or_default() += value;

@@ -6,25 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use xvip_tests::agent::{Agent, adapt};
+use xvip_tests::agent::Agent;
 use xvip_tests::apiserver::ApiServer;
 use xvip_tests::netns::Netns;
-use xvip_tests::pki::Authority;
 use xvip_tests::run::Run;
-use xvip_tests::wire::{Lan, Port};
+use xvip_tests::status::Status;
+use xvip_tests::topology::{BALANCERS, Plan, Topology, config_of, host, unsettled};
+use xvip_tests::wire::Port;
 
 use crate::stop;
 
-/// The configuration of the sandbox.
-const CONFIG: &str = include_str!("../../../../config/sandbox.toml");
-/// Where the client finds the control plane; as in the configuration.
-pub(crate) const VIP: &str = "192.0.2.100:8443";
-const CLIENT: &str = "192.0.2.10";
-/// Name, address, VRRP priority.
-pub(crate) const BALANCERS: [(&str, &str, &str); 2] = [("lb1", "192.0.2.21", "110"), ("lb2", "192.0.2.22", "100")];
-/// Name, address.
-pub(crate) const SERVERS: [(&str, &str); 3] =
-    [("master1", "192.0.2.31"), ("master2", "192.0.2.32"), ("master3", "192.0.2.33")];
 /// How long anything may take to come to rest.
 const REST_LIMIT: Duration = Duration::from_secs(40);
 /// How long everything has to have been at rest.
@@ -91,56 +82,46 @@ pub(crate) fn at_rest(pair: &mut dyn Pair) -> Result<usize> {
     }
 }
 
-/// The segment, the client and the API servers.
+/// The world without balancers.
 pub(crate) struct Ground {
-    /// Where the client lives.
-    pub(crate) client: Netns,
-    /// Where the VIP is.
-    pub(crate) vip: SocketAddr,
-    authority: Authority,
-    servers: Vec<ApiServer>,
-    lan: Lan,
-    run: Arc<Run>,
+    topology: Topology,
 }
 
 impl Ground {
     /// Builds it; `program` is this one, which also serves as API server.
     pub(crate) fn build(run: &Arc<Run>, program: &Path) -> Result<Ground> {
-        let lan = Lan::create(run, "lan")?;
-        let authority = Authority::create(run.dir())?;
-        let vip: SocketAddr = VIP.parse()?;
-        let client = Netns::create(run, "client")?;
-        lan.attach(&client, "eth0", &format!("{CLIENT}/24"))?;
-        let mut servers = Vec::new();
-        for (name, address) in SERVERS {
-            let netns = Netns::create(run, name)?;
-            lan.attach(&netns, "eth0", &format!("{address}/24"))?;
-            let keys = authority.server(name, &[name, address, &vip.ip().to_string()])?;
-            servers.push(ApiServer::start(program, &netns, &format!("{address}:6443"), &keys)?);
-        }
-        Ok(Ground { client, vip, authority, servers, lan, run: run.clone() })
+        let plan = Plan { xvip: program, sandbox: program, balancers: 0, changes: &[] };
+        Ok(Ground { topology: Topology::build(run, &plan)? })
+    }
+
+    /// Where the client lives.
+    pub(crate) fn client(&self) -> &Netns {
+        &self.topology.client
+    }
+
+    /// Where the client finds the control plane.
+    pub(crate) fn vip(&self) -> SocketAddr {
+        Topology::vip()
     }
 
     /// The authority that signed the servers' certificates.
     pub(crate) fn ca_file(&self) -> PathBuf {
-        self.authority.ca_file()
+        self.topology.authority.ca_file()
     }
 
     /// The owner of it all.
     pub(crate) fn run(&self) -> &Arc<Run> {
-        &self.run
+        &self.topology.run
     }
 
     /// A balancer's namespace and its wire.
     pub(crate) fn plug(&self, role: &str, address: &str) -> Result<(Netns, Port)> {
-        let netns = Netns::create(&self.run, role)?;
-        let port = self.lan.attach(&netns, "eth0", &format!("{address}/24"))?;
-        Ok((netns, port))
+        host(&self.topology.lan, self.run(), role, address)
     }
 
     /// The namespaces of the API servers.
     pub(crate) fn servers(&self) -> impl Iterator<Item = &Netns> {
-        self.servers.iter().map(ApiServer::netns)
+        self.topology.servers.iter().map(ApiServer::netns)
     }
 }
 
@@ -153,21 +134,11 @@ impl Xvip {
     /// Starts both and waits until they are at rest.
     pub(crate) fn start(ground: &Ground, xvip: &Path, advert_interval: &str) -> Result<Xvip> {
         let mut nodes = Vec::new();
-        for (index, (name, address, priority)) in BALANCERS.into_iter().enumerate() {
+        for (index, (name, address, _)) in BALANCERS.into_iter().enumerate() {
             let (netns, port) = ground.plug(name, address)?;
-            let (_, peer, _) = BALANCERS[1 - index];
-            let config = adapt(
-                CONFIG,
-                &[
-                    ("\nname = \"lb1\"", &format!("\nname = \"{}\"", netns.name())),
-                    ("\"/run/xvip/admin.sock\"", &format!("\"{}\"", Agent::socket_of(&netns).display())),
-                    ("\npriority = 110", &format!("\npriority = {priority}")),
-                    ("\nadvert_interval = \"100ms\"", &format!("\nadvert_interval = \"{advert_interval}\"")),
-                    ("\nunicast_source = \"192.0.2.21\"", &format!("\nunicast_source = \"{address}\"")),
-                    ("\nunicast_peers = [\"192.0.2.22\"]", &format!("\nunicast_peers = [\"{peer}\"]")),
-                    ("\"/etc/kubernetes/pki/ca.crt\"", &format!("\"{}\"", ground.ca_file().display())),
-                ],
-            )?;
+            let changes = [("\nadvert_interval = \"100ms\"", &*format!("\nadvert_interval = \"{advert_interval}\""))];
+            let socket = Agent::socket_of(&netns);
+            let config = config_of(index, netns.name(), &socket, &ground.ca_file(), &changes)?;
             let mut agent = Agent::new(xvip, &netns, &config)?;
             agent.start()?;
             nodes.push((agent, port));
@@ -185,19 +156,12 @@ impl Xvip {
 
 impl Pair for Xvip {
     fn holder(&mut self) -> Result<usize, String> {
-        let mut holder = None;
-        for (index, (agent, _)) in self.nodes.iter_mut().enumerate() {
-            let status = agent.status().map_err(|err| format!("{}: {err}", agent.name()))?;
-            if !status.all_up() {
-                return Err(format!("to {}, not every backend is up", agent.name()));
-            }
-            match status.vrrp_state() {
-                "active" if holder.is_none() => holder = Some(index),
-                "backup" => {}
-                other => return Err(format!("{} is {other}", agent.name())),
-            }
+        let said: Vec<_> = self.nodes.iter().map(|(agent, _)| (agent.name(), agent.status().ok())).collect();
+        let holder = said.iter().position(|(_, status)| status.as_ref().is_some_and(Status::is_active));
+        match unsettled(said.into_iter()) {
+            Some(why) => Err(why),
+            None => holder.ok_or_else(|| "nobody is active".to_owned()),
         }
-        holder.ok_or_else(|| "nobody is active".to_owned())
     }
 
     fn inflict(&mut self, fault: Fault, index: usize) -> Result<()> {
