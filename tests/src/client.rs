@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -83,7 +85,7 @@ pub struct Client {
 impl Client {
     /// Starts the load inside `netns`.
     pub fn start(netns: &Netns, options: Options) -> Result<Client> {
-        let tls = options.ca_file.as_ref().map(client_config).transpose()?;
+        let tls = options.ca_file.as_ref().map(connector).transpose()?;
         let origin = Instant::now();
         let log = Arc::new(Mutex::new(Log { alive: vec![None; options.watches], ..Log::default() }));
         let (stop, stopped) = watch::channel(false);
@@ -154,7 +156,20 @@ impl Drop for Client {
     }
 }
 
-fn client_config(ca_file: &PathBuf) -> Result<TlsConnector> {
+/// Makes `count` attempts inside `netns` as fast as they go, `at_once` of them under way at any time; what became of each, and the
+/// names behind the servers' indices.
+pub fn burst(netns: &Netns, options: Options, count: usize, at_once: usize) -> Result<(Vec<Attempt>, Vec<String>)> {
+    let tls = options.ca_file.as_ref().map(connector).transpose()?;
+    let log = Arc::new(Mutex::new(Log::default()));
+    let load = Arc::new(Load { options, tls, origin: Instant::now(), log: log.clone() });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    netns.enter(|| runtime.block_on(load.burst(count, at_once)))?;
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok((std::mem::take(&mut log.attempts).into(), std::mem::take(&mut log.servers)))
+}
+
+/// HTTP/1.1 over TLS, verified against the authority in `ca_file`; every connection is as new as the first.
+pub fn connector(ca_file: &PathBuf) -> Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     let authorities =
         CertificateDer::pem_file_iter(ca_file).with_context(|| format!("reading {}", ca_file.display()))?;
@@ -166,7 +181,6 @@ fn client_config(ca_file: &PathBuf) -> Result<TlsConnector> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    // Every connection shall be as new as the first.
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
@@ -192,6 +206,21 @@ impl Load {
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
         }
+    }
+
+    async fn burst(self: Arc<Self>, count: usize, at_once: usize) {
+        let left = Arc::new(AtomicUsize::new(count));
+        let mut workers = JoinSet::new();
+        for _ in 0..at_once.max(1) {
+            let (load, left) = (self.clone(), left.clone());
+            workers.spawn(async move {
+                let take = |left: usize| left.checked_sub(1);
+                while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+                    load.clone().attempt().await;
+                }
+            });
+        }
+        while workers.join_next().await.is_some() {}
     }
 
     async fn attempt(self: Arc<Self>) {

@@ -1,6 +1,5 @@
 //! Finds what the build and the tests need, and installs what is missing.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
@@ -121,14 +120,17 @@ struct ServicesStayDown {
 
 impl ServicesStayDown {
     const POLICY: &str = "/usr/sbin/policy-rc.d";
+    /// Recognised again where an earlier set-up was interrupted.
+    const TEXT: &str =
+        "#!/bin/sh\n# Written by `cargo xtask setup` of xvip, to be removed when it is done.\nexit 101\n";
 
     fn new() -> anyhow::Result<Self> {
         use std::os::unix::fs::PermissionsExt as _;
-        if Path::new(Self::POLICY).exists() {
+        let is_foreign = std::fs::read_to_string(Self::POLICY).is_ok_and(|text| text != Self::TEXT);
+        if is_foreign {
             return Ok(Self { ours: false });
         }
-        std::fs::write(Self::POLICY, "#!/bin/sh\nexit 101\n")
-            .with_context(|| format!("cannot write {}", Self::POLICY))?;
+        std::fs::write(Self::POLICY, Self::TEXT).with_context(|| format!("cannot write {}", Self::POLICY))?;
         std::fs::set_permissions(Self::POLICY, std::fs::Permissions::from_mode(0o755))
             .with_context(|| format!("cannot make {} executable", Self::POLICY))?;
         Ok(Self { ours: true })

@@ -49,7 +49,7 @@ pub mod state {
     pub const FIN_CLIENT: u32 = 1;
     /// The backend has sent a FIN.
     pub const FIN_BACKEND: u32 = 2;
-    /// The backend's FIN came first, so its socket will wait.
+    /// The backend sent its FIN without having seen the client's, so its socket will wait.
     pub const BACKEND_FIRST: u32 = 4;
     /// One side has reset the connection.
     pub const RESET: u32 = 8;
@@ -83,7 +83,7 @@ pub struct Flow<W = u32> {
     pub state: W,
     /// Last acknowledgement number sent in this direction, host order; what the other side may send next.
     pub acknowledged: W,
-    /// Half-open: the acknowledgement number that completes the handshake, host order.
+    /// Acknowledgement number that completes the handshake (half-open), or that acknowledges the client's FIN; host order.
     pub expect: W,
     /// Ethernet address of the client's next hop, first four bytes.
     pub mac_high: W,

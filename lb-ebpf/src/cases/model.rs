@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::{Executor, World};
 use crate::abi::{
-    Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Node, Readable as _, Reason, Service, SharedFlow, Traffic,
+    Backend, Direction, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Node, Readable as _, Reason, Service, SharedFlow,
+    Traffic,
 };
 use crate::datapath::process;
 use crate::datapath::tables::{Note, Refused, Tables};
@@ -69,12 +70,15 @@ impl Model {
         self.traffic.borrow().clone()
     }
 
-    /// Whether each entry of a table has its other half, and it points back.
+    /// Whether each entry of a table has its other half, and it points back; or is over and keeps a source port at rest.
     #[must_use]
     pub fn pairs_are_whole(&self) -> bool {
+        let rests = |flow: &SharedFlow| flow.direction == Direction::ToClient as u32 && flow.is_closed();
         [&self.established, &self.half_open].iter().all(|table| {
             let table = table.borrow();
-            table.iter().all(|(key, flow)| table.get(&flow.other()).is_some_and(|other| other.other() == *key))
+            let is_paired =
+                |key: &FlowKey, flow: &SharedFlow| table.get(&flow.other()).is_some_and(|other| other.other() == *key);
+            table.iter().all(|(key, flow)| rests(flow) || is_paired(key, flow))
         })
     }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::world::{answer, request};
 use super::*;
-use crate::net::header::flag::{ACK, FIN, SYN};
+use crate::net::header::flag::{ACK, FIN, RST, SYN};
 
 #[test]
 fn every_case_on_the_host() {
@@ -53,6 +53,79 @@ fn a_closed_flow_gives_its_port_back_only_after_a_rest() {
     model.now.set(model.now.get() + 30);
     assert_eq!(send(&mut model, other), Reason::NewFlow, "over and rested");
     assert_eq!(model.entries(), (0, 2), "the old flow has gone with its port");
+}
+
+#[test]
+fn a_port_rests_for_as_long_as_the_backend_waits() {
+    let world = World::standard().with(|world| {
+        world.node.port_count = 2;
+        world.rings = vec![0];
+        world.services[0].1.ring_length = 1;
+    });
+    let client = request(FIN | ACK);
+    let knowing = Frame { acknowledgement: 1002, ..answer(0, 20_000, FIN | ACK) };
+    let unknowing = answer(0, 20_000, FIN | ACK);
+    // Whoever closes first waits; after a simultaneous close both do.
+    for (closing, free_again) in [
+        ([client.clone(), knowing.clone()], 20_000),
+        ([unknowing.clone(), client.clone()], 20_001),
+        ([client, unknowing], 20_001),
+    ] {
+        let mut model = Model::new(world.clone());
+        let send = |model: &mut Model, frame: &Frame| model.run(&frame.bytes()).0;
+        for frame in [request(SYN), answer(0, 20_000, SYN | ACK), request(ACK)].iter().chain(&closing) {
+            send(&mut model, frame);
+        }
+        let refused = Frame { from_port: 41_000, ..request(SYN) };
+        assert_eq!(send(&mut model, &refused), Reason::NewFlow);
+        assert_eq!(send(&mut model, &answer(0, 20_001, RST | ACK)), Reason::Handshake);
+        model.now.set(model.now.get() + 30);
+        assert_eq!(send(&mut model, &Frame { from_port: 41_001, ..request(SYN) }), Reason::NewFlow);
+        assert_eq!(send(&mut model, &answer(0, free_again, SYN | ACK)), Reason::Handshake, "{closing:?}");
+    }
+}
+
+#[test]
+fn a_port_rests_although_the_client_uses_its_own_again() {
+    let world = World::standard().with(|world| {
+        world.node.port_count = 4;
+        world.rings = vec![0];
+        world.services[0].1.ring_length = 1;
+    });
+    let mut model = Model::new(world);
+    let send = |model: &mut Model, frame: &Frame| model.run(&frame.bytes()).0;
+    let open = |model: &mut Model, port: u16| {
+        assert_eq!(send(model, &request(SYN)), Reason::NewFlow);
+        assert_eq!(send(model, &answer(0, port, SYN | ACK)), Reason::Handshake, "it is port {port}");
+        assert_eq!(send(model, &request(ACK)), Reason::Opened);
+    };
+    let refused = |model: &mut Model, client: u16, port: u16| {
+        assert_eq!(send(model, &Frame { from_port: client, ..request(SYN) }), Reason::NewFlow);
+        assert_eq!(send(model, &answer(0, port, RST | ACK)), Reason::Handshake, "it is port {port}");
+    };
+    open(&mut model, 20_000);
+    send(&mut model, &answer(0, 20_000, FIN | ACK));
+    send(&mut model, &request(FIN | ACK));
+    open(&mut model, 20_001);
+    assert_eq!(model.entries(), (3, 0), "the entry of port 20000 rests");
+    assert!(model.pairs_are_whole());
+
+    refused(&mut model, 41_000, 20_002);
+    refused(&mut model, 41_001, 20_003);
+    refused(&mut model, 41_002, 20_002);
+    send(&mut model, &answer(0, 20_000, RST));
+    assert_eq!(
+        send(&mut model, &request(SYN)),
+        Reason::ToBackend,
+        "what comes late of the old flow does not end the new"
+    );
+
+    model.now.set(model.now.get() + 100);
+    for (client, port) in [(41_003, 20_002), (41_004, 20_002), (41_005, 20_003), (41_006, 20_000)] {
+        refused(&mut model, client, port);
+    }
+    assert_eq!(model.entries(), (2, 0), "it has rested");
+    assert_eq!(send(&mut model, &request(ACK)), Reason::ToBackend, "and the new flow goes on");
 }
 
 #[test]

@@ -59,9 +59,11 @@ fn decide(packet: &mut impl Packet, tables: &impl Tables) -> Result<Reason, Rese
         if !(track::is_opening(head) && flow.is_closed()) {
             return established(head, length as u64, tables, node, &key, flow);
         }
-        // The client uses its port again: a new connection, which gets a backend of its own.
-        tables.remove_established(&flow.other());
-        tables.remove_established(&key);
+        // The client uses its port again: a new connection, which gets a backend of its own. The entry for answers
+        // stays for its time, because the backend remembers the source port.
+        if flow.direction == Direction::ToBackend as u32 {
+            tables.remove_established(&key);
+        }
     }
     unknown(head, length, tables, node, &key)
 }
@@ -146,6 +148,12 @@ fn unknown(
 fn backend_of<'a>(tables: &'a impl Tables, flow: &SharedFlow) -> Option<&'a Backend> {
     let backend = tables.backend(flow.backend as u32)?;
     (backend.generation == flow.generation && backend.gone == 0).then_some(backend)
+}
+
+/// The entry for the other direction, unless the client's port belongs to another flow by now.
+#[inline(always)]
+fn pair<'a>(tables: &'a impl Tables, key: &FlowKey, flow: &SharedFlow) -> Option<&'a SharedFlow> {
+    tables.established(&flow.other()).filter(|other| other.other() == *key)
 }
 
 /// Whether this could be a backend's answer to one of our source ports.

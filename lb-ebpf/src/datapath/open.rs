@@ -2,7 +2,7 @@
 
 use super::rewrite;
 use super::tables::{Note, Tables};
-use super::{ResetFor, backend_of};
+use super::{ResetFor, backend_of, pair};
 use crate::abi::{
     Backend, Direction, Endpoint, Flow, FlowKey, Node, Readable as _, Reason, Service, SharedFlow, state,
 };
@@ -163,6 +163,7 @@ fn promote(
     flow.mac_low = half.mac_low.get();
     if head.flags() & flag::FIN != 0 {
         flow.state = state::FIN_CLIENT;
+        flow.expect = head.sequence().get().wrapping_add(head.segment_length());
     }
     let mut answer = answering(key, &flow, now);
     answer.acknowledged = back.acknowledged.get();
@@ -264,8 +265,7 @@ enum Use {
 fn use_of(tables: &impl Tables, answers: &FlowKey, now: u32) -> Use {
     if let Some(flow) = tables.established(answers) {
         // Either entry may have seen the last packet.
-        let other = tables.established(&flow.other()).filter(|other| other.other() == *answers);
-        let other_is_alive = other.is_some_and(|other| !other.is_expired(now));
+        let other_is_alive = pair(tables, answers, flow).is_some_and(|other| !other.is_expired(now));
         return if flow.is_expired(now) && !other_is_alive {
             Use::Over
         } else if flow.is_closed() {
@@ -285,9 +285,8 @@ fn use_of(tables: &impl Tables, answers: &FlowKey, now: u32) -> Use {
 #[inline(always)]
 fn reclaim(tables: &impl Tables, answers: &FlowKey) {
     if let Some(flow) = tables.established(answers) {
-        let client = flow.other();
-        if tables.established(&client).is_some_and(|other| other.other() == *answers) {
-            tables.remove_established(&client);
+        if pair(tables, answers, flow).is_some() {
+            tables.remove_established(&flow.other());
         }
         tables.remove_established(answers);
     }

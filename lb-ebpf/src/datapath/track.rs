@@ -1,5 +1,6 @@
 //! What the packets of an established flow say about its end.
 
+use super::pair;
 use super::tables::{Note, Tables};
 use crate::abi::{Direction, FlowKey, Readable as _, SharedFlow, state};
 use crate::net::header::{TcpHead, flag};
@@ -30,7 +31,7 @@ pub(super) fn follow(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: 
 #[inline(always)]
 fn end(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: &SharedFlow) {
     let other = flow.other();
-    let Some(peer) = tables.established(&other) else {
+    let Some(peer) = pair(tables, key, flow) else {
         return;
     };
     let from_client = flow.direction == Direction::ToBackend as u32;
@@ -41,11 +42,13 @@ fn end(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: &SharedFlow) {
         let ahead = head.sequence().get().wrapping_sub(peer.acknowledged.get());
         if ahead > RESET_WINDOW { before } else { before | state::RESET }
     } else if from_client {
+        flow.expect.set(head.sequence().get().wrapping_add(head.segment_length()));
         before | state::FIN_CLIENT
-    } else if before & state::FIN_CLIENT == 0 {
-        before | state::FIN_BACKEND | state::BACKEND_FIRST
-    } else {
+    } else if before & state::FIN_CLIENT != 0 && head.acknowledgement().get() == peer.expect.get() {
         before | state::FIN_BACKEND
+    } else {
+        // Sent before the client's arrived there, which may be under way (RFC 9293 section 3.6, simultaneous close).
+        before | state::FIN_BACKEND | state::BACKEND_FIRST
     };
     if after == before {
         return;

@@ -84,58 +84,49 @@ impl Sweeper {
         for entry in self.established.iter() {
             let (key, flow) = entry.map_err(at(map::ESTABLISHED))?;
             sweep.established += 1;
-            if flow.direction != Direction::ToBackend as u32 {
-                // Its pair decides for both; without one it is of no use.
-                if flow.is_expired(now) && self.other(&key, &flow)?.is_none() {
-                    over.push((key, flow));
-                }
-                continue;
-            }
+            let to_backend = flow.direction == Direction::ToBackend as u32;
             if self.is_over(&key, &flow, now)? {
-                over.push((key, flow));
-            } else if !flow.is_closed() {
+                over.push(key);
+            } else if to_backend && !flow.is_closed() {
                 *sweep.connections.entry((flow.backend, flow.generation)).or_default() += 1;
             }
         }
-        for (key, flow) in over {
-            // The look over a full table takes a while; the client may have used its port again since.
-            let same = self.entry(&key)?.filter(|again| again.translated == flow.translated);
-            let Some(again) = same else {
+        for key in over {
+            // Meanwhile the client may have opened another flow from the same port.
+            let Some(flow) = self.flow(&key)? else {
                 continue;
             };
-            if !self.is_over(&key, &again, now)? {
+            if !self.is_over(&key, &flow, now)? {
                 continue;
             }
-            sweep.expired += 1;
-            let other = self.other(&key, &again)?.map(|_| again.other());
-            for key in [Some(key), other].into_iter().flatten() {
-                match self.established.remove(&key) {
-                    Ok(()) => sweep.established = sweep.established.saturating_sub(1),
-                    // The datapath was faster.
-                    Err(MapError::KeyNotFound) => {}
-                    Err(error) => return Err(at(map::ESTABLISHED)(error)),
+            match self.established.remove(&key) {
+                Ok(()) => {
+                    sweep.established = sweep.established.saturating_sub(1);
+                    sweep.expired += u64::from(flow.direction == Direction::ToBackend as u32);
                 }
+                // The datapath was faster.
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(at(map::ESTABLISHED)(error)),
             }
         }
         Ok(())
     }
 
-    fn entry(&self, key: &FlowKey) -> Result<Option<Flow>, TableError> {
+    /// A flow is silent only if both directions are. An entry whose pair is gone, or belongs to another flow by now, decides alone.
+    fn is_over(&self, key: &FlowKey, flow: &Flow, now: u32) -> Result<bool, TableError> {
+        if !flow.is_expired(now) {
+            return Ok(false);
+        }
+        let pair = self.flow(&flow.other())?.filter(|pair| pair.other() == *key);
+        Ok(pair.is_none_or(|pair| pair.is_expired(now)))
+    }
+
+    fn flow(&self, key: &FlowKey) -> Result<Option<Flow>, TableError> {
         match self.established.get(key, 0) {
             Ok(flow) => Ok(Some(flow)),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(at(map::ESTABLISHED)(error)),
         }
-    }
-
-    /// The entry for the other direction, if there is one and it is of the same flow.
-    fn other(&self, key: &FlowKey, flow: &Flow) -> Result<Option<Flow>, TableError> {
-        Ok(self.entry(&flow.other())?.filter(|other| other.other() == *key))
-    }
-
-    /// A flow is silent only if both directions are.
-    fn is_over(&self, key: &FlowKey, flow: &Flow, now: u32) -> Result<bool, TableError> {
-        Ok(flow.is_expired(now) && self.other(key, flow)?.is_none_or(|other| other.is_expired(now)))
     }
 
     fn count_half_open(&mut self) -> Result<u64, TableError> {
@@ -151,6 +142,12 @@ impl Sweeper {
             }
         }
         for key in stale {
+            match self.half_open.get(&key, 0) {
+                Ok(flow) if flow.is_stale_half_open(now) => {}
+                // Its client has tried again.
+                Ok(_) | Err(MapError::KeyNotFound) => continue,
+                Err(error) => return Err(at(map::HALF_OPEN)(error)),
+            }
             match self.half_open.remove(&key) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(at(map::HALF_OPEN)(error)),

@@ -1,3 +1,5 @@
+//! Orders to virtual routers, and what becomes of them.
+
 use std::num::NonZeroU8;
 use std::time::Duration;
 

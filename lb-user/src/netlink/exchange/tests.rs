@@ -1,3 +1,5 @@
+//! Answers as the kernel gives them, whole, cut short and refused.
+
 use super::*;
 
 /// A message as the kernel lays it out.

@@ -1,3 +1,5 @@
+//! Links, addresses and neighbours read from messages.
+
 use super::*;
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {

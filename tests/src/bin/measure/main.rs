@@ -1,0 +1,184 @@
+//! Measures what xvip promises: outages, spread, bulk and memory, on the wire of the sandbox.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real peers are measured against the real clock; nothing here decides for the agent"
+)]
+
+mod bulk;
+mod incumbent;
+mod memory;
+mod outage;
+mod spread;
+#[path = "../sandbox/stop.rs"]
+mod stop;
+mod table;
+mod world;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use clap::{Parser, Subcommand};
+use xvip_tests::run::{Run, leftovers};
+use xvip_tests::{agent, apiserver};
+
+use crate::incumbent::Incumbent;
+use crate::stop::say;
+use crate::world::{Fault, Ground, Xvip};
+
+/// Measures xvip in network namespaces made for it; status 0 only when every bound is kept.
+#[derive(Debug, Parser)]
+#[command(name = "measure", version)]
+struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// The agent to measure [default: the variable XVIP, else release/xvip in this program's target directory].
+    #[arg(long, value_name = "FILE", global = true)]
+    xvip: Option<PathBuf>,
+    /// How many times each thing is measured [default: 20 for outages, 5 for bulk, 1 for the spread].
+    #[arg(long, value_name = "N", global = true)]
+    runs: Option<usize>,
+    /// From one VRRP advert to the next.
+    #[arg(long, value_name = "DURATION", default_value = "100ms", global = true)]
+    advert: String,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum What {
+    /// How long no new connection is served after a fault.
+    Outage {
+        /// Of haproxy and keepalived instead, at a link cut, with adverts every second and every 100 ms.
+        #[arg(long)]
+        incumbent: bool,
+    },
+    /// Whether 20,000 requests are served, and by whom.
+    Spread,
+    /// 200 MB in each direction through one connection.
+    Bulk,
+    /// Memory and processor time with 0 and 100,000 flows, and the size of the program.
+    Memory,
+    /// Everything but the incumbents.
+    All,
+    /// Serves as one of the API servers.
+    #[command(hide = true)]
+    Apiserver(apiserver::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let ended = match &arguments.what {
+        Some(What::Apiserver(options)) => serve(options.clone()).map(|()| true),
+        what => measure(&arguments, &what.clone().unwrap_or(What::All)),
+    };
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(err) => {
+            eprintln!("measure: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(options: apiserver::Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(apiserver::serve(options))
+}
+
+/// True when every bound is kept and nothing is left behind.
+fn measure(arguments: &Arguments, what: &What) -> Result<bool> {
+    let program = std::env::current_exe().context("finding this program")?;
+    let xvip = arguments.xvip.clone().map_or_else(agent::find, Ok)?;
+    let xvip = xvip.canonicalize().with_context(|| format!("finding the agent {}", xvip.display()))?;
+    stop::listen()?;
+    say(machine());
+    say(format!("load at the start: {}", load()));
+    say("");
+    let run = Run::start()?;
+    let name = run.name().to_owned();
+    let ended = catch_unwind(AssertUnwindSafe(|| inside(&run, &program, &xvip, arguments, what)))
+        .unwrap_or_else(|_| Err(anyhow!("measuring panicked")));
+    drop(run);
+    let start = Instant::now();
+    while !leftovers(&name).is_empty() && start.elapsed() < Duration::from_secs(3) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let left = leftovers(&name);
+    if !left.is_empty() {
+        say(format!("NOT clean, this is left: {}", left.join(", ")));
+    }
+    say(format!("load at the end: {}", load()));
+    ended.map(|kept| kept && left.is_empty())
+}
+
+fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, what: &What) -> Result<bool> {
+    let runs = |default: usize| arguments.runs.unwrap_or(default);
+    let ground = Ground::build(run, program)?;
+    if let What::Outage { incumbent: true } = what {
+        for (words, advert_interval) in [("1 s", "1"), ("100 ms", "0.1")] {
+            let mut pair = Incumbent::start(&ground, advert_interval)?;
+            let title = format!("haproxy and keepalived, advert {words}");
+            outage::measure(&title, &ground, &mut pair, &[(Fault::LinkCut, runs(5), None)])?;
+        }
+        return Ok(true);
+    }
+    let mut pair = Xvip::start(&ground, xvip, &arguments.advert)?;
+    let all = matches!(what, What::All);
+    let mut kept = true;
+    if all || matches!(what, What::Spread) {
+        kept &= spread::measure(&ground, &mut pair, runs(1))?;
+    }
+    if all || matches!(what, What::Bulk) {
+        kept &= bulk::measure(&ground, runs(5))?;
+    }
+    if all || matches!(what, What::Outage { .. }) {
+        let runs = runs(20);
+        let faults = [
+            (Fault::Nothing, runs.min(5), None),
+            (Fault::Terminated, runs, Some(150.0)),
+            (Fault::Killed, runs, Some(500.0)),
+            (Fault::LinkCut, runs, Some(500.0)),
+        ];
+        kept &= outage::measure(&format!("xvip, advert {}", arguments.advert), &ground, &mut pair, &faults)?;
+    }
+    // Last, because its flows stay.
+    if all || matches!(what, What::Memory) {
+        kept &= memory::measure(&mut pair, xvip)?;
+    }
+    Ok(kept)
+}
+
+/// Kernel, processors and memory.
+fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let cpuinfo = read("/proc/cpuinfo");
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+    };
+    let memory = field(&read("/proc/meminfo"), "MemTotal");
+    format!("machine: Linux {}, {cpus} cores ({}), {memory}", kernel.trim(), field(&cpuinfo, "model name"))
+}
+
+fn load() -> String {
+    fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+        assert!(Arguments::try_parse_from(["measure", "outage", "--incumbent", "--runs", "3", "--xvip", "/x"]).is_ok());
+        assert!(Arguments::try_parse_from(["measure"]).is_ok());
+    }
+}
