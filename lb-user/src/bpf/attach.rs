@@ -1,6 +1,7 @@
 //! Loads the object, chooses how to attach it, attaches and pins it; adopts what an earlier agent left.
 
 mod redirect;
+mod statistics;
 
 use std::fs;
 use std::io;

@@ -3,12 +3,11 @@
 //! It does when it has an XDP program of its own or GRO switched on; otherwise every redirected frame is lost without
 //! a word, so one frame that nobody listens to is sent first.
 
-use std::fs;
 use std::time::Duration;
 
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 
-use super::{Device, chain};
+use super::{Device, chain, statistics};
 use crate::clock;
 
 /// The program that sends the frame.
@@ -44,17 +43,17 @@ pub(super) fn probe(program: &Xdp, device: &Device) -> Result<(), String> {
     Err("the other end of this veth loses what XDP sends; run `ethtool -K PEER gro on` there".to_owned())
 }
 
-/// Packets sent through an interface, as this thread's network namespace counts them.
+/// Frames that the other end has taken from XDP. All the device sends would not do: a host is not silent meanwhile.
 fn sent(interface: &str) -> Result<u64, String> {
-    const FILE: &str = "/proc/thread-self/net/dev";
-    let text = fs::read_to_string(FILE).map_err(|error| format!("{FILE}: {error}"))?;
-    sent_in(&text, interface).ok_or_else(|| format!("{FILE} has no line for {interface}"))
+    let counters =
+        statistics::of(interface).map_err(|error| format!("cannot read the counters of {interface}: {error}"))?;
+    taken(&counters).ok_or_else(|| format!("{interface} does not count what XDP sends"))
 }
 
-fn sent_in(text: &str, interface: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'))?;
-    // Eight columns of what was received, then bytes and packets of what was sent.
-    line.split_whitespace().nth(9)?.parse().ok()
+/// The sum over all queues, if there are any.
+fn taken(counters: &[(String, u64)]) -> Option<u64> {
+    let of_queues = counters.iter().filter(|(name, _)| name.starts_with("tx_queue_") && name.ends_with("_xdp_xmit"));
+    of_queues.map(|(_, count)| *count).reduce(u64::saturating_add)
 }
 
 #[cfg(test)]
@@ -62,10 +61,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packets_sent() {
-        let text = "Inter-|   Receive  |  Transmit\n face |bytes packets errs drop fifo frame compressed multicast|bytes\n\
-            eth01: 1 2 0 0 0 0 0 0 30 40 0 0 0 0 0 0\n  eth0: 11 12 0 0 0 0 0 0 130 140 0 0 0 0 0 0\n";
-        assert_eq!(sent_in(text, "eth0"), Some(140));
-        assert_eq!(sent_in(text, "eth"), None);
+    fn only_what_xdp_sent_counts() {
+        let counters = [
+            ("peer_ifindex", 5),
+            ("rx_queue_0_xdp_tx", 7),
+            ("tx_queue_0_xdp_xmit", 40),
+            ("tx_queue_0_xdp_xmit_errors", 1000),
+            ("tx_queue_1_xdp_xmit", 2),
+        ];
+        let counters = counters.map(|(name, count)| (name.to_owned(), count));
+        assert_eq!(taken(&counters), Some(42));
+        assert_eq!(taken(&counters[..2]), None);
     }
 }
