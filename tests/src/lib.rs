@@ -12,6 +12,7 @@ pub mod agent;
 pub mod apiserver;
 pub mod capture;
 pub mod client;
+pub mod foreign;
 pub mod keepalived;
 pub mod kernel;
 pub mod netns;

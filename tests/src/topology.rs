@@ -178,6 +178,13 @@ pub fn has_vip(netns: &Netns) -> bool {
     netns.ip("-o -4 address show dev eth0").is_ok_and(|text| text.contains(&format!(" {VIP_ADDRESS}/")))
 }
 
+/// The kernel's number of the XDP program on `eth0`, in whatever mode.
+pub fn program(netns: &Netns) -> Result<Option<u32>> {
+    let link = netns.ip("-d link show dev eth0")?;
+    let id = link.split("prog/xdp id ").nth(1).and_then(|rest| rest.split(' ').next());
+    id.map(|id| id.parse().with_context(|| format!("finding the program in {link}"))).transpose()
+}
+
 /// The Ethernet address of `eth0`.
 pub fn mac(netns: &Netns) -> Result<[u8; 6]> {
     let link = netns.ip("-o link show dev eth0")?;

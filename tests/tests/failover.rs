@@ -13,7 +13,7 @@ use common::{LIMIT, OFTEN, breaks, end, served_more, serving, settle, unstarted,
 use xvip_tests::netns::Netns;
 use xvip_tests::run::{PIN_DIR, node_of};
 use xvip_tests::scrape::Scrape;
-use xvip_tests::topology::{Balancer, Topology, has_vip};
+use xvip_tests::topology::{Balancer, Topology, has_vip, program};
 
 /// Does something to the holder of the VIP, sees the other one take over and clients served, undoes it, and sees one holder again.
 #[track_caller]
@@ -208,13 +208,6 @@ fn sigterm_leaves_the_host_as_it_was_found() {
     end(topology);
 }
 
-/// The kernel's number of the program attached in a namespace.
-fn program(netns: &Netns) -> u32 {
-    let link = netns.ip("-d link show dev eth0").unwrap();
-    let id = link.split("prog/xdp id ").nth(1).unwrap_or_else(|| panic!("no program on {link}"));
-    id.split(' ').next().unwrap().parse().unwrap()
-}
-
 fn open_connections(topology: &Topology) -> u64 {
     topology.balancers[0].agent.status().unwrap().services[0].backends.iter().map(|backend| backend.connections).sum()
 }
@@ -228,11 +221,12 @@ fn the_kernel_serves_without_an_agent_and_the_next_one_adopts_it() {
     let load = topology.load(Duration::from_millis(20), 0).unwrap();
     watches_open(&holder);
     served_more(&load, 50);
-    let first = program(&netns);
+    let first = program(&netns).unwrap();
+    assert!(first.is_some());
     topology.balancers[0].agent.kill9().unwrap();
     let dead = load.now();
     served_more(&load, 300);
-    assert_eq!(program(&netns), first, "the program stays");
+    assert_eq!(program(&netns).unwrap(), first, "the program stays");
     let sum = load.summary(dead, settle(&load));
     println!("without an agent: {} attempts, {} failed, longest pause {:?}", sum.attempts, sum.failed(), sum.outage);
     assert_eq!((sum.failed(), breaks(&holder)), (0, vec![]), "{sum:?}");
@@ -240,7 +234,7 @@ fn the_kernel_serves_without_an_agent_and_the_next_one_adopts_it() {
     let restarted = load.now();
     topology.balancers[0].agent.start().unwrap();
     topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
-    assert_ne!(program(&netns), first, "the new agent's program is in its place");
+    assert_ne!(program(&netns).unwrap(), first, "the new agent's program is in its place");
     let sum = load.summary(restarted, load.now());
     println!(
         "at the start of the next: {} attempts, failed: {}, longest pause {:?}",
