@@ -36,8 +36,10 @@ pub(crate) enum Fault {
 pub(crate) struct Promise {
     /// The longest time in which no new connection is served.
     pub(crate) outage: Duration,
-    /// No connection begun later than this after the fault fails; `None`: no connection at all fails.
+    /// Connections begun until this long after the fault may fail; `None`: from the beginning, only strays do.
     pub(crate) failures: Option<Duration>,
+    /// How many begun later may fail.
+    pub(crate) strays: u32,
     /// A watch that broke is back after this; `None`: no watch breaks.
     pub(crate) watches: Option<Duration>,
 }
@@ -51,6 +53,10 @@ const UNDISTURBED: Duration = Duration::from_millis(150);
 /// The most that is forgiven for pauses of the measuring machine itself.
 const MOST_FORGIVEN: Duration = Duration::from_millis(200);
 
+/// After a move of the VIP backends remember connections of the other balancer, and a killed one still answers ARP for it: of
+/// some six hundred connections a few can meet with either.
+const STRAYS: u32 = 3;
+
 /// Every step of the tour: what, its share of the tour's time, and what is promised.
 pub(crate) const TOUR: [(Fault, u32, Promise); 11] = [
     (Fault::Steady, 30, promise(UNDISTURBED, None, None)),
@@ -61,12 +67,12 @@ pub(crate) const TOUR: [(Fault, u32, Promise); 11] = [
     (Fault::ServerDrained, 30, promise(UNDISTURBED, None, None)),
     (Fault::ServerReady, 30, promise(UNDISTURBED, None, None)),
     // The flows end with the move; a watch learns of it by its keepalive after a second of silence.
-    (Fault::AgentStopped, 35, promise(ms(300), Some(ms(300)), Some(ms(4000)))),
-    (Fault::AgentStarted, 30, promise(UNDISTURBED, None, None)),
-    (Fault::AgentKilled, 35, promise(ms(800), Some(ms(800)), Some(ms(4000)))),
-    (Fault::AgentRestarted, 30, promise(UNDISTURBED, None, None)),
-    (Fault::LinkCut, 35, promise(ms(800), Some(ms(800)), Some(ms(4000)))),
-    (Fault::LinkMended, 30, promise(UNDISTURBED, None, None)),
+    (Fault::AgentStopped, 35, moved(ms(300), Some(ms(300)), Some(ms(4000)))),
+    (Fault::AgentStarted, 30, moved(UNDISTURBED, None, None)),
+    (Fault::AgentKilled, 35, moved(ms(800), Some(ms(800)), Some(ms(4000)))),
+    (Fault::AgentRestarted, 30, moved(UNDISTURBED, None, None)),
+    (Fault::LinkCut, 35, moved(ms(800), Some(ms(800)), Some(ms(4000)))),
+    (Fault::LinkMended, 30, moved(UNDISTURBED, None, None)),
 ];
 
 const SERVER_KILLED_MS: u64 =
@@ -77,11 +83,18 @@ const fn ms(ms: u64) -> Duration {
 }
 
 const fn promise(outage: Duration, failures: Option<Duration>, watches: Option<Duration>) -> Promise {
-    Promise { outage, failures, watches }
+    Promise { outage, failures, strays: 0, watches }
 }
 
-/// What of a promise was broken, in words; empty when it was kept. `at` is the moment of the fault, in the client's time.
-pub(crate) fn broken(promise: &Promise, at: Duration, seen: &Summary, watches: &WatchSummary) -> Vec<String> {
+const fn moved(outage: Duration, failures: Option<Duration>, watches: Option<Duration>) -> Promise {
+    Promise { strays: STRAYS, ..promise(outage, failures, watches) }
+}
+
+/// What of a promise was broken, in words; empty when it was kept. `at` is the moment of the fault, in the client's time; `late`
+/// counts the connections that failed although they began after the promised moment.
+pub(crate) fn broken(
+    promise: &Promise, at: Duration, seen: &Summary, late: u32, watches: &WatchSummary,
+) -> Vec<String> {
     let mut broken = Vec::new();
     if seen.attempts == 0 {
         broken.push("nothing was asked".to_owned());
@@ -90,8 +103,8 @@ pub(crate) fn broken(promise: &Promise, at: Duration, seen: &Summary, watches: &
         broken.push("outage".to_owned());
     }
     match (promise.failures, seen.last_failure) {
-        (None, Some(_)) => broken.push("failures".to_owned()),
-        (Some(bound), Some(last)) if last > at + bound => {
+        (None, Some(_)) if late > promise.strays => broken.push("failures".to_owned()),
+        (Some(_), Some(last)) if late > promise.strays => {
             broken.push(format!("failures until {} ms", last.saturating_sub(at).as_millis()));
         }
         _ => {}
@@ -125,28 +138,35 @@ mod tests {
 
     #[test]
     fn kept_promises_have_no_words() {
-        assert!(broken(&QUIET, AT, &seen(20), &WHOLE).is_empty());
-        assert!(broken(&MOVE, AT, &failing(290, 10_290), &WHOLE).is_empty());
+        assert!(broken(&QUIET, AT, &seen(20), 0, &WHOLE).is_empty());
+        assert!(broken(&MOVE, AT, &failing(290, 10_290), 0, &WHOLE).is_empty());
         let back = WatchSummary { broken: 8, lost: 0, longest_silence: ms(3900) };
-        assert!(broken(&MOVE, AT, &seen(10), &back).is_empty());
+        assert!(broken(&MOVE, AT, &seen(10), 0, &back).is_empty());
+    }
+
+    #[test]
+    fn a_few_may_stray_where_that_is_promised() {
+        let after = moved(ms(300), None, Some(ms(4000)));
+        assert!(broken(&after, AT, &failing(10, 10_001), STRAYS, &WHOLE).is_empty());
+        assert_eq!(broken(&after, AT, &failing(10, 10_001), STRAYS + 1, &WHOLE), ["failures"]);
     }
 
     #[test]
     fn each_part_of_a_promise_can_be_broken() {
-        assert_eq!(broken(&MOVE, AT, &seen(301), &WHOLE), ["outage"]);
-        assert_eq!(broken(&MOVE, AT, &failing(100, 10_301), &WHOLE), ["failures until 301 ms"]);
-        assert_eq!(broken(&QUIET, AT, &failing(10, 10_001), &WHOLE), ["failures"]);
-        assert_eq!(broken(&QUIET, AT, &seen(10), &WatchSummary { broken: 1, ..WHOLE }), ["watches"]);
-        assert_eq!(broken(&MOVE, AT, &seen(10), &WatchSummary { broken: 1, lost: 1, ..WHOLE }), ["watches"]);
+        assert_eq!(broken(&MOVE, AT, &seen(301), 0, &WHOLE), ["outage"]);
+        assert_eq!(broken(&MOVE, AT, &failing(100, 10_301), 1, &WHOLE), ["failures until 301 ms"]);
+        assert_eq!(broken(&QUIET, AT, &failing(10, 10_001), 3, &WHOLE), ["failures"]);
+        assert_eq!(broken(&QUIET, AT, &seen(10), 0, &WatchSummary { broken: 1, ..WHOLE }), ["watches"]);
+        assert_eq!(broken(&MOVE, AT, &seen(10), 0, &WatchSummary { broken: 1, lost: 1, ..WHOLE }), ["watches"]);
         let late = WatchSummary { broken: 1, lost: 0, longest_silence: ms(4001) };
-        assert_eq!(broken(&MOVE, AT, &seen(10), &late), ["watches"]);
-        assert_eq!(broken(&QUIET, AT, &Summary::default(), &WHOLE), ["nothing was asked"]);
+        assert_eq!(broken(&MOVE, AT, &seen(10), 0, &late), ["watches"]);
+        assert_eq!(broken(&QUIET, AT, &Summary::default(), 0, &WHOLE), ["nothing was asked"]);
     }
 
     #[test]
     fn pauses_of_the_machine_are_forgiven_within_reason() {
-        assert!(broken(&MOVE, AT, &Summary { pause: ms(100), ..seen(380) }, &WHOLE).is_empty());
-        assert_eq!(broken(&MOVE, AT, &Summary { pause: ms(5000), ..seen(600) }, &WHOLE), ["outage"]);
+        assert!(broken(&MOVE, AT, &Summary { pause: ms(100), ..seen(380) }, 0, &WHOLE).is_empty());
+        assert_eq!(broken(&MOVE, AT, &Summary { pause: ms(5000), ..seen(600) }, 0, &WHOLE), ["outage"]);
     }
 
     #[test]

@@ -160,7 +160,8 @@ fn wait_for_watches(world: &mut World, observer: &mut Observer) -> Result<()> {
 fn row(step: Step, world: &World) -> Row {
     let seen = world.client.summary(step.from, step.to);
     let watches = world.client.watch_summary(step.from, step.to);
-    let mut broken = broken(&step.promise, step.from, &seen, &watches);
+    let late = world.client.summary(step.from + step.promise.failures.unwrap_or_default(), step.to).failed();
+    let mut broken = broken(&step.promise, step.from, &seen, late, &watches);
     broken.extend(step.unsettled.filter(|_| step.fault != Fault::Steady).map(|why| format!("not over: {why}")));
     Row { what: step.what, at: step.from, promise: step.promise, seen, watches, broken }
 }
@@ -188,7 +189,8 @@ fn cells_of(row: &Row) -> [String; 5] {
     let outage = format!("{} ({})", spoken(row.seen.outage), bound(row.promise.outage));
     let count = format!("{} of {}", row.seen.failed(), row.seen.attempts);
     let failed = match (row.seen.last_failure, row.promise.failures) {
-        (_, None) => format!("{count} (none)"),
+        (_, None) if row.promise.strays == 0 => format!("{count} (none)"),
+        (_, None) => format!("{count} ({} at most)", row.promise.strays),
         (None, Some(after)) => format!("{count} ({})", bound(after)),
         (Some(last), Some(after)) => {
             format!("{count} until {} ({})", spoken(last.saturating_sub(row.at)), bound(after))
@@ -233,7 +235,7 @@ mod tests {
         Row {
             what: what.to_owned(),
             at: ms(10_000),
-            promise: Promise { outage: ms(300), failures: Some(ms(300)), watches: Some(ms(4500)) },
+            promise: Promise { outage: ms(300), failures: Some(ms(300)), strays: 0, watches: Some(ms(4500)) },
             seen: Summary {
                 attempts: 700,
                 served: 700 - failed,
@@ -249,7 +251,7 @@ mod tests {
 
     #[test]
     fn the_table_says_what_was_noticed_and_whether_it_was_promised() {
-        let quiet = Promise { outage: ms(150), failures: None, watches: None };
+        let quiet = Promise { outage: ms(150), failures: None, strays: 0, watches: None };
         let still = Row { promise: quiet, watches: WatchSummary::default(), ..row("steady", 0, &[]) };
         let lines = table(&[row("SIGTERM to lb1", 0, &[]), row("kill -9 of lb2", 17, &["outage"]), still]);
         assert_eq!(lines.len(), 5);
