@@ -91,8 +91,8 @@ mod tests {
         let row = Row { bound: Some(150.0), ..Row::new("outage at SIGTERM, ms", 0, vec![100.0, 120.0, 300.0]) };
         let late = Row { bound: Some(110.0), ..row.clone() };
         let found = lines(&[row, late, Row::new("RSS, MiB", 1, vec![9.96])]);
-        assert_eq!(found[0], "what                   n  median  min  max  median at most");
-        assert_eq!(found[1], "outage at SIGTERM, ms  3     120  100  300        150 kept");
+        assert_eq!(found[0], "what                   n  median   min   max  median at most");
+        assert_eq!(found[1], "outage at SIGTERM, ms  3     120   100   300        150 kept");
         assert!(found[2].ends_with("110 MISSED"), "{}", found[2]);
         assert!(found[3].starts_with("RSS, MiB               1    10.0"), "{}", found[3]);
     }
