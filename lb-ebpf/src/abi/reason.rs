@@ -91,6 +91,8 @@ reasons! {
 
     /// RST: no flow is known for this packet.
     NoFlow = Reply "no_flow",
+    /// RST: the flow known by these addresses is an older one.
+    StaleFlow = Reply "stale_flow",
     /// RST: the flow's backend is gone.
     BackendGone = Reply "backend_gone",
     /// RST: no backend takes new connections.

@@ -192,6 +192,8 @@ fn endings() -> Vec<Case> {
     let refused = Frame { sequence: 0, ..answer(0, FIRST_PORT, RST | ACK) };
     let given_up = Frame { acknowledgement: 0, ..request(RST) };
     let late = answer(0, FIRST_PORT, ACK);
+    let syn_ack = answer(0, FIRST_PORT, SYN | ACK);
+    let remembers = Frame { sequence: 70_000, acknowledgement: 90_000, ..answer(0, FIRST_PORT, ACK) };
     vec![
         after_handshake(
             "both sides close, and the client's port opens a flow of its own",
@@ -238,8 +240,20 @@ fn endings() -> Vec<Case> {
             "a client that gives up is forgotten",
             vec![
                 turns(&syn, Reason::NewFlow, &to_backend(&syn, 0, FIRST_PORT)),
+                turns(&syn_ack, Reason::Handshake, &to_client(&syn_ack)),
                 turns(&given_up, Reason::Handshake, &to_backend(&given_up, 0, FIRST_PORT)),
                 turns(&late, Reason::NoFlow, &reset(&late)),
+            ],
+        ),
+        case(
+            "a backend that remembers the source port is told otherwise, and then serves",
+            vec![
+                turns(&syn, Reason::NewFlow, &to_backend(&syn, 0, FIRST_PORT)),
+                turns(&remembers, Reason::Handshake, &to_client(&remembers)),
+                turns(&given_up, Reason::Handshake, &to_backend(&given_up, 0, FIRST_PORT)),
+                turns(&syn, Reason::Handshake, &to_backend(&syn, 0, FIRST_PORT)),
+                turns(&syn_ack, Reason::Handshake, &to_client(&syn_ack)),
+                turns(&request(ACK), Reason::Opened, &to_backend(&request(ACK), 0, FIRST_PORT)),
             ],
         ),
     ]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::world::{answer, request};
+use super::world::{answer, request, reset};
 use super::*;
 use crate::net::header::flag::{ACK, FIN, RST, SYN};
 
@@ -25,8 +25,8 @@ fn every_reason_has_a_case() {
             }
         }
     }
-    // A device that cannot cut a frame and a full LRU table are the kernel's to produce.
-    let out_of_reach = [Reason::CannotReply, Reason::HalfOpenFull];
+    // A device that cannot cut a frame and a full LRU table are the kernel's to produce; silence has a test of its own.
+    let out_of_reach = [Reason::CannotReply, Reason::HalfOpenFull, Reason::StaleFlow];
     let missing: Vec<_> =
         Reason::ALL.iter().filter(|reason| !seen.contains(reason) && !out_of_reach.contains(reason)).collect();
     assert!(missing.is_empty(), "{missing:?}");
@@ -126,6 +126,30 @@ fn a_port_rests_although_the_client_uses_its_own_again() {
     }
     assert_eq!(model.entries(), (2, 0), "it has rested");
     assert_eq!(send(&mut model, &request(ACK)), Reason::ToBackend, "and the new flow goes on");
+}
+
+#[test]
+fn a_flow_that_went_on_elsewhere_is_not_taken_for_its_successor() {
+    let mut model = Model::new(World::standard());
+    let send = |model: &mut Model, frame: &Frame| model.run(&frame.bytes()).0;
+    for frame in [request(SYN), answer(0, 20_000, SYN | ACK), request(ACK)] {
+        send(&mut model, &frame);
+    }
+    let successor = Frame { sequence: 3_000_000_000, acknowledgement: 2_000_000_000, ..request(ACK) };
+    let of_predecessor = Frame { sequence: 9_001 + (1 << 30), ..answer(0, 20_000, ACK) };
+    assert_eq!(send(&mut model, &successor), Reason::ToBackend, "nobody judges a flow in full run");
+
+    model.now.set(model.now.get() + 5);
+    let (reason, reply) = model.run(&successor.bytes());
+    assert_eq!((reason, reply), (Reason::StaleFlow, reset(&successor).bytes()));
+    assert_eq!(send(&mut model, &of_predecessor), Reason::StaleFlow);
+    assert_eq!(send(&mut model, &Frame { acknowledgement: 0, ..successor.clone() }), Reason::StaleFlow);
+    let rst = Frame { flags: RST, ..successor.clone() };
+    assert_eq!(send(&mut model, &rst), Reason::ToBackend, "a RST is not answered with one");
+    let keepalive = Frame { sequence: request(ACK).sequence.wrapping_sub(1), ..request(ACK) };
+    model.now.set(model.now.get() + 5);
+    assert_eq!(send(&mut model, &keepalive), Reason::ToBackend, "the flow itself goes on");
+    assert_eq!(send(&mut model, &answer(0, 20_000, ACK)), Reason::ToClient);
 }
 
 #[test]

@@ -75,6 +75,9 @@ fn established(
 ) -> Result<Reason, ResetFor> {
     let now = tables.now();
     let slot = flow.backend as u32;
+    if track::is_of_another(head, tables, key, flow, now) {
+        return Err(Reason::StaleFlow);
+    }
     if flow.direction == Direction::ToClient as u32 {
         let Some(mac) = client_mac(head, tables, node, flow, now) else {
             return Ok(Reason::NoNeighbour);

@@ -136,7 +136,9 @@ fn from_client(
         return Ok(Reason::Opened);
     }
     rewrite::translate(head, half, node, mac);
-    if flags & flag::RST != 0 {
+    // Before the SYN-ACK a RST is the client's word to a backend that still remembers the source port (TIME-WAIT): it
+    // ends that memory, and the client's next SYN must meet the same backend and port (RFC 9293 section 3.10.7.3).
+    if flags & flag::RST != 0 && half.state.get() & state::ANSWERED != 0 {
         forget(tables, key, half);
     }
     Ok(Reason::Handshake)

@@ -8,10 +8,40 @@ use crate::net::header::{TcpHead, flag};
 /// How far beyond the last acknowledgement a RST may claim to be: data can be under way.
 const RESET_WINDOW: u32 = 1 << 20;
 
+/// How far from the last acknowledgement a packet of the same connection may be: beyond what stacks keep under way.
+const NEAR: u32 = 1 << 26;
+
+/// After so many seconds of silence a flow's addresses may have passed to another connection unseen: its end, or its
+/// successor, went through the other balancer.
+const QUIET_SECONDS: u32 = 2;
+
 /// Whether the packet opens a connection.
 #[inline(always)]
 pub(super) fn is_opening(head: &TcpHead) -> bool {
     head.flags() & (flag::SYN | flag::ACK) == flag::SYN
+}
+
+/// Whether the packet belongs to another connection than the flow that is known by its addresses.
+///
+/// Judged only after a silence, and only for packets that carry both numbers. Who does not belong is answered, and the
+/// flow is left alone: an outsider's guess must not end it.
+#[inline(always)]
+pub(super) fn is_of_another(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: &SharedFlow, now: u32) -> bool {
+    if now.saturating_sub(flow.seen.get()) < QUIET_SECONDS
+        || head.flags() & (flag::SYN | flag::ACK | flag::RST) != flag::ACK
+    {
+        return false;
+    }
+    let Some(peer) = pair(tables, key, flow) else {
+        return false;
+    };
+    !is_near(head.acknowledgement().get(), flow.acknowledged.get())
+        || !is_near(head.sequence().get(), peer.acknowledged.get())
+}
+
+#[inline(always)]
+const fn is_near(number: u32, last: u32) -> bool {
+    number.wrapping_sub(last).wrapping_add(NEAR) < 2 * NEAR
 }
 
 /// Updates the flow by one of its packets.
@@ -19,8 +49,9 @@ pub(super) fn is_opening(head: &TcpHead) -> bool {
 pub(super) fn follow(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: &SharedFlow, now: u32) {
     flow.touch(now);
     let flags = head.flags();
-    if flags & flag::ACK != 0 {
-        flow.acknowledged.set(head.acknowledgement().get());
+    let acknowledged = head.acknowledgement().get();
+    if flags & flag::ACK != 0 && is_near(acknowledged, flow.acknowledged.get()) {
+        flow.acknowledged.set(acknowledged);
     }
     if flags & (flag::FIN | flag::RST) != 0 {
         end(head, tables, key, flow);
