@@ -1,14 +1,14 @@
 //! What the datapath should do, from the configuration and from what is known of the world. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use lb_ebpf::abi::{Node, VERSION, node_flag};
+use lb_ebpf::abi::{Delivery, Node, VERSION, node_flag};
 use lb_proto::health::State;
 use lb_proto::health::policy::{Member, decide};
 use lb_proto::plan::{Wanted, WantedBackend, WantedService};
 
-use crate::config::{Backend, Config, Service};
+use crate::config::{Backend, Config, Role, Service, ServiceMode};
 
 /// RSTs each CPU may send in a second: enough for every client of a control plane to be told within two.
 const RESETS_PER_SECOND: u32 = 10_000;
@@ -23,6 +23,8 @@ pub trait World {
     fn connections(&self, service: &str, backend: &str) -> u64;
     /// Ethernet address of the next hop towards an address.
     fn next_hop(&self, address: Ipv4Addr) -> Option<[u8; 6]>;
+    /// Whether the address is this node's own.
+    fn is_own(&self, address: Ipv4Addr) -> bool;
 }
 
 /// The interface, as the datapath has to know it.
@@ -54,12 +56,19 @@ pub struct Desired {
 pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Desired {
     let mut fail_open = BTreeMap::new();
     let services = config.services.iter().map(|service| {
-        let (service_wanted, open) = of_service(service, world);
+        let (service_wanted, open) = of_service(service, config.node.role, world);
         fail_open.insert(service.name.clone(), open);
         service_wanted
     });
-    let services = services.collect();
-    Desired { wanted: Wanted { node: node(config, interface), services }, fail_open }
+    let services: Vec<_> = services.collect();
+    let fellows = fellows(&services);
+    Desired { wanted: Wanted { node: node(config, interface), services, fellows }, fail_open }
+}
+
+/// Nodes that forward to this one when they hold the VIP: those with a backend beside one of this node's own.
+fn fellows(services: &[WantedService]) -> BTreeSet<[u8; 6]> {
+    let direct = services.iter().flat_map(|service| &service.backends).filter(|b| b.delivery == Delivery::Direct);
+    direct.map(|backend| backend.mac).filter(|mac| *mac != [0; 6]).collect()
 }
 
 fn node(config: &Config, interface: Interface) -> Node {
@@ -79,7 +88,7 @@ fn node(config: &Config, interface: Interface) -> Node {
     }
 }
 
-fn of_service(service: &Service, world: &impl World) -> (WantedService, bool) {
+fn of_service(service: &Service, role: Role, world: &impl World) -> (WantedService, bool) {
     let member =
         |backend: &Backend| Member { weight: backend.weight, state: world.health(&service.name, &backend.name) };
     let members: Vec<_> = service.backends.iter().map(member).collect();
@@ -87,10 +96,22 @@ fn of_service(service: &Service, world: &impl World) -> (WantedService, bool) {
     let backends = service.backends.iter().zip(&decision.standings).map(|(backend, standing)| {
         let full = backend.max_connections > 0
             && world.connections(&service.name, &backend.name) >= u64::from(backend.max_connections);
+        let own = world.is_own(*backend.address.ip());
+        // Who forwards has chosen already; whether the backend is well is that node's to judge.
+        let share = match role {
+            Role::Balancer if standing.eligible && !full => backend.weight,
+            Role::Backend if own => 1,
+            Role::Balancer | Role::Backend => 0,
+        };
         WantedBackend {
             endpoint: backend.address.into(),
-            share: if standing.eligible && !full { backend.weight } else { 0 },
-            gone: standing.lost,
+            share,
+            gone: standing.lost && !(own && role == Role::Backend),
+            delivery: match (own, service.mode, role) {
+                (true, ..) => Delivery::Local,
+                (false, ServiceMode::Dsr, Role::Balancer) => Delivery::Direct,
+                (false, ..) => Delivery::Translated,
+            },
             mac: world.next_hop(*backend.address.ip()).unwrap_or_default(),
         }
     });
@@ -143,6 +164,10 @@ mod tests {
 
         fn next_hop(&self, address: Ipv4Addr) -> Option<[u8; 6]> {
             (address.octets()[3] == 31).then_some([2, 0, 0, 0, 0, 31])
+        }
+
+        fn is_own(&self, address: Ipv4Addr) -> bool {
+            address.octets()[3] == 32
         }
     }
 

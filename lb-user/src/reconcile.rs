@@ -222,7 +222,7 @@ impl Reconciler {
             forwards: forwards(&device.name),
             port_offset: self.port_offset,
         };
-        Ok(desired(snapshots.config, interface, &Known { reconciler: self, snapshots }))
+        Ok(desired(snapshots.config, interface, &Known { reconciler: self, interfaces: &observed.interfaces, snapshots }))
     }
 
     fn report_fail_open(&self, now: &BTreeMap<String, bool>) {
@@ -245,6 +245,9 @@ impl Reconciler {
         self.routes.retain(|backend, _| backends.contains(backend));
         self.macs.retain(|backend, _| backends.contains(backend));
         for backend in backends {
+            if observed.interfaces.addresses.iter().any(|own| own.net.address == backend) {
+                continue;
+            }
             let Some(hop) = self.route(backend, now).await else {
                 continue;
             };
@@ -308,6 +311,7 @@ impl Reconciler {
 /// What the reconciler knows, for the pure part.
 struct Known<'a> {
     reconciler: &'a Reconciler,
+    interfaces: &'a Interfaces,
     snapshots: &'a Snapshots<'a>,
 }
 
@@ -322,6 +326,10 @@ impl World for Known<'_> {
 
     fn next_hop(&self, address: Ipv4Addr) -> Option<[u8; 6]> {
         self.reconciler.macs.get(&address).copied()
+    }
+
+    fn is_own(&self, address: Ipv4Addr) -> bool {
+        self.interfaces.addresses.iter().any(|own| own.net.address == address && !own.ours)
     }
 }
 

@@ -146,6 +146,13 @@ pub const fn mac_key([a, b, c, d, e, f]: [u8; 6]) -> u64 {
     u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])
 }
 
+/// The Ethernet address of a key.
+#[must_use]
+pub const fn key_mac(key: u64) -> [u8; 6] {
+    let [a, b, c, d, e, f, _, _] = key.to_ne_bytes();
+    [a, b, c, d, e, f]
+}
+
 impl From<core::net::SocketAddrV4> for Endpoint {
     fn from(address: core::net::SocketAddrV4) -> Self {
         Self::new((*address.ip()).into(), Be16::new(address.port()))

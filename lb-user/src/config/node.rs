@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::reader::{Got, Section};
 use super::report::{At, Wrong, quote, wrong};
-use super::{Admin, Datapath, Env, Node, values};
+use super::{Admin, Datapath, Env, Node, Role, values};
 
 /// Longest path a Unix socket can be bound to: `sun_path` less its final NUL.
 const LONGEST_SOCKET: usize = 107;
@@ -24,6 +24,7 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
         got => got.value().map(|name| name.value),
     };
     let interface = section.key("interface", r#""eth0""#).required().text(values::interface).value();
+    let role = section.key("role", r#""balancer""#).text(role).or(Role::Balancer);
     let datapath = section.key("datapath", r#""auto""#).text(datapath).or(Datapath::Auto);
     let ports = section.key("source_ports", r#""1024-32767""#).text(values::port_range);
     let ports = ports.optional();
@@ -35,6 +36,7 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
         Some(Node {
             name: name?,
             interface: interface.clone()?.value,
+            role: role?.value,
             datapath: datapath?.value,
             source_ports: ports?.map_or(1024..=32767, |ports| ports.value),
             max_flows: max_flows?.value,
@@ -57,6 +59,10 @@ pub(super) fn admin(section: &Section<'_>) -> Option<Admin> {
     let socket = section.key("socket", r#""/run/xvip/admin.sock""#).text(path).or(DEFAULT.into());
     section.finish();
     Some(Admin { socket: socket?.value })
+}
+
+fn role(text: &str) -> Result<Role, Wrong> {
+    values::choice(text, &[("balancer", Role::Balancer), ("backend", Role::Backend)], &[])
 }
 
 fn datapath(text: &str) -> Result<Datapath, Wrong> {

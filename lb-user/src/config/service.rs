@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::reader::{List, Section};
 use super::report::{At, Report, wrong};
 use super::vrrp::earlier;
-use super::{Backend, Balance, Service, health_check, values};
+use super::{Backend, Balance, Service, ServiceMode, health_check, values};
 
 const MOST_SERVICES: usize = 64;
 const MOST_BACKENDS: usize = 128;
@@ -52,8 +52,8 @@ fn read(section: &Section<'_>) -> Draft {
         values::choice(text, &choices, &["leastconn", "source", "maglev"])
     };
     let balance = section.key("balance", r#""roundrobin""#).text(balance).or(Balance::RoundRobin);
-    let mode = |text: &str| values::choice(text, &[("snat", ())], &["dsr"]);
-    let mode = section.key("mode", r#""snat""#).text(mode).or(());
+    let mode = |text: &str| values::choice(text, &[("snat", ServiceMode::Snat), ("dsr", ServiceMode::Dsr)], &[]);
+    let mode = section.key("mode", r#""snat""#).text(mode).or(ServiceMode::Snat);
     let idle = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
     let idle = |text: &str| values::duration_in(text, idle);
     let idle = section.key("idle_timeout", r#""2h""#).text(idle).or(Duration::from_secs(7200));
@@ -72,11 +72,11 @@ fn read(section: &Section<'_>) -> Draft {
     }
     within(section, &backends);
     let build = || {
-        mode?;
         Some(Service {
             name: name.clone()?.value,
             listen: listen.values()?,
             balance: balance?.value,
+            mode: mode?.value,
             idle_timeout: idle?.value,
             health_check: health_check?,
             backends: backends.iter().map(|b| b.built.clone()).collect::<Option<_>>()?,

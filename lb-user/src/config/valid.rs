@@ -28,6 +28,8 @@ pub struct Node {
     pub name: String,
     /// The interface where client and backend traffic enters.
     pub interface: String,
+    /// What the node is for.
+    pub role: Role,
     /// Which datapath to attach.
     pub datapath: Datapath,
     /// Ports the balancer may use as its own towards backends; kept free of the host's sockets.
@@ -144,6 +146,8 @@ pub struct Service {
     pub listen: Vec<SocketAddrV4>,
     /// How a new connection chooses its backend.
     pub balance: Balance,
+    /// How packets reach the backends.
+    pub mode: ServiceMode,
     /// Established flows silent for longer are forgotten.
     pub idle_timeout: Duration,
     /// How backends are probed.
@@ -157,6 +161,24 @@ pub struct Service {
 pub enum Balance {
     /// Weighted round robin.
     RoundRobin,
+}
+
+/// `service.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceMode {
+    /// With the VIP for their source: there is nothing to do on the backends.
+    Snat,
+    /// As the client sent them: the backends' own nodes translate, and answer the client themselves.
+    Dsr,
+}
+
+/// `node.role`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Balances, and serves backends of its own.
+    Balancer,
+    /// Serves its own backends what balancers forward to them, and forwards nothing.
+    Backend,
 }
 
 /// `[service.health_check]`

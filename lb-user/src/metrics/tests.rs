@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::defs::{ALL, Kind};
 use super::*;
 use crate::config::{
-    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, Ipv4Net, Node, Service, Vrrp,
+    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, Ipv4Net, Node, Role, Service, ServiceMode,
+    Vrrp,
 };
 use crate::status::example::example;
 
@@ -18,6 +19,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
         node: Node {
             name: "lb1".to_owned(),
             interface: "eth0".to_owned(),
+            role: Role::Balancer,
             datapath: Datapath::Auto,
             source_ports: 1024..=2047,
             max_flows: 1000,
@@ -44,6 +46,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
             name: "apiserver".to_owned(),
             listen: vec![SocketAddrV4::new(address, 8443)],
             balance: Balance::RoundRobin,
+            mode: ServiceMode::Snat,
             idle_timeout: Duration::from_secs(7200),
             health_check: HealthCheck {
                 kind: CheckKind::Tcp,

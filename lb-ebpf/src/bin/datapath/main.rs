@@ -23,7 +23,7 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
     let reason = process(&mut context::Frame::new(&context), &kernel);
     kernel.count(reason);
     match reason.verdict() {
-        Verdict::Pass => XDP_PASS,
+        Verdict::Pass | Verdict::Deliver => XDP_PASS,
         Verdict::Drop => XDP_DROP,
         Verdict::Forward | Verdict::Reply => match kernel.node() {
             Some(node) if node.flags & node_flag::REDIRECT != 0 => redirect(node.ifindex),

@@ -11,7 +11,7 @@ fn at(host: u8, port: u16) -> Endpoint {
 }
 
 fn backend(host: u8) -> WantedBackend {
-    WantedBackend { endpoint: at(host, 6443), share: 1, gone: false, mac: [2, 0, 0, 0, 0, host] }
+    WantedBackend { endpoint: at(host, 6443), share: 1, gone: false, delivery: Delivery::Translated, mac: [2, 0, 0, 0, 0, host] }
 }
 
 fn service(port: u16, hosts: &[u8]) -> WantedService {
@@ -23,7 +23,7 @@ fn service(port: u16, hosts: &[u8]) -> WantedService {
 }
 
 fn wanted(services: Vec<WantedService>) -> Wanted {
-    Wanted { node: Node { version: 1, ..Node::default() }, services }
+    Wanted { node: Node { version: 1, ..Node::default() }, services, fellows: BTreeSet::new() }
 }
 
 fn slots(plan: &Plan) -> Vec<Vec<u32>> {

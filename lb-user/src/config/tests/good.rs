@@ -13,6 +13,7 @@ fn the_shortest_file_gets_every_default() {
         node: Node {
             name: "lb1".into(),
             interface: "eth0".into(),
+            role: Role::Balancer,
             datapath: Datapath::Auto,
             source_ports: 1024..=32767,
             max_flows: 131_072,
@@ -36,6 +37,7 @@ fn the_shortest_file_gets_every_default() {
             name: "apiserver".into(),
             listen: vec![SocketAddrV4::new(vip, 8443)],
             balance: Balance::RoundRobin,
+            mode: ServiceMode::Snat,
             idle_timeout: Duration::from_secs(7200),
             health_check: HealthCheck {
                 kind: CheckKind::Https(

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::config::{Backend, Balance, CheckKind, HttpCheck, TlsCheck};
+use crate::config::{Backend, Balance, CheckKind, HttpCheck, ServiceMode, TlsCheck};
 use crate::probe::servers::*;
 
 const INTERVAL: Duration = Duration::from_millis(60);
@@ -29,6 +29,7 @@ fn service(kind: CheckKind, backends: &[(&str, SocketAddrV4)]) -> Service {
         name: "api".to_owned(),
         listen: vec!["192.0.2.100:8443".parse().unwrap()],
         balance: Balance::RoundRobin,
+        mode: ServiceMode::Snat,
         idle_timeout: Duration::from_secs(7200),
         health_check: HealthCheck { kind, interval: INTERVAL, timeout: TIMEOUT, rise: 2, fall: 3 },
         backends: backends.iter().map(backend).collect(),
