@@ -60,8 +60,9 @@ pub(super) fn admin(section: &Section<'_>) -> Option<Admin> {
 }
 
 fn datapath(text: &str) -> Result<Datapath, Wrong> {
-    let choices = [("auto", Datapath::Auto), ("xdp", Datapath::Xdp), ("xdp-generic", Datapath::XdpGeneric)];
-    values::choice(text, &choices, &["tc"])
+    let choices =
+        [("auto", Datapath::Auto), ("xdp", Datapath::Xdp), ("xdp-generic", Datapath::XdpGeneric), ("tc", Datapath::Tc)];
+    values::choice(text, &choices, &[])
 }
 
 fn from_host(env: &Env) -> Result<String, Wrong> {
