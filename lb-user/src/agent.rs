@@ -183,6 +183,8 @@ struct Agent {
     started: Instant,
     datapath: Option<Datapath>,
     detached_because: String,
+    /// Programs of others that see packets before ours, as last reported.
+    ahead: Vec<String>,
     kernel: Kernel,
     reserved: ReservedPorts,
     netlink: Netlink,
@@ -378,6 +380,7 @@ impl Agent {
             started,
             datapath: Some(datapath),
             detached_because: String::new(),
+            ahead: Vec::new(),
             kernel,
             reserved,
             netlink,
@@ -489,6 +492,7 @@ impl Agent {
         };
         let Some(why) = lost else {
             self.datapath_fault.note::<String>(Ok(()));
+            self.look_ahead();
             return;
         };
         self.vrrp.set_can_forward(false);
@@ -500,6 +504,22 @@ impl Agent {
         } else {
             self.detached(why);
         }
+    }
+
+    /// Tells of programs that others have put in front of ours: what they take, it does not see.
+    fn look_ahead(&mut self) {
+        let ahead = self.datapath.as_ref().map(Datapath::ahead).unwrap_or_default();
+        if ahead == self.ahead {
+            return;
+        }
+        let text = if ahead.is_empty() {
+            "no other program sees packets before it any more".to_owned()
+        } else {
+            format!("other programs see packets before it: {}; what they take does not reach it", ahead.join(", "))
+        };
+        warn!("datapath: {text}");
+        self.reporter.report("datapath".to_owned(), text);
+        self.ahead = ahead;
     }
 
     fn attach_again(&mut self, device: Device) {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, anyhow, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
-use aya::programs::Xdp;
+use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use lb_ebpf::abi::{
@@ -20,8 +20,9 @@ pub const SHORTEST_FRAME: usize = 14;
 /// Longest frame that fits into a test run's one page beside headroom and tailroom, with some to spare.
 const LONGEST_FRAME: usize = 2048;
 
-/// Name of the program in the object.
-const PROGRAM: &str = "xvip";
+/// Names of the programs in the object.
+const XDP_PROGRAM: &str = "xvip";
+const TC_PROGRAM: &str = "xvip_tc";
 
 /// XDP actions, as the kernel numbers them.
 mod action {
@@ -29,6 +30,24 @@ mod action {
     pub(super) const PASS: u32 = 2;
     pub(super) const TX: u32 = 3;
     pub(super) const REDIRECT: u32 = 4;
+}
+
+/// TC actions, as the kernel numbers them.
+mod tc_action {
+    /// On to the next program.
+    pub(super) const UNSPECIFIED: u32 = -1_i32 as u32;
+    pub(super) const SHOT: u32 = 2;
+    pub(super) const REDIRECT: u32 = 7;
+}
+
+/// Which way in a frame takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hook {
+    /// As the driver's buffer.
+    #[default]
+    Xdp,
+    /// As a socket buffer.
+    Tc,
 }
 
 /// Keeps the calling thread on one CPU: connections take turns on each CPU apart.
@@ -49,6 +68,7 @@ pub struct Datapath {
     pub half_open: HashMap<MapData, FlowKey, Flow>,
     established_fd: OwnedFd,
     program: Ebpf,
+    hook: Hook,
     node: Array<MapData, Node>,
     vips: HashMap<MapData, u32, u32>,
     services: HashMap<MapData, Endpoint, Service>,
@@ -70,20 +90,32 @@ impl Datapath {
     /// # Errors
     /// What is missing, or what the verifier says.
     pub fn load(capacity: u32) -> anyhow::Result<Self> {
+        Self::load_hook(capacity, Hook::Xdp)
+    }
+
+    /// The same with the way in for `hook`.
+    ///
+    /// # Errors
+    /// What is missing, or what the verifier says.
+    pub fn load_hook(capacity: u32, hook: Hook) -> anyhow::Result<Self> {
         ensure!(!xvip::bpf::OBJECT.is_empty(), "this build has no datapath object: unset XVIP_EBPF_STUB");
-        Self::load_object(xvip::bpf::OBJECT, capacity)
+        Self::load_object(xvip::bpf::OBJECT, capacity, hook)
     }
 
     /// The same with another build of the object.
     ///
     /// # Errors
     /// What is missing, or what the verifier says.
-    pub fn load_object(object: &[u8], capacity: u32) -> anyhow::Result<Self> {
+    pub fn load_object(object: &[u8], capacity: u32, hook: Hook) -> anyhow::Result<Self> {
         let mut program = EbpfLoader::new()
             .map_max_entries(map::ESTABLISHED, capacity)
             .load(object)
             .context("could not load the datapath object; this needs root, or CAP_BPF and CAP_NET_ADMIN")?;
-        xdp_mut(&mut program)?.load().context("the kernel refused the datapath program")?;
+        match hook {
+            Hook::Xdp => xdp_mut(&mut program)?.load(),
+            Hook::Tc => tc_mut(&mut program)?.load(),
+        }
+        .context("the kernel refused the datapath program")?;
         let mut take =
             |name: &str| program.take_map(name).with_context(|| format!("the object has no map named {name}"));
         let Map::HashMap(established) = take(map::ESTABLISHED)? else {
@@ -105,6 +137,7 @@ impl Datapath {
             traffic: take(map::TRAFFIC)?.try_into()?,
             budgets: take(map::BUDGETS)?.try_into()?,
             program,
+            hook,
             world: nothing(),
         })
     }
@@ -115,13 +148,18 @@ impl Datapath {
         self.established_fd.as_fd()
     }
 
-    /// The loaded program.
+    /// The loaded XDP program.
     ///
     /// # Errors
     /// Never after a successful [`Self::load`].
     pub fn program(&self) -> anyhow::Result<&Xdp> {
-        let program = self.program.program(PROGRAM).with_context(|| format!("no program named {PROGRAM}"))?;
+        let program = self.program.program(XDP_PROGRAM).with_context(|| format!("no program named {XDP_PROGRAM}"))?;
         program.try_into().context("the program is not an XDP program")
+    }
+
+    fn tc_program(&self) -> anyhow::Result<&SchedClassifier> {
+        let program = self.program.program(TC_PROGRAM).with_context(|| format!("no program named {TC_PROGRAM}"))?;
+        program.try_into().context("the program is not a TC program")
     }
 
     /// Writes the tables that belong to the agent.
@@ -220,7 +258,11 @@ impl Datapath {
         let before = self.packets()?;
         let mut after = vec![0; LONGEST_FRAME];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..Default::default() };
-        let result = self.program()?.test_run(options).context("the kernel did not run the frame")?;
+        let result = match self.hook {
+            Hook::Xdp => self.program()?.test_run(options),
+            Hook::Tc => self.tc_program()?.test_run(options),
+        };
+        let result = result.context("the kernel did not run the frame")?;
         after.truncate(result.data_size_out as usize);
 
         let counted: Vec<_> = Reason::ALL
@@ -237,8 +279,15 @@ impl Datapath {
         Ok((reason, after))
     }
 
-    /// The XDP action that a reason calls for.
+    /// The action that a reason calls for.
     fn action(&self, reason: Reason) -> u32 {
+        if self.hook == Hook::Tc {
+            return match reason.verdict() {
+                Verdict::Pass => tc_action::UNSPECIFIED,
+                Verdict::Drop => tc_action::SHOT,
+                Verdict::Forward | Verdict::Reply => tc_action::REDIRECT,
+            };
+        }
         match reason.verdict() {
             Verdict::Pass => action::PASS,
             Verdict::Drop => action::DROP,
@@ -249,8 +298,13 @@ impl Datapath {
 }
 
 fn xdp_mut(program: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
-    let program = program.program_mut(PROGRAM).with_context(|| format!("no program named {PROGRAM}"))?;
+    let program = program.program_mut(XDP_PROGRAM).with_context(|| format!("no program named {XDP_PROGRAM}"))?;
     program.try_into().context("the program is not an XDP program")
+}
+
+fn tc_mut(program: &mut Ebpf) -> anyhow::Result<&mut SchedClassifier> {
+    let program = program.program_mut(TC_PROGRAM).with_context(|| format!("no program named {TC_PROGRAM}"))?;
+    program.try_into().context("the program is not a TC program")
 }
 
 /// The tables of an object that nobody has written.
@@ -281,6 +335,7 @@ fn zeroes<V: aya::Pod + Default>() -> anyhow::Result<PerCpuValues<V>> {
 /// Plays stories on the loaded program. One object is kept for each capacity, because loading takes a while.
 #[derive(Default)]
 pub struct Kernel {
+    hook: Hook,
     loaded: BTreeMap<u32, Datapath>,
     capacity: u32,
 }
@@ -290,9 +345,9 @@ impl Kernel {
     ///
     /// # Errors
     /// When the thread cannot stay there.
-    pub fn new() -> anyhow::Result<Self> {
+    pub fn new(hook: Hook) -> anyhow::Result<Self> {
         stay_on_cpu(0)?;
-        Ok(Self::default())
+        Ok(Self { hook, ..Self::default() })
     }
 
     /// The object in use.
@@ -310,7 +365,7 @@ impl Kernel {
     pub fn try_begin(&mut self, world: &World) -> anyhow::Result<()> {
         self.capacity = world.capacity;
         if !self.loaded.contains_key(&self.capacity) {
-            self.loaded.insert(self.capacity, Datapath::load(self.capacity)?);
+            self.loaded.insert(self.capacity, Datapath::load_hook(self.capacity, self.hook)?);
         }
         let datapath = self.datapath()?;
         datapath.forget()?;

@@ -37,7 +37,7 @@ pub struct Config {
 /// How packets are handled.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Datapath {
-    /// `xdp` or `xdp-generic`.
+    /// `xdp`, `xdp-generic` or `tc`.
     pub mode: String,
     /// Why this one.
     #[serde(default)]

@@ -34,8 +34,12 @@ fn in_the_driver() {
 
 #[test]
 fn in_the_stack() {
-    let generic = ("interface = \"eth0\"\n", "interface = \"eth0\"\ndatapath = \"xdp-generic\"\n");
-    arrives_unchanged(&[OFTEN, generic], "xdp-generic");
+    arrives_unchanged(&[OFTEN, ("datapath = \"xdp\"", "datapath = \"xdp-generic\"")], "xdp-generic");
+}
+
+#[test]
+fn in_tc() {
+    arrives_unchanged(&[OFTEN, ("datapath = \"xdp\"", "datapath = \"tc\"")], "tc");
 }
 
 fn arrives_unchanged(changes: &[(&str, &str)], mode: &str) {

@@ -146,7 +146,7 @@ reasons! {
     HalfOpenFull = Drop "half_open_full",
     /// A RST was due, but this second's are spent.
     ResetLimit = Drop "reset_limit",
-    /// The frame could not be cut to an answer.
+    /// The frame could not be cut to an answer, or not be written.
     CannotReply = Drop "cannot_reply",
 }
 

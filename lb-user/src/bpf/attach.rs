@@ -1,5 +1,10 @@
 //! Loads the object, chooses how to attach it, attaches and pins it; adopts what an earlier agent left.
 
+mod choose;
+mod ethtool;
+mod link;
+mod observe;
+mod program;
 mod redirect;
 mod statistics;
 
@@ -7,11 +12,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::xdp::{XdpLink, XdpLinkId};
-use aya::programs::{ProgramError, Xdp, XdpMode};
+use aya::programs::{ProgramError, SchedClassifier, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_ebpf::abi::{Node, VERSION, map};
 use nix::mount::{MsFlags, mount};
@@ -19,12 +21,13 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use tracing::{info, warn};
 
 use super::layout::{Pin, established_entries, shapes};
-use crate::{clock, config};
+use crate::config;
+use choose::Choice;
+use program::Program;
 
 const BPFFS: &str = "/sys/fs/bpf";
 const PROGRAM: &str = "xvip";
-/// How long the kernel may take to detach what was just unpinned.
-const DETACHING: Duration = Duration::from_millis(500);
+const TC_PROGRAM: &str = "xvip_tc";
 
 /// What to load and where to attach it.
 #[derive(Debug, Clone)]
@@ -57,26 +60,20 @@ pub struct Device {
 pub enum Mode {
     /// In the driver.
     Native,
-    /// In the stack, before anything else there.
+    /// XDP in the stack, before anything else there.
     Generic,
+    /// TC (tcx): in the stack, on whole socket buffers.
+    Tc,
 }
 
 impl Mode {
-    const ALL: [Self; 2] = [Self::Native, Self::Generic];
-
     /// As in status and metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Native => "xdp",
             Self::Generic => "xdp-generic",
-        }
-    }
-
-    const fn aya(self) -> XdpMode {
-        match self {
-            Self::Native => XdpMode::Driver,
-            Self::Generic => XdpMode::Skb,
+            Self::Tc => "tc",
         }
     }
 }
@@ -174,9 +171,6 @@ impl Datapath {
             loader.map_pin_path(name, path);
         }
         let mut ebpf = loader.load(super::OBJECT)?;
-        for name in [PROGRAM, redirect::PROGRAM] {
-            program(&mut ebpf, name)?.load()?;
-        }
         let attachment = attach(&mut ebpf, spec, &directory)?;
         Ok(Self { ebpf, directory, attachment })
     }
@@ -192,13 +186,22 @@ impl Datapath {
         &mut self.ebpf
     }
 
-    /// Whether the program is still attached to a living device.
+    /// Whether the program is still attached to the device.
     #[must_use]
     pub fn is_attached(&self) -> bool {
-        let path = link_path(&self.directory, self.attachment.mode, &self.attachment.device);
-        PinnedLink::from_pin(path)
-            .map(FdLink::from)
-            .is_ok_and(|link| link.info().is_ok_and(|info| info.program_id() == self.attachment.program_id))
+        let Attachment { device, mode, program_id, .. } = &self.attachment;
+        link::read(&link_path(&self.directory, *mode, device))
+            .is_ok_and(|link| link.program_id == *program_id && link.ifindex == device.index)
+    }
+
+    /// Programs of others that see packets before ours, by name and number, in their order. Only TC has any; empty
+    /// too where the kernel does not tell (it asks for CAP_SYS_ADMIN).
+    #[must_use]
+    pub fn ahead(&self) -> Vec<String> {
+        match self.attachment.mode {
+            Mode::Tc => observe::ahead(&self.attachment.device.name, self.attachment.program_id),
+            Mode::Native | Mode::Generic => Vec::new(),
+        }
     }
 }
 
@@ -240,6 +243,11 @@ pub fn flush(node: &str) -> Result<(), DatapathError> {
 
 fn is_link(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("link-"))
+}
+
+fn is_tc_link(path: &Path) -> bool {
+    let prefix = format!("link-{}-", Mode::Tc.label());
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
 }
 
 fn has_bpffs() -> bool {
@@ -318,40 +326,52 @@ fn pin_name(name: &str) -> String {
     name.replace('.', ":")
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, DatapathError> {
-    Ok(ebpf.program_mut(name).ok_or(DatapathError::Stub)?.try_into()?)
+fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, DatapathError> {
+    let program: &mut Xdp = ebpf.program_mut(name).ok_or(DatapathError::Stub)?.try_into()?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    Ok(program)
+}
+
+fn tc(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, DatapathError> {
+    let program: &mut SchedClassifier = ebpf.program_mut(TC_PROGRAM).ok_or(DatapathError::Stub)?.try_into()?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    Ok(program)
 }
 
 /// Attaches in the best mode that is asked for and works.
 fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, DatapathError> {
-    let modes: &[Mode] = match spec.datapath {
-        config::Datapath::Auto => &Mode::ALL,
-        config::Datapath::Xdp => &[Mode::Native],
-        config::Datapath::XdpGeneric => &[Mode::Generic],
-    };
     let device = &spec.device;
+    let mut choices = choose::modes(spec.datapath, &observe::facts(device, directory));
+    // What an earlier agent attached is tried first: its program can be exchanged without a gap.
+    choices.sort_by_key(|choice| !link::is_live(&link_path(directory, choice.mode, device), device.index));
     let is_veth = device.kind.as_deref() == Some("veth");
     let mut refusals = Vec::new();
-    // What an earlier agent attached is tried first: its program can be exchanged without a gap.
-    let mut modes = modes.to_vec();
-    modes.sort_by_key(|mode| !link_path(directory, *mode, device).exists());
-    for mode in modes {
-        if let Err(refusal) = attach_in(program(ebpf, PROGRAM)?, mode, device, directory)? {
+    for Choice { mode, why } in choices {
+        let mut program = match mode {
+            Mode::Tc => Program::Tc(tc(ebpf)?),
+            Mode::Native => Program::Xdp(xdp(ebpf, PROGRAM)?, XdpMode::Driver),
+            Mode::Generic => Program::Xdp(xdp(ebpf, PROGRAM)?, XdpMode::Skb),
+        };
+        if let Err(refusal) = attach_in(&mut program, mode, device, directory)? {
             refusals.push(format!("{}: {refusal}", mode.label()));
             continue;
         }
+        let program_id = program.id()?;
         let redirect = is_veth && mode == Mode::Native;
-        if redirect && let Err(why) = redirect::probe(program(ebpf, redirect::PROGRAM)?, device) {
+        if redirect && let Err(why) = redirect::probe(xdp(ebpf, redirect::PROGRAM)?, device) {
             let path = link_path(directory, mode, device);
             fs::remove_file(&path).map_err(|source| DatapathError::Io { path, source })?;
             refusals.push(format!("{}: {why}", mode.label()));
             continue;
         }
-        drop_other_links(directory, mode, device)?;
-        let program_id = program(ebpf, PROGRAM)?.info()?.id();
-        let reason = reason(spec.datapath, mode, redirect, &refusals);
+        drop_links(directory, |path| path != link_path(directory, mode, device))?;
+        let reason = reason(&why, redirect, &refusals);
         info!(interface = device.name, mode = mode.label(), program_id, "datapath attached: {reason}");
-        if is_veth {
+        if is_veth && mode != Mode::Tc {
             info!(
                 interface = device.name,
                 "on a veth the other end must finish checksums: `ethtool -K PEER tx off` there, or TCP through the VIP stalls"
@@ -362,13 +382,8 @@ fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, 
     Err(DatapathError::Attach { interface: device.name.clone(), why: refusals.join("; ") })
 }
 
-fn reason(asked: config::Datapath, mode: Mode, redirect: bool, refusals: &[String]) -> String {
-    let choice = match (asked, mode) {
-        (config::Datapath::Auto, Mode::Native) => "the driver runs XDP",
-        (config::Datapath::Auto, Mode::Generic) => "native XDP was refused",
-        _ => "the configuration asks for it",
-    };
-    let mut text = choice.to_owned();
+fn reason(why: &str, redirect: bool, refusals: &[String]) -> String {
+    let mut text = why.to_owned();
     if redirect {
         text.push_str(", sending by redirect because XDP_TX on veth stalls without a program on the other end");
     }
@@ -381,11 +396,11 @@ fn reason(asked: config::Datapath, mode: Mode, redirect: bool, refusals: &[Strin
 /// Puts the program on the device: into the pinned link of an earlier agent, or by a link of its own. The inner error
 /// is the kernel's refusal of this mode.
 fn attach_in(
-    program: &mut Xdp, mode: Mode, device: &Device, directory: &Path,
+    program: &mut Program<'_>, mode: Mode, device: &Device, directory: &Path,
 ) -> Result<Result<(), String>, DatapathError> {
     let path = link_path(directory, mode, device);
     if path.exists() {
-        match adopt(program, &path) {
+        match program.adopt(&path) {
             Ok(()) => return Ok(Ok(())),
             Err(why) => {
                 // The device has gone and come back, or the pin is no link: it does nothing any more.
@@ -394,55 +409,25 @@ fn attach_in(
             }
         }
     }
-    // A link of ours in another mode or on another device gives way now, not earlier.
-    drop_other_links(directory, mode, device)?;
-    let id = match attach_to(program, mode, device) {
-        Ok(id) => id,
-        Err(error) => return Ok(Err(refusal(&error, mode))),
+    if mode != Mode::Tc {
+        // A device has one XDP program: another link of ours gives way now, not earlier. One of TC's stays until
+        // XDP takes its packets.
+        drop_links(directory, |other| other != path && !is_tc_link(other))?;
+    }
+    let link = match program.attach(device) {
+        Ok(link) => link,
+        Err(refusal) => return Ok(Err(refusal)),
     };
-    let link = program.take_link(id)?;
-    // Without links for XDP (before 5.9) aya attaches by netlink, which anybody may replace and nothing can pin.
-    let link = FdLink::try_from(link)
-        .map_err(|_| DatapathError::Link("the kernel has no links for XDP; it needs 5.9 or newer".to_owned()))?;
     link.pin(&path).map_err(|error| DatapathError::Link(error.to_string()))?;
     Ok(Ok(()))
 }
 
-/// Attaches; waits where the device is still held by a link of ours that was just removed, because the kernel takes
-/// it off a moment later.
-fn attach_to(program: &mut Xdp, mode: Mode, device: &Device) -> Result<XdpLinkId, ProgramError> {
-    let deadline = clock::now() + DETACHING;
-    loop {
-        match program.attach_to_if_index(device.index, mode.aya()) {
-            Err(ProgramError::SyscallError(call))
-                if matches!(call.io_error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST))
-                    && clock::now() < deadline =>
-            {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Exchanges the program of a pinned link for ours.
-fn adopt(program: &mut Xdp, path: &Path) -> Result<(), String> {
-    let link = PinnedLink::from_pin(path).map_err(|error: LinkError| error.to_string())?;
-    let link = XdpLink::try_from(FdLink::from(link)).map_err(|error| error.to_string())?;
-    let id = program.attach_to_link(link).map_err(|error| chain(&error))?;
-    // The pin keeps the link alive; our own handle is not needed.
-    let link = program.take_link(id).map_err(|error| error.to_string())?;
-    drop(FdLink::try_from(link));
-    Ok(())
-}
-
-/// Detaches what is pinned for another mode or device.
-fn drop_other_links(directory: &Path, mode: Mode, device: &Device) -> Result<(), DatapathError> {
-    let keep = link_path(directory, mode, device);
+/// Detaches those of a node's links that `unwanted` picks by their pins.
+fn drop_links(directory: &Path, unwanted: impl Fn(&Path) -> bool) -> Result<(), DatapathError> {
     let io = |source| DatapathError::Io { path: directory.to_owned(), source };
     for entry in fs::read_dir(directory).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if is_link(&path) && path != keep {
+        if is_link(&path) && unwanted(&path) {
             fs::remove_file(&path).map_err(|source| DatapathError::Io { path, source })?;
         }
     }
@@ -461,29 +446,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What a refusal means and what to do.
-fn refusal(error: &ProgramError, mode: Mode) -> String {
-    let errno = match error {
-        ProgramError::SyscallError(call) => call.io_error.raw_os_error(),
-        _ => None,
-    };
-    match errno {
-        Some(libc::EBUSY | libc::EEXIST) => {
-            "another XDP program is attached; find it with `bpftool net` and remove it, xvip displaces nobody (one of \
-             xvip's own, from a node of another name, is pinned below /sys/fs/bpf/xvip)"
-                .to_owned()
-        }
-        Some(libc::EOPNOTSUPP) if mode == Mode::Native => "the driver does not run XDP".to_owned(),
-        Some(libc::EINVAL | libc::ERANGE | libc::EOPNOTSUPP) => {
-            format!(
-                "the device refuses in its present settings, such as an MTU above one page, LRO or too few queues ({})",
-                chain(error)
-            )
-        }
-        _ => chain(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -493,7 +455,8 @@ mod tests {
         let device = Device { name: "eth0.100".to_owned(), index: 7, kind: Some("vlan".to_owned()) };
         let path = link_path(Path::new("/pins"), Mode::Native, &device);
         assert_eq!(path, Path::new("/pins/link-xdp-eth0:100"));
-        assert!(is_link(&path));
+        assert!(is_link(&path) && !is_tc_link(&path));
+        assert!(is_tc_link(&link_path(Path::new("/pins"), Mode::Tc, &device)));
         assert_eq!(pin_name("lb1.example.net"), "lb1:example:net");
     }
 }

@@ -66,8 +66,9 @@ fn role(text: &str) -> Result<Role, Wrong> {
 }
 
 fn datapath(text: &str) -> Result<Datapath, Wrong> {
-    let choices = [("auto", Datapath::Auto), ("xdp", Datapath::Xdp), ("xdp-generic", Datapath::XdpGeneric)];
-    values::choice(text, &choices, &["tc"])
+    let choices =
+        [("auto", Datapath::Auto), ("xdp", Datapath::Xdp), ("xdp-generic", Datapath::XdpGeneric), ("tc", Datapath::Tc)];
+    values::choice(text, &choices, &[])
 }
 
 fn from_host(env: &Env) -> Result<String, Wrong> {

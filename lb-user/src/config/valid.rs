@@ -47,6 +47,8 @@ pub enum Datapath {
     Xdp,
     /// Generic XDP, on every device, at a price.
     XdpGeneric,
+    /// TC (tcx), on every device.
+    Tc,
 }
 
 /// `[metrics]`

@@ -13,6 +13,7 @@ mod monitor;
 mod observe;
 pub mod ours;
 mod route;
+mod xdp;
 
 use std::io;
 
@@ -20,6 +21,7 @@ pub use apply::{Added, Addresses};
 pub use monitor::{Group, Monitor};
 pub use observe::{Address, Interfaces, Link, Neighbour, NeighbourState, Observed};
 pub use route::Route;
+pub use xdp::xdp_program;
 
 /// Access to the kernel's network configuration in the network namespace of the caller. Costs nothing to copy: every request has
 /// a socket and a thread of its own, because the kernel answers in the caller's time and may first wait for its own locks.

@@ -1,4 +1,4 @@
-//! The kernel's way in: wrap the context, call the library, map its verdict to an XDP action once.
+//! The kernel's ways in: wrap the context, call the library, map its verdict to an action once.
 #![no_std]
 #![no_main]
 #![allow(missing_docs, reason = "the entry point's macro makes an item that cannot be documented")]
@@ -6,29 +6,58 @@
 mod context;
 mod maps;
 mod panic;
+mod skb;
+mod xdp;
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::bpf_redirect;
-use aya_ebpf::macros::xdp;
-use aya_ebpf::programs::XdpContext;
-use lb_ebpf::abi::{Verdict, node_flag};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use lb_ebpf::abi::{Reason, Verdict, node_flag};
 use lb_ebpf::datapath::process;
 use lb_ebpf::datapath::tables::Tables as _;
 
-/// Every packet that enters the interface.
+use context::Context as _;
+
+/// Every packet that enters the interface, in the driver.
 #[xdp]
 pub(crate) fn xvip(context: XdpContext) -> u32 {
-    let kernel = maps::Kernel::new(&context);
-    let reason = process(&mut context::Frame::new(&context), &kernel);
+    let mut frame = xdp::Frame::new(&context);
+    let kernel = maps::Kernel::new(frame);
+    let reason = process(&mut frame, &kernel);
     kernel.count(reason);
     match reason.verdict() {
         Verdict::Pass | Verdict::Deliver => XDP_PASS,
         Verdict::Drop => XDP_DROP,
         Verdict::Forward | Verdict::Reply => match kernel.node() {
-            Some(node) if node.flags & node_flag::REDIRECT != 0 => redirect(node.ifindex),
+            Some(node) if node.flags & node_flag::REDIRECT != 0 => redirect(node.ifindex) as u32,
             _ => XDP_TX,
         },
+    }
+}
+
+/// Every packet that enters the interface, in the stack, before anything there has looked at it.
+#[classifier]
+pub(crate) fn xvip_tc(context: TcContext) -> i32 {
+    let mut frame = skb::Frame::new(&context);
+    let buffer = frame.buffer();
+    let kernel = maps::Kernel::new(buffer);
+    // In a frame that arrives by XDP the tag is still there, in place of IPv4.
+    let decided = if buffer.is_tagged() { Reason::NotIpv4 } else { process(&mut frame, &kernel) };
+    let written = match decided.verdict() {
+        Verdict::Pass | Verdict::Drop => Ok(()),
+        Verdict::Forward => frame.write_translated(),
+        Verdict::Reply => frame.write_answer(),
+    };
+    let reason = if written.is_ok() { decided } else { Reason::CannotReply };
+    kernel.count(reason);
+    match reason.verdict() {
+        // On to the programs behind this one, if there are any.
+        Verdict::Pass => TC_ACT_UNSPEC,
+        Verdict::Drop => TC_ACT_SHOT as i32,
+        Verdict::Forward | Verdict::Reply => redirect(buffer.ifindex()) as i32,
     }
 }
 
@@ -39,13 +68,13 @@ static PROBE_IFINDEX: Global<u32> = Global::new(0);
 /// Sends a frame as the datapath would by redirect, for the agent to see whether the other end takes it.
 #[xdp]
 pub(crate) fn xvip_probe(_context: XdpContext) -> u32 {
-    redirect(PROBE_IFINDEX.load())
+    redirect(PROBE_IFINDEX.load()) as u32
 }
 
 #[inline(always)]
-fn redirect(ifindex: u32) -> u32 {
+fn redirect(ifindex: u32) -> i64 {
     // SAFETY: a helper without pointers.
-    unsafe { bpf_redirect(ifindex, 0) as u32 }
+    unsafe { bpf_redirect(ifindex, 0) }
 }
 
 #[unsafe(link_section = "license")]

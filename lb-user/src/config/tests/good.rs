@@ -169,6 +169,7 @@ fn spellings_of_toml_do_not_matter() {
 fn what_is_good_is_accepted() {
     let cases = [
         ("interface = \"eth0\"", "interface = \"eth0\"\ndatapath = \"xdp-generic\"\nmax_flows = 4194304"),
+        ("interface = \"eth0\"", "interface = \"eth0\"\ndatapath = \"tc\""),
         ("interface = \"eth0\"", "interface = \"eth0\"\nsource_ports = \"10000-10063\""),
         ("interface = \"eth0\"", "interface = \"enp0s31f6.4094\""),
         ("[[vrrp]]", "[metrics]\nlisten = \"192.0.2.21:80\"\n[[vrrp]]"),

@@ -1,0 +1,53 @@
+//! What is to be known of a device before a mode is chosen, as the kernel says it.
+
+use std::fs;
+use std::path::Path;
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use aya::util::KernelVersion;
+use tracing::warn;
+
+use super::choose::Facts;
+use super::{Device, ethtool, is_link, link};
+use crate::netlink::xdp_program;
+
+/// Features by which a device hands several segments over as one, as ethtool names them.
+const JOINING: [&str; 2] = ["rx-gro-hw", "rx-lro"];
+/// The first kernel with tcx.
+const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
+
+/// What is known of a device; what cannot be found out counts as not there. `directory` has the pins of our own links.
+pub(super) fn facts(device: &Device, directory: &Path) -> Facts {
+    let features = ethtool::features(&device.name).unwrap_or_default();
+    let foreign_xdp = match xdp_program(device.index) {
+        Ok(program) => program.filter(|id| !is_ours(*id, directory)),
+        Err(error) => {
+            warn!("cannot see whether an XDP program is on {}: {error}", device.name);
+            None
+        }
+    };
+    Facts {
+        kind: device.kind.clone(),
+        driver: ethtool::driver(&device.name).map(|driver| driver.name).ok(),
+        joining: JOINING.into_iter().find(|name| features.iter().any(|feature| feature == name)),
+        foreign_xdp,
+        has_tcx: KernelVersion::current().is_ok_and(|version| version >= TCX),
+    }
+}
+
+fn is_ours(program: u32, directory: &Path) -> bool {
+    let mut entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.any(|path| is_link(&path) && link::read(&path).is_ok_and(|link| link.program_id == program))
+}
+
+/// Programs before `program` in the order of TC, by name and number; none where the kernel does not tell.
+pub(super) fn ahead(interface: &str, program: u32) -> Vec<String> {
+    let Ok((_, programs)) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress) else {
+        return Vec::new();
+    };
+    if !programs.iter().any(|other| other.id() == program) {
+        return Vec::new();
+    }
+    let before = programs.iter().take_while(|other| other.id() != program);
+    before.map(|other| format!("{} ({})", other.name_as_str().unwrap_or("?"), other.id())).collect()
+}
