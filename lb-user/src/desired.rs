@@ -51,6 +51,15 @@ pub struct Desired {
     pub fail_open: BTreeMap<String, bool>,
 }
 
+impl Desired {
+    /// Whether a backend is this node itself.
+    #[must_use]
+    pub fn has_own(&self) -> bool {
+        let mut backends = self.wanted.services.iter().flat_map(|service| &service.backends);
+        backends.any(|backend| backend.delivery == Delivery::Local)
+    }
+}
+
 /// Puts it together.
 #[must_use]
 pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Desired {

@@ -17,7 +17,7 @@ use lb_proto::plan::{Place, Plan, TooMuch, plan};
 use lb_proto::vrrp::State;
 use tracing::{debug, info, warn};
 
-use crate::bpf::{Attachment, Sweep, TableError, Tables};
+use crate::bpf::{Attachment, Datapath, DatapathError, Sweep, TableError, Tables};
 use crate::config::{Config, Ipv4Net};
 use crate::desired::{Desired, Interface, World, desired};
 use crate::drivers::garp::GarpHandle;
@@ -42,6 +42,9 @@ pub enum PassError {
     /// More than the tables hold.
     #[error(transparent)]
     TooMuch(#[from] TooMuch),
+    /// What its own backends answer cannot be translated.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
     /// The interface has no Ethernet address.
     #[error("{0} has no Ethernet address")]
     NoMac(String),
@@ -189,16 +192,22 @@ impl Reconciler {
     /// # Errors
     /// When something cannot be observed, or the kernel refuses.
     pub async fn tables(
-        &mut self, snapshots: &Snapshots<'_>, attachment: &Attachment, tables: &mut Tables, now: Instant,
+        &mut self, snapshots: &Snapshots<'_>, datapath: &mut Datapath, tables: &mut Tables, now: Instant,
     ) -> Result<(), PassError> {
         let observed = self.netlink.observe().await?;
         self.next_hops(snapshots.config, &observed, now).await;
-        let desired = self.desired(snapshots, attachment, &observed)?;
+        let desired = self.desired(snapshots, datapath.attachment(), &observed)?;
         let Plan { ops, places } = plan(&desired.wanted, &tables.observe()?)?;
+        // Answers must be met before there are any.
+        let has_own = desired.has_own();
+        if has_own {
+            datapath.answer_for_own(true)?;
+        }
         for op in &ops {
             debug!(?op, "applying");
             tables.apply(op)?;
         }
+        datapath.answer_for_own(has_own)?;
         self.report_fail_open(&desired.fail_open);
         self.fail_open = desired.fail_open;
         self.places.clear();
@@ -222,7 +231,11 @@ impl Reconciler {
             forwards: forwards(&device.name),
             port_offset: self.port_offset,
         };
-        Ok(desired(snapshots.config, interface, &Known { reconciler: self, interfaces: &observed.interfaces, snapshots }))
+        Ok(desired(
+            snapshots.config,
+            interface,
+            &Known { reconciler: self, interfaces: &observed.interfaces, snapshots },
+        ))
     }
 
     fn report_fail_open(&self, now: &BTreeMap<String, bool>) {

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_RINGS, MAX_SERVICES,
-    MAX_VIPS, Node, RING_SIZE, Reason, Service, Traffic, budget, map,
+    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_RINGS,
+    MAX_SERVICES, MAX_VIPS, Node, RING_SIZE, Reason, Service, Traffic, budget, map,
 };
 use lb_ebpf::net::Be32;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::defs::{ALL, Kind};
 use super::*;
 use crate::config::{
-    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, Ipv4Net, Node, Role, Service, ServiceMode,
-    Vrrp,
+    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, Ipv4Net, Node, Role, Service,
+    ServiceMode, Vrrp,
 };
 use crate::status::example::example;
 

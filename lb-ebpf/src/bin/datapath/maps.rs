@@ -7,8 +7,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_RINGS, MAX_SERVICES,
-    MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic, budget, mac_key,
+    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_RINGS,
+    MAX_SERVICES, MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic, budget, mac_key,
 };
 use lb_ebpf::datapath::tables::{Note, Refused, Tables};
 use lb_ebpf::net::Be32;

@@ -10,7 +10,8 @@ mod ring;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_ebpf::abi::{
-    Backend, Delivery, Endpoint, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_SERVICES, MAX_VIPS, Node, RING_SIZE, Service,
+    Backend, Delivery, Endpoint, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_SERVICES, MAX_VIPS, Node, RING_SIZE,
+    Service,
 };
 use lb_ebpf::net::Be32;
 pub use ring::ring;
