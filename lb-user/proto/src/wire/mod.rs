@@ -3,6 +3,7 @@
 pub mod arp;
 mod checksum;
 pub mod ipv4;
+pub mod peer;
 pub mod vrrp;
 
 /// Why bytes were refused. Each cause is also a counter: [`WireError::reason`].
