@@ -51,6 +51,20 @@ pub enum Hook {
     Tc,
 }
 
+impl Hook {
+    /// Whether a test run takes such a frame. As a socket buffer it has to have the whole header of the IP version that its
+    /// EtherType names; on an interface nothing asks for that.
+    #[must_use]
+    pub fn runs(self, frame: &[u8]) -> bool {
+        let header = match (self, frame.get(12..14)) {
+            (Self::Tc, Some([0x08, 0x00])) => 20,
+            (Self::Tc, Some([0x86, 0xdd])) => 40,
+            _ => 0,
+        };
+        frame.len() >= SHORTEST_FRAME + header
+    }
+}
+
 /// Keeps the calling thread on one CPU: connections take turns on each CPU apart.
 ///
 /// # Errors

@@ -295,6 +295,10 @@ fn odd_frames(from: [u8; 6], to: [u8; 6]) -> Vec<(String, Vec<u8>)> {
         ),
         ("a VLAN tag".to_owned(), ethernet(to, 0x8100, &[&[0, 7, 8, 0][..], &plain.bytes(&tcp(22, 0xbae4))].concat())),
         (
+            "a VLAN tag, and TCP to the service".to_owned(),
+            ethernet(to, 0x8100, &[&[0, 7, 8, 0][..], &Ip { to: VIP, ..plain }.bytes(&tcp(8443, 0xbae6))].concat()),
+        ),
+        (
             "two VLAN tags".to_owned(),
             ethernet(to, 0x88a8, &[&[0, 7, 0x81, 0, 0, 8, 8, 0][..], &plain.bytes(&tcp(22, 0xbae5))].concat()),
         ),

@@ -14,8 +14,10 @@ pub(super) struct Facts {
     pub(super) kind: Option<String>,
     /// Name of its driver, if it has one that says so.
     pub(super) driver: Option<String>,
-    /// A feature that is on, by which the device itself joins segments that arrive.
-    pub(super) joining: Option<&'static str>,
+    /// Whether it joins segments that arrive (GRO in hardware).
+    pub(super) joins: bool,
+    /// Whether it joins segments in a way that cannot be undone (LRO).
+    pub(super) joins_for_good: bool,
     /// The kernel's id of an XDP program of somebody else.
     pub(super) foreign_xdp: Option<u32>,
     /// Whether the kernel has tcx.
@@ -34,12 +36,21 @@ pub(super) struct Choice {
 /// The modes to try, the best first; never none.
 pub(super) fn modes(asked: Datapath, facts: &Facts) -> Vec<Choice> {
     let one = |mode| vec![Choice { mode, why: "the configuration asks for it".to_owned() }];
-    match asked {
+    let mut choices = match asked {
         Datapath::Auto => automatic(facts),
         Datapath::Xdp => one(Mode::Native),
         Datapath::XdpGeneric => one(Mode::Generic),
         Datapath::Tc => one(Mode::Tc),
+    };
+    if facts.joins_for_good {
+        // XDP is refused or switches it off; a socket buffer made so cannot be sent on.
+        for choice in choices.iter_mut().filter(|choice| choice.mode == Mode::Tc) {
+            choice
+                .why
+                .push_str("; large receive offload is on and loses packets here: run `ethtool -K DEVICE lro off`");
+        }
     }
+    choices
 }
 
 fn automatic(facts: &Facts) -> Vec<Choice> {
@@ -67,9 +78,8 @@ fn reason_for_tc(facts: &Facts) -> Option<String> {
             "on a device of kind {kind} packets come joined and with unfinished checksums, which TC leaves as they are"
         ));
     }
-    let driver = facts.driver.as_deref().filter(|driver| *driver == "virtio_net")?;
-    let feature = facts.joining?;
-    Some(format!("{driver} hands packets over joined ({feature} is on), which XDP would end"))
+    let joins = facts.joins && facts.driver.as_deref() == Some("virtio_net");
+    joins.then(|| "virtio_net hands packets over joined (rx-gro-hw is on), which XDP would end".to_owned())
 }
 
 #[cfg(test)]
@@ -88,7 +98,7 @@ mod tests {
     #[test]
     fn every_device_gets_what_serves_it_best() {
         use Mode::{Generic, Native, Tc};
-        let joining = |driver| Facts { joining: Some("rx-gro-hw"), ..card(driver) };
+        let joining = |driver| Facts { joins: true, ..card(driver) };
         let foreign = |facts| Facts { foreign_xdp: Some(7), ..facts };
         let old = |facts| Facts { has_tcx: false, ..facts };
         let table: &[(&str, Facts, &[Mode], &str)] = &[
@@ -114,6 +124,14 @@ mod tests {
             let found: Vec<_> = choices.iter().map(|choice| choice.mode).collect();
             assert_eq!(found, *wanted, "{what}");
             assert!(choices[0].why.contains(why), "{what}: {}", choices[0].why);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_on_is_warned_of() {
+        let facts = Facts { joins_for_good: true, ..card("ixgbe") };
+        for choice in modes(Datapath::Auto, &facts).into_iter().chain(modes(Datapath::Tc, &facts)) {
+            assert_eq!(choice.why.contains("lro off"), choice.mode == Mode::Tc, "{choice:?}");
         }
     }
 

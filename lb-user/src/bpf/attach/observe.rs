@@ -11,14 +11,17 @@ use super::choose::Facts;
 use super::{Device, ethtool, is_link, link};
 use crate::netlink::xdp_program;
 
-/// Features by which a device hands several segments over as one, as ethtool names them.
-const JOINING: [&str; 2] = ["rx-gro-hw", "rx-lro"];
+/// The feature by which a device joins segments so that they can be parted again, as ethtool names it.
+const JOINS: &str = "rx-gro-hw";
+/// The feature by which it joins them for good.
+const JOINS_FOR_GOOD: &str = "rx-lro";
 /// The first kernel with tcx.
 const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 
 /// What is known of a device; what cannot be found out counts as not there. `directory` has the pins of our own links.
 pub(super) fn facts(device: &Device, directory: &Path) -> Facts {
     let features = ethtool::features(&device.name).unwrap_or_default();
+    let has = |name| features.iter().any(|feature| feature == name);
     let foreign_xdp = match xdp_program(device.index) {
         Ok(program) => program.filter(|id| !is_ours(*id, directory)),
         Err(error) => {
@@ -29,7 +32,8 @@ pub(super) fn facts(device: &Device, directory: &Path) -> Facts {
     Facts {
         kind: device.kind.clone(),
         driver: ethtool::driver(&device.name).map(|driver| driver.name).ok(),
-        joining: JOINING.into_iter().find(|name| features.iter().any(|feature| feature == name)),
+        joins: has(JOINS),
+        joins_for_good: has(JOINS_FOR_GOOD),
         foreign_xdp,
         has_tcx: KernelVersion::current().is_ok_and(|version| version >= TCX),
     }
