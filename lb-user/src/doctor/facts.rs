@@ -27,7 +27,9 @@ pub struct Facts {
     /// The virtual routers of the configuration.
     pub routers: Vec<Router>,
     /// Adverts heard, on any of the interfaces.
-    pub adverts: Seen<Vec<Advert>>,
+    pub adverts: Vec<Advert>,
+    /// Interfaces on which nothing could be heard, and why.
+    pub deaf: Vec<(String, String)>,
     /// How long was listened.
     pub listened: Duration,
     /// The VIPs of virtual routers.
@@ -208,7 +210,9 @@ pub struct Router {
 /// What asking for an address by ARP has brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It is not in a subnet of the interface, so nobody was asked.
+    /// There is no such interface, or it is down: nobody was asked.
+    NoWire,
+    /// It is not in a subnet of the interface: nobody was asked.
     Elsewhere,
     /// These said they have it; none: silence.
     From(Vec<Mac>),

@@ -27,13 +27,13 @@ pub(super) fn judge(facts: &Facts, findings: &mut Vec<Finding>) {
 /// What there is, for somebody who has yet to choose a VRID.
 fn bystander(facts: &Facts, findings: &mut Vec<Finding>) {
     let seconds = facts.listened.as_secs_f64();
-    let adverts = match &facts.adverts {
-        Ok(adverts) => adverts,
-        Err(why) => return About::new(Subject::Host, findings).unseen(Check::Adverts, "adverts on the wire", why),
-    };
     for device in &facts.devices {
-        let here: Vec<_> = adverts.iter().filter(|advert| advert.interface == device.name).collect();
+        let here: Vec<_> = facts.adverts.iter().filter(|advert| advert.interface == device.name).collect();
         let mut about = About::new(Subject::Interface(device.name.clone()), findings);
+        if let Some(why) = deaf(facts, &device.name) {
+            about.unseen(Check::Adverts, "adverts on the wire", why);
+            continue;
+        }
         for advert in &here {
             let remedy = format!("choose another virtual_router_id than {}, or join this group", advert.vrid);
             about.note(Check::Adverts, heard(advert), remedy);
@@ -42,6 +42,11 @@ fn bystander(facts: &Facts, findings: &mut Vec<Finding>) {
             about.ok(Check::Adverts, format!("no virtual router heard in {seconds:.1} s"));
         }
     }
+}
+
+/// Why nothing could be heard on an interface.
+fn deaf<'f>(facts: &'f Facts, interface: &str) -> Option<&'f str> {
+    facts.deaf.iter().find(|(name, _)| name == interface).map(|(_, why)| why.as_str())
 }
 
 fn heard(advert: &Advert) -> String {
@@ -56,10 +61,10 @@ fn same_group(router: &Router, advert: &Advert) -> bool {
 }
 
 fn adverts(facts: &Facts, router: &Router, about: &mut About<'_>) {
-    let all = match &facts.adverts {
-        Ok(all) => all,
-        Err(why) => return about.unseen(Check::Adverts, "adverts on the wire", why),
-    };
+    if let Some(why) = deaf(facts, &router.interface) {
+        return about.unseen(Check::Adverts, "adverts on the wire", why);
+    }
+    let all = &facts.adverts;
     let here = |advert: &&Advert| advert.interface == router.interface;
     let used: BTreeSet<u8> = all.iter().filter(here).map(|advert| advert.vrid).collect();
     let free = (1..=255_u8).rev().find(|vrid| !used.contains(vrid)).unwrap_or(u8::MAX);
@@ -138,6 +143,8 @@ fn peers(router: &Router, about: &mut About<'_>) {
                 format!("peer {peer} is in no subnet of {}", router.interface),
                 "use peers in the same subnet, for adverts that have crossed a router are refused",
             ),
+            // That there is no wire is said of the interface.
+            Ok(Answer::NoWire) => {}
             Err(why) => about.unseen(Check::Peers, &format!("peer {peer}"), why),
         }
     }
@@ -154,13 +161,12 @@ fn holder(facts: &Facts, router: &Router, vip: &Vip, about: &mut About<'_>) {
         );
     }
     let macs = match &vip.answers {
-        // That it is in no subnet is said by the configuration.
-        Ok(Answer::Elsewhere) => return,
+        // That it is in no subnet, or the interface is down, is said elsewhere.
+        Ok(Answer::Elsewhere | Answer::NoWire) => return,
         Ok(Answer::From(macs)) => macs,
         Err(why) => return about.unseen(Check::Vip, &format!("who answers ARP for {address}"), why),
     };
-    let heard = facts.adverts.as_ref().map(Vec::as_slice).unwrap_or_default();
-    let here = heard.iter().filter(|advert| advert.interface == router.interface && advert.priority > 0);
+    let here = facts.adverts.iter().filter(|advert| advert.interface == router.interface && advert.priority > 0);
     let mut speakers = here.filter(|advert| same_group(router, advert)).map(|advert| advert.source);
     let ours = vip.held.as_ref().is_some_and(|(_, ours)| *ours);
     match (macs.as_slice(), speakers.next()) {

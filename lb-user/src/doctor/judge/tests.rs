@@ -72,7 +72,8 @@ fn well() -> Facts {
             addresses: vec![ip("192.0.2.100")],
             peers: vec![(ip("192.0.2.22"), Ok(Answer::From(vec![MAC])))],
         }],
-        adverts: Ok(vec![]),
+        adverts: vec![],
+        deaf: vec![],
         listened: Duration::from_secs(3),
         vips: vec![Vip {
             router: "k8s".into(),
@@ -262,11 +263,11 @@ const DEVICE: &[Case] = &[
 ];
 
 const NETWORK: &[Case] = &[
-    ("the peer", |f| f.adverts = Ok(vec![peer()]), &[]),
+    ("the peer", |f| f.adverts = vec![peer()], &[]),
     (
         "the peer holds it",
         |f| {
-            f.adverts = Ok(vec![peer()]);
+            f.adverts = vec![peer()];
             f.vips[0].answers = Ok(Answer::From(vec![MAC]));
         },
         &[],
@@ -274,61 +275,61 @@ const NETWORK: &[Case] = &[
     (
         "our VRID, other VIPs",
         |f| {
-            f.adverts = Ok(vec![Advert { addresses: vec![ip("192.0.2.200")], source: ip("192.0.2.9"), ..peer() }]);
+            f.adverts = vec![Advert { addresses: vec![ip("192.0.2.200")], source: ip("192.0.2.9"), ..peer() }];
         },
         &[(Problem, C::Adverts)],
     ),
     (
         "our VRID, more VIPs",
         |f| {
-            f.adverts = Ok(vec![Advert { addresses: vec![ip("192.0.2.100"), ip("192.0.2.200")], ..peer() }]);
+            f.adverts = vec![Advert { addresses: vec![ip("192.0.2.100"), ip("192.0.2.200")], ..peer() }];
         },
         &[(Problem, C::Adverts)],
     ),
     (
         "our VIP, another VRID",
         |f| {
-            f.adverts = Ok(vec![Advert { vrid: 60, ..peer() }]);
+            f.adverts = vec![Advert { vrid: 60, ..peer() }];
         },
         &[(Problem, C::Adverts)],
     ),
     (
         "somebody else's group",
         |f| {
-            f.adverts = Ok(vec![Advert { vrid: 60, addresses: vec![ip("192.0.2.200")], ..peer() }]);
+            f.adverts = vec![Advert { vrid: 60, addresses: vec![ip("192.0.2.200")], ..peer() }];
         },
         &[],
     ),
     (
         "our VRID in another network",
         |f| {
-            f.adverts = Ok(vec![Advert { interface: "eth1".into(), addresses: vec![ip("192.0.2.200")], ..peer() }]);
+            f.adverts = vec![Advert { interface: "eth1".into(), addresses: vec![ip("192.0.2.200")], ..peer() }];
         },
         &[],
     ),
-    ("the group in version 2", |f| f.adverts = Ok(vec![Advert { version: 2, ..peer() }]), &[(Problem, C::Adverts)]),
+    ("the group in version 2", |f| f.adverts = vec![Advert { version: 2, ..peer() }], &[(Problem, C::Adverts)]),
     (
         "the group, from a stranger",
         |f| {
-            f.adverts = Ok(vec![Advert { source: ip("192.0.2.9"), ..peer() }]);
+            f.adverts = vec![Advert { source: ip("192.0.2.9"), ..peer() }];
         },
         &[(Warning, C::Adverts)],
     ),
     (
         "the group, less often",
         |f| {
-            f.adverts = Ok(vec![Advert { interval: Duration::from_secs(1), ..peer() }]);
+            f.adverts = vec![Advert { interval: Duration::from_secs(1), ..peer() }];
         },
         &[(Warning, C::Adverts)],
     ),
-    ("adverts unseen", |f| f.adverts = Err("not permitted".into()), &[(Note, C::Adverts)]),
+    ("adverts unseen", |f| f.deaf = vec![("eth0".into(), "not permitted".into())], &[(Note, C::Adverts)]),
     ("silent peer", |f| f.routers[0].peers[0].1 = Ok(Answer::From(vec![])), &[(Warning, C::Peers)]),
     ("peer elsewhere", |f| f.routers[0].peers[0].1 = Ok(Answer::Elsewhere), &[(Warning, C::Peers)]),
     ("VIP of a stranger", |f| f.vips[0].answers = Ok(Answer::From(vec![OTHER])), &[(Problem, C::Vip)]),
     (
         "VIP released by the group",
         |f| {
-            f.adverts = Ok(vec![Advert { priority: 0, ..peer() }]);
+            f.adverts = vec![Advert { priority: 0, ..peer() }];
             f.vips[0].answers = Ok(Answer::From(vec![OTHER]));
         },
         &[(Problem, C::Vip)],
@@ -336,7 +337,7 @@ const NETWORK: &[Case] = &[
     (
         "VIP of the group and a stranger",
         |f| {
-            f.adverts = Ok(vec![peer()]);
+            f.adverts = vec![peer()];
             f.vips[0].answers = Ok(Answer::From(vec![MAC, OTHER]));
         },
         &[(Problem, C::Vip)],
@@ -471,7 +472,7 @@ fn without_a_configuration_the_wire_is_described() {
     facts.configuration = Configuration::None;
     (facts.routers, facts.vips, facts.services) = (vec![], vec![], vec![]);
     assert_eq!(matter(&judge(&facts, NOW)), []);
-    facts.adverts = Ok(vec![peer()]);
+    facts.adverts = vec![peer()];
     facts.devices[0].programs = program("foreign", Hook::XdpNative);
     assert_eq!(matter(&judge(&facts, NOW)), [(Note, C::Programs), (Note, C::Adverts)]);
 }

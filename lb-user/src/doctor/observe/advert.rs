@@ -34,7 +34,9 @@ pub(super) fn read(packet: &[u8], interface: &str) -> Option<Advert> {
 
 fn version_2(payload: &[u8], source: IpAddr, interface: &str) -> Option<Advert> {
     let (header, rest) = payload.split_first_chunk::<HEADER>()?;
-    let [VERSION_2_ADVERT, vrid @ 1..=255, priority, count, _authentication, seconds, _, _] = *header else { return None };
+    let [VERSION_2_ADVERT, vrid @ 1..=255, priority, count, _authentication, seconds, _, _] = *header else {
+        return None;
+    };
     let (addresses, _) = rest.get(..usize::from(count) * 4)?.as_chunks::<4>();
     Some(Advert {
         interface: interface.to_owned(),

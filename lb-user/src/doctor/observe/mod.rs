@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::facts::{Advert, Answer, Configuration, Device, Facts, Other, Program, Router, Seen, Subnet, Vip};
+use super::facts::{Answer, Configuration, Device, Facts, Other, Program, Router, Seen, Subnet, Vip};
 use super::suggest::Traits;
 use crate::clock;
 use crate::config::{Config, Faults, Loaded, Vrrp};
@@ -43,7 +43,7 @@ pub(super) async fn facts(configuration: Option<Result<Loaded, Faults>>) -> Resu
     let heard: Vec<_> = links
         .iter()
         .filter(|link| link.up && link.mac.is_some())
-        .map(|link| tokio::spawn(wire::adverts(link.clone(), deadline)))
+        .map(|link| (link.name.clone(), tokio::spawn(wire::adverts(link.clone(), deadline))))
         .collect();
     let services = config.iter().flat_map(|config| config.services.clone());
     let services: Vec<_> =
@@ -64,7 +64,8 @@ pub(super) async fn facts(configuration: Option<Result<Loaded, Faults>>) -> Resu
         devices,
         others: others(&interfaces, &links),
         routers: Vec::new(),
-        adverts: Ok(Vec::new()),
+        adverts: Vec::new(),
+        deaf: Vec::new(),
         listened,
         vips: Vec::new(),
         services: Vec::new(),
@@ -78,7 +79,12 @@ pub(super) async fn facts(configuration: Option<Result<Loaded, Faults>>) -> Resu
     for service in services {
         facts.services.extend(service.await.ok());
     }
-    facts.adverts = all_heard(heard).await;
+    for (interface, heard) in heard {
+        match heard.await.map_err(|error| error.to_string()).flatten() {
+            Ok(adverts) => facts.adverts.extend(adverts),
+            Err(why) => facts.deaf.push((interface, why)),
+        }
+    }
     Ok(facts)
 }
 
@@ -128,14 +134,6 @@ fn ports(config: Option<&Config>) -> Vec<u16> {
 
 fn vips(routers: &[Vrrp]) -> Vec<IpAddr> {
     routers.iter().flat_map(|router| &router.virtual_addresses).map(|vip| vip.address.into()).collect()
-}
-
-async fn all_heard(tasks: Vec<JoinHandle<Seen<Vec<Advert>>>>) -> Seen<Vec<Advert>> {
-    let mut all = Vec::new();
-    for task in tasks {
-        all.extend(task.await.map_err(|error| error.to_string())??);
-    }
-    Ok(all)
 }
 
 async fn device(
@@ -204,11 +202,12 @@ impl View<'_> {
         let subnets = link.map(|link| self.subnets(link)).unwrap_or_default();
         let ask = |address: IpAddr| {
             let near = subnets.iter().any(|subnet| subnet.contains(address));
-            let link = link.filter(|_| near).cloned();
+            let link = link.cloned();
             let task = tokio::spawn(async move {
                 match link {
-                    Some(link) => wire::who_has(link, address).await,
-                    None => Ok(Answer::Elsewhere),
+                    Some(link) if near => wire::who_has(link, address).await,
+                    Some(_) => Ok(Answer::Elsewhere),
+                    None => Ok(Answer::NoWire),
                 }
             });
             (address, task)

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Listens on an interface for adverts until `deadline`; one of each router and kind.
 pub(super) async fn adverts(link: Link, deadline: Instant) -> Seen<Vec<Advert>> {
-    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", link.name);
+    let failed = |error: &dyn std::fmt::Display| error.to_string();
     let (name, index) = (link.name.clone(), link.index);
     let opened = tokio::task::spawn_blocking(move || Opened::on(&name, index, true)).await;
     let socket = opened.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
@@ -52,7 +52,7 @@ pub(super) async fn adverts(link: Link, deadline: Instant) -> Seen<Vec<Advert>> 
 pub(super) async fn who_has(link: Link, address: IpAddr) -> Seen<Answer> {
     let IpAddr::V4(address) = address else { return Ok(Answer::Elsewhere) };
     let Some(mac) = link.mac else { return Ok(Answer::Elsewhere) };
-    ask(&link, Mac(mac), address).await.map_err(|error| format!("{}: {error}", link.name))
+    ask(&link, Mac(mac), address).await.map_err(|error| error.to_string())
 }
 
 async fn ask(link: &Link, mac: Mac, address: Ipv4Addr) -> io::Result<Answer> {
