@@ -13,6 +13,8 @@ pub struct Traits {
     pub joins_segments: bool,
     /// Whether somebody else's XDP program sits on it.
     pub foreign_xdp: bool,
+    /// Whether the kernel has tcx (since 6.6).
+    pub tcx: bool,
     /// Bytes of the largest packet.
     pub mtu: u32,
 }
@@ -25,8 +27,12 @@ pub const LARGEST_NATIVE: u32 = 3498;
 pub enum Suggestion {
     /// XDP in the driver.
     NativeXdp,
+    /// XDP in the stack.
+    GenericXdp,
     /// Traffic control.
     Tc,
+    /// None can be attached.
+    Nothing,
 }
 
 impl Suggestion {
@@ -35,7 +41,9 @@ impl Suggestion {
     pub const fn label(self) -> &'static str {
         match self {
             Self::NativeXdp => "xdp",
+            Self::GenericXdp => "xdp-generic",
             Self::Tc => "tc",
+            Self::Nothing => "none",
         }
     }
 }
@@ -43,18 +51,26 @@ impl Suggestion {
 /// The datapath, and why.
 #[must_use]
 pub fn suggest(traits: &Traits) -> (Suggestion, &'static str) {
-    let Traits { kind, driver, native_xdp, joins_segments, foreign_xdp, mtu } = traits;
+    let Traits { kind, driver, native_xdp, joins_segments, foreign_xdp, tcx, mtu } = traits;
+    let native = match native_xdp {
+        Some(true) => (Suggestion::NativeXdp, "the driver runs XDP"),
+        _ => (Suggestion::NativeXdp, "it is hardware; whether its driver runs XDP shows when the agent attaches"),
+    };
+    if !tcx {
+        return match native_xdp {
+            _ if *foreign_xdp => (Suggestion::Nothing, "another XDP program is on it, and the kernel has no tcx"),
+            Some(false) => (Suggestion::GenericXdp, "the driver does not run XDP, and the kernel has no tcx"),
+            _ => native,
+        };
+    }
     let tc = |why| (Suggestion::Tc, why);
-    match (kind.as_deref(), driver.as_deref()) {
-        _ if *foreign_xdp => tc("another XDP program sits on it"),
-        (Some("veth"), _) => tc("XDP on a veth costs the offloads of both ends"),
-        (Some(_), _) => tc("a virtual device gains nothing from XDP"),
-        (None, Some("tun")) => tc("a virtual device gains nothing from XDP"),
+    match (kind, driver.as_deref()) {
+        _ if *foreign_xdp => tc("another XDP program is on it"),
+        (Some(_), _) => tc("packets of a virtual device come joined and with unfinished checksums"),
         (None, Some("virtio_net")) if *joins_segments => tc("XDP on virtio costs the guest offloads"),
         _ if *native_xdp == Some(false) => tc("the driver does not run XDP"),
         _ if *mtu > LARGEST_NATIVE => tc("its MTU is too large for XDP in one page"),
-        _ if *native_xdp == Some(true) => (Suggestion::NativeXdp, "the driver runs XDP"),
-        _ => (Suggestion::NativeXdp, "it is hardware; whether its driver runs XDP shows when the agent attaches"),
+        _ => native,
     }
 }
 
@@ -64,10 +80,11 @@ mod tests {
 
     #[test]
     fn by_kind_driver_and_company() {
-        let card = Traits { driver: Some("ixgbe".into()), native_xdp: Some(true), mtu: 1500, ..Traits::default() };
+        let card =
+            Traits { driver: Some("ixgbe".into()), native_xdp: Some(true), tcx: true, mtu: 1500, ..Traits::default() };
         let kind = |kind: &str| Traits { kind: Some(kind.into()), ..card.clone() };
-        let virtio = Traits { driver: Some("virtio_net".into()), ..card.clone() };
-        let joining = |joins_segments| Traits { joins_segments, ..virtio.clone() };
+        let virtio = |joins_segments| Traits { driver: Some("virtio_net".into()), joins_segments, ..card.clone() };
+        let old = |traits| Traits { tcx: false, ..traits };
         for (traits, expected) in [
             (card.clone(), Suggestion::NativeXdp),
             (Traits { native_xdp: None, ..card.clone() }, Suggestion::NativeXdp),
@@ -75,13 +92,17 @@ mod tests {
             (Traits { foreign_xdp: true, ..card.clone() }, Suggestion::Tc),
             (Traits { mtu: 9000, ..card.clone() }, Suggestion::Tc),
             (kind("veth"), Suggestion::Tc),
+            (kind("tun"), Suggestion::Tc),
             (kind("bridge"), Suggestion::Tc),
             (kind("macvlan"), Suggestion::Tc),
             (kind("vlan"), Suggestion::Tc),
             (kind("bond"), Suggestion::Tc),
-            (Traits { kind: None, driver: Some("tun".into()), ..card.clone() }, Suggestion::Tc),
-            (joining(true), Suggestion::Tc),
-            (joining(false), Suggestion::NativeXdp),
+            (virtio(true), Suggestion::Tc),
+            (virtio(false), Suggestion::NativeXdp),
+            (old(card.clone()), Suggestion::NativeXdp),
+            (old(kind("veth")), Suggestion::NativeXdp),
+            (old(Traits { native_xdp: Some(false), ..kind("bond") }), Suggestion::GenericXdp),
+            (old(Traits { foreign_xdp: true, ..card.clone() }), Suggestion::Nothing),
         ] {
             assert_eq!(suggest(&traits).0, expected, "{traits:?}");
         }

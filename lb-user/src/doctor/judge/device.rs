@@ -70,16 +70,21 @@ fn datapath(device: &Device, asked: Asked, about: &mut About<'_>) {
         return;
     }
     let (suggestion, why) = suggest(&device.traits);
-    let seen = format!("datapath {:?} suits it: {why}", suggestion.label());
+    let seen = format!("datapath {} suits it: {why}", suggestion.label());
     let auto = r#"set node.datapath = "auto""#;
     match (asked, suggestion) {
-        (Asked::Datapath(Datapath::Xdp), Suggestion::Tc) if device.traits.native_xdp == Some(false) => {
+        (_, Suggestion::Nothing) => about.problem(
+            Check::Datapath,
+            format!("no datapath can be attached: {why}"),
+            "remove the other program (`bpftool net` names it) or use Linux 6.6 or newer",
+        ),
+        (Asked::Datapath(Datapath::Xdp), _) if device.traits.native_xdp == Some(false) => {
             about.problem(Check::Datapath, "native XDP is asked for, which the driver does not run", auto);
         }
         (Asked::Datapath(Datapath::Xdp), Suggestion::Tc) => {
             about.warning(Check::Datapath, format!("native XDP is asked for; {seen}"), auto);
         }
-        (Asked::Datapath(Datapath::XdpGeneric), _) => {
+        (Asked::Datapath(Datapath::XdpGeneric), Suggestion::NativeXdp | Suggestion::Tc) => {
             about.note(Check::Datapath, format!("generic XDP is asked for; {seen}"), auto);
         }
         _ => about.ok(Check::Datapath, seen),
@@ -112,7 +117,7 @@ fn offloads(device: &Device, asked: Asked, about: &mut About<'_>) {
         (offloads.tso, "TSO"),
         (offloads.gro, "GRO"),
         (offloads.lro, "LRO"),
-        (device.traits.joins_segments, "hardware GRO"),
+        (device.traits.joins_segments && !offloads.lro, "hardware GRO"),
     ];
     let on: Vec<_> = named.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect();
     let seen = if on.is_empty() { "no offloads on".to_owned() } else { format!("on: {}", list(on)) };

@@ -49,7 +49,13 @@ fn well() -> Facts {
         },
         devices: vec![Device {
             name: "eth0".into(),
-            traits: Traits { driver: Some("ixgbe".into()), native_xdp: Some(true), mtu: 1500, ..Traits::default() },
+            traits: Traits {
+                driver: Some("ixgbe".into()),
+                native_xdp: Some(true),
+                tcx: true,
+                mtu: 1500,
+                ..Traits::default()
+            },
             up: true,
             ethernet: true,
             mtu: 1500,
@@ -198,6 +204,14 @@ const DEVICE: &[Case] = &[
             ask_for(f, Datapath::Xdp);
         },
         &[(Warning, C::Datapath), (Note, C::Offloads)],
+    ),
+    (
+        "somebody's XDP where there is no tcx",
+        |f| {
+            f.devices[0].programs = program("foreign", Hook::XdpNative);
+            (f.devices[0].traits.foreign_xdp, f.devices[0].traits.tcx) = (true, false);
+        },
+        &[(Problem, C::Datapath), (Warning, C::Programs)],
     ),
     ("generic XDP", |f| ask_for(f, Datapath::XdpGeneric), &[(Note, C::Datapath)]),
     (

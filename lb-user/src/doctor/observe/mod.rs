@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use aya::util::KernelVersion;
 use tokio::task::JoinHandle;
 
 use super::facts::{Answer, Configuration, Device, Facts, Other, Program, Router, Seen, Subnet, Vip};
@@ -25,6 +26,9 @@ use crate::netlink::{Detail, Interfaces, Link, Netlink, NetlinkError};
 const LISTEN_LEAST: Duration = Duration::from_millis(3200);
 /// Routers that speak less often are not waited for.
 const LISTEN_MOST: Duration = Duration::from_secs(15);
+
+/// The first kernel with tcx.
+const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 
 /// Looks at everything.
 ///
@@ -141,6 +145,7 @@ async fn device(
 ) -> Device {
     let programs = programs::on(netlink, &link.name, detail, names).await;
     let driver = ethtool::driver(&link.name).map_err(|error| error.to_string());
+    let offloads = ethtool::offloads(&link.name).map_err(|error| error.to_string());
     let xdp = programs.iter().filter_map(|program| program.as_ref().ok());
     let foreign = |program: &Program| program.is_xdp() && program.name.is_some() && !program.is_ours();
     let master = detail.master.and_then(|index| interfaces.links.iter().find(|link| link.index == index));
@@ -150,8 +155,10 @@ async fn device(
             kind: link.kind.clone(),
             driver: driver.as_ref().ok().cloned(),
             native_xdp: netlink.runs_xdp(link.index).await.ok().flatten(),
-            joins_segments: ethtool::joins_segments(&link.name).unwrap_or(false),
+            joins_segments: ethtool::joins_segments(&link.name).unwrap_or(false)
+                || offloads.as_ref().is_ok_and(|offloads| offloads.lro),
             foreign_xdp: xdp.into_iter().any(foreign),
+            tcx: KernelVersion::current().is_ok_and(|version| version >= TCX),
             mtu: link.mtu,
         },
         up: link.up,
@@ -161,7 +168,7 @@ async fn device(
         vlan: detail.vlan,
         driver,
         queues: ethtool::receive_queues(&link.name).map_err(|error| error.to_string()),
-        offloads: ethtool::offloads(&link.name).map_err(|error| error.to_string()),
+        offloads,
         programs,
         rp_filter: host::setting(&link.name, "rp_filter"),
         arp_ignore: host::setting(&link.name, "arp_ignore"),
