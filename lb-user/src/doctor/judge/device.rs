@@ -96,14 +96,17 @@ fn queues(facts: &Facts, device: &Device, about: &mut About<'_>) {
     match &device.queues {
         Ok(queues) if device.traits.kind.is_none() && *queues < cpus => about.note(
             Check::Queues,
-            format!("{queues} receive queues for {cpus} CPUs"),
+            format!("{} for {cpus} CPUs", receive(*queues)),
             format!("run `ethtool -L {} combined {cpus}` if the card has more (`ethtool -l`)", device.name),
         ),
-        Ok(1) => about.ok(Check::Queues, "1 receive queue"),
-        Ok(queues) => about.ok(Check::Queues, format!("{queues} receive queues")),
+        Ok(queues) => about.ok(Check::Queues, receive(*queues)),
         // Most virtual devices have no answer to this.
         Err(_) => {}
     }
+}
+
+fn receive(queues: u32) -> String {
+    format!("{queues} receive queue{}", if queues == 1 { "" } else { "s" })
 }
 
 fn offloads(device: &Device, asked: Asked, about: &mut About<'_>) {

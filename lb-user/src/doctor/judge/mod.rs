@@ -19,6 +19,9 @@ pub fn judge(facts: &Facts, now: u64) -> Vec<Finding> {
     host::judge(facts, &mut findings);
     for device in &facts.devices {
         device::judge(facts, device, &mut findings);
+        if !matches!(facts.configuration, Configuration::Good { .. }) {
+            network::bystander(facts, device, &mut findings);
+        }
     }
     network::judge(facts, &mut findings);
     services::judge(facts, now, &mut findings);

@@ -4,43 +4,34 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::list;
-use crate::doctor::facts::{Advert, Answer, Configuration, Facts, Router, Vip};
+use crate::doctor::facts::{Advert, Answer, Device, Facts, Router, Vip};
 use crate::doctor::finding::{About, Check, Finding, Subject};
 
 pub(super) fn judge(facts: &Facts, findings: &mut Vec<Finding>) {
-    match &facts.configuration {
-        Configuration::None | Configuration::Wrong(_) => bystander(facts, findings),
-        Configuration::Good { .. } => {
-            for router in &facts.routers {
-                let mut about = About::new(Subject::Router(router.name.clone()), findings);
-                adverts(facts, router, &mut about);
-                peers(router, &mut about);
-                for vip in facts.vips.iter().filter(|vip| vip.router == router.name) {
-                    holder(facts, router, vip, &mut about);
-                    neighbours(facts, vip, &mut about);
-                }
-            }
+    for router in &facts.routers {
+        let mut about = About::new(Subject::Router(router.name.clone()), findings);
+        adverts(facts, router, &mut about);
+        peers(router, &mut about);
+        for vip in facts.vips.iter().filter(|vip| vip.router == router.name) {
+            holder(facts, router, vip, &mut about);
+            neighbours(facts, vip, &mut about);
         }
     }
 }
 
-/// What there is, for somebody who has yet to choose a VRID.
-fn bystander(facts: &Facts, findings: &mut Vec<Finding>) {
-    let seconds = facts.listened.as_secs_f64();
-    for device in &facts.devices {
-        let here: Vec<_> = facts.adverts.iter().filter(|advert| advert.interface == device.name).collect();
-        let mut about = About::new(Subject::Interface(device.name.clone()), findings);
-        if let Some(why) = deaf(facts, &device.name) {
-            about.unseen(Check::Adverts, "adverts on the wire", why);
-            continue;
-        }
-        for advert in &here {
-            let remedy = format!("choose another virtual_router_id than {}, or join this group", advert.vrid);
-            about.note(Check::Adverts, heard(advert), remedy);
-        }
-        if here.is_empty() && device.ethernet && device.up {
-            about.ok(Check::Adverts, format!("no virtual router heard in {seconds:.1} s"));
-        }
+/// What is heard on an interface, for somebody who has yet to choose a VRID.
+pub(super) fn bystander(facts: &Facts, device: &Device, findings: &mut Vec<Finding>) {
+    let mut about = About::new(Subject::Interface(device.name.clone()), findings);
+    if let Some(why) = deaf(facts, &device.name) {
+        return about.unseen(Check::Adverts, "adverts on the wire", why);
+    }
+    let here: Vec<_> = facts.adverts.iter().filter(|advert| advert.interface == device.name).collect();
+    for advert in &here {
+        let remedy = format!("choose another virtual_router_id than {}, or join this group", advert.vrid);
+        about.note(Check::Adverts, heard(advert), remedy);
+    }
+    if here.is_empty() && device.ethernet && device.up {
+        about.ok(Check::Adverts, format!("no virtual router heard in {:.1} s", facts.listened.as_secs_f64()));
     }
 }
 

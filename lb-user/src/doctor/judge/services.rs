@@ -125,7 +125,7 @@ fn route(backend: &Backend, interface: &str, about: &mut About<'_>) {
         ),
         Ok(way) => match way.gateway {
             Some(gateway) => about.ok(Check::Route, format!("{} is behind {gateway} on {interface}", address.ip())),
-            None => about.ok(Check::Route, format!("{} is a neighbour on {interface}", address.ip())),
+            None => about.ok(Check::Route, format!("{} is in a subnet of {interface}", address.ip())),
         },
     }
 }
