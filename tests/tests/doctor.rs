@@ -72,6 +72,8 @@ fn a_host_on_which_all_is_well_has_no_problem_and_is_not_changed() {
         // Counters of what is learnt by itself, such as addresses of multicast, are not ours to keep.
         (links, netns.ip("-o address show").unwrap(), netns.ip("route show").unwrap(), program(netns).unwrap())
     };
+    // The kernel's own check of its new link-local address.
+    wait("addresses to be settled", || !state().1.contains("tentative"));
     let before = state();
     let (good, report) = examine_configured(&topology, 0);
     assert!(good, "{report:#}");
@@ -104,7 +106,7 @@ fn faults_made_on_purpose_are_found() {
 
     // A server whose certificate lacks the VIP, beside two that are as they should be.
     let (name, address) = ("master4", "192.0.2.34");
-    let (netns, _port) = xvip_tests::topology::host(&topology.lan, &topology.run, name, address).unwrap();
+    let (netns, port) = xvip_tests::topology::host(&topology.lan, &topology.run, name, address).unwrap();
     let keys = topology.authority.server(name, &[name, address]).unwrap();
     let server = ApiServer::start(SANDBOX.as_ref(), &netns, &format!("{address}:6443"), &keys).unwrap();
     let narrow = ("address = \"192.0.2.33:6443\"", "address = \"192.0.2.34:6443\"");
@@ -119,6 +121,16 @@ fn faults_made_on_purpose_are_found() {
     });
 
     // Somebody else's program, and somebody else who has the VIP.
+    let tc = |words: &str| {
+        let mut command = ours.netns().command("tc");
+        command.args(words.split(' '));
+        let (status, _) = output_within(command, LIMIT).expect("the program tc is needed");
+        assert!(status.success(), "tc {words}");
+    };
+    tc("qdisc add dev eth0 clsact");
+    for direction in ["ingress", "egress"] {
+        tc(&format!("filter add dev eth0 {direction} protocol ip u32 match u32 0 0 flowid 1:1"));
+    }
     let foreign = Foreign::attach(ours.netns(), "eth0", false).unwrap();
     topology.client.ip("address add 192.0.2.100/24 dev eth0").unwrap();
     let (good, report) = examine_configured(&topology, 0);
@@ -143,13 +155,19 @@ fn faults_made_on_purpose_are_found() {
         "{}",
         seen("programs")
     );
+    let filters = |severity| {
+        let found = of(&report, severity).into_iter().filter(|(check, ..)| check == "programs");
+        found.map(|(_, _, seen)| seen).collect::<Vec<_>>()
+    };
+    assert_eq!(filters("warning"), ["filters of kind u32 of somebody else (traffic control filter, ingress)"]);
+    assert_eq!(filters("note"), ["filters of kind u32 of somebody else (traffic control filter, egress)"]);
     let mac = xvip_tests::topology::mac(&topology.client).unwrap().map(|byte| format!("{byte:02x}")).join(":");
     assert!(seen("vip").contains(&mac), "{}", seen("vip"));
     let mut command = ours.netns().command(find().unwrap());
     command.args(["doctor", "--config"]).arg(ours.config());
     println!("{}", output_within(command, LIMIT).unwrap().1);
     topology.client.ip("address del 192.0.2.100/24 dev eth0").unwrap();
-    drop((foreign, server, netns));
+    drop((foreign, server, netns, port));
     end(topology);
 }
 
@@ -193,6 +211,7 @@ fn another_router_with_our_vrid_is_heard() {
     assert_eq!(problems(&report), [pair("vip", "virtual router k8s")], "{report:#}");
     assert!(of(&report, "warning").iter().any(|(check, ..)| check == "processes"), "{report:#}");
     keepalived.stop().unwrap();
+    drop(theirs);
     end(topology);
 }
 

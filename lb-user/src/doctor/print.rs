@@ -51,7 +51,7 @@ fn summary(findings: &[Finding]) -> String {
         format!("{count} {}{}", severity.label(), if count == 1 { "" } else { "s" })
     };
     let [problems, warnings, notes] = [Severity::Problem, Severity::Warning, Severity::Note].map(many);
-    format!("{problems}, {warnings}, {notes}; {} as it should be", count(findings, Severity::Ok))
+    format!("{problems}, {warnings}, {notes}, {} ok", count(findings, Severity::Ok))
 }
 
 /// What `--json` prints.
@@ -103,7 +103,7 @@ interface eth0
            why: Without the compiler each packet is handled by an interpreter several times slower.
            do:  switch it on
 
-1 problem, 0 warnings, 1 note; 1 as it should be
+1 problem, 0 warnings, 1 note, 1 ok
 ";
         assert_eq!(text(&findings(), false), expected);
         assert!(text(&findings(), true).contains("\x1b[31mproblem\x1b[0m"));

@@ -44,6 +44,8 @@ impl Netlink {
                     filters.extend(filter(&reply.body, ingress)?);
                 }
             }
+            // Kind u32 lists its hash tables and keys one by one.
+            filters.dedup();
             Ok(filters)
         })
         .await

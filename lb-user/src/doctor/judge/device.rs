@@ -123,7 +123,7 @@ fn offloads(device: &Device, asked: Asked, about: &mut About<'_>) {
         (device.traits.joins_segments && !offloads.lro, "hardware GRO"),
     ];
     let on: Vec<_> = named.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect();
-    let seen = if on.is_empty() { "no offloads on".to_owned() } else { format!("on: {}", list(on)) };
+    let seen = if on.is_empty() { "no offloads".to_owned() } else { format!("offloads: {}", list(on)) };
     let name = &device.name;
     let native = matches!(asked, Asked::Datapath(Datapath::Xdp))
         || asked != Asked::Routers && suggest(&device.traits).0 == Suggestion::NativeXdp;
@@ -197,7 +197,10 @@ fn one_program(program: &Program, asked: Asked, about: &mut About<'_>) {
     if program.is_ours() {
         return about.ok(Check::Programs, format!("xvip's own program{id} ({hook})"));
     }
-    let seen = format!("program {name:?}{id} of somebody else ({hook})");
+    let seen = match program.id {
+        Some(_) => format!("program {name:?}{id} of somebody else ({hook})"),
+        None => format!("filters of kind {name} of somebody else ({hook})"),
+    };
     let displaced = "find its owner with `bpftool net` and remove it, or set node.datapath = \"auto\"";
     let beside =
         "make sure that it lets the traffic of the VIPs and backends pass; xvip runs beside it and displaces nobody";
