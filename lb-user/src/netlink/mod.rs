@@ -8,7 +8,11 @@
 //! ```
 
 mod apply;
+mod attributes;
+mod detail;
 mod exchange;
+mod features;
+mod filters;
 mod monitor;
 mod observe;
 pub mod ours;
@@ -18,6 +22,8 @@ mod xdp;
 use std::io;
 
 pub use apply::{Added, Addresses};
+pub use detail::{AttachedXdp, Detail};
+pub use filters::Filter;
 pub use monitor::{Group, Monitor};
 pub use observe::{Address, Interfaces, Link, Neighbour, NeighbourState, Observed};
 pub use route::Route;
