@@ -18,7 +18,7 @@ use std::io;
 
 pub use apply::{Added, Addresses};
 pub use monitor::{Group, Monitor};
-pub use observe::{Address, Interfaces, Link, Neighbour, NeighbourState, Observed};
+pub use observe::{Address, Interfaces, Link, Neighbour, NeighbourState, Observed, Speaker};
 pub use route::Route;
 
 /// Access to the kernel's network configuration in the network namespace of the caller. Costs nothing to copy: every request has
@@ -88,12 +88,6 @@ pub enum NetlinkError {
         doing: &'static str,
         /// What is wrong with it.
         what: String,
-    },
-    /// The next hop of an IPv4 route is an IPv6 address, which is not supported.
-    #[error("the route leads through the IPv6 gateway of interface {ifindex}; give it an IPv4 gateway")]
-    Ipv6Gateway {
-        /// Interface of the route.
-        ifindex: u32,
     },
     /// The request was given up because the runtime ends.
     #[error("the request was abandoned")]

@@ -9,9 +9,9 @@ use crate::clock;
 use crate::config::ChecksumForm;
 use crate::netlink::{Address, Link};
 
-fn net(text: &str) -> Ipv4Net {
+fn net(text: &str) -> IpNet {
     let (address, prefix) = text.split_once('/').unwrap();
-    Ipv4Net { address: address.parse().unwrap(), prefix: prefix.parse().unwrap() }
+    IpNet { address: address.parse().unwrap(), prefix: prefix.parse().unwrap() }
 }
 
 fn vrrp(name: &str, interface: &str, id: u8, vips: &[&str]) -> Vrrp {
@@ -31,7 +31,8 @@ fn vrrp(name: &str, interface: &str, id: u8, vips: &[&str]) -> Vrrp {
 }
 
 fn interfaces() -> Interfaces {
-    let address = |text| Address { ifindex: 7, net: net(text), secondary: false, global: true, ours: false };
+    let address =
+        |text| Address { ifindex: 7, net: net(text), secondary: false, global: true, usable: true, ours: false };
     Interfaces {
         links: vec![Link { index: 7, name: "eth0".to_owned(), mac: None, up: true, mtu: 1500, kind: None }],
         addresses: ["192.0.2.101/24", "192.0.2.21/24", "198.51.100.21/24"].map(address).to_vec(),
@@ -43,7 +44,7 @@ fn no_router_sends_from_a_vip_not_even_from_anothers() {
     let configs = [vrrp("a", "eth0", 51, &["192.0.2.100/24"]), vrrp("b", "eth1", 52, &["192.0.2.101/24"])];
     let orders = Order::all(&configs);
     let place = Place::of(&orders[0], &interfaces());
-    assert_eq!(place, Some(Place { ifindex: 7, up: true, primary: Some(Ipv4Addr::new(192, 0, 2, 21)) }));
+    assert_eq!(place, Some(Place { ifindex: 7, up: true, primary: Some([192, 0, 2, 21].into()) }));
     assert_eq!(Place::of(&orders[1], &interfaces()), None, "there is no eth1");
 }
 
@@ -69,12 +70,12 @@ fn siblings_share_the_interface() {
 #[test]
 fn the_state_machine_gets_what_the_file_says() {
     let mut config = vrrp("a", "eth0", 51, &["192.0.2.100/24", "192.0.2.101/32"]);
-    config.unicast_peers = vec![Ipv4Addr::new(192, 0, 2, 22)];
+    config.unicast_peers = vec![[192, 0, 2, 22].into()];
     let order = &Order::all(std::slice::from_ref(&config))[0];
     assert!(!order.multicast());
     let machine = order.machine(None).unwrap();
     assert_eq!((machine.vrid.get(), machine.priority.get(), machine.advert_interval.get()), (51, 100, 10));
-    assert_eq!(machine.addresses.as_slice(), [Ipv4Addr::new(192, 0, 2, 100), Ipv4Addr::new(192, 0, 2, 101)]);
+    assert_eq!(machine.addresses.as_slice(), [IpAddr::from([192, 0, 2, 100]), IpAddr::from([192, 0, 2, 101])]);
     assert_eq!(*machine.peers, config.unicast_peers);
 
     config.virtual_addresses.clear();
