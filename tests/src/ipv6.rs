@@ -11,6 +11,7 @@ use crate::netns::Netns;
 use crate::process::output_within;
 use crate::status::{Status, Vrrp};
 use crate::topology::Topology;
+use crate::until::until;
 
 /// The VIP.
 pub const VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100);
@@ -27,6 +28,9 @@ pub fn number(topology: &Topology) -> Result<()> {
     let hosts = balancers.zip(BALANCERS).chain([(&topology.client, CLIENT)]);
     for (netns, address) in hosts {
         netns.ip(&format!("-6 address add {address}/64 dev eth0 nodad"))?;
+        // keepalived tries to send from a link-local address that is not proven unique, and complains.
+        let proven = || netns.ip("-6 address show dev eth0 tentative").is_ok_and(|text| text.trim().is_empty());
+        until("link-local addresses to be usable", Duration::from_secs(20), || proven().then_some(()))?;
     }
     Ok(())
 }

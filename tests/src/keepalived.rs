@@ -89,7 +89,9 @@ impl Keepalived {
 fn text(Settings { priority, unicast, addresses }: Settings<'_>) -> String {
     let addresses: String = addresses.iter().map(|address| format!("        {address} dev eth0\n")).collect();
     let unicast = unicast.map_or(String::new(), |(own, peer)| {
-        format!("    unicast_src_ip {own}\n    unicast_peer {{\n        {peer}\n    }}\n")
+        // Over IPv6 it would use 64, which says nothing of where an advert comes from.
+        let hop_limit = if own.contains(':') { "    unicast_ttl 255\n" } else { "" };
+        format!("    unicast_src_ip {own}\n{hop_limit}    unicast_peer {{\n        {peer}\n    }}\n")
     });
     format!(
         "global_defs {{

@@ -246,7 +246,7 @@ impl Contest {
             true => ("ipv6", ["ipv6.dst", "ipv6.hlim", "ipv6.src"]),
         };
         let message = ["vrrp.version", "vrrp.virt_rtr_id", "vrrp.checksum.status", "vrrp.prio"];
-        let filter = format!("vrrp && {protocol} && !icmp && eth.src == {ours}");
+        let filter = format!("vrrp && {protocol} && !icmp && !icmpv6 && eth.src == {ours}");
         let adverts = tshark(&filter, &[&header[..], &message].concat());
         assert!(adverts.len() > 20, "{adverts:?}");
         let destination = if self.multicast { self.group } else { self.ends.1 };
@@ -261,7 +261,7 @@ impl Contest {
         let released = adverts.iter().filter(|advert| advert[6] == "0").count();
         assert!((1..=3).contains(&released), "one stop, {released} adverts of priority 0");
         assert!(adverts.iter().all(|advert| ["0", "110"].contains(&advert[6].as_str())), "{adverts:?}");
-        let theirs = tshark(&format!("vrrp.prio == 0 && {protocol} && !icmp && eth.src != {ours}"), &["eth.src"]);
+        let theirs = tshark(&format!("vrrp.prio == 0 && {protocol} && !icmp && !icmpv6 && eth.src != {ours}"), &["eth.src"]);
         assert!(!theirs.is_empty(), "keepalived released the address by priority 0");
         if self.is_ipv6() {
             let vips: Vec<_> = self.vips.iter().map(|vip| vip.split('/').next().unwrap()).collect();

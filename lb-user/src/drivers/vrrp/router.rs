@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use lb_proto::vrrp::{FaultReason, Instance, Local, Output, State, Transmit, Why};
+use lb_proto::vrrp::{AdvertFault, FaultReason, Instance, Local, Output, State, Transmit, Why};
 use lb_proto::wire::vrrp::Advert;
 use lb_proto::wire::{Packet, WireError};
 use tokio::sync::watch;
@@ -281,7 +281,13 @@ impl Router {
                 Output::Rejected { src, fault } => {
                     accepted = false;
                     let reason = fault.reason();
-                    self.rejected(reason, &format_args!("{reason}, from {src}"));
+                    match fault {
+                        AdvertFault::Ttl(ttl) => self.rejected(
+                            reason,
+                            &format_args!("TTL or hop limit {ttl} from {src}; tell the sender to use 255 (keepalived: unicast_ttl 255) unless it is beyond a router"),
+                        ),
+                        _ => self.rejected(reason, &format_args!("{reason}, from {src}")),
+                    }
                 }
                 Output::Mismatch { src, mismatch } => {
                     let reason = mismatch.reason();
