@@ -261,7 +261,8 @@ impl Contest {
         let released = adverts.iter().filter(|advert| advert[6] == "0").count();
         assert!((1..=3).contains(&released), "one stop, {released} adverts of priority 0");
         assert!(adverts.iter().all(|advert| ["0", "110"].contains(&advert[6].as_str())), "{adverts:?}");
-        let theirs = tshark(&format!("vrrp.prio == 0 && {protocol} && !icmp && !icmpv6 && eth.src != {ours}"), &["eth.src"]);
+        let theirs =
+            tshark(&format!("vrrp.prio == 0 && {protocol} && !icmp && !icmpv6 && eth.src != {ours}"), &["eth.src"]);
         assert!(!theirs.is_empty(), "keepalived released the address by priority 0");
         if self.is_ipv6() {
             let vips: Vec<_> = self.vips.iter().map(|vip| vip.split('/').next().unwrap()).collect();

@@ -18,10 +18,7 @@ pub(super) fn check(
 
     // With a bad address among them nobody knows what the routers carry.
     if !routers.is_empty() && routers.iter().all(|router| router.addresses.whole) {
-        // Those of a family without a router are somebody else's.
-        let of_a_router = |listen: &IpAddr| carried.keys().any(|vip| vip.is_ipv4() == listen.is_ipv4());
-        let uncarried = |listen: IpAddr| !carried.contains_key(&listen) && of_a_router(&listen);
-        for listen in listens().filter(|listen| uncarried(listen.value.ip())) {
+        for listen in listens().filter(|listen| !carried.contains_key(&listen.value.ip())) {
             let what = format!("no [[vrrp]] carries {}", listen.value.ip());
             report.add(listen.at, wrong(what, "add it to virtual_addresses or listen at one of them"));
         }
