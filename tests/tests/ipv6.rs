@@ -173,3 +173,27 @@ fn the_vip_is_there_at_once_and_nobodys_source() {
     drop((capture, holder));
     end(topology);
 }
+
+#[test]
+fn a_cut_link_moves_it_and_a_mended_one_does_not_move_it_back() {
+    let mut topology = both_families();
+    start(&mut topology, 0);
+    topology.balancers[1].agent.start().unwrap();
+    topology.balancers[1].agent.wait_for("to be backup", LIMIT, |status| is(status, "backup")).unwrap();
+    topology.balancers[0].port.cut().unwrap();
+    topology.balancers[0].agent.wait_for("the fault", LIMIT, |status| is(status, "fault")).unwrap();
+    wait("the address to be removed", || shown(topology.balancers[0].agent.netns(), &VIP.to_string()).is_none());
+    topology.balancers[1].agent.wait_for("to be active", LIMIT, |status| is(status, "active")).unwrap();
+    let ping = Ping::start(&topology.client, VIP).unwrap();
+    wait("echoes from the other node", || ping.count() >= 10);
+    topology.balancers[0].port.mend().unwrap();
+    // Whom it hears then, it names.
+    let hears = |status: &Status| router(status, ROUTER).and_then(|router| router.active_router.clone());
+    let link_local = |status: &Status| hears(status).is_some_and(|holder| holder.starts_with("fe80::"));
+    let agent = &mut topology.balancers[0].agent;
+    agent.wait_for("to follow the other", LIMIT, |status| is(status, "backup") && link_local(status)).unwrap();
+    assert!(is(&topology.balancers[1].agent.status().unwrap(), "active"));
+    assert!(shown(topology.balancers[0].agent.netns(), &VIP.to_string()).is_none());
+    drop(ping);
+    end(topology);
+}

@@ -168,3 +168,34 @@ async fn the_loopback_is_observed() {
     assert!(observed.interfaces.addresses_of(lo.index).all(|a| !a.ours));
     assert_eq!(lo.mac, None);
 }
+
+#[test]
+fn neighbours_of_both_families_are_read() {
+    let read = |family: i32, state: u16, address: &[u8]| {
+        // struct ndmsg: family, padding, interface, state, flags, type.
+        let mut bytes = vec![u8::try_from(family).unwrap(), 0, 0, 0];
+        bytes.extend(7_u32.to_ne_bytes());
+        bytes.extend(state.to_ne_bytes());
+        bytes.extend([0, 1]);
+        bytes.extend(attribute(1, address));
+        bytes.extend(attribute(2, &[2, 0, 0, 0, 0, 1]));
+        neighbour(&NeighbourMessage::parse(bytes.as_slice()).unwrap())
+    };
+    let six = "2001:db8::31".parse::<std::net::Ipv6Addr>().unwrap();
+    let (reachable, incomplete) = (0x02, 0x01);
+    let found = read(libc::AF_INET6, reachable, &six.octets()).unwrap();
+    assert_eq!((found.address, found.is_usable(), found.ifindex), (six.into(), true, 7));
+    assert!(!read(libc::AF_INET6, incomplete, &six.octets()).unwrap().is_usable());
+    assert_eq!(read(libc::AF_INET, reachable, &[192, 0, 2, 31]).unwrap().address, IpAddr::from([192, 0, 2, 31]));
+}
+
+#[tokio::test]
+async fn the_way_to_the_loopback_is_local_in_both_families() {
+    let netlink = Netlink::connect().unwrap();
+    for address in ["127.0.0.1", "::1"] {
+        let address: IpAddr = address.parse().unwrap();
+        let route = netlink.route_to(address).await.unwrap();
+        assert!(route.local, "{route:?}");
+        assert_eq!(route.next_hop(address), address);
+    }
+}
