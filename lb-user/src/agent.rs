@@ -71,8 +71,8 @@ pub enum AgentError {
     /// Virtual routers.
     #[error(transparent)]
     Vrrp(#[from] StartError),
-    /// Gratuitous ARP.
-    #[error("cannot send ARP: {0}; the agent needs CAP_NET_RAW")]
+    /// Gratuitous ARP and neighbour advertisements.
+    #[error("cannot announce addresses: {0}; the agent needs CAP_NET_RAW")]
     Arp(std::io::Error),
     /// The metrics listener.
     #[error(transparent)]

@@ -8,7 +8,7 @@ use lb_proto::health::Outcome;
 use lb_proto::wire::arp::Mac;
 
 use super::suggest::Traits;
-use crate::config::{Datapath, Faults, Ipv4Net};
+use crate::config::{Datapath, Faults, IpNet};
 
 /// Something that was looked at, or why it could not be.
 pub type Seen<T> = Result<T, String>;
@@ -343,9 +343,9 @@ impl Subnet {
     }
 }
 
-impl From<Ipv4Net> for Subnet {
-    fn from(net: Ipv4Net) -> Self {
-        Self { address: net.address.into(), prefix: net.prefix }
+impl From<IpNet> for Subnet {
+    fn from(net: IpNet) -> Self {
+        Self { address: net.address, prefix: net.prefix }
     }
 }
 

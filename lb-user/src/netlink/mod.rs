@@ -25,7 +25,7 @@ pub use apply::{Added, Addresses};
 pub use detail::{AttachedXdp, Detail};
 pub use filters::Filter;
 pub use monitor::{Group, Monitor};
-pub use observe::{Address, Interfaces, Link, Neighbour, NeighbourState, Observed};
+pub use observe::{Address, Interfaces, Link, Neighbour, NeighbourState, Observed, Speaker};
 pub use route::Route;
 pub use xdp::xdp_program;
 
@@ -96,12 +96,6 @@ pub enum NetlinkError {
         doing: &'static str,
         /// What is wrong with it.
         what: String,
-    },
-    /// The next hop of an IPv4 route is an IPv6 address, which is not supported.
-    #[error("the route leads through the IPv6 gateway of interface {ifindex}; give it an IPv4 gateway")]
-    Ipv6Gateway {
-        /// Interface of the route.
-        ifindex: u32,
     },
     /// The request was given up because the runtime ends.
     #[error("the request was abandoned")]

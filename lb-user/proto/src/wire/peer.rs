@@ -130,8 +130,11 @@ mod tests {
             any::<[u8; 4]>().prop_map(IpAddr::from),
             any::<[u8; 16]>().prop_map(|octets| Ipv6Addr::from(octets).to_canonical()),
         ];
-        (kind, any::<u64>(), address, any::<u16>())
-            .prop_map(|(kind, nonce, address, port)| Message { kind, nonce, listener: SocketAddr::new(address, port) })
+        (kind, any::<u64>(), address, any::<u16>()).prop_map(|(kind, nonce, address, port)| Message {
+            kind,
+            nonce,
+            listener: SocketAddr::new(address, port),
+        })
     }
 
     proptest! {

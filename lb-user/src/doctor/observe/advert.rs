@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use lb_proto::wire::ipv4::{TTL, parse_ipv4_packet};
-use lb_proto::wire::{WireError, vrrp};
+use lb_proto::wire::ipv4::TTL;
+use lb_proto::wire::{Packet, WireError, vrrp};
 
 use crate::doctor::facts::Advert;
 
@@ -14,9 +14,11 @@ const HEADER: usize = 8;
 const VERSION_2_ADVERT: u8 = 0x21;
 
 /// What a packet says; `None` where it is no advert, or has crossed a router, so that no router heeds it.
-pub(super) fn read(packet: &[u8], interface: &str) -> Option<Advert> {
-    let packet = parse_ipv4_packet(packet).ok().filter(|packet| packet.ttl == TTL)?;
-    let source = IpAddr::V4(packet.src);
+pub(super) fn read(packet: Packet<'_>, interface: &str) -> Option<Advert> {
+    let source = packet.src;
+    if packet.ttl != TTL {
+        return None;
+    }
     match vrrp::Advert::parse(packet.payload, packet.src, packet.dst) {
         Ok((advert, _)) => Some(Advert {
             interface: interface.to_owned(),
@@ -25,9 +27,9 @@ pub(super) fn read(packet: &[u8], interface: &str) -> Option<Advert> {
             vrid: advert.vrid.get(),
             priority: advert.priority.get(),
             interval: advert.interval.duration(),
-            addresses: advert.addresses.as_slice().iter().copied().map(IpAddr::from).collect(),
+            addresses: advert.addresses.as_slice().to_vec(),
         }),
-        Err(WireError::Version(2)) => version_2(packet.payload, source, interface),
+        Err(WireError::Version(2)) if source.is_ipv4() => version_2(packet.payload, source, interface),
         Err(_) => None,
     }
 }
@@ -60,13 +62,8 @@ mod tests {
     const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
     const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 
-    fn packet(ttl: u8, payload: &[u8]) -> Vec<u8> {
-        let total = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
-        let mut bytes = vec![0x45, 0xc0, total[0], total[1], 0, 1, 0, 0, ttl, 112, 0, 0];
-        bytes.extend(SOURCE.octets());
-        bytes.extend(GROUP.octets());
-        bytes.extend(payload);
-        bytes
+    fn packet(ttl: u8, payload: &[u8]) -> Packet<'_> {
+        Packet { src: SOURCE.into(), dst: GROUP.into(), ttl, payload }
     }
 
     #[test]
@@ -89,14 +86,14 @@ mod tests {
                 interval: Duration::from_secs(1),
                 addresses: vec![VIP.into()],
             };
-            assert_eq!(read(&packet(255, payload), "eth0"), Some(expected));
-            assert_eq!(read(&packet(254, payload), "eth0"), None, "it has crossed a router");
+            assert_eq!(read(packet(255, payload), "eth0"), Some(expected));
+            assert_eq!(read(packet(254, payload), "eth0"), None, "it has crossed a router");
             for length in 0..HEADER + 4 {
-                assert_eq!(read(&packet(255, &payload[..length]), "eth0"), None, "cut to {length}");
+                assert_eq!(read(packet(255, &payload[..length]), "eth0"), None, "cut to {length}");
             }
         }
         let mut nobody = two;
         nobody[1] = 0;
-        assert_eq!(read(&packet(255, &nobody), "eth0"), None, "VRID 0");
+        assert_eq!(read(packet(255, &nobody), "eth0"), None, "VRID 0");
     }
 }

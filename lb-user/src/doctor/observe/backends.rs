@@ -60,11 +60,11 @@ pub(super) async fn service(netlink: Netlink, interfaces: Interfaces, service: c
 }
 
 async fn way(netlink: Netlink, interfaces: &Interfaces, backend: &config::Backend) -> Seen<Way> {
-    let route = netlink.route_to(*backend.address.ip()).await.map_err(|error| error.to_string())?;
+    let route = netlink.route_to(backend.address.ip()).await.map_err(|error| error.to_string())?;
     let link = interfaces.links.iter().find(|link| link.index == route.ifindex);
     Ok(Way {
         interface: link.map_or_else(|| format!("interface {}", route.ifindex), |link| link.name.clone()),
-        gateway: route.gateway.map(IpAddr::from),
+        gateway: route.gateway,
         local: route.local,
     })
 }

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use aya::util::KernelVersion;
+use lb_proto::family::Family;
 use tokio::task::JoinHandle;
 
 use super::facts::{Answer, Configuration, Device, Facts, Other, Program, Router, Seen, Subnet, Vip};
@@ -47,7 +48,8 @@ pub(super) async fn facts(configuration: Option<Result<Loaded, Faults>>) -> Resu
     let heard: Vec<_> = links
         .iter()
         .filter(|link| link.up && link.mac.is_some())
-        .map(|link| (link.name.clone(), tokio::spawn(wire::adverts(link.clone(), deadline))))
+        .flat_map(|link| families(link, routers).into_iter().map(|family| (link.clone(), family)))
+        .map(|(link, family)| (link.name.clone(), tokio::spawn(wire::adverts(link, family, deadline))))
         .collect();
     let services = config.iter().flat_map(|config| config.services.clone());
     let services: Vec<_> =
@@ -257,4 +259,10 @@ async fn answered(asked: Vec<Asked>) -> Vec<(IpAddr, Seen<Answer>)> {
         answers.push((address, task.await.unwrap_or_else(|error| Err(error.to_string()))));
     }
     answers
+}
+
+/// In which families adverts are listened for on a link: IPv6 needs an address there, and so a reason.
+fn families(link: &Link, routers: &[Vrrp]) -> Vec<Family> {
+    let six = routers.iter().any(|router| router.interface == link.name && router.family() == Family::V6);
+    [Family::V4].into_iter().chain(six.then_some(Family::V6)).collect()
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use lb_proto::family::Family;
 use lb_proto::wire::arp::{Arp, Mac, Operation};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socket};
 use tokio::io::unix::AsyncFd;
@@ -15,7 +16,7 @@ use super::advert;
 use crate::clock;
 use crate::doctor::facts::{Advert, Answer, Seen};
 use crate::netlink::Link;
-use crate::sock::arp::ArpSocket;
+use crate::sock::frame::FrameSocket;
 use crate::sock::vrrp::{LARGEST, Opened};
 use crate::sock::watched;
 
@@ -27,19 +28,19 @@ const BETWEEN_PROBES: Duration = Duration::from_millis(300);
 /// After the last probe.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Listens on an interface for adverts until `deadline`; one of each router and kind.
-pub(super) async fn adverts(link: Link, deadline: Instant) -> Seen<Vec<Advert>> {
+/// Listens on an interface for adverts of one family until `deadline`; one of each router and kind.
+pub(super) async fn adverts(link: Link, family: Family, deadline: Instant) -> Seen<Vec<Advert>> {
     let failed = |error: &dyn std::fmt::Display| error.to_string();
     let (name, index) = (link.name.clone(), link.index);
-    let opened = tokio::task::spawn_blocking(move || Opened::on(&name, index, true)).await;
+    let opened = tokio::task::spawn_blocking(move || Opened::on(&name, index, family, true)).await;
     let socket = opened.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
     let socket = socket.watch().map_err(|error| failed(&error))?;
     let mut heard = Vec::new();
     let mut buffer = vec![0; LARGEST];
     while heard.len() < MOST_ADVERTS && timeout_at(deadline.into(), socket.readable()).await.is_ok() {
         let packet = match socket.receive(&mut buffer) {
-            Ok(Some(packet)) => packet,
-            Ok(None) => continue,
+            Ok(Some(Ok(packet))) => packet,
+            Ok(Some(Err(_)) | None) => continue,
             Err(error) => return Err(failed(&error)),
         };
         heard.extend(advert::read(packet, &link.name).filter(|advert| !heard.contains(advert)));
@@ -57,7 +58,7 @@ pub(super) async fn who_has(link: Link, address: IpAddr) -> Seen<Answer> {
 
 async fn ask(link: &Link, mac: Mac, address: Ipv4Addr) -> io::Result<Answer> {
     let ear = watched(listen(link.index)?)?;
-    let mouth = ArpSocket::open()?;
+    let mouth = FrameSocket::open()?;
     let probe = Arp {
         destination: Mac::BROADCAST,
         source: mac,
