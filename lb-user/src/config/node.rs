@@ -24,7 +24,6 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
         got => got.value().map(|name| name.value),
     };
     let interface = section.key("interface", r#""eth0""#).required().text(values::interface).value();
-    let role = section.key("role", r#""balancer""#).text(role).or(Role::Balancer);
     let datapath = section.key("datapath", r#""auto""#).text(datapath).or(Datapath::Auto);
     let ports = section.key("source_ports", r#""1024-32767""#).text(values::port_range);
     let ports = ports.optional();
@@ -36,7 +35,7 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
         Some(Node {
             name: name?,
             interface: interface.clone()?.value,
-            role: role?.value,
+            role: Role::Balancer,
             datapath: datapath?.value,
             source_ports: ports?.map_or(1024..=32767, |ports| ports.value),
             max_flows: max_flows?.value,
@@ -59,10 +58,6 @@ pub(super) fn admin(section: &Section<'_>) -> Option<Admin> {
     let socket = section.key("socket", r#""/run/xvip/admin.sock""#).text(path).or(DEFAULT.into());
     section.finish();
     Some(Admin { socket: socket?.value })
-}
-
-fn role(text: &str) -> Result<Role, Wrong> {
-    values::choice(text, &[("balancer", Role::Balancer), ("backend", Role::Backend)], &[])
 }
 
 fn datapath(text: &str) -> Result<Datapath, Wrong> {

@@ -54,7 +54,7 @@ fn read(section: &Section<'_>) -> Draft {
         values::choice(text, &choices, &["leastconn", "source", "maglev"])
     };
     let balance = section.key("balance", r#""roundrobin""#).text(balance).or(Balance::RoundRobin);
-    let mode = |text: &str| values::choice(text, &[("snat", ServiceMode::Snat), ("dsr", ServiceMode::Dsr)], &[]);
+    let mode = |text: &str| values::choice(text, &[("snat", ServiceMode::Snat)], &["dsr"]);
     let mode = section.key("mode", r#""snat""#).text(mode).or(ServiceMode::Snat);
     let idle = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
     let idle = |text: &str| values::duration_in(text, idle);

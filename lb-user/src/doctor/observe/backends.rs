@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) async fn service(netlink: Netlink, interfaces: Interfaces, service: config::Service) -> Service {
     let plan = Plan::new(&service.health_check.kind);
     let tls = matches!(service.health_check.kind, CheckKind::Tls(_) | CheckKind::Https(..));
-    let listen: Vec<SocketAddr> = service.listen.iter().copied().map(SocketAddr::from).collect();
+    let listen: Vec<SocketAddr> = service.listen.clone();
     let vips: Vec<IpAddr> = listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
     let mut tasks = Vec::new();
     for backend in service.backends {
@@ -30,7 +30,7 @@ pub(super) async fn service(netlink: Netlink, interfaces: Interfaces, service: c
         let (interfaces, vips) = (interfaces.clone(), vips.clone());
         let timeout = service.health_check.timeout;
         tasks.push(tokio::spawn(async move {
-            let address = SocketAddr::from(backend.address);
+            let address = backend.address;
             let route = way(netlink, &interfaces, &backend).await;
             let outcome = match plan {
                 Some(plan) => Some(Prober::new(&plan, backend.address, None).probe(clock::now() + timeout).await),

@@ -139,7 +139,7 @@ fn ports(config: Option<&Config>) -> Vec<u16> {
 }
 
 fn vips(routers: &[Vrrp]) -> Vec<IpAddr> {
-    routers.iter().flat_map(|router| &router.virtual_addresses).map(|vip| vip.address.into()).collect()
+    routers.iter().flat_map(|router| &router.virtual_addresses).map(|vip| vip.address).collect()
 }
 
 async fn device(
@@ -221,8 +221,8 @@ impl View<'_> {
             });
             (address, task)
         };
-        let peers = router.unicast_peers.iter().map(|peer| ask((*peer).into())).collect();
-        let vips = router.virtual_addresses.iter().map(|vip| ask(vip.address.into())).collect();
+        let peers = router.unicast_peers.iter().map(|peer| ask(*peer)).collect();
+        let vips = router.virtual_addresses.iter().map(|vip| ask(vip.address)).collect();
         (peers, vips)
     }
 
@@ -232,7 +232,7 @@ impl View<'_> {
         let peers = answered(peers).await;
         let mut all = Vec::new();
         for (address, answers) in answered(vips).await {
-            let holds = |holder: &&crate::netlink::Address| IpAddr::from(holder.net.address) == address;
+            let holds = |holder: &&crate::netlink::Address| holder.net.address == address;
             let held = self.interfaces.addresses.iter().find(holds).map(|held| {
                 let link = self.interfaces.links.iter().find(|link| link.index == held.ifindex);
                 (link.map_or_else(String::new, |link| link.name.clone()), held.ours)
@@ -246,7 +246,7 @@ impl View<'_> {
             vrid: router.virtual_router_id.get(),
             version: 3,
             interval: router.advert_interval,
-            addresses: router.virtual_addresses.iter().map(|vip| vip.address.into()).collect(),
+            addresses: router.virtual_addresses.iter().map(|vip| vip.address).collect(),
             peers,
         };
         (facts, all)
