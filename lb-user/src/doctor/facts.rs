@@ -210,7 +210,7 @@ pub struct Router {
 /// What asking for an address by ARP has brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// There is no such interface, or it is down: nobody was asked.
+    /// There is no such interface, or it is down, or the address is of IPv6: nobody was asked.
     NoWire,
     /// It is not in a subnet of the interface: nobody was asked.
     Elsewhere,

@@ -78,6 +78,12 @@ fn datapath(device: &Device, asked: Asked, about: &mut About<'_>) {
             format!("no datapath can be attached: {why}"),
             "remove the other program (`bpftool net` names it) or use Linux 6.6 or newer",
         ),
+        (Asked::Datapath(Datapath::Tc), _) if !device.traits.tcx => {
+            about.problem(Check::Datapath, "TC is asked for, and the kernel has no tcx", "use Linux 6.6 or newer");
+        }
+        (Asked::Datapath(Datapath::Tc), Suggestion::NativeXdp) => {
+            about.note(Check::Datapath, format!("TC is asked for; {seen}"), auto);
+        }
         (Asked::Datapath(Datapath::Xdp), _) if device.traits.native_xdp == Some(false) => {
             about.problem(Check::Datapath, "native XDP is asked for, which the driver does not run", auto);
         }

@@ -51,7 +51,7 @@ pub(super) async fn adverts(link: Link, family: Family, deadline: Instant) -> Se
 
 /// Asks who has `address`, without saying who asks, as a host does before it takes an address (RFC 5227 section 2.1).
 pub(super) async fn who_has(link: Link, address: IpAddr) -> Seen<Answer> {
-    let IpAddr::V4(address) = address else { return Ok(Answer::Elsewhere) };
+    let IpAddr::V4(address) = address else { return Ok(Answer::NoWire) };
     let Some(mac) = link.mac else { return Ok(Answer::Elsewhere) };
     ask(&link, Mac(mac), address).await.map_err(|error| error.to_string())
 }
