@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, loaded_programs};
 use aya::util::KernelVersion;
 use tracing::warn;
 
 use super::choose::Facts;
-use super::{Device, ethtool, is_link, link};
+use super::{Device, PROGRAM, TC_PROGRAM, ethtool, is_link, link};
 use crate::netlink::xdp_program;
 
 /// The feature by which a device joins segments so that they can be parted again, as ethtool names it.
@@ -37,6 +37,21 @@ pub(super) fn facts(device: &Device, directory: &Path) -> Facts {
         foreign_xdp,
         has_tcx: KernelVersion::current().is_ok_and(|version| version >= TCX),
     }
+}
+
+/// The program of another node's agent on a device, whichever way it is attached; none where the kernel does not tell
+/// names (it asks for CAP_SYS_ADMIN).
+pub(super) fn rival(device: &Device, directory: &Path) -> Option<u32> {
+    let foreign = |id: &u32| !is_ours(*id, directory);
+    let (_, programs) = SchedClassifier::query_tcx(&device.name, TcAttachType::Ingress).unwrap_or_default();
+    let by_tc =
+        programs.iter().filter(|info| info.name_as_str() == Some(TC_PROGRAM)).map(ProgramInfo::id).find(foreign);
+    let by_xdp = || {
+        let id = xdp_program(device.index).ok().flatten().filter(foreign)?;
+        let is_it = |info: &ProgramInfo| info.id() == id && info.name_as_str() == Some(PROGRAM);
+        loaded_programs().flatten().any(|info| is_it(&info)).then_some(id)
+    };
+    by_tc.or_else(by_xdp)
 }
 
 fn is_ours(program: u32, directory: &Path) -> bool {
