@@ -9,12 +9,14 @@ use tracing::warn;
 
 use super::choose::Facts;
 use super::{Device, PROGRAM, TC_PROGRAM, ethtool, is_link, link};
-use crate::netlink::xdp_program;
+use crate::netlink::{has_vlans, xdp_program};
 
 /// The feature by which a device joins segments so that they can be parted again, as ethtool names it.
 const JOINS: &str = "rx-gro-hw";
 /// The feature by which it joins them for good.
 const JOINS_FOR_GOOD: &str = "rx-lro";
+/// The feature by which it takes VLAN tags out of frames.
+const HIDES_TAGS: &str = "rx-vlan-hw-parse";
 /// The first kernel with tcx.
 const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 
@@ -34,6 +36,7 @@ pub(super) fn facts(device: &Device, directory: &Path) -> Facts {
         driver: ethtool::driver(&device.name).map(|driver| driver.name).ok(),
         joins: has(JOINS),
         joins_for_good: has(JOINS_FOR_GOOD),
+        hides_tags: has(HIDES_TAGS) && has_vlans(device.index).unwrap_or_default(),
         foreign_xdp,
         has_tcx: KernelVersion::current().is_ok_and(|version| version >= TCX),
     }
