@@ -192,7 +192,7 @@ fn a_second_agent_is_refused_and_the_first_notices_nothing() {
         (
             "other_node",
             adapt(&config, &[(&name, &other_name), (&socket, &other_socket), port]).unwrap(),
-            "another XDP program",
+            "another xvip, of a node of another name, serves it",
         ),
     ];
     for (what, config, words) in seconds {

@@ -1,4 +1,5 @@
-//! The loaded program does what the same code does on the host. Needs root; says so instead of skipping.
+//! The loaded programs do what the same code does on the host. Needs root; says so instead of skipping.
+#![allow(clippy::panic, reason = "functions shared by tests fail as tests do")]
 
 use std::cell::RefCell;
 

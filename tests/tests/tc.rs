@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use common::{LIMIT, OFTEN, breaks, end, served_more, serving, settle, streams_of, unstarted, wait, watches_open};
 use sha2::{Digest as _, Sha256};
-use xvip_tests::agent::adapt;
+use xvip_tests::agent::{Agent, adapt, find};
 use xvip_tests::apiserver::pattern_digest;
 use xvip_tests::foreign::{Foreign, push_out};
 use xvip_tests::netns::Netns;
+use xvip_tests::process::Process;
 use xvip_tests::run::{PIN_DIR, node_of};
 use xvip_tests::scrape::Scrape;
 use xvip_tests::stats::Failure;
@@ -329,6 +330,38 @@ fn a_program_whose_place_was_taken_waits_for_it() {
     topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
     assert_eq!(topology.balancers[0].agent.status().unwrap().datapath.mode, "xdp");
     assert!(topology.curl(&["-f"], "/livez").unwrap().0.success());
+    drop(netns);
+    end(topology);
+}
+
+#[test]
+fn another_nodes_agent_is_refused_beside_tc() {
+    let mut topology = serving(1, &[OFTEN, TC]);
+    let netns = topology.balancers[0].agent.netns().clone();
+    let programs = tc_programs(&netns, "eth0").unwrap();
+    let config = fs::read_to_string(topology.balancers[0].agent.config()).unwrap();
+    let socket = Agent::socket_of(&netns).display().to_string();
+    let other = [
+        (format!("name = \"{}\"", netns.name()), format!("name = \"{}-2\"", netns.name())),
+        (socket.clone(), format!("{socket}.2")),
+        ("0.0.0.0:9910".to_owned(), "0.0.0.0:9911".to_owned()),
+    ];
+    let other: Vec<_> = other.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
+    let file = topology.run.dir().join("second.toml");
+    for change in [TC.1, "datapath = \"auto\"", "datapath = \"xdp\""] {
+        let second = adapt(&adapt(&config, &other).unwrap(), &[(TC.1, change)]).unwrap();
+        fs::write(&file, second).unwrap();
+        let mut command = netns.command(find().unwrap());
+        command.arg("run").arg("--config").arg(&file);
+        let mut second = Process::spawn(&topology.run, "second", command).unwrap();
+        let status = second.wait(LIMIT).unwrap();
+        let log = second.log_tail(2);
+        assert!(status.code() == Some(1) && log.contains("another xvip, of a node of another name"), "{log}");
+    }
+    assert_eq!(tc_programs(&netns, "eth0").unwrap(), programs);
+    assert_eq!(program(&netns).unwrap(), None);
+    assert!(topology.curl(&["-f"], "/livez").unwrap().0.success());
+    assert!(topology.balancers[0].agent.stop(LIMIT).unwrap().unwrap().success());
     drop(netns);
     end(topology);
 }

@@ -380,6 +380,13 @@ fn tc<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, Dat
 /// Attaches in the best mode that is asked for and works.
 fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, DatapathError> {
     let device = &spec.device;
+    if let Some(program) = observe::rival(device, directory) {
+        let why = format!(
+            "another xvip, of a node of another name, serves it with program {program}: stop that one; its pins are below \
+             {BPFFS}/xvip"
+        );
+        return Err(DatapathError::Attach { interface: device.name.clone(), why });
+    }
     let mut choices = choose::modes(spec.datapath, &observe::facts(device, directory));
     // What an earlier agent attached is tried first: its program can be exchanged without a gap.
     choices.sort_by_key(|choice| !link::is_live(&link_path(directory, choice.mode, device), device.index));

@@ -10,6 +10,7 @@
 mod apply;
 mod attributes;
 mod detail;
+mod device;
 mod exchange;
 mod features;
 mod filters;
@@ -17,17 +18,16 @@ mod monitor;
 mod observe;
 pub mod ours;
 mod route;
-mod xdp;
 
 use std::io;
 
 pub use apply::{Added, Addresses};
 pub use detail::{AttachedXdp, Detail};
+pub use device::{has_vlans, xdp_program};
 pub use filters::Filter;
 pub use monitor::{Group, Monitor};
 pub use observe::{Address, Interfaces, Link, Neighbour, NeighbourState, Observed, Speaker};
 pub use route::Route;
-pub use xdp::xdp_program;
 
 /// Access to the kernel's network configuration in the network namespace of the caller. Costs nothing to copy: every request has
 /// a socket and a thread of its own, because the kernel answers in the caller's time and may first wait for its own locks.

@@ -18,6 +18,8 @@ pub(super) struct Facts {
     pub(super) joins: bool,
     /// Whether it joins segments in a way that cannot be undone (LRO).
     pub(super) joins_for_good: bool,
+    /// Whether VLANs are on it whose tags it takes out of frames, so that XDP would take them for untagged.
+    pub(super) hides_tags: bool,
     /// The kernel's id of an XDP program of somebody else.
     pub(super) foreign_xdp: Option<u32>,
     /// Whether the kernel has tcx.
@@ -78,6 +80,10 @@ fn reason_for_tc(facts: &Facts) -> Option<String> {
             "on a device of kind {kind} packets come joined and with unfinished checksums, which TC leaves as they are"
         ));
     }
+    if facts.hides_tags {
+        let why = "VLANs are on the device and their tags are hidden from XDP (rx-vlan-hw-parse is on)";
+        return Some(why.to_owned());
+    }
     let joins = facts.joins && facts.driver.as_deref() == Some("virtio_net");
     joins.then(|| "virtio_net hands packets over joined (rx-gro-hw is on), which XDP would end".to_owned())
 }
@@ -105,6 +111,12 @@ mod tests {
             ("a card", card("ixgbe"), &[Native, Tc, Generic], "the driver runs XDP"),
             ("a card that joins", joining("mlx5_core"), &[Native, Tc, Generic], "the driver runs XDP"),
             ("a card that names no driver", Facts { driver: None, ..card("") }, &[Native, Tc, Generic], "runs XDP"),
+            (
+                "a card with VLANs",
+                Facts { hides_tags: true, ..card("ixgbe") },
+                &[Tc, Native, Generic],
+                "hidden from XDP",
+            ),
             ("virtio", card("virtio_net"), &[Native, Tc, Generic], "the driver runs XDP"),
             ("virtio that joins", joining("virtio_net"), &[Tc, Native, Generic], "rx-gro-hw"),
             ("veth", of_kind("veth"), &[Tc, Native, Generic], "kind veth"),

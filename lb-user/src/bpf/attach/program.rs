@@ -106,8 +106,7 @@ fn errno(error: &ProgramError) -> Option<i32> {
 fn xdp_refusal(error: &ProgramError, mode: XdpMode) -> String {
     match errno(error) {
         Some(libc::EBUSY | libc::EEXIST) => {
-            "another XDP program is attached; find it with `bpftool net` and remove it, xvip displaces nobody (one of \
-             xvip's own, from a node of another name, is pinned below /sys/fs/bpf/xvip)"
+            "another XDP program is attached; find it with `bpftool net` and remove it, xvip displaces nobody"
                 .to_owned()
         }
         Some(libc::EOPNOTSUPP) if matches!(mode, XdpMode::Driver) => "the driver does not run XDP".to_owned(),
