@@ -64,7 +64,7 @@ fn backends_answer(topology: &Topology) {
 
 #[test]
 fn a_host_on_which_all_is_well_has_no_problem_and_is_not_changed() {
-    let topology = unstarted(2, &[]);
+    let topology = unstarted(2, &[("datapath = \"xdp\"", "datapath = \"auto\"")]);
     backends_answer(&topology);
     let netns = topology.balancers[0].agent.netns();
     let state = || {
@@ -100,7 +100,6 @@ fn a_host_on_which_all_is_well_has_no_problem_and_is_not_changed() {
 #[test]
 fn faults_made_on_purpose_are_found() {
     let topology = unstarted(2, &[]);
-    let xdp = ("interface = \"eth0\"\n", "interface = \"eth0\"\ndatapath = \"xdp\"\n");
     let ours = &topology.balancers[0].agent;
     let config = fs::read_to_string(ours.config()).unwrap();
 
@@ -112,7 +111,7 @@ fn faults_made_on_purpose_are_found() {
     let narrow = ("address = \"192.0.2.33:6443\"", "address = \"192.0.2.34:6443\"");
     // An address outside the subnet beside the VIP.
     let outside = ("[\"192.0.2.100/24\"]", "[\"192.0.2.100/24\", \"198.51.100.1/24\"]");
-    ours.write_config(&adapt(&config, &[xdp, narrow, outside]).unwrap()).unwrap();
+    ours.write_config(&adapt(&config, &[narrow, outside]).unwrap()).unwrap();
     backends_answer(&topology);
     wait("the fourth API server", || {
         let mut curl = topology.client.command("curl");

@@ -101,7 +101,15 @@ fn stories_go_alike(hook: Hook) {
     for reason in Reason::ALL {
         println!("{:>8} {}", seen[*reason as usize], reason.label());
     }
-    let wanted = [Reason::Opened, Reason::ToBackend, Reason::ToClient, Reason::TableFull, Reason::BackendGone];
+    let wanted = [
+        Reason::Opened,
+        Reason::ToBackend,
+        Reason::ToClient,
+        Reason::ToLocal,
+        Reason::FromLocal,
+        Reason::TableFull,
+        Reason::BackendGone,
+    ];
     assert!(wanted.iter().all(|reason| seen[*reason as usize] > 10), "the stories have become too tame");
 }
 
@@ -114,15 +122,13 @@ fn alike(story: &Story, kernel: &mut Kernel, mut saw: impl FnMut(Reason)) -> Res
             model.change(world);
             kernel.change(world);
         }
-        let Some(frame) = hosts.frame(event) else { continue };
+        let Some(passing) = hosts.frame(event) else { continue };
         // The kernel's seconds may go on during a story, the model's must follow.
         model.now.set(monotonic_seconds());
-        let on_host = model.run(&frame);
-        prop_assert_eq!(&on_host, &kernel.run(&frame), "event {} on the host and in the kernel", at + 1);
+        let on_host = passing.run(&mut model);
+        prop_assert_eq!(&on_host, &passing.run(kernel), "event {} on the host and in the kernel", at + 1);
         let (reason, after) = on_host;
-        if reason.verdict() == Verdict::Forward {
-            hosts.receive(&after);
-        }
+        hosts.receive(&passing, reason, &after);
         saw(reason);
     }
     let datapath = kernel.datapath().expect("begun");

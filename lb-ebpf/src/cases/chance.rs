@@ -3,12 +3,15 @@
 use proptest::prelude::*;
 
 use super::world::{CLIENT_PORT, FIRST_PORT, PORT, VIP, answer, request};
-use super::{Frame, World};
-use crate::abi::{Service, node_flag};
+use super::{Executor, Frame, World};
+use crate::abi::{Delivery, Reason, Service, Verdict, node_flag};
 use crate::net::header::flag::{ACK, FIN, RST, SYN};
 
 /// Ports on the client's side, and first source ports towards backends, that packets use.
 const PORTS: u16 = 4;
+
+/// Another sender than the usual one, which may be a node that forwards to this one.
+const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x33];
 
 /// Something that happens, without saying what must come of it.
 #[derive(Debug, Clone)]
@@ -37,29 +40,53 @@ pub struct Story {
     pub events: Vec<Event>,
 }
 
-/// Clients and backends: what they have received, for them to answer.
+/// Clients, backends and this node's own stack: what they have received, for them to answer.
 #[derive(Debug, Default)]
 pub struct Hosts {
-    received: Vec<Vec<u8>>,
+    received: Vec<Passing>,
+}
+
+/// A frame on its way past the datapath.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passing {
+    /// The frame.
+    pub frame: Vec<u8>,
+    /// Whether this node's own stack sends it, or gets it.
+    pub inside: bool,
 }
 
 impl Hosts {
-    /// A frame reaches its host.
-    pub fn receive(&mut self, frame: &[u8]) {
-        self.received.push(frame.to_vec());
+    /// What became of a frame that passed.
+    pub fn receive(&mut self, before: &Passing, reason: Reason, after: &[u8]) {
+        let inside = match reason.verdict() {
+            Verdict::Forward => false,
+            // What came from outside goes in, what came from inside goes out.
+            Verdict::Deliver => !before.inside,
+            Verdict::Pass | Verdict::Reply | Verdict::Drop => return,
+        };
+        self.received.push(Passing { frame: after.to_vec(), inside });
     }
 
-    /// The frame that arrives by an event, if one does.
+    /// The frame that an event brings, if it brings one.
     #[must_use]
-    pub fn frame(&self, event: &Event) -> Option<Vec<u8>> {
+    pub fn frame(&self, event: &Event) -> Option<Passing> {
         match event {
-            Event::Arrives(frame) => Some(frame.clone()),
+            Event::Arrives(frame) => Some(Passing { frame: frame.clone(), inside: false }),
             Event::Answers { ago, flags, payload } => {
                 let received = self.received.iter().rev().nth(*ago)?;
-                Some(Frame { flags: *flags, payload: payload.clone(), ..Frame::parse(received)?.answered() }.bytes())
+                let answer = Frame::parse(&received.frame)?.answered();
+                let frame = Frame { flags: *flags, payload: payload.clone(), ..answer }.bytes();
+                Some(Passing { frame, inside: received.inside })
             }
             Event::Agent(_) => None,
         }
+    }
+}
+
+impl Passing {
+    /// Passes it on; the reason and the frame afterwards.
+    pub fn run(&self, executor: &mut impl Executor) -> (Reason, Vec<u8>) {
+        if self.inside { executor.leave(&self.frame) } else { executor.run(&self.frame) }
     }
 }
 
@@ -71,7 +98,7 @@ pub fn any_packet() -> impl Strategy<Value = Vec<u8>> {
     let numbers = prop_oneof![8 => Just(None), 1 => any::<(u32, u32)>().prop_map(Some)];
     let ends = (0u8..4, 0..PORTS, prop_oneof![6 => Just(PORT), 2 => Just(PORT + 1), 1 => Just(22)], any::<bool>());
     let spoil = prop_oneof![8 => Just(None), 1 => any::<(u16, u8)>().prop_map(Some)];
-    let sender = prop_oneof![9 => Just(None), 1 => Just(Some([2, 0, 0, 0, 0, 0x33]))];
+    let sender = prop_oneof![9 => Just(None), 1 => Just(Some(OTHER_MAC))];
     (flags, numbers, ends, sender, proptest::collection::vec(any::<u8>(), 0..20), spoil).prop_map(
         |(flags, numbers, (slot, port, to_port, from_client), sender, payload, spoil)| {
             let mut frame = if from_client {
@@ -115,7 +142,9 @@ fn any_world(capacity: u32) -> impl Strategy<Value = World> {
     let ports = prop_oneof![1 => 0u16..2, 3 => 2u16..8, 3 => Just(1000)];
     let resets = prop_oneof![4 => Just(1_000_000), 1 => Just(0)];
     let flags = prop_oneof![2 => Just(0), 1 => Just(node_flag::REDIRECT), 1 => Just(node_flag::FIB)];
-    let backend = (prop_oneof![6 => Just(1u32), 1 => Just(2)], 0u8..12, 0u8..12);
+    let delivery =
+        prop_oneof![6 => Just(Delivery::Translated), 2 => Just(Delivery::Local), 2 => Just(Delivery::Direct)];
+    let backend = (prop_oneof![6 => Just(1u32), 1 => Just(2)], 0u8..12, 0u8..12, delivery);
     let offset = prop_oneof![3 => Just(0), 1 => any::<u32>()];
     let silent = prop_oneof![40 => Just(false), 1 => Just(true)];
     ((ports, offset), resets, flags, [backend.clone(), backend.clone(), backend], (0u16..4, 0u16..4), silent).prop_map(
@@ -129,18 +158,25 @@ fn any_world(capacity: u32) -> impl Strategy<Value = World> {
                 if silent {
                     world.node.version = 0;
                 }
-                for (backend, (generation, gone, unresolved)) in world.backends.iter_mut().zip(backends) {
+                for (backend, (generation, gone, unresolved, delivery)) in world.backends.iter_mut().zip(backends) {
+                    backend.delivery = delivery as u16;
                     backend.generation = generation;
                     backend.gone = u16::from(gone == 0);
                     if unresolved == 0 {
                         backend.mac = [0; 6];
                     }
                 }
+                let own = world.backends.iter().position(|backend| backend.delivery == Delivery::Local as u16);
+                let own = own.map_or(0, |slot| slot as u32 + 1);
+                world.services[0].1.own = own;
+                if own != 0 {
+                    world.fellows = vec![OTHER_MAC];
+                }
                 world.rings = vec![0, 1, 2, 2, 1, 0];
                 world.services[0].1.ring_length = first;
                 world.services.push((
                     core::net::SocketAddrV4::new(VIP, PORT + 1).into(),
-                    Service { number: 1, ring_length: second, ring_start: 3, idle_seconds: 60, own: 0 },
+                    Service { number: 1, ring_length: second, ring_start: 3, idle_seconds: 60, own },
                 ));
             })
         },

@@ -9,7 +9,7 @@ mod model;
 mod table;
 mod world;
 
-pub use chance::{Event, Hosts, Story, any_packet, any_story};
+pub use chance::{Event, Hosts, Passing, Story, any_packet, any_story};
 pub use frame::{Frame, checksums_are_right};
 pub use model::Model;
 pub use table::all;

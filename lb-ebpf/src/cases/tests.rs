@@ -205,18 +205,16 @@ proptest! {
             if let Event::Agent(world) = event {
                 model.change(world);
             }
-            let Some(bytes) = hosts.frame(event) else { continue };
-            let before = checksums_are_right(&bytes);
-            let (reason, after) = model.run(&bytes);
+            let Some(passing) = hosts.frame(event) else { continue };
+            let before = checksums_are_right(&passing.frame);
+            let (reason, after) = passing.run(&mut model);
             match reason.verdict() {
-                Verdict::Pass => prop_assert_eq!(&bytes, &after),
+                Verdict::Pass => prop_assert_eq!(&passing.frame, &after),
                 Verdict::Forward | Verdict::Deliver => prop_assert_eq!(before, checksums_are_right(&after), "{:?}", reason),
                 Verdict::Reply => prop_assert_eq!((true, true), checksums_are_right(&after)),
                 Verdict::Drop => {}
             }
-            if reason.verdict() == Verdict::Forward {
-                hosts.receive(&after);
-            }
+            hosts.receive(&passing, reason, &after);
             prop_assert!(model.pairs_are_whole(), "after {:?}", reason);
         }
     }
