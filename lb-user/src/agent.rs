@@ -4,6 +4,7 @@
 //! priority-0 adverts, a moment for the other node to take over, VIPs, datapath, settings. A crash leaves the kernel
 //! side serving.
 
+mod local;
 mod lock;
 mod sweeping;
 
@@ -37,6 +38,7 @@ use crate::reconcile::{PassError, Reconciler, Snapshots};
 use crate::report;
 use crate::status::{ConfigStatus, Status};
 use crate::sysctl::{ReservedPorts, SysctlError};
+use local::Local;
 use lock::Lock;
 pub use lock::LockError;
 use sweeping::Sweeping;
@@ -136,6 +138,7 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
             }
             _ = tick.tick() => {
                 agent.watch_over_datapath().await;
+                agent.watch_over_hooks();
                 agent.addresses().await;
                 notify(&[sd_notify::NotifyState::Watchdog]);
             }
@@ -184,6 +187,7 @@ struct Agent {
     datapath: Option<Datapath>,
     detached_because: String,
     kernel: Kernel,
+    local: Local,
     reserved: ReservedPorts,
     netlink: Netlink,
     monitor: Monitor,
@@ -346,6 +350,8 @@ impl Agent {
             sweep: &kernel.sweeping.latest(),
         };
         reconciler.tables(&snapshots, datapath.attachment(), &mut kernel.tables, started).await?;
+        let mut local = Local::new();
+        local.converge(datapath.ebpf(), &config);
         let first = report::status(report::Sources {
             config: &config,
             started,
@@ -358,6 +364,7 @@ impl Agent {
             vrrp: &nobody,
             health: &health_seen.borrow(),
             reconciler: &reconciler,
+            local: local.status(),
             events: Vec::new(),
         })?;
         let (status, status_seen) = watch::channel(Arc::new(first));
@@ -379,6 +386,7 @@ impl Agent {
             datapath: Some(datapath),
             detached_because: String::new(),
             kernel,
+            local,
             reserved,
             netlink,
             monitor,
@@ -453,6 +461,7 @@ impl Agent {
             vrrp: &vrrp,
             health: &health,
             reconciler: &self.reconciler,
+            local: self.local.status(),
             events: self.events.all(),
         });
         match status {
@@ -502,6 +511,16 @@ impl Agent {
         }
     }
 
+    /// Sees to it that this node's own clients are served.
+    fn watch_over_hooks(&mut self) {
+        let Some(datapath) = &mut self.datapath else {
+            return;
+        };
+        if let Some(text) = self.local.converge(datapath.ebpf(), &self.config) {
+            self.reporter.report("local clients".to_owned(), text);
+        }
+    }
+
     fn attach_again(&mut self, device: Device) {
         let opened = Datapath::open(&spec(&self.config, device)).map_err(AgentError::from).and_then(|mut datapath| {
             let kernel = Kernel::take(&mut datapath, self.config.node.max_flows)?;
@@ -513,6 +532,7 @@ impl Agent {
                 self.reporter.report("datapath".to_owned(), text);
                 self.kernel = kernel;
                 self.datapath = Some(datapath);
+                self.local.forget();
                 self.detached_because.clear();
             }
             Err(error) => self.detached(error.to_string()),
@@ -591,6 +611,7 @@ impl Agent {
         self.health.set_targets(targets);
         self.vrrp.reconfigure(config.vrrp.clone());
         self.config = Arc::new(config);
+        self.watch_over_hooks();
         Ok(())
     }
 

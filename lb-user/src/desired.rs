@@ -1,14 +1,15 @@
 //! What the datapath should do, from the configuration and from what is known of the world. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use lb_ebpf::abi::{Node, VERSION, node_flag};
+use lb_ebpf::abi::{Endpoint, MAX_OWN_ADDRESSES, Node, VERSION, node_flag};
+use lb_ebpf::net::{Be16, Be32};
 use lb_proto::health::State;
 use lb_proto::health::policy::{Member, decide};
 use lb_proto::plan::{Wanted, WantedBackend, WantedService};
 
-use crate::config::{Backend, Config, Service};
+use crate::config::{Backend, Config, Listen, Local, Service};
 
 /// RSTs each CPU may send in a second: enough for every client of a control plane to be told within two.
 const RESETS_PER_SECOND: u32 = 10_000;
@@ -23,6 +24,8 @@ pub trait World {
     fn connections(&self, service: &str, backend: &str) -> u64;
     /// Ethernet address of the next hop towards an address.
     fn next_hop(&self, address: Ipv4Addr) -> Option<[u8; 6]>;
+    /// This node's own addresses, without the VIPs it holds for xvip.
+    fn own_addresses(&self) -> &BTreeSet<Ipv4Addr>;
 }
 
 /// The interface, as the datapath has to know it.
@@ -53,13 +56,46 @@ pub struct Desired {
 #[must_use]
 pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Desired {
     let mut fail_open = BTreeMap::new();
+    let vips = vips(config);
     let services = config.services.iter().map(|service| {
-        let (service_wanted, open) = of_service(service, world);
+        let (service_wanted, open) = of_service(service, &vips, world);
         fail_open.insert(service.name.clone(), open);
         service_wanted
     });
     let services = services.collect();
-    Desired { wanted: Wanted { node: node(config, interface), services }, fail_open }
+    let everywhere = config.services.iter().flat_map(|service| &service.listen).any(Listen::is_everywhere);
+    // Where the table is too small, some addresses of a very large node are not known as its own.
+    let own = world.own_addresses().difference(&vips).filter(|address| everywhere && !address.is_loopback());
+    let own = own.take(MAX_OWN_ADDRESSES as usize).map(|address| Be32::from(*address)).collect();
+    Desired { wanted: Wanted { node: node(config, interface), services, own }, fail_open }
+}
+
+/// Where packets from outside arrive: what the virtual routers carry; without any, all that is listened at.
+fn vips(config: &Config) -> BTreeSet<Ipv4Addr> {
+    let carried = config.vrrp.iter().flat_map(|router| router.virtual_addresses.iter().map(|vip| vip.address));
+    let own: BTreeSet<_> = config.vrrp.iter().filter_map(|router| router.unicast_source).collect();
+    let listened = config.services.iter().flat_map(|service| &service.listen);
+    let somebodys = listened.filter(|listen| !listen.is_loopback() && !listen.is_everywhere());
+    carried.chain(somebodys.map(|listen| listen.address).filter(|address| !own.contains(address))).collect()
+}
+
+/// Where a service is found: by packets and local clients, and by local clients alone.
+fn places(service: &Service, vips: &BTreeSet<Ipv4Addr>) -> (Vec<Endpoint>, Vec<Endpoint>) {
+    let (mut all, mut local) = (BTreeSet::new(), BTreeSet::new());
+    for listen in &service.listen {
+        let at = |address: Ipv4Addr| {
+            listen.ports().map(move |port| Endpoint::new(Be32::from(address), Be16::new(port)))
+        };
+        if listen.is_everywhere() {
+            vips.iter().for_each(|vip| all.extend(at(*vip)));
+        }
+        if vips.contains(&listen.address) {
+            all.extend(at(listen.address));
+        } else {
+            local.extend(at(listen.address));
+        }
+    }
+    (all.into_iter().collect(), local.into_iter().collect())
 }
 
 fn node(config: &Config, interface: Interface) -> Node {
@@ -79,7 +115,7 @@ fn node(config: &Config, interface: Interface) -> Node {
     }
 }
 
-fn of_service(service: &Service, world: &impl World) -> (WantedService, bool) {
+fn of_service(service: &Service, vips: &BTreeSet<Ipv4Addr>, world: &impl World) -> (WantedService, bool) {
     let member =
         |backend: &Backend| Member { weight: backend.weight, state: world.health(&service.name, &backend.name) };
     let members: Vec<_> = service.backends.iter().map(member).collect();
@@ -94,10 +130,19 @@ fn of_service(service: &Service, world: &impl World) -> (WantedService, bool) {
             mac: world.next_hop(*backend.address.ip()).unwrap_or_default(),
         }
     });
+    let backends: Vec<_> = backends.collect();
+    let is_own = |backend: &Backend| world.own_addresses().contains(backend.address.ip());
+    let mut candidates = service.backends.iter().zip(&backends);
+    let (listeners, local_listeners) = places(service, vips);
     let wanted = WantedService {
-        listeners: service.listen.iter().map(|listener| (*listener).into()).collect(),
+        listeners,
+        local_listeners,
+        preferred: match service.local {
+            Local::Prefer => candidates.position(|(backend, wanted)| wanted.share > 0 && is_own(backend)),
+            Local::Spread => None,
+        },
         idle_seconds: u32::try_from(service.idle_timeout.as_secs()).unwrap_or(u32::MAX),
-        backends: backends.collect(),
+        backends,
     };
     (wanted, decision.fail_open)
 }
@@ -130,6 +175,7 @@ mod tests {
         a: State,
         b: State,
         connections: u64,
+        own: BTreeSet<Ipv4Addr>,
     }
 
     impl World for Known {
@@ -144,12 +190,20 @@ mod tests {
         fn next_hop(&self, address: Ipv4Addr) -> Option<[u8; 6]> {
             (address.octets()[3] == 31).then_some([2, 0, 0, 0, 0, 31])
         }
+
+        fn own_addresses(&self) -> &BTreeSet<Ipv4Addr> {
+            &self.own
+        }
+    }
+
+    const INTERFACE: Interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0 };
+
+    fn read(file: &str) -> Config {
+        parse(file, "xvip.toml", &Env::default()).unwrap_or_else(|faults| panic!("{faults}")).config
     }
 
     fn shares(world: &Known) -> (Vec<(u16, bool)>, bool) {
-        let config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
-        let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0 };
-        let desired = desired(&config, interface, world);
+        let desired = desired(&read(FILE), INTERFACE, world);
         let backends = &desired.wanted.services[0].backends;
         (backends.iter().map(|backend| (backend.share, backend.gone)).collect(), desired.fail_open["api"])
     }
@@ -157,7 +211,7 @@ mod tests {
     #[test]
     fn health_and_limits_decide_shares() {
         let (up, down, lost) = (State::Up, State::Down { lost: false }, State::Down { lost: true });
-        let of = |a, b, connections| shares(&Known { a, b, connections });
+        let of = |a, b, connections| shares(&Known { a, b, connections, own: BTreeSet::new() });
         assert_eq!(of(up, up, 0), (vec![(3, false), (1, false)], false));
         assert_eq!(of(down, up, 0), (vec![(0, false), (1, false)], false), "established connections stay");
         assert_eq!(of(lost, up, 0), (vec![(0, true), (1, false)], false));
@@ -167,10 +221,58 @@ mod tests {
 
     #[test]
     fn the_node_is_described() {
-        let config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
-        let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: true, port_offset: 0 };
-        let node = node(&config, interface);
+        let node = node(&read(FILE), Interface { forwards: true, ..INTERFACE });
         assert_eq!((node.first_port, node.port_count), (10_000, 1000));
         assert_eq!(node.flags, node_flag::REDIRECT | node_flag::FIB);
+    }
+
+    #[test]
+    fn the_nodes_own_server_is_preferred_while_new_connections_may_go_there() {
+        let preferred = |file: &str, a, b, connections, own: &[[u8; 4]]| {
+            let own = own.iter().map(|octets| Ipv4Addr::from(*octets)).collect();
+            let wanted = desired(&read(file), INTERFACE, &Known { a, b, connections, own }).wanted;
+            wanted.services[0].preferred
+        };
+        let (up, down) = (State::Up, State::Down { lost: true });
+        let (a, b) = ([192, 0, 2, 31], [192, 0, 2, 32]);
+        assert_eq!(preferred(FILE, up, up, 0, &[b]), Some(1));
+        assert_eq!(preferred(FILE, up, up, 0, &[a, b]), Some(0));
+        assert_eq!(preferred(FILE, up, up, 10, &[a, b]), Some(1), "a is full");
+        assert_eq!(preferred(FILE, up, down, 0, &[b]), None);
+        assert_eq!(preferred(FILE, down, down, 0, &[b]), Some(1), "when all fail, all are used");
+        assert_eq!(preferred(FILE, up, up, 0, &[[192, 0, 2, 99]]), None);
+        let spread = FILE.replace("idle_timeout", "local = \"spread\"\n        idle_timeout");
+        assert_eq!(preferred(&spread, up, up, 0, &[b]), None);
+    }
+
+    #[test]
+    fn places_of_packets_and_places_of_local_clients() {
+        let file = FILE.replace(
+            "listen = \"192.0.2.100:8443\"",
+            "listen = [\"192.0.2.100:8443-8444\", \"0.0.0.0:4300\", \"127.0.0.1:8443\", \"192.0.2.21:9443\"]",
+        );
+        let routers = "[[vrrp]]\nname = \"k\"\nvirtual_router_id = 1\nunicast_source = \"192.0.2.21\"\n\
+                       virtual_addresses = [\"192.0.2.100/24\", \"192.0.2.101/24\"]\n[[service]]";
+        let file = file.replacen("[[service]]", routers, 1);
+        let own: [Ipv4Addr; 3] = [[127, 0, 0, 1].into(), [192, 0, 2, 21].into(), [192, 0, 2, 100].into()];
+        let known = Known { a: State::Up, b: State::Up, connections: 0, own: own.into() };
+        let wanted = desired(&read(&file), INTERFACE, &known).wanted;
+        let shown = |places: &[Endpoint]| {
+            let place = |at: &Endpoint| format!("{}:{}", Ipv4Addr::from(at.address), at.port.get());
+            let mut places: Vec<_> = places.iter().map(place).collect();
+            places.sort();
+            places
+        };
+        let service = &wanted.services[0];
+        assert_eq!(
+            shown(&service.listeners),
+            ["192.0.2.100:4300", "192.0.2.100:8443", "192.0.2.100:8444", "192.0.2.101:4300"]
+        );
+        assert_eq!(shown(&service.local_listeners), ["0.0.0.0:4300", "127.0.0.1:8443", "192.0.2.21:9443"]);
+        assert_eq!(wanted.own, [Be32::from(own[1])].into(), "neither VIPs nor loopback");
+
+        let wanted = desired(&read(FILE), INTERFACE, &known).wanted;
+        assert_eq!(shown(&wanted.services[0].listeners), ["192.0.2.100:8443"]);
+        assert!(wanted.own.is_empty(), "nothing listens everywhere");
     }
 }

@@ -222,7 +222,9 @@ impl Reconciler {
             forwards: forwards(&device.name),
             port_offset: self.port_offset,
         };
-        Ok(desired(snapshots.config, interface, &Known { reconciler: self, snapshots }))
+        let own = observed.interfaces.addresses.iter().filter(|address| !address.ours);
+        let own = own.map(|address| address.net.address).collect();
+        Ok(desired(snapshots.config, interface, &Known { reconciler: self, snapshots, own }))
     }
 
     fn report_fail_open(&self, now: &BTreeMap<String, bool>) {
@@ -309,6 +311,7 @@ impl Reconciler {
 struct Known<'a> {
     reconciler: &'a Reconciler,
     snapshots: &'a Snapshots<'a>,
+    own: BTreeSet<Ipv4Addr>,
 }
 
 impl World for Known<'_> {
@@ -322,6 +325,10 @@ impl World for Known<'_> {
 
     fn next_hop(&self, address: Ipv4Addr) -> Option<[u8; 6]> {
         self.reconciler.macs.get(&address).copied()
+    }
+
+    fn own_addresses(&self) -> &BTreeSet<Ipv4Addr> {
+        &self.own
     }
 }
 

@@ -5,6 +5,7 @@
 mod chance;
 mod frame;
 mod model;
+mod ranges;
 mod table;
 mod world;
 

@@ -52,6 +52,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(answers());
     cases.extend(not_ours());
     cases.extend(malformed());
+    cases.extend(super::ranges::ranges());
     cases
 }
 

@@ -24,7 +24,7 @@ pub(super) fn new_flow(
         source: key.destination,
         destination: backend.endpoint.address,
         source_port: Be16::default(),
-        destination_port: backend.endpoint.port,
+        destination_port: backend.endpoint.reached_for(key.destination_port).port,
     };
     let Some(mac) = rewrite::backend_mac(head, tables, node, backend, &to) else {
         return Ok(Reason::NoNeighbour);

@@ -246,7 +246,7 @@ fn has_bpffs() -> bool {
     statfs(BPFFS).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
 }
 
-fn directory_of(node: &str) -> PathBuf {
+pub(super) fn directory_of(node: &str) -> PathBuf {
     Path::new(BPFFS).join("xvip").join(pin_name(node))
 }
 
@@ -450,7 +450,7 @@ fn drop_other_links(directory: &Path, mode: Mode, device: &Device) -> Result<(),
 }
 
 /// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

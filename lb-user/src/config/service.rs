@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::reader::{List, Section};
 use super::report::{At, Report, wrong};
 use super::vrrp::earlier;
-use super::{Backend, Balance, Service, health_check, values};
+use super::listen::{Listen, Taken};
+use super::{Backend, Balance, Local, Service, health_check, values};
 
 const MOST_SERVICES: usize = 64;
 const MOST_BACKENDS: usize = 128;
@@ -15,7 +16,9 @@ const MOST_BACKENDS: usize = 128;
 /// A `[[service]]`, with what is compared with others.
 pub(super) struct Draft {
     pub(super) name: Option<At<String>>,
-    pub(super) listen: List<SocketAddrV4>,
+    pub(super) listen: List<Listen>,
+    /// Where the port of its health checks stands, if it has one of its own.
+    pub(super) check_port: Option<At<u16>>,
     pub(super) backends: Vec<BackendDraft>,
     pub(super) built: Option<Service>,
 }
@@ -46,7 +49,7 @@ fn read(section: &Section<'_>) -> Draft {
     let name = section.key("name", r#""apiserver""#).required().text(values::name).value();
     let listen = section.key("listen", r#""192.0.2.100:8443""#);
     let listen_given = listen.required().given();
-    let listen = listen.text_or_texts(values::vip_socket);
+    let listen = listen.text_or_texts(values::listen);
     let balance = |text: &str| {
         let choices = [("roundrobin", Balance::RoundRobin)];
         values::choice(text, &choices, &["leastconn", "source", "maglev"])
@@ -54,10 +57,15 @@ fn read(section: &Section<'_>) -> Draft {
     let balance = section.key("balance", r#""roundrobin""#).text(balance).or(Balance::RoundRobin);
     let mode = |text: &str| values::choice(text, &[("snat", ())], &["dsr"]);
     let mode = section.key("mode", r#""snat""#).text(mode).or(());
+    let local = |text: &str| values::choice(text, &[("prefer", Local::Prefer), ("spread", Local::Spread)], &[]);
+    let local = section.key("local", r#""prefer""#).text(local).or(Local::Prefer);
     let idle = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
     let idle = |text: &str| values::duration_in(text, idle);
     let idle = section.key("idle_timeout", r#""2h""#).text(idle).or(Duration::from_secs(7200));
-    let health_check = health_check::read(&section.table("health_check", "[service.health_check]"));
+    let check = section.table("health_check", "[service.health_check]");
+    let check_port = check.key("port", "6443");
+    let (port_given, check_port) = (check_port.given().is_some(), check_port.quietly(1..=u16::MAX));
+    let health_check = health_check::read(&check);
     let tables = section.tables("backend", "[[service.backend]]");
     let backends: Vec<_> = tables.sections.iter().map(read_backend).collect();
     section.finish();
@@ -71,11 +79,22 @@ fn read(section: &Section<'_>) -> Draft {
         section.report.add(section.at, wrong("this service has no backends", remedy));
     }
     within(section, &backends);
+    if !port_given {
+        for address in backends.iter().filter_map(|backend| backend.address.filter(|at| at.value.port() == 0)) {
+            let what = format!("address \"{}\" has no port", address.value.ip());
+            let remedy = format!(
+                "write address:port such as \"{}:6443\", or, to keep the client's, set port in [service.health_check]",
+                address.value.ip()
+            );
+            section.report.add(address.at, wrong(what, remedy));
+        }
+    }
     let build = || {
         mode?;
         Some(Service {
             name: name.clone()?.value,
             listen: listen.values()?,
+            local: local?.value,
             balance: balance?.value,
             idle_timeout: idle?.value,
             health_check: health_check?,
@@ -83,13 +102,13 @@ fn read(section: &Section<'_>) -> Draft {
         })
     };
     let built = build();
-    Draft { name, listen, backends, built }
+    Draft { name, listen, check_port, backends, built }
 }
 
 fn read_backend(section: &Section<'_>) -> BackendDraft {
     let name = section.key("name", r#""master1""#).required().text(values::name).value();
     let address = section.key("address", r#""192.0.2.31:6443""#).required();
-    let address = address.text(values::backend_socket).value();
+    let address = address.text(values::backend_address).value();
     let weight = section.key("weight", "1").integer(0..=256_u16).or(1);
     let max_connections = section.key("max_connections", "1000").integer(0..=u32::MAX).or(0);
     section.finish();
@@ -142,8 +161,8 @@ fn within(section: &Section<'_>, backends: &[BackendDraft]) {
 /// Names and addresses of services are taken once.
 pub(super) fn between(services: &[Draft], report: &Report<'_>) {
     let mut names = BTreeMap::new();
-    let mut listens = BTreeMap::new();
-    for service in services {
+    let mut taken = Taken::default();
+    for (number, service) in services.iter().enumerate() {
         if let Some(name) = &service.name
             && let Some(first) = earlier(&mut names, &name.value, name.at)
         {
@@ -151,7 +170,7 @@ pub(super) fn between(services: &[Draft], report: &Report<'_>) {
             report.add(name.at, wrong(what, "choose another"));
         }
         for listen in &service.listen.items {
-            if let Some(first) = earlier(&mut listens, listen.value, listen.at) {
+            if let Some(first) = taken.take(listen.value, number, listen.at) {
                 let what = format!("{} is already listened at in line {}", listen.value, report.line(first));
                 report.add(listen.at, wrong(what, "choose another port or address"));
             }

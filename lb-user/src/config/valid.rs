@@ -1,7 +1,7 @@
 //! The configuration as the agent uses it: typed, complete, every default filled in.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroU16};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub struct Node {
     pub source_ports: RangeInclusive<u16>,
     /// Established flows the connection table holds; each takes two entries.
     pub max_flows: u32,
+    /// Whose processes are the node's own clients; `None`: the root of the cgroup v2 hierarchy.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// `node.datapath`
@@ -140,8 +142,10 @@ pub enum ChecksumForm {
 pub struct Service {
     /// Name in status, logs and metrics.
     pub name: String,
-    /// VIP:port, one or more.
-    pub listen: Vec<SocketAddrV4>,
+    /// VIP:port, and places for this node's own clients; one or more.
+    pub listen: Vec<Listen>,
+    /// Which backend this node's own clients get.
+    pub local: Local,
     /// How a new connection chooses its backend.
     pub balance: Balance,
     /// Established flows silent for longer are forgotten.
@@ -159,11 +163,33 @@ pub enum Balance {
     RoundRobin,
 }
 
+/// `service.local`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Local {
+    /// The one on this node while it is ready, else another.
+    Prefer,
+    /// In turn, as everybody.
+    Spread,
+}
+
+impl Local {
+    /// As in the file.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Prefer => "prefer",
+            Self::Spread => "spread",
+        }
+    }
+}
+
 /// `[service.health_check]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
     /// What is asked.
     pub kind: CheckKind,
+    /// Where it is asked; `None`: at the backend's own port.
+    pub port: Option<NonZeroU16>,
     /// Start of one check to the start of the next.
     pub interval: Duration,
     /// For the whole check: connect, handshake, answer. Shorter than `interval`.
@@ -214,10 +240,24 @@ pub struct TlsCheck {
 pub struct Backend {
     /// Name in status, logs and metrics.
     pub name: String,
-    /// Where it listens.
+    /// Where it listens; port 0: connections keep the port that the client asked for.
     pub address: SocketAddrV4,
     /// Share of new connections, 0..=256; 0: none.
     pub weight: u16,
     /// 0: no limit.
     pub max_connections: u32,
+}
+
+impl Backend {
+    /// As in the file.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if self.address.port() == 0 { self.address.ip().to_string() } else { self.address.to_string() }
+    }
+
+    /// Where it is asked whether it is ready; validation sees to it that there is a port.
+    #[must_use]
+    pub fn checked_at(&self, check: &HealthCheck) -> SocketAddrV4 {
+        SocketAddrV4::new(*self.address.ip(), check.port.map_or(self.address.port(), NonZeroU16::get))
+    }
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Ipv4Net;
+use super::{Ipv4Net, Listen};
 use super::report::{Wrong, quote, wrong};
 
 /// One of `choices`; those in `later` are meant for a later version.
@@ -175,6 +175,14 @@ pub(super) fn path(text: &str, longest: usize, example: &str) -> Result<PathBuf,
     }
 }
 
+/// An absolute path of a directory.
+pub(super) fn directory(text: &str, example: &str) -> Result<PathBuf, Wrong> {
+    match text.trim_end_matches('/') {
+        "" if !text.is_empty() => Ok(PathBuf::from("/")),
+        bare => path(bare, 4095, example),
+    }
+}
+
 /// Path and query of an HTTP request.
 pub(super) fn http_path(text: &str) -> Result<String, Wrong> {
     if !text.starts_with('/') {
@@ -261,19 +269,39 @@ pub(super) fn vip_net(text: &str) -> Result<Ipv4Net, Wrong> {
     Err(wrong(what, "choose another address of the subnet"))
 }
 
-/// VIP:port of a service.
-pub(super) fn vip_socket(text: &str) -> Result<SocketAddrV4, Wrong> {
-    let socket = socket(text, "192.0.2.100:8443")?;
-    if socket.ip().is_unspecified() {
-        let remedy = format!(r#"write the VIP such as "192.0.2.100:{}""#, socket.port());
-        return Err(wrong(format!("{} is not one address", quote(text)), remedy));
+/// Where a service listens: an address and a port, or a range of ports. 0.0.0.0 is every address of the node.
+pub(super) fn listen(text: &str) -> Result<Listen, Wrong> {
+    const EXAMPLE: &str = "192.0.2.100:8443";
+    let (address, ports) = address_and_port(text, EXAMPLE)?;
+    if !address.is_unspecified() && !address.is_loopback() {
+        one_host(address, text)?;
     }
-    one_host(*socket.ip(), text)?;
-    Ok(socket)
+    let Some((first, last)) = ports.split_once('-') else {
+        return Ok(SocketAddrV4::new(address, whole_port(ports, text)?).into());
+    };
+    match (port(first), port(last)) {
+        (Some(first @ 1..), Some(last)) if first <= last => Ok(Listen { address, first, last }),
+        (Some(1..), Some(1..)) => {
+            let remedy = r#"write it such as "192.0.2.100:30000-32767""#;
+            Err(wrong(format!("{} has a range that ends before it begins", quote(text)), remedy))
+        }
+        _ => {
+            let remedy = r#"write it such as "192.0.2.100:30000-32767""#;
+            Err(wrong(format!("{} has a wrong range of ports", quote(text)), remedy))
+        }
+    }
+}
+
+/// Address:port of a backend; without a port, which is 0 then, connections keep the client's.
+pub(super) fn backend_address(text: &str) -> Result<SocketAddrV4, Wrong> {
+    match ipv4(text) {
+        Some(address) => Ok(SocketAddrV4::new(one_host(address, text)?, 0)),
+        None => backend_socket(text),
+    }
 }
 
 /// Address:port of a backend.
-pub(super) fn backend_socket(text: &str) -> Result<SocketAddrV4, Wrong> {
+fn backend_socket(text: &str) -> Result<SocketAddrV4, Wrong> {
     let socket = socket(text, "192.0.2.31:6443")?;
     one_host(*socket.ip(), text)?;
     Ok(socket)
@@ -290,11 +318,21 @@ pub(super) fn listen_socket(text: &str) -> Result<SocketAddr, Wrong> {
 }
 
 fn socket(text: &str, example: &str) -> Result<SocketAddrV4, Wrong> {
+    let (address, port) = address_and_port(text, example)?;
+    if port.contains('-') {
+        let remedy = "write one port";
+        return Err(wrong(format!("{} has a range of ports", quote(text)), remedy));
+    }
+    Ok(SocketAddrV4::new(address, whole_port(port, text)?))
+}
+
+/// The address, and what stands where the port should.
+fn address_and_port<'t>(text: &'t str, example: &str) -> Result<(Ipv4Addr, &'t str), Wrong> {
     if ipv6(text) || text.parse::<SocketAddrV6>().is_ok() {
         return Err(not_ipv6(text));
     }
     let such = format!("write address:port such as {example:?}");
-    let Some((host, port_text)) = text.rsplit_once(':') else {
+    let Some((host, port)) = text.rsplit_once(':') else {
         let what = match ipv4(text) {
             Some(_) => "has no port",
             None => "is not an address and port",
@@ -303,15 +341,16 @@ fn socket(text: &str, example: &str) -> Result<SocketAddrV4, Wrong> {
     };
     let address = ipv4(host).ok_or_else(|| {
         let what = format!("{} has no IPv4 address before its port", quote(text));
-        wrong(what, such.clone())
+        wrong(what, such)
     })?;
-    if port_text.contains('-') {
-        let remedy = "list each address:port by itself";
-        return Err(wrong(format!("{} has a range of ports", quote(text)), remedy));
-    }
-    match port(port_text) {
+    Ok((address, port))
+}
+
+/// A port of `text` from 1 up.
+fn whole_port(digits: &str, text: &str) -> Result<u16, Wrong> {
+    match port(digits) {
         Some(0) => Err(wrong(format!("{} has port 0", quote(text)), "write a port from 1 to 65535")),
-        Some(port) => Ok(SocketAddrV4::new(address, port)),
+        Some(port) => Ok(port),
         None => {
             let what = format!("{} has a wrong port", quote(text));
             Err(wrong(what, "write a port from 1 to 65535"))

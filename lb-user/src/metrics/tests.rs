@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::defs::{ALL, Kind};
 use super::*;
 use crate::config::{
-    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, Ipv4Net, Node, Service, Vrrp,
+    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, Ipv4Net, Local, Node, Service, Vrrp,
 };
 use crate::status::example::example;
 
@@ -21,6 +21,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
             datapath: Datapath::Auto,
             source_ports: 1024..=2047,
             max_flows: 1000,
+            cgroup: None,
         },
         metrics: crate::config::Metrics { listen: ([127, 0, 0, 1], 0).into() },
         admin: Admin { socket: "/run/xvip/admin.sock".into() },
@@ -42,11 +43,13 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
             .collect(),
         services: vec![Service {
             name: "apiserver".to_owned(),
-            listen: vec![SocketAddrV4::new(address, 8443)],
+            listen: vec![SocketAddrV4::new(address, 8443).into()],
+            local: Local::Prefer,
             balance: Balance::RoundRobin,
             idle_timeout: Duration::from_secs(7200),
             health_check: HealthCheck {
                 kind: CheckKind::Tcp,
+                port: None,
                 interval: Duration::from_secs(2),
                 timeout: Duration::from_secs(1),
                 rise: 2,

@@ -3,6 +3,7 @@
 #![no_main]
 #![allow(missing_docs, reason = "the entry point's macro makes an item that cannot be documented")]
 
+mod connect;
 mod context;
 mod maps;
 mod panic;

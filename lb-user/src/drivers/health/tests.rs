@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::config::{Backend, Balance, CheckKind, HttpCheck, TlsCheck};
+use crate::config::{Backend, Balance, CheckKind, HttpCheck, Local, TlsCheck};
 use crate::probe::servers::*;
 
 const INTERVAL: Duration = Duration::from_millis(60);
@@ -27,10 +27,11 @@ fn service(kind: CheckKind, backends: &[(&str, SocketAddrV4)]) -> Service {
     };
     Service {
         name: "api".to_owned(),
-        listen: vec!["192.0.2.100:8443".parse().unwrap()],
+        listen: vec![SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 100), 8443).into()],
+        local: Local::Prefer,
         balance: Balance::RoundRobin,
         idle_timeout: Duration::from_secs(7200),
-        health_check: HealthCheck { kind, interval: INTERVAL, timeout: TIMEOUT, rise: 2, fall: 3 },
+        health_check: HealthCheck { kind, port: None, interval: INTERVAL, timeout: TIMEOUT, rise: 2, fall: 3 },
         backends: backends.iter().map(backend).collect(),
     }
 }
