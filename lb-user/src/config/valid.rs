@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Listen;
+
 /// A whole configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {

@@ -1,7 +1,7 @@
 //! The connect hooks of a cgroup: what the node's own clients dial, and what they are told they have reached.
 
+use core::arch::asm;
 use core::ptr::{addr_of, addr_of_mut};
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::btf_maps::SkStorage;
@@ -106,10 +106,17 @@ fn translate(context: &SockAddrContext, asked: Endpoint) -> Option<Translation> 
         unsafe { *kept = dialled };
     }
     if let Some(opened) = LOCAL_OPENED.get_ptr_mut(translation.slot) {
-        // SAFETY: a map value of this CPU, aligned; these programs can be preempted by each other, hence atomic.
-        unsafe { AtomicU64::from_ptr(opened) }.fetch_add(1, Ordering::Relaxed);
+        add_one(opened);
     }
     Some(translation)
+}
+
+/// Counts in one step: unlike the packets' programs these can be preempted by each other. The target has the instruction
+/// and no type that uses it.
+#[inline(always)]
+fn add_one(counter: *mut u64) {
+    // SAFETY: called with map values, which are aligned and stay valid until the program ends.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64) };
 }
 
 /// What the client of this socket asked for, if it is still connected to what it got.

@@ -1,6 +1,7 @@
 //! The kernel's way in: wrap the context, call the library, map its verdict to an XDP action once.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![allow(missing_docs, reason = "the entry point's macro makes an item that cannot be documented")]
 
 mod connect;
