@@ -83,9 +83,8 @@ fn vips(config: &Config) -> BTreeSet<Ipv4Addr> {
 fn places(service: &Service, vips: &BTreeSet<Ipv4Addr>) -> (Vec<Endpoint>, Vec<Endpoint>) {
     let (mut all, mut local) = (BTreeSet::new(), BTreeSet::new());
     for listen in &service.listen {
-        let at = |address: Ipv4Addr| {
-            listen.ports().map(move |port| Endpoint::new(Be32::from(address), Be16::new(port)))
-        };
+        let at =
+            |address: Ipv4Addr| listen.ports().map(move |port| Endpoint::new(Be32::from(address), Be16::new(port)));
         if listen.is_everywhere() {
             vips.iter().for_each(|vip| all.extend(at(*vip)));
         }

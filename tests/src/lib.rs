@@ -11,15 +11,20 @@
 pub mod agent;
 pub mod apiserver;
 pub mod capture;
+pub mod cgroup;
 pub mod client;
+pub mod dial;
 pub mod foreign;
+pub mod hooks;
 pub mod keepalived;
+
 pub mod kernel;
 pub mod netns;
 pub mod pki;
 pub mod process;
 pub mod run;
 pub mod scrape;
+pub mod stacked;
 pub mod stats;
 pub mod status;
 pub mod topology;

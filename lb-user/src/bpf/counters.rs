@@ -39,8 +39,7 @@ impl Counters {
         let zero = PerCpuValues::try_from(vec![Traffic::default(); self.cpus])
             .map_err(|error| TableError::Cpus(error.to_string()))?;
         self.traffic.set(slot, zero, 0).map_err(at(map::TRAFFIC))?;
-        let zero =
-            PerCpuValues::try_from(vec![0; self.cpus]).map_err(|error| TableError::Cpus(error.to_string()))?;
+        let zero = PerCpuValues::try_from(vec![0; self.cpus]).map_err(|error| TableError::Cpus(error.to_string()))?;
         self.local_opened.set(slot, zero, 0).map_err(at(map::LOCAL_OPENED))
     }
 

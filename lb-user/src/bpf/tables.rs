@@ -111,7 +111,8 @@ impl Tables {
             let places = (0..length).map(|place| self.rings.get(&(service.ring_start + place), 0));
             rings.insert(service.ring_start, places.collect::<Result<Vec<_>, _>>().map_err(at(map::RINGS))?);
         }
-        let own = self.own.keys().map(|key| key.map(Be32::from_wire)).collect::<Result<_, _>>().map_err(at(map::OWN))?;
+        let own =
+            self.own.keys().map(|key| key.map(Be32::from_wire)).collect::<Result<_, _>>().map_err(at(map::OWN))?;
         let preferred = (0..MAX_SERVICES as u16).map(|number| Ok((number, self.preferred.get(&number.into(), 0)?)));
         let preferred = preferred.collect::<Result<_, _>>().map_err(at(map::PREFERRED))?;
         Ok(Observed { node, vips, services, backends: backends?, slots, rings, own, preferred })
@@ -153,9 +154,7 @@ impl Tables {
             }
             Op::AddVip(vip) => self.vips.insert(vip.wire(), 1, 0).map_err(at(map::VIPS)),
             Op::SetService(listener, service) => self.services.insert(listener, service, 0).map_err(at(map::SERVICES)),
-            Op::SetPreferred(number, slot) => {
-                self.preferred.set((*number).into(), slot, 0).map_err(at(map::PREFERRED))
-            }
+            Op::SetPreferred(number, slot) => self.preferred.set((*number).into(), slot, 0).map_err(at(map::PREFERRED)),
             Op::AddOwn(address) => self.own.insert(address.wire(), 1, 0).map_err(at(map::OWN)),
             Op::RemoveOwn(address) => gone(self.own.remove(&address.wire())).map_err(at(map::OWN)),
             Op::RemoveService(listener) => gone(self.services.remove(listener)).map_err(at(map::SERVICES)),

@@ -79,7 +79,8 @@ fn hides(listen: &Listen, metrics: SocketAddr, is_vip: bool) -> bool {
 fn reachable(services: &[service::Draft], own: &BTreeSet<Ipv4Addr>, report: &Report<'_>) {
     let listens = || services.iter().flat_map(|service| &service.listen.items);
     let listened = |at: SocketAddrV4| {
-        listens().find(|listen| listen.value.address == *at.ip() && own.contains(at.ip()) && listen.value.has(at.port()))
+        listens()
+            .find(|listen| listen.value.address == *at.ip() && own.contains(at.ip()) && listen.value.has(at.port()))
     };
     let mut backends = BTreeSet::new();
     for address in services.iter().flat_map(|service| &service.backends).filter_map(|backend| backend.address) {

@@ -82,7 +82,9 @@ impl Taken {
                 let others = self.by_service.iter().filter(|(other, _)| **other != service);
                 others.flat_map(|(_, ranges)| ranges.all(listen)).map(|(_, at)| at).min()
             }
-            false => everywhere.and_then(|all| all.meets(listen).find(|(other, _)| *other != service)).map(|(_, at)| at),
+            false => {
+                everywhere.and_then(|all| all.meets(listen).find(|(other, _)| *other != service)).map(|(_, at)| at)
+            }
         };
         let of_address = self.by_address.get(&listen.address);
         let itself = of_address.and_then(|ranges| ranges.meets(listen).map(|(_, at)| at).min());

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+use super::listen::{Listen, Taken};
 use super::reader::{List, Section};
 use super::report::{At, Report, wrong};
 use super::vrrp::earlier;
-use super::listen::{Listen, Taken};
 use super::{Backend, Balance, Local, Service, health_check, values};
 
 const MOST_SERVICES: usize = 64;

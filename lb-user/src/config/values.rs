@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Ipv4Net, Listen};
 use super::report::{Wrong, quote, wrong};
+use super::{Ipv4Net, Listen};
 
 /// One of `choices`; those in `later` are meant for a later version.
 pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)], later: &[&str]) -> Result<T, Wrong> {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::defs::{ALL, Kind};
 use super::*;
 use crate::config::{
-    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, Ipv4Net, Local, Node, Service, Vrrp,
+    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, Ipv4Net, Local, Node, Service,
+    Vrrp,
 };
 use crate::status::example::example;
 

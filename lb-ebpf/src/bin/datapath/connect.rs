@@ -10,9 +10,7 @@ use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::macros::{btf_map, cgroup_sock_addr, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::SockAddrContext;
-use lb_ebpf::abi::{
-    Backend, Dialled, Endpoint, Hook, MAX_BACKENDS, MAX_OWN_ADDRESSES, MAX_SERVICES, NOBODY, Service,
-};
+use lb_ebpf::abi::{Backend, Dialled, Endpoint, Hook, MAX_BACKENDS, MAX_OWN_ADDRESSES, MAX_SERVICES, NOBODY, Service};
 use lb_ebpf::datapath::local::{self, LocalTables, Translation};
 use lb_ebpf::net::Be32;
 

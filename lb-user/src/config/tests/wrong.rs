@@ -508,7 +508,8 @@ fn in_the_way() {
         );
     }
     for (metrics, at) in [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("192.0.2.31", "192.0.2.31")] {
-        let text = listening(&format!("\"{at}:9910\"")).replace("[[vrrp]]", &format!("[metrics]\nlisten = \"{metrics}:9910\"\n[[vrrp]]"));
+        let text = listening(&format!("\"{at}:9910\""))
+            .replace("[[vrrp]]", &format!("[metrics]\nlisten = \"{metrics}:9910\"\n[[vrrp]]"));
         assert_eq!(
             refuse(&text),
             format!("xvip.toml:6:10: listen {metrics}:9910 is a service's in line 15, choose another port or address")
