@@ -67,8 +67,6 @@ fn state(stacked: &Stacked, node: usize, backend: &str) -> String {
 #[test]
 fn every_node_reaches_its_own_server_wherever_it_dials() {
     let stacked = serving(EVERYWHERE, "");
-    let (holder, _) = stacked.holder().unwrap();
-    assert_eq!(NODES[holder].0, "n1");
     for (node, (name, address, _)) in NODES.into_iter().enumerate() {
         let own = format!("{address}:4300");
         for target in [
@@ -217,6 +215,7 @@ fn ten_thousand_connections_from_the_holder_and_from_a_backup() {
     println!("{served} connections while the agent was killed and started again, none failed");
     assert!(served > 0);
     stacked.nodes = agents;
+    drop(netns);
     end(stacked);
 }
 
