@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use aya::maps::{Array, HashMap, MapData, MapInfo};
+use aya::maps::{Array, HashMap, MapData};
 use lb_ebpf::abi::{Backend, Direction, Flow, FlowKey, MAX_BACKENDS, map};
 use lb_ebpf::net::Be16;
 use nix::time::{ClockId, clock_gettime};
@@ -177,11 +177,14 @@ fn locked(pins: &Path) -> Result<BTreeMap<String, u64>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(pins)? {
         let entry = entry?;
-        let Ok(info) = MapInfo::from_pin(entry.path()) else { continue };
-        let fd = info.fd()?;
-        let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd()))?;
-        let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
         let name = entry.file_name().to_string_lossy().into_owned();
+        // Tables are named in capitals; a link lies beside them.
+        if name.contains(|letter: char| letter.is_ascii_lowercase()) {
+            continue;
+        }
+        let map = MapData::from_pin(entry.path())?;
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))?;
+        let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
         found.insert(name, bytes.context("the kernel does not say what a map locks")?);
     }
     Ok(found)

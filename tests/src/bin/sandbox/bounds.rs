@@ -53,9 +53,8 @@ const UNDISTURBED: Duration = Duration::from_millis(150);
 /// The most that is forgiven for pauses of the measuring machine itself.
 const MOST_FORGIVEN: Duration = Duration::from_millis(200);
 
-/// After a move of the VIP backends remember connections of the other balancer, and a killed one still answers ARP for it: of
-/// some six hundred connections a few can meet with either.
-const STRAYS: u32 = 3;
+/// After a move of the VIP a killed balancer still answers ARP for it: of some thousand connections one can meet with that.
+const STRAYS: u32 = 1;
 
 /// Every step of the tour: what, its share of the tour's time, and what is promised.
 pub(crate) const TOUR: [(Fault, u32, Promise); 11] = [
