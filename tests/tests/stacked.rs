@@ -136,6 +136,16 @@ fn a_node_goes_to_others_as_soon_as_its_own_server_is_not_ready() {
     wait("n2 to be up", || state(&stacked, node, "n2") == "up");
     assert_eq!(dial(&stacked, node, "192.0.2.100:8443", 20).servers(), ["n2"]);
 
+    // It dies: the others come at once, before any health check has said so, and it comes back with its first answer.
+    stacked.nodes[node].server.kill9().unwrap();
+    let at_once = dial(&stacked, node, "127.0.0.1:8443", 200);
+    println!("200 connections after its own server was killed, none failed: {:?}", at_once.served);
+    assert_eq!(at_once.servers(), ["n1", "n3"]);
+    wait("n2 to be down", || state(&stacked, node, "n2") == "down");
+    stacked.nodes[node].server.revive().unwrap();
+    wait("n2 to be up", || state(&stacked, node, "n2") == "up");
+    assert_eq!(dial(&stacked, node, "192.0.2.100:8443", 20).servers(), ["n2"]);
+
     // When nobody is ready, all are used; a node's own is still the nearest.
     for node in &mut stacked.nodes {
         node.server.set_ready(false).unwrap();

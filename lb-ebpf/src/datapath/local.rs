@@ -11,8 +11,8 @@ use crate::abi::{Backend, Dialled, Endpoint, Hook, Service};
 use crate::net::{Be16, Be32};
 
 /// Places of the round that are looked at for a backend that serves: more than one, because the agent replaces a
-/// round while it is being read.
-const TRIES: u32 = 4;
+/// round while it is being read, and because the preferred backend may be known not to answer.
+const TRIES: u32 = 16;
 
 /// The kernel's maps and helpers, or a model of them.
 pub trait LocalTables {
@@ -30,6 +30,8 @@ pub trait LocalTables {
     fn ring(&self, place: u32) -> Option<u32>;
     /// The slot that local clients of a service prefer.
     fn preferred(&self, service: u32) -> Option<u32>;
+    /// Whether a socket of this network namespace listens there.
+    fn listens(&self, at: &Endpoint) -> bool;
     /// Takes a turn of a service: one more than the last time.
     fn take_turn(&self, service: u32) -> Option<u32>;
 }
@@ -56,8 +58,7 @@ pub fn connect(tables: &impl LocalTables, netns: u64, asked: Endpoint) -> Option
     if tables.is_backend(&asked) {
         return None;
     }
-    let (slot, endpoint) = choose(tables, &service)?;
-    Some(Translation { slot, reached: endpoint.reached_for(asked.port) })
+    choose(tables, &service, asked.port)
 }
 
 /// What getpeername(2) says of a socket whose peer is `peer`; `None`: that. A socket may have been connected again,
@@ -85,29 +86,39 @@ fn listener(tables: &impl LocalTables, asked: Endpoint) -> Option<Service> {
 }
 
 /// The preferred backend, else the next in turn.
+///
+/// The preferred one is this node's own, so that it can be seen whether its process is there: when it has just died, the
+/// others come before it, without waiting for health checks to say so.
 #[inline(always)]
-fn choose(tables: &impl LocalTables, service: &Service) -> Option<(u32, Endpoint)> {
+fn choose(tables: &impl LocalTables, service: &Service, port: Be16) -> Option<Translation> {
     let number = service.number as u32;
+    let mut silent = None;
     if let Some(slot) = tables.preferred(number)
         && let Some(endpoint) = serving(tables, service, slot)
     {
-        return Some((slot, endpoint));
+        let own = Translation { slot, reached: endpoint.reached_for(port) };
+        if tables.listens(&own.reached) {
+            return Some(own);
+        }
+        silent = Some(own);
     }
     let length = service.ring_length as u32;
     if length == 0 {
-        return None;
+        return silent;
     }
     let turn = tables.take_turn(number)?;
     let mut tries = 0;
     while tries < TRIES {
         let place = service.ring_start.wrapping_add((turn % length + tries) % length);
         let slot = tables.ring(place)?;
-        if let Some(endpoint) = serving(tables, service, slot) {
-            return Some((slot, endpoint));
+        if silent.is_none_or(|silent| silent.slot != slot)
+            && let Some(endpoint) = serving(tables, service, slot)
+        {
+            return Some(Translation { slot, reached: endpoint.reached_for(port) });
         }
         tries += 1;
     }
-    None
+    silent
 }
 
 /// Where the backend in a slot listens, if it is one of this service and not gone.

@@ -6,7 +6,7 @@ use core::ptr::{addr_of, addr_of_mut};
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_lookup_tcp, bpf_sk_release};
 use aya_ebpf::macros::{btf_map, cgroup_sock_addr, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::SockAddrContext;
@@ -94,7 +94,7 @@ fn translate(context: &SockAddrContext, asked: Endpoint) -> Option<Translation> 
     }
     // SAFETY: the context is valid for the run of the program.
     let netns = unsafe { bpf_get_netns_cookie(context.sock_addr.cast()) };
-    let translation = local::connect(&Kernel, netns, asked)?;
+    let translation = local::connect(&Kernel { context: context.sock_addr }, netns, asked)?;
     let mut dialled = Dialled { asked, reached: translation.reached };
     // SAFETY: the socket of a context is there as long as the context.
     let kept = unsafe { DIALLED.get_or_insert_ptr_mut(context, Some(&mut dialled)) };
@@ -129,8 +129,22 @@ fn asked_by(context: &SockAddrContext, peer: Endpoint) -> Option<Endpoint> {
     local::peer(unsafe { &*kept }, peer)
 }
 
+/// `BPF_F_CURRENT_NETNS`: that of the connecting socket.
+const OWN_NAMESPACE: u64 = u64::MAX;
+
+/// The IPv4 part of `struct bpf_sock_tuple` (linux/bpf.h), in network order.
+#[repr(C)]
+struct Tuple {
+    source: u32,
+    destination: u32,
+    source_port: u16,
+    port: u16,
+}
+
 /// The kernel, as the decision asks it.
-struct Kernel;
+struct Kernel {
+    context: *mut bpf_sock_addr,
+}
 
 impl LocalTables for Kernel {
     #[inline(always)]
@@ -167,6 +181,22 @@ impl LocalTables for Kernel {
     #[inline(always)]
     fn preferred(&self, service: u32) -> Option<u32> {
         PREFERRED.get(service).copied().filter(|slot| *slot != NOBODY).map(|slot| slot - 1)
+    }
+
+    #[inline(always)]
+    fn listens(&self, at: &Endpoint) -> bool {
+        // From nobody: no connection matches, only who waits for one.
+        let mut tuple = Tuple { source: 0, destination: at.address.raw(), source_port: 0, port: at.port.raw() };
+        let length = size_of::<Tuple>() as u32;
+        // SAFETY: context and structure are valid; a structure of this length asks for IPv4.
+        let socket =
+            unsafe { bpf_sk_lookup_tcp(self.context.cast(), (&raw mut tuple).cast(), length, OWN_NAMESPACE, 0) };
+        if socket.is_null() {
+            return false;
+        }
+        // SAFETY: the socket was just handed out, and is given back once.
+        unsafe { bpf_sk_release(socket.cast()) };
+        true
     }
 
     #[inline(always)]

@@ -18,6 +18,8 @@ struct Model {
     backends: Vec<Backend>,
     rings: Vec<u32>,
     preferred: Option<u32>,
+    /// Where nobody listens.
+    silent: BTreeSet<Endpoint>,
     turn: Cell<u32>,
 }
 
@@ -50,6 +52,10 @@ impl LocalTables for Model {
         self.preferred
     }
 
+    fn listens(&self, at: &Endpoint) -> bool {
+        !self.silent.contains(at)
+    }
+
     fn take_turn(&self, _: u32) -> Option<u32> {
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
@@ -79,6 +85,7 @@ fn model(listeners: &[Endpoint]) -> Model {
         backends: (31..34).map(|host| backend(host, 6443)).collect(),
         rings: vec![0, 1, 2],
         preferred: None,
+        silent: BTreeSet::new(),
         turn: Cell::new(0),
     }
 }
@@ -96,6 +103,18 @@ fn turns_are_taken_and_the_preferred_one_comes_first() {
     assert_eq!([(); 3].map(|()| slot(&model, at(VIP, 8443))), [Some(2); 3]);
     let to = connect(&model, NETNS, at(VIP, 8443)).map(|translation| translation.reached);
     assert_eq!(to, Some(at([192, 0, 2, 33], 6443)));
+}
+
+#[test]
+fn others_come_before_the_preferred_one_when_its_process_is_gone() {
+    let mut model = model(&[at(VIP, 8443)]);
+    model.preferred = Some(0);
+    model.silent = [at(NODE, 6443)].into();
+    let slots: Vec<_> = (0..4).map(|_| slot(&model, at(VIP, 8443))).collect();
+    assert!(slots.iter().all(|slot| [Some(1), Some(2)].contains(slot)), "{slots:?}");
+    // Nobody else: it may be reached all the same, by a translation of somebody else's.
+    model.rings = vec![0, 0, 0];
+    assert_eq!(slot(&model, at(VIP, 8443)), Some(0));
 }
 
 #[test]
