@@ -73,8 +73,8 @@ pub enum AgentError {
     /// Virtual routers.
     #[error(transparent)]
     Vrrp(#[from] StartError),
-    /// Gratuitous ARP.
-    #[error("cannot send ARP: {0}; the agent needs CAP_NET_RAW")]
+    /// Gratuitous ARP and neighbour advertisements.
+    #[error("cannot announce addresses: {0}; the agent needs CAP_NET_RAW")]
     Arp(std::io::Error),
     /// The metrics listener.
     #[error(transparent)]
@@ -186,6 +186,8 @@ struct Agent {
     started: Instant,
     datapath: Option<Datapath>,
     detached_because: String,
+    /// Programs of others that see packets before ours, as last reported.
+    ahead: Vec<String>,
     kernel: Kernel,
     local: Local,
     reserved: ReservedPorts,
@@ -349,7 +351,7 @@ impl Agent {
             health: &health_seen.borrow().clone(),
             sweep: &kernel.sweeping.latest(),
         };
-        reconciler.tables(&snapshots, datapath.attachment(), &mut kernel.tables, started).await?;
+        reconciler.tables(&snapshots, &mut datapath, &mut kernel.tables, started).await?;
         let mut local = Local::new();
         local.converge(datapath.ebpf(), &config);
         let first = report::status(report::Sources {
@@ -385,6 +387,7 @@ impl Agent {
             started,
             datapath: Some(datapath),
             detached_because: String::new(),
+            ahead: Vec::new(),
             kernel,
             local,
             reserved,
@@ -440,10 +443,9 @@ impl Agent {
         let vrrp = self.vrrp_seen.borrow().clone();
         let health = self.health_seen.borrow_and_update().clone();
         let sweep = self.kernel.sweeping.latest();
-        if let Some(datapath) = &self.datapath {
+        if let Some(datapath) = &mut self.datapath {
             let snapshots = Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep };
-            let attachment = datapath.attachment();
-            let outcome = self.reconciler.tables(&snapshots, attachment, &mut self.kernel.tables, now).await;
+            let outcome = self.reconciler.tables(&snapshots, datapath, &mut self.kernel.tables, now).await;
             if self.table_fault.note(outcome) {
                 self.vrrp.set_can_forward(true);
             }
@@ -498,6 +500,7 @@ impl Agent {
         };
         let Some(why) = lost else {
             self.datapath_fault.note::<String>(Ok(()));
+            self.look_ahead();
             return;
         };
         self.vrrp.set_can_forward(false);
@@ -519,6 +522,22 @@ impl Agent {
         if let Some(text) = self.local.converge(datapath.ebpf(), &self.config) {
             self.reporter.report("local clients".to_owned(), text);
         }
+    }
+
+    /// Tells of programs that others have put in front of ours: what they take, it does not see.
+    fn look_ahead(&mut self) {
+        let ahead = self.datapath.as_ref().map(Datapath::ahead).unwrap_or_default();
+        if ahead == self.ahead {
+            return;
+        }
+        let text = if ahead.is_empty() {
+            "no other program sees packets before it any more".to_owned()
+        } else {
+            format!("other programs see packets before it: {}; what they take does not reach it", ahead.join(", "))
+        };
+        warn!("datapath: {text}");
+        self.reporter.report("datapath".to_owned(), text);
+        self.ahead = ahead;
     }
 
     fn attach_again(&mut self, device: Device) {

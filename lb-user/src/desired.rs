@@ -1,15 +1,15 @@
 //! What the datapath should do, from the configuration and from what is known of the world. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 
-use lb_ebpf::abi::{Endpoint, MAX_OWN_ADDRESSES, Node, VERSION, node_flag};
-use lb_ebpf::net::{Be16, Be32};
+use lb_ebpf::abi::{Delivery, Endpoint, MAX_OWN_ADDRESSES, Node, VERSION, node_flag};
+use lb_ebpf::net::Be32;
 use lb_proto::health::State;
 use lb_proto::health::policy::{Member, decide};
 use lb_proto::plan::{Wanted, WantedBackend, WantedService};
 
-use crate::config::{Backend, Config, Listen, Local, Service};
+use crate::config::{Backend, Config, Listen, Local, Role, Service, ServiceMode};
 
 /// RSTs each CPU may send in a second: enough for every client of a control plane to be told within two.
 const RESETS_PER_SECOND: u32 = 10_000;
@@ -23,9 +23,22 @@ pub trait World {
     /// Open connections of a backend.
     fn connections(&self, service: &str, backend: &str) -> u64;
     /// Ethernet address of the next hop towards an address.
-    fn next_hop(&self, address: Ipv4Addr) -> Option<[u8; 6]>;
+    fn next_hop(&self, address: IpAddr) -> Option<[u8; 6]>;
     /// This node's own addresses, without the VIPs it holds for xvip.
-    fn own_addresses(&self) -> &BTreeSet<Ipv4Addr>;
+    fn own_addresses(&self) -> &BTreeSet<IpAddr>;
+}
+
+/// A service that the datapath cannot serve; the configuration lets none through.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is IPv6, which the packet datapath does not serve yet; use IPv4")]
+pub struct Unserved(pub SocketAddr);
+
+/// As the datapath's tables have it, which are IPv4's so far.
+fn endpoint(address: SocketAddr) -> Result<Endpoint, Unserved> {
+    match address {
+        SocketAddr::V4(address) => Ok(address.into()),
+        SocketAddr::V6(_) => Err(Unserved(address)),
+    }
 }
 
 /// The interface, as the datapath has to know it.
@@ -52,26 +65,42 @@ pub struct Desired {
     pub fail_open: BTreeMap<String, bool>,
 }
 
+impl Desired {
+    /// Whether a backend is this node itself.
+    #[must_use]
+    pub fn has_own(&self) -> bool {
+        let mut backends = self.wanted.services.iter().flat_map(|service| &service.backends);
+        backends.any(|backend| backend.delivery == Delivery::Local)
+    }
+}
+
 /// Puts it together.
-#[must_use]
-pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Desired {
+///
+/// # Errors
+/// A service that the datapath cannot serve.
+pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Result<Desired, Unserved> {
     let mut fail_open = BTreeMap::new();
     let vips = vips(config);
     let services = config.services.iter().map(|service| {
-        let (service_wanted, open) = of_service(service, &vips, world);
+        let (service_wanted, open) = of_service(service, &vips, config.node.role, world)?;
         fail_open.insert(service.name.clone(), open);
-        service_wanted
+        Ok(service_wanted)
     });
-    let services = services.collect();
+    let services = services.collect::<Result<Vec<_>, _>>()?;
+    let fellows = fellows(&services);
     let everywhere = config.services.iter().flat_map(|service| &service.listen).any(Listen::is_everywhere);
     // Where the table is too small, some addresses of a very large node are not known as its own.
     let own = world.own_addresses().difference(&vips).filter(|address| everywhere && !address.is_loopback());
-    let own = own.take(MAX_OWN_ADDRESSES as usize).map(|address| Be32::from(*address)).collect();
-    Desired { wanted: Wanted { node: node(config, interface), services, own }, fail_open }
+    let own = own.filter_map(|address| match address {
+        IpAddr::V4(address) => Some(Be32::from(*address)),
+        IpAddr::V6(_) => None,
+    });
+    let own = own.take(MAX_OWN_ADDRESSES as usize).collect();
+    Ok(Desired { wanted: Wanted { node: node(config, interface), services, own, fellows }, fail_open })
 }
 
 /// Where packets from outside arrive: what the virtual routers carry; without any, all that is listened at.
-fn vips(config: &Config) -> BTreeSet<Ipv4Addr> {
+fn vips(config: &Config) -> BTreeSet<IpAddr> {
     let carried = config.vrrp.iter().flat_map(|router| router.virtual_addresses.iter().map(|vip| vip.address));
     let own: BTreeSet<_> = config.vrrp.iter().filter_map(|router| router.unicast_source).collect();
     let listened = config.services.iter().flat_map(|service| &service.listen);
@@ -80,21 +109,30 @@ fn vips(config: &Config) -> BTreeSet<Ipv4Addr> {
 }
 
 /// Where a service is found: by packets and local clients, and by local clients alone.
-fn places(service: &Service, vips: &BTreeSet<Ipv4Addr>) -> (Vec<Endpoint>, Vec<Endpoint>) {
+fn places(service: &Service, vips: &BTreeSet<IpAddr>) -> Result<(Vec<Endpoint>, Vec<Endpoint>), Unserved> {
     let (mut all, mut local) = (BTreeSet::new(), BTreeSet::new());
     for listen in &service.listen {
-        let at =
-            |address: Ipv4Addr| listen.ports().map(move |port| Endpoint::new(Be32::from(address), Be16::new(port)));
-        if listen.is_everywhere() {
-            vips.iter().for_each(|vip| all.extend(at(*vip)));
-        }
-        if vips.contains(&listen.address) {
-            all.extend(at(listen.address));
-        } else {
-            local.extend(at(listen.address));
+        for port in listen.ports() {
+            if listen.is_everywhere() {
+                // Every VIP of its own family.
+                let vips = vips.iter().filter(|vip| vip.is_ipv4());
+                all.extend(vips.map(|vip| endpoint((*vip, port).into())).collect::<Result<Vec<_>, _>>()?);
+            }
+            let at = endpoint((listen.address, port).into())?;
+            if vips.contains(&listen.address) {
+                all.insert(at)
+            } else {
+                local.insert(at)
+            };
         }
     }
-    (all.into_iter().collect(), local.into_iter().collect())
+    Ok((all.into_iter().collect(), local.into_iter().collect()))
+}
+
+/// Nodes that forward to this one when they hold the VIP: those with a backend beside one of this node's own.
+fn fellows(services: &[WantedService]) -> BTreeSet<[u8; 6]> {
+    let direct = services.iter().flat_map(|service| &service.backends).filter(|b| b.delivery == Delivery::Direct);
+    direct.map(|backend| backend.mac).filter(|mac| *mac != [0; 6]).collect()
 }
 
 fn node(config: &Config, interface: Interface) -> Node {
@@ -114,7 +152,9 @@ fn node(config: &Config, interface: Interface) -> Node {
     }
 }
 
-fn of_service(service: &Service, vips: &BTreeSet<Ipv4Addr>, world: &impl World) -> (WantedService, bool) {
+fn of_service(
+    service: &Service, vips: &BTreeSet<IpAddr>, role: Role, world: &impl World,
+) -> Result<(WantedService, bool), Unserved> {
     let member =
         |backend: &Backend| Member { weight: backend.weight, state: world.health(&service.name, &backend.name) };
     let members: Vec<_> = service.backends.iter().map(member).collect();
@@ -122,17 +162,29 @@ fn of_service(service: &Service, vips: &BTreeSet<Ipv4Addr>, world: &impl World) 
     let backends = service.backends.iter().zip(&decision.standings).map(|(backend, standing)| {
         let full = backend.max_connections > 0
             && world.connections(&service.name, &backend.name) >= u64::from(backend.max_connections);
-        WantedBackend {
-            endpoint: backend.address.into(),
-            share: if standing.eligible && !full { backend.weight } else { 0 },
-            gone: standing.lost,
-            mac: world.next_hop(*backend.address.ip()).unwrap_or_default(),
-        }
+        let own = world.own_addresses().contains(&backend.address.ip());
+        // Who forwards has chosen already; whether the backend is well is that node's to judge.
+        let share = match role {
+            Role::Balancer if standing.eligible && !full => backend.weight,
+            Role::Backend if own => 1,
+            Role::Balancer | Role::Backend => 0,
+        };
+        Ok(WantedBackend {
+            endpoint: endpoint(backend.address)?,
+            share,
+            gone: standing.lost && !(own && role == Role::Backend),
+            delivery: match (own, service.mode, role) {
+                (true, ..) => Delivery::Local,
+                (false, ServiceMode::Dsr, Role::Balancer) => Delivery::Direct,
+                (false, ..) => Delivery::Translated,
+            },
+            mac: world.next_hop(backend.address.ip()).unwrap_or_default(),
+        })
     });
-    let backends: Vec<_> = backends.collect();
-    let is_own = |backend: &Backend| world.own_addresses().contains(backend.address.ip());
+    let backends = backends.collect::<Result<Vec<_>, _>>()?;
+    let is_own = |backend: &Backend| world.own_addresses().contains(&backend.address.ip());
     let mut candidates = service.backends.iter().zip(&backends);
-    let (listeners, local_listeners) = places(service, vips);
+    let (listeners, local_listeners) = places(service, vips)?;
     let wanted = WantedService {
         listeners,
         local_listeners,
@@ -143,7 +195,7 @@ fn of_service(service: &Service, vips: &BTreeSet<Ipv4Addr>, world: &impl World) 
         idle_seconds: u32::try_from(service.idle_timeout.as_secs()).unwrap_or(u32::MAX),
         backends,
     };
-    (wanted, decision.fail_open)
+    Ok((wanted, decision.fail_open))
 }
 
 #[cfg(test)]
@@ -174,7 +226,7 @@ mod tests {
         a: State,
         b: State,
         connections: u64,
-        own: BTreeSet<Ipv4Addr>,
+        own: BTreeSet<IpAddr>,
     }
 
     impl World for Known {
@@ -186,23 +238,26 @@ mod tests {
             self.connections
         }
 
-        fn next_hop(&self, address: Ipv4Addr) -> Option<[u8; 6]> {
-            (address.octets()[3] == 31).then_some([2, 0, 0, 0, 0, 31])
+        fn next_hop(&self, address: IpAddr) -> Option<[u8; 6]> {
+            (address == IpAddr::from([192, 0, 2, 31])).then_some([2, 0, 0, 0, 0, 31])
         }
 
-        fn own_addresses(&self) -> &BTreeSet<Ipv4Addr> {
+        fn own_addresses(&self) -> &BTreeSet<IpAddr> {
             &self.own
         }
     }
 
-    const INTERFACE: Interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0 };
-
-    fn read(file: &str) -> Config {
-        parse(file, "xvip.toml", &Env::default()).unwrap_or_else(|faults| panic!("{faults}")).config
+    impl Known {
+        /// On the node of backend b.
+        fn new(a: State, b: State, connections: u64) -> Self {
+            Self { a, b, connections, own: [[192, 0, 2, 32].into()].into() }
+        }
     }
 
     fn shares(world: &Known) -> (Vec<(u16, bool)>, bool) {
-        let desired = desired(&read(FILE), INTERFACE, world);
+        let config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
+        let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0 };
+        let desired = desired(&config, interface, world).unwrap();
         let backends = &desired.wanted.services[0].backends;
         (backends.iter().map(|backend| (backend.share, backend.gone)).collect(), desired.fail_open["api"])
     }
@@ -210,7 +265,7 @@ mod tests {
     #[test]
     fn health_and_limits_decide_shares() {
         let (up, down, lost) = (State::Up, State::Down { lost: false }, State::Down { lost: true });
-        let of = |a, b, connections| shares(&Known { a, b, connections, own: BTreeSet::new() });
+        let of = |a, b, connections| shares(&Known::new(a, b, connections));
         assert_eq!(of(up, up, 0), (vec![(3, false), (1, false)], false));
         assert_eq!(of(down, up, 0), (vec![(0, false), (1, false)], false), "established connections stay");
         assert_eq!(of(lost, up, 0), (vec![(0, true), (1, false)], false));
@@ -220,28 +275,30 @@ mod tests {
 
     #[test]
     fn the_node_is_described() {
-        let node = node(&read(FILE), Interface { forwards: true, ..INTERFACE });
+        let config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
+        let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: true, port_offset: 0 };
+        let node = node(&config, interface);
         assert_eq!((node.first_port, node.port_count), (10_000, 1000));
         assert_eq!(node.flags, node_flag::REDIRECT | node_flag::FIB);
     }
 
+    fn wanted(file: &str, known: &Known) -> Wanted {
+        let config = parse(file, "xvip.toml", &Env::default()).unwrap_or_else(|faults| panic!("{faults}")).config;
+        let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0 };
+        desired(&config, interface, known).unwrap().wanted
+    }
+
     #[test]
     fn the_nodes_own_server_is_preferred_while_new_connections_may_go_there() {
-        let preferred = |file: &str, a, b, connections, own: &[[u8; 4]]| {
-            let own = own.iter().map(|octets| Ipv4Addr::from(*octets)).collect();
-            let wanted = desired(&read(file), INTERFACE, &Known { a, b, connections, own }).wanted;
-            wanted.services[0].preferred
-        };
         let (up, down) = (State::Up, State::Down { lost: true });
-        let (a, b) = ([192, 0, 2, 31], [192, 0, 2, 32]);
-        assert_eq!(preferred(FILE, up, up, 0, &[b]), Some(1));
-        assert_eq!(preferred(FILE, up, up, 0, &[a, b]), Some(0));
-        assert_eq!(preferred(FILE, up, up, 10, &[a, b]), Some(1), "a is full");
-        assert_eq!(preferred(FILE, up, down, 0, &[b]), None);
-        assert_eq!(preferred(FILE, down, down, 0, &[b]), Some(1), "when all fail, all are used");
-        assert_eq!(preferred(FILE, up, up, 0, &[[192, 0, 2, 99]]), None);
+        let preferred = |file: &str, a, b| wanted(file, &Known::new(a, b, 0)).services[0].preferred;
+        assert_eq!(preferred(FILE, up, up), Some(1));
+        assert_eq!(preferred(FILE, up, down), None);
+        assert_eq!(preferred(FILE, down, down), Some(1), "when all fail, all are used");
         let spread = FILE.replace("idle_timeout", "local = \"spread\"\n        idle_timeout");
-        assert_eq!(preferred(&spread, up, up, 0, &[b]), None);
+        assert_eq!(preferred(&spread, up, up), None);
+        let both = Known { own: [[192, 0, 2, 31].into(), [192, 0, 2, 32].into()].into(), ..Known::new(up, up, 10) };
+        assert_eq!(wanted(FILE, &both).services[0].preferred, Some(1), "a is full");
     }
 
     #[test]
@@ -253,25 +310,26 @@ mod tests {
         let routers = "[[vrrp]]\nname = \"k\"\nvirtual_router_id = 1\nunicast_source = \"192.0.2.21\"\n\
                        virtual_addresses = [\"192.0.2.100/24\", \"192.0.2.101/24\"]\n[[service]]";
         let file = file.replacen("[[service]]", routers, 1);
-        let own: [Ipv4Addr; 3] = [[127, 0, 0, 1].into(), [192, 0, 2, 21].into(), [192, 0, 2, 100].into()];
-        let known = Known { a: State::Up, b: State::Up, connections: 0, own: own.into() };
-        let wanted = desired(&read(&file), INTERFACE, &known).wanted;
+        let own: [IpAddr; 3] = [[127, 0, 0, 1].into(), [192, 0, 2, 21].into(), [192, 0, 2, 100].into()];
+        let known = Known { own: own.into(), ..Known::new(State::Up, State::Up, 0) };
+        let everywhere = wanted(&file, &known);
         let shown = |places: &[Endpoint]| {
-            let place = |at: &Endpoint| format!("{}:{}", Ipv4Addr::from(at.address), at.port.get());
+            let place = |at: &Endpoint| format!("{}:{}", std::net::Ipv4Addr::from(at.address), at.port.get());
             let mut places: Vec<_> = places.iter().map(place).collect();
             places.sort();
             places
         };
-        let service = &wanted.services[0];
+        let service = &everywhere.services[0];
         assert_eq!(
             shown(&service.listeners),
             ["192.0.2.100:4300", "192.0.2.100:8443", "192.0.2.100:8444", "192.0.2.101:4300"]
         );
         assert_eq!(shown(&service.local_listeners), ["0.0.0.0:4300", "127.0.0.1:8443", "192.0.2.21:9443"]);
-        assert_eq!(wanted.own, [Be32::from(own[1])].into(), "neither VIPs nor loopback");
+        let node = std::net::Ipv4Addr::new(192, 0, 2, 21);
+        assert_eq!(everywhere.own, [Be32::from(node)].into(), "neither VIPs nor loopback");
 
-        let wanted = desired(&read(FILE), INTERFACE, &known).wanted;
-        assert_eq!(shown(&wanted.services[0].listeners), ["192.0.2.100:8443"]);
-        assert!(wanted.own.is_empty(), "nothing listens everywhere");
+        let one = wanted(FILE, &known);
+        assert_eq!(shown(&one.services[0].listeners), ["192.0.2.100:8443"]);
+        assert!(one.own.is_empty(), "nothing listens everywhere");
     }
 }

@@ -60,7 +60,7 @@ pub struct ConfigStatus {
 /// How packets are handled.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct DatapathStatus {
-    /// `xdp` (native) or `xdp-generic`.
+    /// `xdp` (native), `xdp-generic` or `tc`.
     pub mode: String,
     /// Why this one.
     pub reason: String,

@@ -5,11 +5,11 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, anyhow, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
-use aya::programs::Xdp;
+use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, Node, Reason, Service, Traffic, Verdict, budget, map, node_flag,
+    Backend, Bucket, Endpoint, Flow, FlowKey, Node, Reason, Service, Traffic, Verdict, budget, mac_key, map, node_flag,
 };
 use lb_ebpf::cases::{Executor, World};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -20,8 +20,10 @@ pub const SHORTEST_FRAME: usize = 14;
 /// Longest frame that fits into a test run's one page beside headroom and tailroom, with some to spare.
 const LONGEST_FRAME: usize = 2048;
 
-/// Name of the program in the object.
-const PROGRAM: &str = "xvip";
+/// Names of the programs in the object.
+const XDP_PROGRAM: &str = "xvip";
+const TC_PROGRAM: &str = "xvip_tc";
+const LEAVE_PROGRAM: &str = "xvip_leave";
 
 /// XDP actions, as the kernel numbers them.
 mod action {
@@ -29,6 +31,38 @@ mod action {
     pub(super) const PASS: u32 = 2;
     pub(super) const TX: u32 = 3;
     pub(super) const REDIRECT: u32 = 4;
+}
+
+/// TC actions, as the kernel numbers them.
+mod tc_action {
+    /// On to the next program.
+    pub(super) const UNSPECIFIED: u32 = -1_i32 as u32;
+    pub(super) const SHOT: u32 = 2;
+    pub(super) const REDIRECT: u32 = 7;
+}
+
+/// Which way in a frame takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hook {
+    /// As the driver's buffer.
+    #[default]
+    Xdp,
+    /// As a socket buffer.
+    Tc,
+}
+
+impl Hook {
+    /// Whether a test run takes such a frame. As a socket buffer it has to have the whole header of the IP version that its
+    /// EtherType names; on an interface nothing asks for that.
+    #[must_use]
+    pub fn runs(self, frame: &[u8]) -> bool {
+        let header = match (self, frame.get(12..14)) {
+            (Self::Tc, Some([0x08, 0x00])) => 20,
+            (Self::Tc, Some([0x86, 0xdd])) => 40,
+            _ => 0,
+        };
+        frame.len() >= SHORTEST_FRAME + header
+    }
 }
 
 /// Keeps the calling thread on one CPU: connections take turns on each CPU apart.
@@ -49,12 +83,14 @@ pub struct Datapath {
     pub half_open: HashMap<MapData, FlowKey, Flow>,
     established_fd: OwnedFd,
     program: Ebpf,
+    hook: Hook,
     node: Array<MapData, Node>,
     vips: HashMap<MapData, u32, u32>,
     services: HashMap<MapData, Endpoint, Service>,
     backends: Array<MapData, Backend>,
     backend_slots: HashMap<MapData, Endpoint, u32>,
     rings: Array<MapData, u32>,
+    fellows: HashMap<MapData, u64, u32>,
     turns: PerCpuArray<MapData, u32>,
     port_cursors: PerCpuArray<MapData, u32>,
     packets: PerCpuArray<MapData, u64>,
@@ -70,20 +106,33 @@ impl Datapath {
     /// # Errors
     /// What is missing, or what the verifier says.
     pub fn load(capacity: u32) -> anyhow::Result<Self> {
+        Self::load_hook(capacity, Hook::Xdp)
+    }
+
+    /// The same with the way in for `hook`.
+    ///
+    /// # Errors
+    /// What is missing, or what the verifier says.
+    pub fn load_hook(capacity: u32, hook: Hook) -> anyhow::Result<Self> {
         ensure!(!xvip::bpf::OBJECT.is_empty(), "this build has no datapath object: unset XVIP_EBPF_STUB");
-        Self::load_object(xvip::bpf::OBJECT, capacity)
+        Self::load_object(xvip::bpf::OBJECT, capacity, hook)
     }
 
     /// The same with another build of the object.
     ///
     /// # Errors
     /// What is missing, or what the verifier says.
-    pub fn load_object(object: &[u8], capacity: u32) -> anyhow::Result<Self> {
+    pub fn load_object(object: &[u8], capacity: u32, hook: Hook) -> anyhow::Result<Self> {
         let mut program = EbpfLoader::new()
             .map_max_entries(map::ESTABLISHED, capacity)
             .load(object)
             .context("could not load the datapath object; this needs root, or CAP_BPF and CAP_NET_ADMIN")?;
-        xdp_mut(&mut program)?.load().context("the kernel refused the datapath program")?;
+        match hook {
+            Hook::Xdp => xdp_mut(&mut program)?.load(),
+            Hook::Tc => tc_mut(&mut program, TC_PROGRAM)?.load(),
+        }
+        .context("the kernel refused the datapath program")?;
+        tc_mut(&mut program, LEAVE_PROGRAM)?.load().context("the kernel refused the program for what leaves")?;
         let mut take =
             |name: &str| program.take_map(name).with_context(|| format!("the object has no map named {name}"));
         let Map::HashMap(established) = take(map::ESTABLISHED)? else {
@@ -99,12 +148,14 @@ impl Datapath {
             backends: take(map::BACKENDS)?.try_into()?,
             backend_slots: take(map::BACKEND_SLOTS)?.try_into()?,
             rings: take(map::RINGS)?.try_into()?,
+            fellows: take(map::FELLOWS)?.try_into()?,
             turns: take(map::TURNS)?.try_into()?,
             port_cursors: take(map::PORT_CURSORS)?.try_into()?,
             packets: take(map::PACKETS)?.try_into()?,
             traffic: take(map::TRAFFIC)?.try_into()?,
             budgets: take(map::BUDGETS)?.try_into()?,
             program,
+            hook,
             world: nothing(),
         })
     }
@@ -115,13 +166,18 @@ impl Datapath {
         self.established_fd.as_fd()
     }
 
-    /// The loaded program.
+    /// The loaded XDP program.
     ///
     /// # Errors
     /// Never after a successful [`Self::load`].
     pub fn program(&self) -> anyhow::Result<&Xdp> {
-        let program = self.program.program(PROGRAM).with_context(|| format!("no program named {PROGRAM}"))?;
+        let program = self.program.program(XDP_PROGRAM).with_context(|| format!("no program named {XDP_PROGRAM}"))?;
         program.try_into().context("the program is not an XDP program")
+    }
+
+    fn tc_program(&self, name: &str) -> anyhow::Result<&SchedClassifier> {
+        let program = self.program.program(name).with_context(|| format!("no program named {name}"))?;
+        program.try_into().context("the program is not a TC program")
     }
 
     /// Writes the tables that belong to the agent.
@@ -148,6 +204,10 @@ impl Datapath {
         }
         for place in 0..self.world.rings.len().max(world.rings.len()) {
             self.rings.set(place as u32, world.rings.get(place).copied().unwrap_or_default(), 0)?;
+        }
+        empty(&mut self.fellows)?;
+        for mac in &world.fellows {
+            self.fellows.insert(mac_key(*mac), 1, 0)?;
         }
         self.world = world.clone();
         Ok(())
@@ -220,15 +280,14 @@ impl Datapath {
         let before = self.packets()?;
         let mut after = vec![0; LONGEST_FRAME];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..Default::default() };
-        let result = self.program()?.test_run(options).context("the kernel did not run the frame")?;
+        let result = match self.hook {
+            Hook::Xdp => self.program()?.test_run(options),
+            Hook::Tc => self.tc_program(TC_PROGRAM)?.test_run(options),
+        };
+        let result = result.context("the kernel did not run the frame")?;
         after.truncate(result.data_size_out as usize);
 
-        let counted: Vec<_> = Reason::ALL
-            .iter()
-            .zip(before.iter().zip(&self.packets()?))
-            .filter(|(_, (before, after))| before != after)
-            .map(|(reason, (before, after))| (*reason, after - before))
-            .collect();
+        let counted = self.counted_since(&before)?;
         let &[(reason, 1)] = counted.as_slice() else {
             return Err(anyhow!("one packet was counted as {counted:?}"));
         };
@@ -237,10 +296,44 @@ impl Datapath {
         Ok((reason, after))
     }
 
-    /// The XDP action that a reason calls for.
+    /// Runs one frame that leaves the stack; returns the reason and the frame afterwards. What is none of ours is not
+    /// counted, and ends as [`Reason::NotVip`].
+    ///
+    /// # Errors
+    /// When more than one reason was counted, or the frame does not go on.
+    pub fn leave(&self, frame: &[u8]) -> anyhow::Result<(Reason, Vec<u8>)> {
+        let before = self.packets()?;
+        let mut after = vec![0; LONGEST_FRAME];
+        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..Default::default() };
+        let result = self.tc_program(LEAVE_PROGRAM)?.test_run(options).context("the kernel did not run the frame")?;
+        after.truncate(result.data_size_out as usize);
+        let action = result.return_value;
+        ensure!(action == tc_action::UNSPECIFIED, "what leaves ended with action {action}");
+        match self.counted_since(&before)?.as_slice() {
+            [] => Ok((Reason::NotVip, after)),
+            [(reason, 1)] => Ok((*reason, after)),
+            counted => Err(anyhow!("one packet was counted as {counted:?}")),
+        }
+    }
+
+    fn counted_since(&self, before: &[u64]) -> anyhow::Result<Vec<(Reason, u64)>> {
+        let after = self.packets()?;
+        let counts = Reason::ALL.iter().zip(before.iter().zip(&after));
+        let changed = counts.filter(|(_, (before, after))| before != after);
+        Ok(changed.map(|(reason, (before, after))| (*reason, after - before)).collect())
+    }
+
+    /// The action that a reason calls for.
     fn action(&self, reason: Reason) -> u32 {
+        if self.hook == Hook::Tc {
+            return match reason.verdict() {
+                Verdict::Pass | Verdict::Deliver => tc_action::UNSPECIFIED,
+                Verdict::Drop => tc_action::SHOT,
+                Verdict::Forward | Verdict::Reply => tc_action::REDIRECT,
+            };
+        }
         match reason.verdict() {
-            Verdict::Pass => action::PASS,
+            Verdict::Pass | Verdict::Deliver => action::PASS,
             Verdict::Drop => action::DROP,
             Verdict::Forward | Verdict::Reply if self.world.node.flags & node_flag::REDIRECT != 0 => action::REDIRECT,
             Verdict::Forward | Verdict::Reply => action::TX,
@@ -249,8 +342,13 @@ impl Datapath {
 }
 
 fn xdp_mut(program: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
-    let program = program.program_mut(PROGRAM).with_context(|| format!("no program named {PROGRAM}"))?;
+    let program = program.program_mut(XDP_PROGRAM).with_context(|| format!("no program named {XDP_PROGRAM}"))?;
     program.try_into().context("the program is not an XDP program")
+}
+
+fn tc_mut<'a>(program: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut SchedClassifier> {
+    let program = program.program_mut(name).with_context(|| format!("no program named {name}"))?;
+    program.try_into().context("the program is not a TC program")
 }
 
 /// The tables of an object that nobody has written.
@@ -261,6 +359,7 @@ fn nothing() -> World {
         services: Vec::new(),
         backends: Vec::new(),
         rings: Vec::new(),
+        fellows: Vec::new(),
         capacity: 0,
     }
 }
@@ -281,6 +380,7 @@ fn zeroes<V: aya::Pod + Default>() -> anyhow::Result<PerCpuValues<V>> {
 /// Plays stories on the loaded program. One object is kept for each capacity, because loading takes a while.
 #[derive(Default)]
 pub struct Kernel {
+    hook: Hook,
     loaded: BTreeMap<u32, Datapath>,
     capacity: u32,
 }
@@ -290,9 +390,9 @@ impl Kernel {
     ///
     /// # Errors
     /// When the thread cannot stay there.
-    pub fn new() -> anyhow::Result<Self> {
+    pub fn new(hook: Hook) -> anyhow::Result<Self> {
         stay_on_cpu(0)?;
-        Ok(Self::default())
+        Ok(Self { hook, ..Self::default() })
     }
 
     /// The object in use.
@@ -310,7 +410,7 @@ impl Kernel {
     pub fn try_begin(&mut self, world: &World) -> anyhow::Result<()> {
         self.capacity = world.capacity;
         if !self.loaded.contains_key(&self.capacity) {
-            self.loaded.insert(self.capacity, Datapath::load(self.capacity)?);
+            self.loaded.insert(self.capacity, Datapath::load_hook(self.capacity, self.hook)?);
         }
         let datapath = self.datapath()?;
         datapath.forget()?;
@@ -329,5 +429,9 @@ impl Executor for Kernel {
 
     fn run(&mut self, frame: &[u8]) -> (Reason, Vec<u8>) {
         self.datapath().and_then(|datapath| datapath.run(frame)).expect("the kernel runs the frame")
+    }
+
+    fn leave(&mut self, frame: &[u8]) -> (Reason, Vec<u8>) {
+        self.datapath().and_then(|datapath| datapath.leave(frame)).expect("the kernel runs the frame")
     }
 }

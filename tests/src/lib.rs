@@ -16,10 +16,12 @@ pub mod client;
 pub mod dial;
 pub mod foreign;
 pub mod hooks;
+pub mod ipv6;
 pub mod keepalived;
 
 pub mod kernel;
 pub mod netns;
+pub mod ping;
 pub mod pki;
 pub mod process;
 pub mod run;

@@ -40,7 +40,7 @@ pub struct Config {
 /// How packets are handled.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Datapath {
-    /// `xdp` or `xdp-generic`.
+    /// `xdp`, `xdp-generic` or `tc`.
     pub mode: String,
     /// Why this one.
     #[serde(default)]
@@ -87,6 +87,9 @@ pub struct Vrrp {
     /// Address/prefix.
     #[serde(default)]
     pub virtual_addresses: Vec<String>,
+    /// Who holds them, as last heard, when that is another.
+    #[serde(default)]
+    pub active_router: Option<String>,
 }
 
 /// A service.

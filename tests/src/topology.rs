@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use aya::programs::{SchedClassifier, TcAttachType};
 
 use crate::agent::{Agent, adapt};
 use crate::apiserver::ApiServer;
@@ -183,6 +184,12 @@ pub fn program(netns: &Netns) -> Result<Option<u32>> {
     let link = netns.ip("-d link show dev eth0")?;
     let id = link.split("prog/xdp id ").nth(1).and_then(|rest| rest.split(' ').next());
     id.map(|id| id.parse().with_context(|| format!("finding the program in {link}"))).transpose()
+}
+
+/// The TC programs that see what enters `device`, in their order: number and name.
+pub fn tc_programs(netns: &Netns, device: &str) -> Result<Vec<(u32, String)>> {
+    let (_, programs) = netns.enter(|| SchedClassifier::query_tcx(device, TcAttachType::Ingress))??;
+    Ok(programs.iter().map(|info| (info.id(), info.name_as_str().unwrap_or_default().to_owned())).collect())
 }
 
 /// The Ethernet address of `eth0`.

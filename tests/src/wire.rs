@@ -112,6 +112,11 @@ impl Port {
     }
 }
 
+/// Lets `device` of `netns` send frames as a veth does that nobody has touched: checksums left unfinished, segments joined.
+pub fn leave_frames(netns: &Netns, device: &str) -> Result<()> {
+    netns.enter(|| like_a_veth(device))?.with_context(|| format!("setting the offloads of {device}"))
+}
+
 /// Lets `device` of `netns` send frames as they go over a wire: checksums finished, segments at wire size.
 pub fn finish_frames(netns: &Netns, device: &str) -> Result<()> {
     netns.enter(|| like_a_nic(device))?.with_context(|| format!("setting the offloads of {device}"))
@@ -124,10 +129,19 @@ pub fn set_gro(netns: &Netns, device: &str, on: bool) -> Result<()> {
 
 /// What `ethtool -K <device> tx off tso off gso off gro on` does, without ethtool.
 fn like_a_nic(device: &str) -> io::Result<()> {
-    for (command, value) in [(SET_TX_CHECKSUM, 0), (SET_TSO, 0), (SET_GSO, 0), (SET_GRO, 1)] {
+    offload(device, 0, 1)
+}
+
+/// The reverse: what a veth begins with.
+fn like_a_veth(device: &str) -> io::Result<()> {
+    offload(device, 1, 0)
+}
+
+fn offload(device: &str, sending: u32, receiving: u32) -> io::Result<()> {
+    for (command, value) in [(SET_TX_CHECKSUM, sending), (SET_TSO, sending), (SET_GSO, sending), (SET_GRO, receiving)] {
         ethtool(device, command, value)?;
     }
-    for (command, value) in [(TX_CHECKSUM, 0), (TSO, 0), (GSO, 0), (GRO, 1)] {
+    for (command, value) in [(TX_CHECKSUM, sending), (TSO, sending), (GSO, sending), (GRO, receiving)] {
         if ethtool(device, command, 0)? != value {
             return Err(io::Error::other("the device keeps its offloads"));
         }

@@ -226,12 +226,27 @@ impl TcpHead {
     #[inline(always)]
     pub fn seal_bare_tcp(&mut self) {
         self.set_tcp_checksum(Be16::default());
-        let mut sum = checksum::halves(self.source().raw()) + checksum::halves(self.destination().raw());
-        sum += Be16::new(PROTOCOL_TCP as u16).raw() as u32 + Be16::new(TCP as u16).raw() as u32;
+        let mut sum = self.bare_pseudo_header();
         sum += self.source_port().raw() as u32 + self.destination_port().raw() as u32;
         sum += checksum::halves(self.sequence().raw()) + checksum::halves(self.acknowledgement().raw());
         sum += Be16::from_wire([self.data_offset(), self.flags()]).raw() as u32;
         sum += self.window().raw() as u32 + self.urgent().raw() as u32;
         self.set_tcp_checksum(Be16::from_raw(!checksum::fold(sum)));
+    }
+
+    /// Sets what the checksum of such a header has to begin with where the device, or the stack in its place,
+    /// finishes it: the sum over the pseudo-header, not complemented.
+    #[inline(always)]
+    pub fn open_bare_tcp(&mut self) {
+        self.set_tcp_checksum(Be16::from_raw(checksum::fold(self.bare_pseudo_header())));
+    }
+
+    /// The sum over the pseudo-header (RFC 9293 section 3.1) of a TCP header without options or data.
+    #[inline(always)]
+    fn bare_pseudo_header(&self) -> u32 {
+        checksum::halves(self.source().raw())
+            + checksum::halves(self.destination().raw())
+            + Be16::new(PROTOCOL_TCP as u16).raw() as u32
+            + Be16::new(TCP as u16).raw() as u32
     }
 }

@@ -1,5 +1,10 @@
 //! Loads the object, chooses how to attach it, attaches and pins it; adopts what an earlier agent left.
 
+mod choose;
+mod ethtool;
+mod link;
+mod observe;
+mod program;
 mod redirect;
 mod statistics;
 
@@ -7,11 +12,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::xdp::{XdpLink, XdpLinkId};
-use aya::programs::{ProgramError, Xdp, XdpMode};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_ebpf::abi::{Node, VERSION, map};
 use nix::mount::{MsFlags, mount};
@@ -19,12 +21,14 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use tracing::{info, warn};
 
 use super::layout::{Pin, established_entries, shapes};
-use crate::{clock, config};
+use crate::config;
+use choose::Choice;
+use program::Program;
 
 const BPFFS: &str = "/sys/fs/bpf";
 const PROGRAM: &str = "xvip";
-/// How long the kernel may take to detach what was just unpinned.
-const DETACHING: Duration = Duration::from_millis(500);
+const TC_PROGRAM: &str = "xvip_tc";
+const LEAVE_PROGRAM: &str = "xvip_leave";
 
 /// What to load and where to attach it.
 #[derive(Debug, Clone)]
@@ -57,26 +61,20 @@ pub struct Device {
 pub enum Mode {
     /// In the driver.
     Native,
-    /// In the stack, before anything else there.
+    /// XDP in the stack, before anything else there.
     Generic,
+    /// TC (tcx): in the stack, on whole socket buffers.
+    Tc,
 }
 
 impl Mode {
-    const ALL: [Self; 2] = [Self::Native, Self::Generic];
-
     /// As in status and metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Native => "xdp",
             Self::Generic => "xdp-generic",
-        }
-    }
-
-    const fn aya(self) -> XdpMode {
-        match self {
-            Self::Native => XdpMode::Driver,
-            Self::Generic => XdpMode::Skb,
+            Self::Tc => "tc",
         }
     }
 }
@@ -149,6 +147,8 @@ pub struct Datapath {
     ebpf: Ebpf,
     directory: PathBuf,
     attachment: Attachment,
+    /// The kernel's id of the program that answers of this node's own backends pass, while it is attached.
+    leaving: Option<u32>,
 }
 
 impl Datapath {
@@ -174,11 +174,8 @@ impl Datapath {
             loader.map_pin_path(name, path);
         }
         let mut ebpf = loader.load(super::OBJECT)?;
-        for name in [PROGRAM, redirect::PROGRAM] {
-            program(&mut ebpf, name)?.load()?;
-        }
         let attachment = attach(&mut ebpf, spec, &directory)?;
-        Ok(Self { ebpf, directory, attachment })
+        Ok(Self { ebpf, directory, attachment, leaving: None })
     }
 
     /// How it was attached.
@@ -192,13 +189,51 @@ impl Datapath {
         &mut self.ebpf
     }
 
-    /// Whether the program is still attached to a living device.
+    /// Whether the program is still attached to the device.
     #[must_use]
     pub fn is_attached(&self) -> bool {
-        let path = link_path(&self.directory, self.attachment.mode, &self.attachment.device);
-        PinnedLink::from_pin(path)
-            .map(FdLink::from)
-            .is_ok_and(|link| link.info().is_ok_and(|info| info.program_id() == self.attachment.program_id))
+        let Attachment { device, mode, program_id, .. } = &self.attachment;
+        let holds = |path: &Path, program: u32| {
+            link::read(path).is_ok_and(|link| link.program_id == program && link.ifindex == device.index)
+        };
+        holds(&link_path(&self.directory, *mode, device), *program_id)
+            && self.leaving.is_none_or(|program| holds(&leave_path(&self.directory, device), program))
+    }
+
+    /// Attaches what gives answers of this node's own backends the VIP for their source, or detaches it; nothing is
+    /// done where that is so already.
+    ///
+    /// # Errors
+    /// When the kernel refuses, with a remedy.
+    pub fn answer_for_own(&mut self, wanted: bool) -> Result<(), DatapathError> {
+        let device = &self.attachment.device;
+        let path = leave_path(&self.directory, device);
+        // An earlier agent may have had another configuration.
+        if wanted && self.leaving.is_some() || !wanted && !path.exists() {
+            return Ok(());
+        }
+        if !wanted {
+            fs::remove_file(&path).map_err(|source| DatapathError::Io { path, source })?;
+            self.leaving = None;
+            info!(interface = device.name, "no backend is this node itself any more: what leaves is not looked at");
+            return Ok(());
+        }
+        let mut program = Program::Tc(tc(&mut self.ebpf, LEAVE_PROGRAM)?, TcAttachType::Egress);
+        attach_at(&mut program, device, &path)?
+            .map_err(|why| DatapathError::Attach { interface: device.name.clone(), why })?;
+        self.leaving = Some(program.id()?);
+        info!(interface = device.name, "a backend is this node itself: its answers get the VIP for their source");
+        Ok(())
+    }
+
+    /// Programs of others that see packets before ours, by name and number, in their order. Only TC has any; empty
+    /// too where the kernel does not tell (it asks for CAP_SYS_ADMIN).
+    #[must_use]
+    pub fn ahead(&self) -> Vec<String> {
+        match self.attachment.mode {
+            Mode::Tc => observe::ahead(&self.attachment.device.name, self.attachment.program_id),
+            Mode::Native | Mode::Generic => Vec::new(),
+        }
     }
 }
 
@@ -240,6 +275,14 @@ pub fn flush(node: &str) -> Result<(), DatapathError> {
 
 fn is_link(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("link-"))
+}
+
+fn is_xdp_link(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("link-xdp"))
+}
+
+fn leave_path(directory: &Path, device: &Device) -> PathBuf {
+    directory.join(format!("link-leave-{}", pin_name(&device.name)))
 }
 
 fn has_bpffs() -> bool {
@@ -318,40 +361,60 @@ fn pin_name(name: &str) -> String {
     name.replace('.', ":")
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, DatapathError> {
-    Ok(ebpf.program_mut(name).ok_or(DatapathError::Stub)?.try_into()?)
+fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, DatapathError> {
+    let program: &mut Xdp = ebpf.program_mut(name).ok_or(DatapathError::Stub)?.try_into()?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    Ok(program)
+}
+
+fn tc<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, DatapathError> {
+    let program: &mut SchedClassifier = ebpf.program_mut(name).ok_or(DatapathError::Stub)?.try_into()?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    Ok(program)
 }
 
 /// Attaches in the best mode that is asked for and works.
 fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, DatapathError> {
-    let modes: &[Mode] = match spec.datapath {
-        config::Datapath::Auto => &Mode::ALL,
-        config::Datapath::Xdp => &[Mode::Native],
-        config::Datapath::XdpGeneric => &[Mode::Generic],
-    };
     let device = &spec.device;
+    if let Some(program) = observe::rival(device, directory) {
+        let why = format!(
+            "another xvip, of a node of another name, serves it with program {program}: stop that one; its pins are below \
+             {BPFFS}/xvip"
+        );
+        return Err(DatapathError::Attach { interface: device.name.clone(), why });
+    }
+    let mut choices = choose::modes(spec.datapath, &observe::facts(device, directory));
+    // What an earlier agent attached is tried first: its program can be exchanged without a gap.
+    choices.sort_by_key(|choice| !link::is_live(&link_path(directory, choice.mode, device), device.index));
     let is_veth = device.kind.as_deref() == Some("veth");
     let mut refusals = Vec::new();
-    // What an earlier agent attached is tried first: its program can be exchanged without a gap.
-    let mut modes = modes.to_vec();
-    modes.sort_by_key(|mode| !link_path(directory, *mode, device).exists());
-    for mode in modes {
-        if let Err(refusal) = attach_in(program(ebpf, PROGRAM)?, mode, device, directory)? {
+    for Choice { mode, why } in choices {
+        let mut program = match mode {
+            Mode::Tc => Program::Tc(tc(ebpf, TC_PROGRAM)?, TcAttachType::Ingress),
+            Mode::Native => Program::Xdp(xdp(ebpf, PROGRAM)?, XdpMode::Driver),
+            Mode::Generic => Program::Xdp(xdp(ebpf, PROGRAM)?, XdpMode::Skb),
+        };
+        if let Err(refusal) = attach_in(&mut program, mode, device, directory)? {
             refusals.push(format!("{}: {refusal}", mode.label()));
             continue;
         }
+        let program_id = program.id()?;
         let redirect = is_veth && mode == Mode::Native;
-        if redirect && let Err(why) = redirect::probe(program(ebpf, redirect::PROGRAM)?, device) {
+        if redirect && let Err(why) = redirect::probe(xdp(ebpf, redirect::PROGRAM)?, device) {
             let path = link_path(directory, mode, device);
             fs::remove_file(&path).map_err(|source| DatapathError::Io { path, source })?;
             refusals.push(format!("{}: {why}", mode.label()));
             continue;
         }
-        drop_other_links(directory, mode, device)?;
-        let program_id = program(ebpf, PROGRAM)?.info()?.id();
-        let reason = reason(spec.datapath, mode, redirect, &refusals);
+        let keeps = [link_path(directory, mode, device), leave_path(directory, device)];
+        drop_links(directory, |path| keeps.iter().all(|kept| kept != path))?;
+        let reason = reason(&why, redirect, &refusals);
         info!(interface = device.name, mode = mode.label(), program_id, "datapath attached: {reason}");
-        if is_veth {
+        if is_veth && mode != Mode::Tc {
             info!(
                 interface = device.name,
                 "on a veth the other end must finish checksums: `ethtool -K PEER tx off` there, or TCP through the VIP stalls"
@@ -362,13 +425,8 @@ fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, 
     Err(DatapathError::Attach { interface: device.name.clone(), why: refusals.join("; ") })
 }
 
-fn reason(asked: config::Datapath, mode: Mode, redirect: bool, refusals: &[String]) -> String {
-    let choice = match (asked, mode) {
-        (config::Datapath::Auto, Mode::Native) => "the driver runs XDP",
-        (config::Datapath::Auto, Mode::Generic) => "native XDP was refused",
-        _ => "the configuration asks for it",
-    };
-    let mut text = choice.to_owned();
+fn reason(why: &str, redirect: bool, refusals: &[String]) -> String {
+    let mut text = why.to_owned();
     if redirect {
         text.push_str(", sending by redirect because XDP_TX on veth stalls without a program on the other end");
     }
@@ -381,68 +439,43 @@ fn reason(asked: config::Datapath, mode: Mode, redirect: bool, refusals: &[Strin
 /// Puts the program on the device: into the pinned link of an earlier agent, or by a link of its own. The inner error
 /// is the kernel's refusal of this mode.
 fn attach_in(
-    program: &mut Xdp, mode: Mode, device: &Device, directory: &Path,
+    program: &mut Program<'_>, mode: Mode, device: &Device, directory: &Path,
 ) -> Result<Result<(), String>, DatapathError> {
     let path = link_path(directory, mode, device);
+    if mode != Mode::Tc && !link::is_live(&path, device.index) {
+        // A device has one XDP program: another link of ours gives way now, not earlier. One of TC's stays until
+        // XDP takes its packets.
+        drop_links(directory, |other| other != path && is_xdp_link(other))?;
+    }
+    attach_at(program, device, &path)
+}
+
+/// The same with the link's pin at `path`.
+fn attach_at(program: &mut Program<'_>, device: &Device, path: &Path) -> Result<Result<(), String>, DatapathError> {
     if path.exists() {
-        match adopt(program, &path) {
+        match program.adopt(path) {
             Ok(()) => return Ok(Ok(())),
             Err(why) => {
                 // The device has gone and come back, or the pin is no link: it does nothing any more.
                 info!(pin = %path.display(), "an earlier attachment is of no use and is replaced: {why}");
-                fs::remove_file(&path).map_err(|source| DatapathError::Io { path: path.clone(), source })?;
+                fs::remove_file(path).map_err(|source| DatapathError::Io { path: path.to_owned(), source })?;
             }
         }
     }
-    // A link of ours in another mode or on another device gives way now, not earlier.
-    drop_other_links(directory, mode, device)?;
-    let id = match attach_to(program, mode, device) {
-        Ok(id) => id,
-        Err(error) => return Ok(Err(refusal(&error, mode))),
+    let link = match program.attach(device) {
+        Ok(link) => link,
+        Err(refusal) => return Ok(Err(refusal)),
     };
-    let link = program.take_link(id)?;
-    // Without links for XDP (before 5.9) aya attaches by netlink, which anybody may replace and nothing can pin.
-    let link = FdLink::try_from(link)
-        .map_err(|_| DatapathError::Link("the kernel has no links for XDP; it needs 5.9 or newer".to_owned()))?;
-    link.pin(&path).map_err(|error| DatapathError::Link(error.to_string()))?;
+    link.pin(path).map_err(|error| DatapathError::Link(error.to_string()))?;
     Ok(Ok(()))
 }
 
-/// Attaches; waits where the device is still held by a link of ours that was just removed, because the kernel takes
-/// it off a moment later.
-fn attach_to(program: &mut Xdp, mode: Mode, device: &Device) -> Result<XdpLinkId, ProgramError> {
-    let deadline = clock::now() + DETACHING;
-    loop {
-        match program.attach_to_if_index(device.index, mode.aya()) {
-            Err(ProgramError::SyscallError(call))
-                if matches!(call.io_error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST))
-                    && clock::now() < deadline =>
-            {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Exchanges the program of a pinned link for ours.
-fn adopt(program: &mut Xdp, path: &Path) -> Result<(), String> {
-    let link = PinnedLink::from_pin(path).map_err(|error: LinkError| error.to_string())?;
-    let link = XdpLink::try_from(FdLink::from(link)).map_err(|error| error.to_string())?;
-    let id = program.attach_to_link(link).map_err(|error| chain(&error))?;
-    // The pin keeps the link alive; our own handle is not needed.
-    let link = program.take_link(id).map_err(|error| error.to_string())?;
-    drop(FdLink::try_from(link));
-    Ok(())
-}
-
-/// Detaches what is pinned for another mode or device.
-fn drop_other_links(directory: &Path, mode: Mode, device: &Device) -> Result<(), DatapathError> {
-    let keep = link_path(directory, mode, device);
+/// Detaches those of a node's links that `unwanted` picks by their pins.
+fn drop_links(directory: &Path, unwanted: impl Fn(&Path) -> bool) -> Result<(), DatapathError> {
     let io = |source| DatapathError::Io { path: directory.to_owned(), source };
     for entry in fs::read_dir(directory).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if is_link(&path) && path != keep {
+        if is_link(&path) && unwanted(&path) {
             fs::remove_file(&path).map_err(|source| DatapathError::Io { path, source })?;
         }
     }
@@ -461,29 +494,6 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What a refusal means and what to do.
-fn refusal(error: &ProgramError, mode: Mode) -> String {
-    let errno = match error {
-        ProgramError::SyscallError(call) => call.io_error.raw_os_error(),
-        _ => None,
-    };
-    match errno {
-        Some(libc::EBUSY | libc::EEXIST) => {
-            "another XDP program is attached; find it with `bpftool net` and remove it, xvip displaces nobody (one of \
-             xvip's own, from a node of another name, is pinned below /sys/fs/bpf/xvip)"
-                .to_owned()
-        }
-        Some(libc::EOPNOTSUPP) if mode == Mode::Native => "the driver does not run XDP".to_owned(),
-        Some(libc::EINVAL | libc::ERANGE | libc::EOPNOTSUPP) => {
-            format!(
-                "the device refuses in its present settings, such as an MTU above one page, LRO or too few queues ({})",
-                chain(error)
-            )
-        }
-        _ => chain(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -493,7 +503,9 @@ mod tests {
         let device = Device { name: "eth0.100".to_owned(), index: 7, kind: Some("vlan".to_owned()) };
         let path = link_path(Path::new("/pins"), Mode::Native, &device);
         assert_eq!(path, Path::new("/pins/link-xdp-eth0:100"));
-        assert!(is_link(&path));
+        assert!(is_link(&path) && is_xdp_link(&path));
+        assert!(!is_xdp_link(&link_path(Path::new("/pins"), Mode::Tc, &device)));
+        assert!(is_link(&leave_path(Path::new("/pins"), &device)));
         assert_eq!(pin_name("lb1.example.net"), "lb1:example:net");
     }
 }

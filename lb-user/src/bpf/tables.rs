@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError};
-use lb_ebpf::abi::{Backend, Endpoint, MAX_BACKENDS, MAX_SERVICES, Node, RING_SIZE, Service, map};
+use lb_ebpf::abi::{Backend, Endpoint, MAX_BACKENDS, MAX_SERVICES, Node, RING_SIZE, Service, key_mac, mac_key, map};
 use lb_ebpf::net::Be32;
 use lb_proto::plan::{Observed, Op};
 
@@ -52,6 +52,7 @@ pub struct Tables {
     rings: Array<MapData, u32>,
     own: HashMap<MapData, Be32Pod, u32>,
     preferred: Array<MapData, u32>,
+    fellows: HashMap<MapData, u64, u32>,
     counters: Counters,
     /// Slots that were ever used, as long as this agent runs; found by one look over all at the start.
     known: Option<BTreeSet<u32>>,
@@ -75,6 +76,7 @@ impl Tables {
             rings: take(ebpf, map::RINGS)?,
             own: take(ebpf, map::OWN)?,
             preferred: take(ebpf, map::PREFERRED)?,
+            fellows: take(ebpf, map::FELLOWS)?,
             counters: Counters::take(ebpf)?,
             known: None,
         })
@@ -115,7 +117,9 @@ impl Tables {
             self.own.keys().map(|key| key.map(Be32::from_wire)).collect::<Result<_, _>>().map_err(at(map::OWN))?;
         let preferred = (0..MAX_SERVICES as u16).map(|number| Ok((number, self.preferred.get(&number.into(), 0)?)));
         let preferred = preferred.collect::<Result<_, _>>().map_err(at(map::PREFERRED))?;
-        Ok(Observed { node, vips, services, backends: backends?, slots, rings, own, preferred })
+        let fellows = self.fellows.keys().map(|key| key.map(key_mac)).collect::<Result<_, _>>();
+        let fellows = fellows.map_err(at(map::FELLOWS))?;
+        Ok(Observed { node, vips, services, backends: backends?, slots, rings, own, preferred, fellows })
     }
 
     /// The counters beside them.
@@ -152,6 +156,8 @@ impl Tables {
                 }
                 Ok(())
             }
+            Op::AddFellow(mac) => self.fellows.insert(mac_key(*mac), 1, 0).map_err(at(map::FELLOWS)),
+            Op::RemoveFellow(mac) => gone(self.fellows.remove(&mac_key(*mac))).map_err(at(map::FELLOWS)),
             Op::AddVip(vip) => self.vips.insert(vip.wire(), 1, 0).map_err(at(map::VIPS)),
             Op::SetService(listener, service) => self.services.insert(listener, service, 0).map_err(at(map::SERVICES)),
             Op::SetPreferred(number, slot) => self.preferred.set((*number).into(), slot, 0).map_err(at(map::PREFERRED)),

@@ -1,7 +1,7 @@
 //! What holds between sections of different kinds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use lb_ebpf::abi::{MAX_LISTENERS, MAX_VIPS};
 
@@ -13,10 +13,10 @@ pub(super) fn check(
     node: &node::Draft, metrics: Option<&At<SocketAddr>>, routers: &[vrrp::Draft], services: &[service::Draft],
     report: &Report<'_>,
 ) {
-    let carried: BTreeMap<Ipv4Addr, usize> =
+    let carried: BTreeMap<IpAddr, usize> =
         (routers.iter()).flat_map(|router| &router.addresses.items).map(|vip| (vip.value.address, vip.at)).collect();
     let listens = || services.iter().flat_map(|service| &service.listen.items);
-    let own: BTreeSet<Ipv4Addr> = routers.iter().filter_map(|router| router.source.map(|own| own.value)).collect();
+    let own: BTreeSet<IpAddr> = routers.iter().filter_map(|router| router.source.map(|own| own.value)).collect();
     // Packets from outside arrive there, or would if everything were right.
     let is_vip = |listen: &Listen| !listen.is_loopback() && !listen.is_everywhere() && !own.contains(&listen.address);
 
@@ -55,7 +55,7 @@ pub(super) fn check(
     capacity(&vips, services, is_vip, report);
     let backends = services.iter().flat_map(|service| &service.backends);
     for address in backends.filter_map(|backend| backend.address.as_ref()) {
-        if let Some(vip) = vips.get(address.value.ip()) {
+        if let Some(vip) = vips.get(&address.value.ip()) {
             let (ip, line) = (address.value.ip(), report.line(*vip));
             let what = format!("address {ip} is a VIP (line {line}), packets would come back to us");
             report.add(address.at, wrong(what, "write the backend's own address"));
@@ -66,21 +66,18 @@ pub(super) fn check(
 
 /// Whether this node's own clients, asking for the metrics, would get the service.
 fn hides(listen: &Listen, metrics: SocketAddr, is_vip: bool) -> bool {
-    let SocketAddr::V4(metrics) = metrics else {
-        return false;
-    };
     // Metrics at every address are not meant for the VIP.
-    let meet = *metrics.ip() == listen.address || listen.is_everywhere() || (metrics.ip().is_unspecified() && !is_vip);
+    let meet = metrics.ip() == listen.address || listen.is_everywhere() || (metrics.ip().is_unspecified() && !is_vip);
     meet && listen.has(metrics.port())
 }
 
 /// This node's own connections to a place where a service listens are translated; those to a backend, and to where its
 /// health is asked, must arrive.
-fn reachable(services: &[service::Draft], own: &BTreeSet<Ipv4Addr>, report: &Report<'_>) {
+fn reachable(services: &[service::Draft], own: &BTreeSet<IpAddr>, report: &Report<'_>) {
     let listens = || services.iter().flat_map(|service| &service.listen.items);
-    let listened = |at: SocketAddrV4| {
+    let listened = |at: SocketAddr| {
         listens()
-            .find(|listen| listen.value.address == *at.ip() && own.contains(at.ip()) && listen.value.has(at.port()))
+            .find(|listen| listen.value.address == at.ip() && own.contains(&at.ip()) && listen.value.has(at.port()))
     };
     let mut backends = BTreeSet::new();
     for address in services.iter().flat_map(|service| &service.backends).filter_map(|backend| backend.address) {
@@ -97,7 +94,7 @@ fn reachable(services: &[service::Draft], own: &BTreeSet<Ipv4Addr>, report: &Rep
         };
         // Who asks for a backend gets it, whoever else listens everywhere at its port.
         let checked = service.backends.iter().filter_map(|backend| backend.address);
-        let checked = checked.map(|address| SocketAddrV4::new(*address.value.ip(), port.value));
+        let checked = checked.map(|address| SocketAddr::new(address.value.ip(), port.value));
         let foreign = checked.filter(|at| !backends.contains(at));
         let everywhere = || listens().find(|listen| listen.value.is_everywhere() && listen.value.has(port.value));
         if let Some(listen) = foreign.filter_map(|at| listened(at).or_else(everywhere)).next() {
@@ -110,8 +107,7 @@ fn reachable(services: &[service::Draft], own: &BTreeSet<Ipv4Addr>, report: &Rep
 
 /// The datapath's tables have room for so many places to listen at, on so many addresses.
 fn capacity(
-    vips: &BTreeMap<Ipv4Addr, usize>, services: &[service::Draft], is_vip: impl Fn(&Listen) -> bool,
-    report: &Report<'_>,
+    vips: &BTreeMap<IpAddr, usize>, services: &[service::Draft], is_vip: impl Fn(&Listen) -> bool, report: &Report<'_>,
 ) {
     let mut seen = BTreeSet::new();
     let mut places = 0_usize;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// An address and a port, or a range of ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Listen {
     /// A VIP, 127.0.0.0/8, 0.0.0.0 (every address of the node and every VIP), or the node's own address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// First port, from 1.
     pub first: u16,
     /// Last port, not below the first.
@@ -52,15 +52,15 @@ impl Listen {
     }
 }
 
-impl From<SocketAddrV4> for Listen {
-    fn from(at: SocketAddrV4) -> Self {
-        Self { address: *at.ip(), first: at.port(), last: at.port() }
+impl From<SocketAddr> for Listen {
+    fn from(at: SocketAddr) -> Self {
+        Self { address: at.ip(), first: at.port(), last: at.port() }
     }
 }
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.address, self.first)?;
+        SocketAddr::new(self.address, self.first).fmt(f)?;
         if self.last == self.first { Ok(()) } else { write!(f, "-{}", self.last) }
     }
 }
@@ -68,7 +68,7 @@ impl fmt::Display for Listen {
 /// What is listened at so far. Everywhere and one address may meet within a service, not between two.
 #[derive(Default)]
 pub(super) struct Taken {
-    by_address: BTreeMap<Ipv4Addr, Ranges>,
+    by_address: BTreeMap<IpAddr, Ranges>,
     /// All of one address, to be compared with what is listened at everywhere.
     by_service: BTreeMap<usize, Ranges>,
 }
@@ -76,7 +76,7 @@ pub(super) struct Taken {
 impl Taken {
     /// Takes a place for a service; where it was taken before, if it was.
     pub(super) fn take(&mut self, listen: Listen, service: usize, at: usize) -> Option<usize> {
-        let everywhere = self.by_address.get(&Ipv4Addr::UNSPECIFIED);
+        let everywhere = self.by_address.get(&IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let by_others = match listen.is_everywhere() {
             true => {
                 let others = self.by_service.iter().filter(|(other, _)| **other != service);
@@ -129,7 +129,7 @@ mod tests {
 
     fn listen(last: u8, first: u16, to: u16) -> Listen {
         let address = if last == 0 { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::new(192, 0, 2, last) };
-        Listen { address, first, last: to }
+        Listen { address: address.into(), first, last: to }
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! The keys of `[[service]]` and `[[service.backend]]`, and what holds between services.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use lb_proto::family::Family;
 
 use super::listen::{Listen, Taken};
 use super::reader::{List, Section};
 use super::report::{At, Report, wrong};
 use super::vrrp::earlier;
-use super::{Backend, Balance, Local, Service, health_check, values};
+use super::{Backend, Balance, Local, Service, ServiceMode, health_check, values};
 
 const MOST_SERVICES: usize = 64;
 const MOST_BACKENDS: usize = 128;
@@ -27,7 +29,7 @@ pub(super) struct Draft {
 pub(super) struct BackendDraft {
     at: usize,
     name: Option<At<String>>,
-    pub(super) address: Option<At<SocketAddrV4>>,
+    pub(super) address: Option<At<SocketAddr>>,
     weight: Option<At<u16>>,
     built: Option<Backend>,
 }
@@ -55,8 +57,8 @@ fn read(section: &Section<'_>) -> Draft {
         values::choice(text, &choices, &["leastconn", "source", "maglev"])
     };
     let balance = section.key("balance", r#""roundrobin""#).text(balance).or(Balance::RoundRobin);
-    let mode = |text: &str| values::choice(text, &[("snat", ())], &["dsr"]);
-    let mode = section.key("mode", r#""snat""#).text(mode).or(());
+    let mode = |text: &str| values::choice(text, &[("snat", ServiceMode::Snat)], &["dsr"]);
+    let mode = section.key("mode", r#""snat""#).text(mode).or(ServiceMode::Snat);
     let local = |text: &str| values::choice(text, &[("prefer", Local::Prefer), ("spread", Local::Spread)], &[]);
     let local = section.key("local", r#""prefer""#).text(local).or(Local::Prefer);
     let idle = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
@@ -89,13 +91,14 @@ fn read(section: &Section<'_>) -> Draft {
             section.report.add(address.at, wrong(what, remedy));
         }
     }
+    one_family(section.report, &listen, &backends);
     let build = || {
-        mode?;
         Some(Service {
             name: name.clone()?.value,
             listen: listen.values()?,
             local: local?.value,
             balance: balance?.value,
+            mode: mode?.value,
             idle_timeout: idle?.value,
             health_check: health_check?,
             backends: backends.iter().map(|b| b.built.clone()).collect::<Option<_>>()?,
@@ -122,6 +125,35 @@ fn read_backend(section: &Section<'_>) -> BackendDraft {
     };
     let built = build();
     BackendDraft { at: section.at, name, address, weight, built }
+}
+
+/// What a service listens at and its backends are of one family: a packet keeps its family on the way.
+fn one_family(report: &Report<'_>, listen: &List<Listen>, backends: &[BackendDraft]) {
+    let Some(first) = listen.items.first() else { return };
+    let family = Family::of(first.value.address);
+    let others = listen.items.iter().map(|listen| {
+        (listen.at, listen.value.address, listen.value.to_string(), "listen", "list it in a service of its own")
+    });
+    let backends = backends.iter().filter_map(|backend| backend.address.as_ref());
+    let backends = backends.map(|address| {
+        let remedy = "give the backend one of the service's family";
+        (address.at, address.value.ip(), address.value.to_string(), "address", remedy)
+    });
+    let mut agree = true;
+    for (at, address, shown, key, remedy) in
+        others.chain(backends).filter(|(_, address, ..)| Family::of(*address) != family)
+    {
+        let theirs = Family::of(address);
+        let line = report.line(first.at);
+        let what = format!("{key} {shown} is {theirs}, the service listens at {family} in line {line}");
+        report.add(at, wrong(what, remedy));
+        agree = false;
+    }
+    // The packet datapath is IPv4's so far.
+    if agree && family == Family::V6 {
+        let what = format!("listen {} is IPv6, which services do not have in this version", first.value);
+        report.add(first.at, wrong(what, "use IPv4"));
+    }
 }
 
 /// What holds between the backends of one service.

@@ -1,57 +1,14 @@
-//! The frame of an XDP context: the bounds checks, and the only pointer arithmetic.
+//! What the kernel hands a program: a packet, and where it came in.
 
-use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::bpf_xdp_adjust_tail;
-use aya_ebpf::programs::XdpContext;
-use lb_ebpf::packet::{Packet, Short};
+use core::ffi::c_void;
 
-/// A frame in the driver's buffer.
-pub(crate) struct Frame {
-    context: *mut xdp_md,
-}
-
-impl Frame {
-    /// The frame of a context.
-    #[inline(always)]
-    pub(crate) fn new(context: &XdpContext) -> Self {
-        Self { context: context.as_ptr().cast() }
-    }
-
-    #[inline(always)]
-    fn bounds(&self) -> (usize, usize) {
-        // SAFETY: the kernel hands the program a valid `xdp_md`, and these fields stay readable throughout.
-        unsafe { ((*self.context).data as usize, (*self.context).data_end as usize) }
-    }
-}
-
-impl Packet for Frame {
-    #[inline(always)]
-    fn len(&self) -> usize {
-        let (start, end) = self.bounds();
-        end - start
-    }
-
-    #[inline(always)]
-    fn head<const N: usize>(&mut self) -> Result<&mut [u16; N], Short> {
-        let (start, end) = self.bounds();
-        if start + 2 * N > end {
-            return Err(Short);
-        }
-        // SAFETY: the frame has at least `N` halfwords by the comparison above, which the verifier checks again; it
-        // begins at an even address (NET_IP_ALIGN, and the headroom of XDP, are even); the borrow of `self` keeps it
-        // from being cut while they are in use.
-        Ok(unsafe { &mut *(start as *mut [u16; N]) })
-    }
-
-    #[inline(always)]
-    fn truncate(&mut self, len: usize) -> Result<(), Short> {
-        let now = self.len();
-        if now <= len {
-            return Ok(());
-        }
-        let less = (now - len) as i32;
-        // SAFETY: the context is valid, and no reference into the frame outlives this call (`&mut self`).
-        if unsafe { bpf_xdp_adjust_tail(self.context, -less) } == 0 { Ok(()) } else { Err(Short) }
-    }
+/// The context of one run, as far as helpers need it.
+pub(crate) trait Context: Copy {
+    /// For helpers that take it.
+    fn as_ptr(self) -> *mut c_void;
+    /// Index of the interface that the packet entered.
+    fn ifindex(self) -> u32;
+    /// Length of an IP packet of `length` bytes, as the kernel should compare it with the MTU of a route; 0: it
+    /// looks at the packet itself.
+    fn length_to_route(self, length: u16) -> u16;
 }

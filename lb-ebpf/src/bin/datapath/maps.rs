@@ -1,19 +1,19 @@
 //! The maps, and the datapath's questions answered from them and from the kernel's helpers.
 
-use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_fib_lookup as FibLookup, xdp_md};
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_fib_lookup as FibLookup};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_get_smp_processor_id};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
-use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_LISTENERS, MAX_RINGS, MAX_SERVICES,
-    MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic, budget,
+    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_RINGS,
+    MAX_SERVICES, MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic, budget, mac_key,
 };
 use lb_ebpf::datapath::tables::{Note, Refused, Tables};
 use lb_ebpf::net::Be32;
+
+use crate::context::Context;
 
 #[map]
 static NODE: Array<Node> = Array::with_max_entries(1, 0);
@@ -25,6 +25,8 @@ pub(crate) static SERVICES: HashMap<Endpoint, Service> = HashMap::with_max_entri
 pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, 0);
 #[map]
 pub(crate) static BACKEND_SLOTS: HashMap<Endpoint, u32> = HashMap::with_max_entries(MAX_BACKENDS, BPF_F_NO_PREALLOC);
+#[map]
+static FELLOWS: HashMap<u64, u32> = HashMap::with_max_entries(MAX_FELLOWS, BPF_F_NO_PREALLOC);
 #[map]
 pub(crate) static RINGS: Array<u32> = Array::with_max_entries(RING_SIZE * MAX_RINGS, 0);
 #[map]
@@ -59,15 +61,15 @@ const NANOSECONDS: u64 = 1_000_000_000;
 const AF_INET: u8 = 2;
 
 /// The kernel, as the datapath asks it.
-pub(crate) struct Kernel {
-    context: *mut xdp_md,
+pub(crate) struct Kernel<C> {
+    context: C,
 }
 
-impl Kernel {
+impl<C: Context> Kernel<C> {
     /// For one run of the program.
     #[inline(always)]
-    pub(crate) fn new(context: &XdpContext) -> Self {
-        Self { context: context.as_ptr().cast() }
+    pub(crate) fn new(context: C) -> Self {
+        Self { context }
     }
 
     /// Counts how a packet ended.
@@ -122,7 +124,7 @@ fn spend(bucket: Option<*mut Bucket>, now: u32, per_second: u32) -> bool {
     true
 }
 
-impl Tables for Kernel {
+impl<C: Context> Tables for Kernel<C> {
     #[inline(always)]
     fn node(&self) -> Option<&Node> {
         NODE.get(0).filter(|node| node.version != 0)
@@ -161,6 +163,11 @@ impl Tables for Kernel {
     #[inline(always)]
     fn backend(&self, slot: u32) -> Option<&Backend> {
         BACKENDS.get(slot)
+    }
+
+    #[inline(always)]
+    fn is_fellow(&self, mac: [u8; 6]) -> bool {
+        FELLOWS.get_ptr(mac_key(mac)).is_some()
     }
 
     #[inline(always)]
@@ -226,14 +233,14 @@ impl Tables for Kernel {
         // SAFETY: a plain C structure, for which zero is a valid value in every field.
         let mut lookup: FibLookup = unsafe { core::mem::zeroed() };
         lookup.family = AF_INET;
-        lookup.__bindgen_anon_1.tot_len = length;
+        lookup.__bindgen_anon_1.tot_len = self.context.length_to_route(length);
         lookup.__bindgen_anon_3.ipv4_src = source.raw();
         lookup.__bindgen_anon_4.ipv4_dst = destination.raw();
-        // SAFETY: the context is valid for the run of the program.
-        let ingress = unsafe { (*self.context).ingress_ifindex };
+        let ingress = self.context.ifindex();
         lookup.ifindex = ingress;
+        let context = self.context.as_ptr();
         // SAFETY: context and structure are valid, and the length is the structure's.
-        let result = unsafe { bpf_fib_lookup(self.context.cast(), &raw mut lookup, size_of::<FibLookup>() as i32, 0) };
+        let result = unsafe { bpf_fib_lookup(context, &raw mut lookup, size_of::<FibLookup>() as i32, 0) };
         // Through another interface the answer would not come back to us.
         (result == 0 && lookup.ifindex == ingress).then_some(lookup.dmac)
     }
@@ -269,15 +276,16 @@ impl Tables for Kernel {
         // A flood of refused connections must not become a flood of lines.
         let refused = matches!(note, Note::NoSourcePort | Note::TableFull);
         if !refused || spend(BUDGETS.get_ptr_mut(budget::WARNINGS), self.now(), 1) {
-            write(self.context, note, client.source.get(), client.source_port.get(), slot);
+            write(note, client.source.get(), client.source_port.get(), slot);
         }
     }
 }
 
 /// Hands a line to the agent's log. A function of its own, for the stack's sake.
 #[inline(never)]
-fn write(context: *mut xdp_md, note: Note, client: u32, port: u16, slot: u32) {
-    let context = XdpContext::new(context);
+fn write(note: Note, client: u32, port: u16, slot: u32) {
+    // The log's macros take a context and leave it alone.
+    let context = ();
     match note {
         Note::Opened => debug!(&context, "flow of {:i}:{} opened to backend slot {}", client, port, slot),
         Note::Closed => debug!(&context, "flow of {:i}:{} closed, backend slot {}", client, port, slot),

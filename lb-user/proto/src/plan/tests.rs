@@ -11,7 +11,13 @@ fn at(host: u8, port: u16) -> Endpoint {
 }
 
 fn backend(host: u8) -> WantedBackend {
-    WantedBackend { endpoint: at(host, 6443), share: 1, gone: false, mac: [2, 0, 0, 0, 0, host] }
+    WantedBackend {
+        endpoint: at(host, 6443),
+        share: 1,
+        gone: false,
+        delivery: Delivery::Translated,
+        mac: [2, 0, 0, 0, 0, host],
+    }
 }
 
 fn service(port: u16, hosts: &[u8]) -> WantedService {
@@ -25,7 +31,8 @@ fn service(port: u16, hosts: &[u8]) -> WantedService {
 }
 
 fn wanted(services: Vec<WantedService>) -> Wanted {
-    Wanted { node: Node { version: 1, ..Node::default() }, services, own: BTreeSet::new() }
+    let node = Node { version: 1, ..Node::default() };
+    Wanted { node, services, own: BTreeSet::new(), fellows: BTreeSet::new() }
 }
 
 fn slots(plan: &Plan) -> Vec<Vec<u32>> {
@@ -58,11 +65,14 @@ fn from_nothing_in_order() {
             }
             Op::AddSlot(..) => "slot",
             Op::WriteRing { .. } => "ring",
+            Op::AddFellow(_) => "fellow",
             Op::AddVip(_) => "vip",
             Op::SetService(..) => "service",
             Op::SetPreferred(..) => "preference",
             Op::AddOwn(_) => "own address",
-            Op::RemoveService(_) | Op::RemoveVip(_) | Op::RemoveSlot(_) | Op::RemoveOwn(_) => "removal",
+            Op::RemoveService(_) | Op::RemoveVip(_) | Op::RemoveSlot(_) | Op::RemoveOwn(_) | Op::RemoveFellow(_) => {
+                "removal"
+            }
         })
         .collect();
     assert_eq!(kinds, ["node", "new backend", "new backend", "slot", "slot", "ring", "vip", "service"]);
@@ -167,8 +177,10 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
     let preferred = proptest::option::of(0usize..6);
     let services = proptest::collection::btree_map(8000u16..8006, (backends, 0u8..2, any::<bool>(), preferred), 0..5);
     let own = proptest::collection::btree_set((1u8..4).prop_map(|host| at(host, 0).address), 0..3);
-    (services, own).prop_map(|(services, own)| Wanted {
+    let fellows = proptest::collection::btree_set(proptest::array::uniform6(0u8..2), 0..3);
+    (services, own, fellows).prop_map(|(services, own, fellows)| Wanted {
         own,
+        fellows,
         ..wanted(
             services
                 .into_iter()
@@ -183,6 +195,7 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
                             share,
                             gone,
                             mac: [u8::from(resolved); 6],
+                            delivery: if host == 1 { Delivery::Local } else { Delivery::Direct },
                             ..backend(host)
                         })
                         .collect(),
@@ -215,6 +228,11 @@ proptest! {
             prop_assert_eq!(super::plan(&wanted, &observed).unwrap().ops, vec![]);
             prop_assert_eq!(&observed.own, &wanted.own);
             prop_assert!(observed.vips.iter().all(|vip| *vip != Be32::default()), "0.0.0.0 is no VIP");
+            prop_assert_eq!(&observed.fellows, &wanted.fellows);
+            for service in observed.services.values() {
+                let own = service.own.checked_sub(1).map(|slot| observed.backends[&slot].delivery);
+                prop_assert!(own.is_none_or(|delivery| delivery == Delivery::Local as u16));
+            }
             for (service, slots) in wanted.services.iter().zip(slots(&plan)) {
                 for (backend, slot) in service.backends.iter().zip(slots) {
                     prop_assert_eq!(observed.backends[&slot].endpoint, backend.endpoint);

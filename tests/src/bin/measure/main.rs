@@ -8,6 +8,7 @@ mod bulk;
 mod incumbent;
 mod memory;
 mod outage;
+mod plain;
 mod spread;
 #[path = "../sandbox/stop.rs"]
 mod stop;
@@ -59,9 +60,11 @@ enum What {
     Spread,
     /// 200 MB in each direction through one connection.
     Bulk,
+    /// TCP streams over plain veths through TC, beside nftables and no balancer; needs the program nft.
+    Plain,
     /// Memory and processor time with 0 and 100,000 flows, and the size of the program.
     Memory,
-    /// Everything but the incumbents.
+    /// Everything that needs no incumbent.
     All,
     /// Serves as one of the API servers.
     #[command(hide = true)]
@@ -117,6 +120,9 @@ fn measure(arguments: &Arguments, what: &What) -> Result<bool> {
 
 fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, what: &What) -> Result<bool> {
     let runs = |default: usize| arguments.runs.unwrap_or(default);
+    if let What::Plain = what {
+        return plain::measure(run, xvip, runs(5));
+    }
     let ground = Ground::build(run, program)?;
     if let What::Outage { incumbent: true } = what {
         for (words, advert_interval) in [("1 s", "1"), ("100 ms", "0.1")] {

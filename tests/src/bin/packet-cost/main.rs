@@ -19,7 +19,7 @@ use lb_ebpf::cases::{Frame, World};
 use lb_ebpf::net::header::flag;
 use lb_ebpf::net::{Be16, Be32};
 use programs::{Cursor, FED, action};
-use xvip_tests::kernel::{Datapath, stay_on_cpu};
+use xvip_tests::kernel::{Datapath, Hook, stay_on_cpu};
 
 /// Flows in the table.
 const FLOWS: u32 = 100_000;
@@ -80,7 +80,7 @@ fn main() -> anyhow::Result<()> {
     for path in &options.objects {
         let object = std::fs::read(path).with_context(|| path.display().to_string())?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        datapaths.push((name, established(Datapath::load_object(&object, CAPACITY)?, headers.as_fd())?));
+        datapaths.push((name, established(Datapath::load_object(&object, CAPACITY, Hook::Xdp)?, headers.as_fd())?));
     }
     let (_, shipped) = datapaths.first().context("no datapath")?;
     let drop = syscall::load_program("drop", &programs::drop())?;

@@ -1,0 +1,75 @@
+//! What is to be known of a device before a mode is chosen, as the kernel says it.
+
+use std::fs;
+use std::path::Path;
+
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, loaded_programs};
+use aya::util::KernelVersion;
+use tracing::warn;
+
+use super::choose::Facts;
+use super::{Device, PROGRAM, TC_PROGRAM, ethtool, is_link, link};
+use crate::netlink::{has_vlans, xdp_program};
+
+/// The feature by which a device joins segments so that they can be parted again, as ethtool names it.
+const JOINS: &str = "rx-gro-hw";
+/// The feature by which it joins them for good.
+const JOINS_FOR_GOOD: &str = "rx-lro";
+/// The feature by which it takes VLAN tags out of frames.
+const HIDES_TAGS: &str = "rx-vlan-hw-parse";
+/// The first kernel with tcx.
+const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
+
+/// What is known of a device; what cannot be found out counts as not there. `directory` has the pins of our own links.
+pub(super) fn facts(device: &Device, directory: &Path) -> Facts {
+    let features = ethtool::features(&device.name).unwrap_or_default();
+    let has = |name| features.iter().any(|feature| feature == name);
+    let foreign_xdp = match xdp_program(device.index) {
+        Ok(program) => program.filter(|id| !is_ours(*id, directory)),
+        Err(error) => {
+            warn!("cannot see whether an XDP program is on {}: {error}", device.name);
+            None
+        }
+    };
+    Facts {
+        kind: device.kind.clone(),
+        driver: ethtool::driver(&device.name).map(|driver| driver.name).ok(),
+        joins: has(JOINS),
+        joins_for_good: has(JOINS_FOR_GOOD),
+        hides_tags: has(HIDES_TAGS) && has_vlans(device.index).unwrap_or_default(),
+        foreign_xdp,
+        has_tcx: KernelVersion::current().is_ok_and(|version| version >= TCX),
+    }
+}
+
+/// The program of another node's agent on a device, whichever way it is attached; none where the kernel does not tell
+/// names (it asks for CAP_SYS_ADMIN).
+pub(super) fn rival(device: &Device, directory: &Path) -> Option<u32> {
+    let foreign = |id: &u32| !is_ours(*id, directory);
+    let (_, programs) = SchedClassifier::query_tcx(&device.name, TcAttachType::Ingress).unwrap_or_default();
+    let by_tc =
+        programs.iter().filter(|info| info.name_as_str() == Some(TC_PROGRAM)).map(ProgramInfo::id).find(foreign);
+    let by_xdp = || {
+        let id = xdp_program(device.index).ok().flatten().filter(foreign)?;
+        let is_it = |info: &ProgramInfo| info.id() == id && info.name_as_str() == Some(PROGRAM);
+        loaded_programs().flatten().any(|info| is_it(&info)).then_some(id)
+    };
+    by_tc.or_else(by_xdp)
+}
+
+fn is_ours(program: u32, directory: &Path) -> bool {
+    let mut entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.any(|path| is_link(&path) && link::read(&path).is_ok_and(|link| link.program_id == program))
+}
+
+/// Programs before `program` in the order of TC, by name and number; none where the kernel does not tell.
+pub(super) fn ahead(interface: &str, program: u32) -> Vec<String> {
+    let Ok((_, programs)) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress) else {
+        return Vec::new();
+    };
+    if !programs.iter().any(|other| other.id() == program) {
+        return Vec::new();
+    }
+    let before = programs.iter().take_while(|other| other.id() != program);
+    before.map(|other| format!("{} ({})", other.name_as_str().unwrap_or("?"), other.id())).collect()
+}

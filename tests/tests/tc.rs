@@ -1,0 +1,367 @@
+//! The TC datapath: on plain veths with everything they leave to be done, on other devices, and beside other people's
+//! programs. Needs root.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "functions shared by tests fail as tests do")]
+
+mod common;
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::{LIMIT, OFTEN, breaks, end, served_more, serving, settle, streams_of, unstarted, wait, watches_open};
+use sha2::{Digest as _, Sha256};
+use xvip_tests::agent::{Agent, adapt, find};
+use xvip_tests::apiserver::pattern_digest;
+use xvip_tests::foreign::{Foreign, push_out};
+use xvip_tests::netns::Netns;
+use xvip_tests::process::Process;
+use xvip_tests::run::{PIN_DIR, node_of};
+use xvip_tests::scrape::Scrape;
+use xvip_tests::stats::Failure;
+use xvip_tests::status::Status;
+use xvip_tests::topology::{BALANCERS, SERVERS, Topology, program, tc_programs};
+use xvip_tests::wire::leave_frames;
+
+const TC: (&str, &str) = ("datapath = \"xdp\"", "datapath = \"tc\"");
+const AUTO: (&str, &str) = ("datapath = \"xdp\"", "datapath = \"auto\"");
+/// The longest frame of a wire.
+const WIRE: f64 = 1514.0;
+
+/// Makes every wire a plain veth: checksums unfinished, segments joined.
+fn plain(topology: &Topology) {
+    let roles = ["client"].into_iter().chain(SERVERS.map(|(name, _)| name)).chain(BALANCERS.map(|(name, _, _)| name));
+    let plugged = topology.lan.netns().ip("-o link show type veth").unwrap();
+    for role in roles {
+        let port = format!("{role}.eth0");
+        if plugged.contains(&format!(" {port}@")) {
+            leave_frames(topology.lan.netns(), &port).unwrap();
+        }
+    }
+}
+
+/// Where the link of a node is pinned.
+fn pin(node: &str, mode: &str) -> PathBuf {
+    let directory = fs::read_dir(PIN_DIR).unwrap().flatten().map(|entry| entry.path());
+    let of_node = |path: &PathBuf| path.file_name().is_some_and(|name| node_of(&name.to_string_lossy()) == node);
+    directory.into_iter().find(of_node).unwrap().join(format!("link-{mode}-eth0"))
+}
+
+/// The program of ours on `eth0` of a namespace, if it is there.
+fn ours(netns: &Netns) -> Option<u32> {
+    tc_programs(netns, "eth0").unwrap().into_iter().find(|(_, name)| name == "xvip_tc").map(|(id, _)| id)
+}
+
+/// What the status says happened to the datapath.
+fn told(status: &Status) -> Vec<String> {
+    status.events.iter().filter(|event| event.subject == "datapath").map(|event| event.text.clone()).collect()
+}
+
+/// Packets and bytes of all backends: from clients ("in") or to them ("out").
+fn traffic(topology: &Topology, direction: &str) -> (f64, f64) {
+    let scrape = Scrape::of(topology.balancers[0].agent.netns()).unwrap();
+    let sum = |name: &str| scrape.count(name, &[("direction", direction)]);
+    (sum("xvip_backend_packets_total"), sum("xvip_backend_bytes_total"))
+}
+
+/// Waits until `bytes` more have been counted since `before`; bytes for each packet since then.
+#[track_caller]
+fn mean_length(topology: &Topology, direction: &str, before: (f64, f64), bytes: u64) -> f64 {
+    wait("the bytes to be counted", || traffic(topology, direction).1 > before.1 + bytes as f64);
+    let after = traffic(topology, direction);
+    (after.1 - before.1) / (after.0 - before.0)
+}
+
+#[test]
+fn a_plain_veth_is_served_with_segments_joined_and_checksums_unfinished() {
+    let topology = serving(1, &[OFTEN, TC]);
+    plain(&topology);
+    assert_eq!(topology.balancers[0].agent.status().unwrap().datapath.mode, "tc");
+    let load = topology.load(Duration::from_millis(10), 6).unwrap();
+    watches_open(&load);
+    served_more(&load, 200);
+
+    let bytes = 48_000_001;
+    let digest = pattern_digest(bytes);
+    let file = topology.run.dir().join("body");
+    let before = traffic(&topology, "out");
+    let (status, _) = topology.curl(&["-f", "-o", &file.display().to_string()], &format!("/bytes?n={bytes}")).unwrap();
+    assert!(status.success());
+    let sum: String = Sha256::digest(fs::read(&file).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(sum, digest, "to the client");
+    let down = mean_length(&topology, "out", before, bytes);
+
+    let before = traffic(&topology, "in");
+    let from = format!("@{}", file.display());
+    let (_, answer) = topology.curl(&["-f", "-H", "Expect:", "--data-binary", &from], "/digest").unwrap();
+    assert_eq!(answer, digest, "to the backend");
+    let up = mean_length(&topology, "in", before, bytes);
+    println!("bytes a packet: {down:.0} to the client, {up:.0} to the backend");
+    assert!(down > 2.0 * WIRE && up > 2.0 * WIRE, "segments arrive joined and stay so");
+
+    let sum = load.summary(Duration::ZERO, settle(&load));
+    assert_eq!((sum.failed(), breaks(&load)), (0, vec![]), "{sum:?}");
+    drop(load);
+    end(topology);
+}
+
+#[test]
+fn what_is_long_and_unfinished_is_answered_with_a_reset_too() {
+    let mut topology = serving(1, &[OFTEN, TC]);
+    plain(&topology);
+    let load = topology.load(Duration::from_millis(30), 9).unwrap();
+    watches_open(&load);
+    let gone = streams_of(&load, "master3");
+    assert!(!gone.is_empty());
+    // Three in a row are one on each backend. Nothing has been written on them yet.
+    let connect = || topology.client.enter(|| TcpStream::connect(Topology::vip()).unwrap()).unwrap();
+    let streams: Vec<_> = (0..6).map(|_| connect()).collect();
+    let agent = &mut topology.balancers[0].agent;
+    let config = fs::read_to_string(agent.config()).unwrap();
+    let backend = "\n[[service.backend]]\nname = \"master3\"\naddress = \"192.0.2.33:6443\"\n";
+    agent.write_config(&adapt(&config, &[(backend, "")]).unwrap()).unwrap();
+    agent.reload().unwrap();
+    agent.wait_for("the backend to be gone", LIMIT, |status| status.backend("master3").is_none()).unwrap();
+    let mut reset = 0;
+    for mut stream in streams {
+        stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+        // Other backends take it for a bad TLS record and reset too, but only after an alert.
+        let outcome = (0..100).try_for_each(|_| stream.write_all(&[0x5a; 60_000]));
+        match outcome.map_err(|error| error.kind()) {
+            Err(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => reset += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(reset, 6);
+    wait("the streams on master3 to break", || {
+        let broken = breaks(&load);
+        gone.iter().all(|stream| broken.iter().any(|(of, _)| of == stream))
+    });
+    assert!(breaks(&load).iter().all(|(stream, why)| gone.contains(stream) && *why == Failure::Reset));
+    let answered = |status: &Status| {
+        status
+            .datapath
+            .packets
+            .iter()
+            .any(|row| row.reason == "backend_gone" && row.verdict == "reply" && row.packets > 1)
+    };
+    topology.balancers[0].agent.wait_for("the answers to be counted", LIMIT, answered).unwrap();
+    assert_eq!(load.summary(Duration::ZERO, load.now()).failed(), 0);
+    drop(load);
+    end(topology);
+}
+
+#[test]
+fn other_devices_than_a_veth_are_served_by_tc() {
+    let devices = [
+        ("br1", ["link add br1 type bridge forward_delay 0", "link set eth0 master br1"], "bridge"),
+        ("mv1", ["link add mv1 link eth0 type macvlan mode bridge", "link set eth0 up"], "macvlan"),
+    ];
+    for (name, made, kind) in devices {
+        let on_it = format!("interface = \"{name}\"");
+        let mut topology = unstarted(1, &[OFTEN, AUTO, ("interface = \"eth0\"", &on_it)]);
+        plain(&topology);
+        let netns = topology.balancers[0].agent.netns().clone();
+        let (_, address, _) = BALANCERS[0];
+        netns.ip(&format!("address del {address}/24 dev eth0")).unwrap();
+        for words in made {
+            netns.ip(words).unwrap();
+        }
+        netns.ip(&format!("address add {address}/24 dev {name}")).unwrap();
+        netns.ip(&format!("link set {name} up")).unwrap();
+        // The device below a macvlan would answer for its addresses too, with an Ethernet address of its own.
+        netns.sysctl("net/ipv4/conf/all/arp_ignore", "1").unwrap();
+        let agent = &mut topology.balancers[0].agent;
+        agent.start().unwrap();
+        let status = agent.wait_for("to be active", LIMIT, |status| status.is_active() && status.all_up()).unwrap();
+        println!("{name}: {}: {}", status.datapath.mode, status.datapath.reason);
+        assert_eq!(status.datapath.mode, "tc");
+        assert!(status.datapath.reason.contains(&format!("kind {kind}")), "{}", status.datapath.reason);
+        wait("the service", || topology.curl(&["-f"], "/livez").unwrap().0.success());
+        let load = topology.load(Duration::from_millis(10), 3).unwrap();
+        watches_open(&load);
+        served_more(&load, 100);
+        let bytes = 10_000_000;
+        let file = topology.run.dir().join("body");
+        let words = ["-f", "-o", &file.display().to_string()];
+        assert!(topology.curl(&words, &format!("/bytes?n={bytes}")).unwrap().0.success());
+        let from = format!("@{}", file.display());
+        let (_, answer) = topology.curl(&["-f", "-H", "Expect:", "--data-binary", &from], "/digest").unwrap();
+        assert_eq!(answer, pattern_digest(bytes));
+        let sum = load.summary(Duration::ZERO, settle(&load));
+        assert_eq!(sum.failed(), 0, "{sum:?}");
+        assert!(topology.balancers[0].agent.stop(LIMIT).unwrap().unwrap().success());
+        assert_eq!(tc_programs(&netns, name).unwrap(), vec![]);
+        drop((load, netns));
+        end(topology);
+    }
+}
+
+#[test]
+fn other_peoples_programs_stay_where_they_are() {
+    let mut topology = unstarted(1, &[OFTEN, AUTO]);
+    let netns = topology.balancers[0].agent.netns().clone();
+    let before = Foreign::attach_tc(&netns, "eth0", false).unwrap();
+    let [theirs] = tc_programs(&netns, "eth0").unwrap().try_into().unwrap();
+    topology.balancers[0].agent.start().unwrap();
+    topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+    let found = tc_programs(&netns, "eth0").unwrap();
+    assert_eq!(found.len(), 2);
+    assert_eq!((found[0].1.as_str(), &found[1]), ("xvip_tc", &theirs), "ours is in front, theirs is still there");
+
+    // Somebody puts one in front: it is reported, not fought.
+    let in_front = Foreign::attach_tc(&netns, "eth0", true).unwrap();
+    let agent = &mut topology.balancers[0].agent;
+    let reported = |status: &Status| told(status).iter().any(|text| text.contains("foreign ("));
+    agent.wait_for("the report", LIMIT, reported).unwrap();
+    assert!(topology.curl(&["-f"], "/livez").unwrap().0.success());
+    assert_eq!(tc_programs(&netns, "eth0").unwrap().len(), 3);
+    drop(in_front);
+    let agent = &mut topology.balancers[0].agent;
+    let over = |status: &Status| told(status).last().is_some_and(|text| text.contains("any more"));
+    agent.wait_for("its end to be reported", LIMIT, over).unwrap();
+
+    // And after a clean stop theirs is all that is left.
+    assert!(agent.stop(LIMIT).unwrap().unwrap().success());
+    assert_eq!(tc_programs(&netns, "eth0").unwrap(), vec![theirs]);
+    drop((before, netns));
+    end(topology);
+}
+
+#[test]
+fn where_another_xdp_program_is_tc_serves_beside_it() {
+    let mut topology = unstarted(1, &[OFTEN, AUTO]);
+    let netns = topology.balancers[0].agent.netns().clone();
+    let foreign = Foreign::attach(&netns, "eth0", false).unwrap();
+    let theirs = program(&netns).unwrap().unwrap();
+    topology.balancers[0].agent.start().unwrap();
+    topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+    let status = topology.balancers[0].agent.status().unwrap();
+    println!("{}: {}", status.datapath.mode, status.datapath.reason);
+    assert_eq!(status.datapath.mode, "tc");
+    assert!(status.datapath.reason.contains(&format!("number {theirs}")), "{}", status.datapath.reason);
+    assert!(topology.curl(&["-f"], "/livez").unwrap().0.success());
+    assert_eq!(program(&netns).unwrap(), Some(theirs), "it is still there");
+    assert!(topology.balancers[0].agent.stop(LIMIT).unwrap().unwrap().success());
+    assert_eq!(program(&netns).unwrap(), Some(theirs));
+    drop((foreign, netns));
+    end(topology);
+}
+
+#[test]
+fn an_agent_that_dies_leaves_tc_serving_and_the_next_takes_it_over() {
+    let mut topology = serving(1, &[OFTEN, TC]);
+    let load = topology.load(Duration::from_millis(20), 4).unwrap();
+    watches_open(&load);
+    let netns = topology.balancers[0].agent.netns().clone();
+    let first = ours(&netns).unwrap();
+    topology.balancers[0].agent.kill9().unwrap();
+    served_more(&load, 100);
+    assert_eq!(ours(&netns), Some(first));
+    topology.balancers[0].agent.start().unwrap();
+    topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+    let programs = tc_programs(&netns, "eth0").unwrap();
+    assert!(programs.len() == 1 && programs[0].0 != first, "the program has been exchanged: {programs:?}");
+    served_more(&load, 100);
+    let sum = load.summary(Duration::ZERO, settle(&load));
+    assert_eq!((sum.failed(), breaks(&load)), (0, vec![]), "{sum:?}");
+    assert!(topology.balancers[0].agent.stop(LIMIT).unwrap().unwrap().success());
+    assert_eq!(tc_programs(&netns, "eth0").unwrap(), vec![]);
+    drop((load, netns));
+    end(topology);
+}
+
+#[test]
+fn an_interface_that_is_made_anew_is_served_by_tc_again() {
+    let mut topology = serving(1, &[OFTEN, TC]);
+    let netns = topology.balancers[0].agent.netns().clone();
+    let before = ours(&netns);
+    netns.ip("link del eth0").unwrap();
+    topology.balancers[0].agent.wait_for("the fault", LIMIT, |status| status.vrrp_state() == "fault").unwrap();
+    let (_, address, _) = BALANCERS[0];
+    topology.balancers[0].port = topology.lan.attach(&netns, "eth0", &format!("{address}/24")).unwrap();
+    plain(&topology);
+    wait("the program to be attached again", || ours(&netns).is_some_and(|program| Some(program) != before));
+    topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+    assert!(topology.curl(&["-f"], "/livez").unwrap().0.success());
+    drop(netns);
+    end(topology);
+}
+
+#[test]
+fn a_program_that_is_pushed_out_is_missed_and_put_back() {
+    for (mode, change) in [("tc", TC), ("xdp", ("datapath = \"xdp\"", "datapath = \"xdp\""))] {
+        let mut topology = serving(1, &[OFTEN, change]);
+        let netns = topology.balancers[0].agent.netns().clone();
+        let attached = || if mode == "tc" { ours(&netns) } else { program(&netns).unwrap() };
+        let before = attached();
+        assert!(before.is_some());
+        push_out(&pin(netns.name(), mode)).unwrap();
+        wait("another to be attached", || attached().is_some_and(|program| Some(program) != before));
+        topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+        let status = topology.balancers[0].agent.status().unwrap();
+        let told = told(&status);
+        println!("{mode}: {told:?}");
+        assert!(told.iter().any(|text| text.contains("the program on eth0 is gone")), "{told:?}");
+        assert!(told.iter().any(|text| text.starts_with("attached again")), "{told:?}");
+        assert!(topology.curl(&["-f"], "/livez").unwrap().0.success());
+        drop(netns);
+        end(topology);
+    }
+}
+
+#[test]
+fn a_program_whose_place_was_taken_waits_for_it() {
+    let mut topology = serving(1, &[OFTEN]);
+    let netns = topology.balancers[0].agent.netns().clone();
+    push_out(&pin(netns.name(), "xdp")).unwrap();
+    let foreign = Foreign::attach(&netns, "eth0", false).unwrap();
+    let theirs = program(&netns).unwrap();
+    let agent = &mut topology.balancers[0].agent;
+    let status = agent
+        .wait_for("the reason", LIMIT, |status| {
+            status.datapath.mode == "none" && status.datapath.reason.contains("another XDP program")
+        })
+        .unwrap();
+    assert_eq!(status.vrrp_state(), "fault", "a node that cannot forward holds no VIP");
+    assert_eq!(program(&netns).unwrap(), theirs);
+    drop(foreign);
+    topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+    assert_eq!(topology.balancers[0].agent.status().unwrap().datapath.mode, "xdp");
+    assert!(topology.curl(&["-f"], "/livez").unwrap().0.success());
+    drop(netns);
+    end(topology);
+}
+
+#[test]
+fn another_nodes_agent_is_refused_beside_tc() {
+    let mut topology = serving(1, &[OFTEN, TC]);
+    let netns = topology.balancers[0].agent.netns().clone();
+    let programs = tc_programs(&netns, "eth0").unwrap();
+    let config = fs::read_to_string(topology.balancers[0].agent.config()).unwrap();
+    let socket = Agent::socket_of(&netns).display().to_string();
+    let other = [
+        (format!("name = \"{}\"", netns.name()), format!("name = \"{}-2\"", netns.name())),
+        (socket.clone(), format!("{socket}.2")),
+        ("0.0.0.0:9910".to_owned(), "0.0.0.0:9911".to_owned()),
+    ];
+    let other: Vec<_> = other.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
+    let file = topology.run.dir().join("second.toml");
+    for change in [TC.1, "datapath = \"auto\"", "datapath = \"xdp\""] {
+        let second = adapt(&adapt(&config, &other).unwrap(), &[(TC.1, change)]).unwrap();
+        fs::write(&file, second).unwrap();
+        let mut command = netns.command(find().unwrap());
+        command.arg("run").arg("--config").arg(&file);
+        let mut second = Process::spawn(&topology.run, "second", command).unwrap();
+        let status = second.wait(LIMIT).unwrap();
+        let log = second.log_tail(2);
+        assert!(status.code() == Some(1) && log.contains("another xvip, of a node of another name"), "{log}");
+    }
+    assert_eq!(tc_programs(&netns, "eth0").unwrap(), programs);
+    assert_eq!(program(&netns).unwrap(), None);
+    assert!(topology.curl(&["-f"], "/livez").unwrap().0.success());
+    assert!(topology.balancers[0].agent.stop(LIMIT).unwrap().unwrap().success());
+    drop(netns);
+    end(topology);
+}
