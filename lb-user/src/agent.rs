@@ -4,6 +4,7 @@
 //! priority-0 adverts, a moment for the other node to take over, VIPs, datapath, settings. A crash leaves the kernel
 //! side serving.
 
+mod local;
 mod lock;
 mod sweeping;
 
@@ -37,6 +38,7 @@ use crate::reconcile::{PassError, Reconciler, Snapshots};
 use crate::report;
 use crate::status::{ConfigStatus, Status};
 use crate::sysctl::{ReservedPorts, SysctlError};
+use local::Local;
 use lock::Lock;
 pub use lock::LockError;
 use sweeping::Sweeping;
@@ -136,6 +138,7 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
             }
             _ = tick.tick() => {
                 agent.watch_over_datapath().await;
+                agent.watch_over_hooks();
                 agent.addresses().await;
                 notify(&[sd_notify::NotifyState::Watchdog]);
             }
@@ -186,6 +189,7 @@ struct Agent {
     /// Programs of others that see packets before ours, as last reported.
     ahead: Vec<String>,
     kernel: Kernel,
+    local: Local,
     reserved: ReservedPorts,
     netlink: Netlink,
     monitor: Monitor,
@@ -348,6 +352,8 @@ impl Agent {
             sweep: &kernel.sweeping.latest(),
         };
         reconciler.tables(&snapshots, &mut datapath, &mut kernel.tables, started).await?;
+        let mut local = Local::new();
+        local.converge(datapath.ebpf(), &config);
         let first = report::status(report::Sources {
             config: &config,
             started,
@@ -360,6 +366,7 @@ impl Agent {
             vrrp: &nobody,
             health: &health_seen.borrow(),
             reconciler: &reconciler,
+            local: local.status(),
             events: Vec::new(),
         })?;
         let (status, status_seen) = watch::channel(Arc::new(first));
@@ -382,6 +389,7 @@ impl Agent {
             detached_because: String::new(),
             ahead: Vec::new(),
             kernel,
+            local,
             reserved,
             netlink,
             monitor,
@@ -455,6 +463,7 @@ impl Agent {
             vrrp: &vrrp,
             health: &health,
             reconciler: &self.reconciler,
+            local: self.local.status(),
             events: self.events.all(),
         });
         match status {
@@ -505,6 +514,16 @@ impl Agent {
         }
     }
 
+    /// Sees to it that this node's own clients are served.
+    fn watch_over_hooks(&mut self) {
+        let Some(datapath) = &mut self.datapath else {
+            return;
+        };
+        if let Some(text) = self.local.converge(datapath.ebpf(), &self.config) {
+            self.reporter.report("local clients".to_owned(), text);
+        }
+    }
+
     /// Tells of programs that others have put in front of ours: what they take, it does not see.
     fn look_ahead(&mut self) {
         let ahead = self.datapath.as_ref().map(Datapath::ahead).unwrap_or_default();
@@ -532,6 +551,7 @@ impl Agent {
                 self.reporter.report("datapath".to_owned(), text);
                 self.kernel = kernel;
                 self.datapath = Some(datapath);
+                self.local.forget();
                 self.detached_because.clear();
             }
             Err(error) => self.detached(error.to_string()),
@@ -610,6 +630,7 @@ impl Agent {
         self.health.set_targets(targets);
         self.vrrp.reconfigure(config.vrrp.clone());
         self.config = Arc::new(config);
+        self.watch_over_hooks();
         Ok(())
     }
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use lb_ebpf::abi::{Delivery, Endpoint, Node, VERSION, node_flag};
+use lb_ebpf::abi::{Delivery, Endpoint, MAX_OWN_ADDRESSES, Node, VERSION, node_flag};
+use lb_ebpf::net::Be32;
 use lb_proto::health::State;
 use lb_proto::health::policy::{Member, decide};
 use lb_proto::plan::{Wanted, WantedBackend, WantedService};
 
-use crate::config::{Backend, Config, Role, Service, ServiceMode};
+use crate::config::{Backend, Config, Listen, Local, Role, Service, ServiceMode};
 
 /// RSTs each CPU may send in a second: enough for every client of a control plane to be told within two.
 const RESETS_PER_SECOND: u32 = 10_000;
@@ -23,8 +24,8 @@ pub trait World {
     fn connections(&self, service: &str, backend: &str) -> u64;
     /// Ethernet address of the next hop towards an address.
     fn next_hop(&self, address: IpAddr) -> Option<[u8; 6]>;
-    /// Whether the address is this node's own.
-    fn is_own(&self, address: IpAddr) -> bool;
+    /// This node's own addresses, without the VIPs it holds for xvip.
+    fn own_addresses(&self) -> &BTreeSet<IpAddr>;
 }
 
 /// A service that the datapath cannot serve; the configuration lets none through.
@@ -79,14 +80,53 @@ impl Desired {
 /// A service that the datapath cannot serve.
 pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Result<Desired, Unserved> {
     let mut fail_open = BTreeMap::new();
+    let vips = vips(config);
     let services = config.services.iter().map(|service| {
-        let (service_wanted, open) = of_service(service, config.node.role, world)?;
+        let (service_wanted, open) = of_service(service, &vips, config.node.role, world)?;
         fail_open.insert(service.name.clone(), open);
         Ok(service_wanted)
     });
     let services = services.collect::<Result<Vec<_>, _>>()?;
     let fellows = fellows(&services);
-    Ok(Desired { wanted: Wanted { node: node(config, interface), services, fellows }, fail_open })
+    let everywhere = config.services.iter().flat_map(|service| &service.listen).any(Listen::is_everywhere);
+    // Where the table is too small, some addresses of a very large node are not known as its own.
+    let own = world.own_addresses().difference(&vips).filter(|address| everywhere && !address.is_loopback());
+    let own = own.filter_map(|address| match address {
+        IpAddr::V4(address) => Some(Be32::from(*address)),
+        IpAddr::V6(_) => None,
+    });
+    let own = own.take(MAX_OWN_ADDRESSES as usize).collect();
+    Ok(Desired { wanted: Wanted { node: node(config, interface), services, own, fellows }, fail_open })
+}
+
+/// Where packets from outside arrive: what the virtual routers carry; without any, all that is listened at.
+fn vips(config: &Config) -> BTreeSet<IpAddr> {
+    let carried = config.vrrp.iter().flat_map(|router| router.virtual_addresses.iter().map(|vip| vip.address));
+    let own: BTreeSet<_> = config.vrrp.iter().filter_map(|router| router.unicast_source).collect();
+    let listened = config.services.iter().flat_map(|service| &service.listen);
+    let somebodys = listened.filter(|listen| !listen.is_loopback() && !listen.is_everywhere());
+    carried.chain(somebodys.map(|listen| listen.address).filter(|address| !own.contains(address))).collect()
+}
+
+/// Where a service is found: by packets and local clients, and by local clients alone.
+fn places(service: &Service, vips: &BTreeSet<IpAddr>) -> Result<(Vec<Endpoint>, Vec<Endpoint>), Unserved> {
+    let (mut all, mut local) = (BTreeSet::new(), BTreeSet::new());
+    for listen in &service.listen {
+        for port in listen.ports() {
+            if listen.is_everywhere() {
+                // Every VIP of its own family.
+                let vips = vips.iter().filter(|vip| vip.is_ipv4());
+                all.extend(vips.map(|vip| endpoint((*vip, port).into())).collect::<Result<Vec<_>, _>>()?);
+            }
+            let at = endpoint((listen.address, port).into())?;
+            if vips.contains(&listen.address) {
+                all.insert(at)
+            } else {
+                local.insert(at)
+            };
+        }
+    }
+    Ok((all.into_iter().collect(), local.into_iter().collect()))
 }
 
 /// Nodes that forward to this one when they hold the VIP: those with a backend beside one of this node's own.
@@ -112,7 +152,9 @@ fn node(config: &Config, interface: Interface) -> Node {
     }
 }
 
-fn of_service(service: &Service, role: Role, world: &impl World) -> Result<(WantedService, bool), Unserved> {
+fn of_service(
+    service: &Service, vips: &BTreeSet<IpAddr>, role: Role, world: &impl World,
+) -> Result<(WantedService, bool), Unserved> {
     let member =
         |backend: &Backend| Member { weight: backend.weight, state: world.health(&service.name, &backend.name) };
     let members: Vec<_> = service.backends.iter().map(member).collect();
@@ -120,7 +162,7 @@ fn of_service(service: &Service, role: Role, world: &impl World) -> Result<(Want
     let backends = service.backends.iter().zip(&decision.standings).map(|(backend, standing)| {
         let full = backend.max_connections > 0
             && world.connections(&service.name, &backend.name) >= u64::from(backend.max_connections);
-        let own = world.is_own(backend.address.ip());
+        let own = world.own_addresses().contains(&backend.address.ip());
         // Who forwards has chosen already; whether the backend is well is that node's to judge.
         let share = match role {
             Role::Balancer if standing.eligible && !full => backend.weight,
@@ -139,10 +181,19 @@ fn of_service(service: &Service, role: Role, world: &impl World) -> Result<(Want
             mac: world.next_hop(backend.address.ip()).unwrap_or_default(),
         })
     });
+    let backends = backends.collect::<Result<Vec<_>, _>>()?;
+    let is_own = |backend: &Backend| world.own_addresses().contains(&backend.address.ip());
+    let mut candidates = service.backends.iter().zip(&backends);
+    let (listeners, local_listeners) = places(service, vips)?;
     let wanted = WantedService {
-        listeners: service.listen.iter().map(|listener| endpoint(*listener)).collect::<Result<_, _>>()?,
+        listeners,
+        local_listeners,
+        preferred: match service.local {
+            Local::Prefer => candidates.position(|(backend, wanted)| wanted.share > 0 && is_own(backend)),
+            Local::Spread => None,
+        },
         idle_seconds: u32::try_from(service.idle_timeout.as_secs()).unwrap_or(u32::MAX),
-        backends: backends.collect::<Result<_, _>>()?,
+        backends,
     };
     Ok((wanted, decision.fail_open))
 }
@@ -175,6 +226,7 @@ mod tests {
         a: State,
         b: State,
         connections: u64,
+        own: BTreeSet<IpAddr>,
     }
 
     impl World for Known {
@@ -190,8 +242,15 @@ mod tests {
             (address == IpAddr::from([192, 0, 2, 31])).then_some([2, 0, 0, 0, 0, 31])
         }
 
-        fn is_own(&self, address: IpAddr) -> bool {
-            address == IpAddr::from([192, 0, 2, 32])
+        fn own_addresses(&self) -> &BTreeSet<IpAddr> {
+            &self.own
+        }
+    }
+
+    impl Known {
+        /// On the node of backend b.
+        fn new(a: State, b: State, connections: u64) -> Self {
+            Self { a, b, connections, own: [[192, 0, 2, 32].into()].into() }
         }
     }
 
@@ -206,7 +265,7 @@ mod tests {
     #[test]
     fn health_and_limits_decide_shares() {
         let (up, down, lost) = (State::Up, State::Down { lost: false }, State::Down { lost: true });
-        let of = |a, b, connections| shares(&Known { a, b, connections });
+        let of = |a, b, connections| shares(&Known::new(a, b, connections));
         assert_eq!(of(up, up, 0), (vec![(3, false), (1, false)], false));
         assert_eq!(of(down, up, 0), (vec![(0, false), (1, false)], false), "established connections stay");
         assert_eq!(of(lost, up, 0), (vec![(0, true), (1, false)], false));
@@ -221,5 +280,56 @@ mod tests {
         let node = node(&config, interface);
         assert_eq!((node.first_port, node.port_count), (10_000, 1000));
         assert_eq!(node.flags, node_flag::REDIRECT | node_flag::FIB);
+    }
+
+    fn wanted(file: &str, known: &Known) -> Wanted {
+        let config = parse(file, "xvip.toml", &Env::default()).unwrap_or_else(|faults| panic!("{faults}")).config;
+        let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0 };
+        desired(&config, interface, known).unwrap().wanted
+    }
+
+    #[test]
+    fn the_nodes_own_server_is_preferred_while_new_connections_may_go_there() {
+        let (up, down) = (State::Up, State::Down { lost: true });
+        let preferred = |file: &str, a, b| wanted(file, &Known::new(a, b, 0)).services[0].preferred;
+        assert_eq!(preferred(FILE, up, up), Some(1));
+        assert_eq!(preferred(FILE, up, down), None);
+        assert_eq!(preferred(FILE, down, down), Some(1), "when all fail, all are used");
+        let spread = FILE.replace("idle_timeout", "local = \"spread\"\n        idle_timeout");
+        assert_eq!(preferred(&spread, up, up), None);
+        let both = Known { own: [[192, 0, 2, 31].into(), [192, 0, 2, 32].into()].into(), ..Known::new(up, up, 10) };
+        assert_eq!(wanted(FILE, &both).services[0].preferred, Some(1), "a is full");
+    }
+
+    #[test]
+    fn places_of_packets_and_places_of_local_clients() {
+        let file = FILE.replace(
+            "listen = \"192.0.2.100:8443\"",
+            "listen = [\"192.0.2.100:8443-8444\", \"0.0.0.0:4300\", \"127.0.0.1:8443\", \"192.0.2.21:9443\"]",
+        );
+        let routers = "[[vrrp]]\nname = \"k\"\nvirtual_router_id = 1\nunicast_source = \"192.0.2.21\"\n\
+                       virtual_addresses = [\"192.0.2.100/24\", \"192.0.2.101/24\"]\n[[service]]";
+        let file = file.replacen("[[service]]", routers, 1);
+        let own: [IpAddr; 3] = [[127, 0, 0, 1].into(), [192, 0, 2, 21].into(), [192, 0, 2, 100].into()];
+        let known = Known { own: own.into(), ..Known::new(State::Up, State::Up, 0) };
+        let everywhere = wanted(&file, &known);
+        let shown = |places: &[Endpoint]| {
+            let place = |at: &Endpoint| format!("{}:{}", std::net::Ipv4Addr::from(at.address), at.port.get());
+            let mut places: Vec<_> = places.iter().map(place).collect();
+            places.sort();
+            places
+        };
+        let service = &everywhere.services[0];
+        assert_eq!(
+            shown(&service.listeners),
+            ["192.0.2.100:4300", "192.0.2.100:8443", "192.0.2.100:8444", "192.0.2.101:4300"]
+        );
+        assert_eq!(shown(&service.local_listeners), ["0.0.0.0:4300", "127.0.0.1:8443", "192.0.2.21:9443"]);
+        let node = std::net::Ipv4Addr::new(192, 0, 2, 21);
+        assert_eq!(everywhere.own, [Be32::from(node)].into(), "neither VIPs nor loopback");
+
+        let one = wanted(FILE, &known);
+        assert_eq!(shown(&one.services[0].listeners), ["192.0.2.100:8443"]);
+        assert!(one.own.is_empty(), "nothing listens everywhere");
     }
 }

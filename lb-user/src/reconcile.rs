@@ -234,7 +234,9 @@ impl Reconciler {
             forwards: forwards(&device.name),
             port_offset: self.port_offset,
         };
-        let known = Known { reconciler: self, interfaces: &observed.interfaces, snapshots };
+        let own = observed.interfaces.addresses.iter().filter(|address| !address.ours);
+        let own = own.map(|address| address.net.address).collect();
+        let known = Known { reconciler: self, snapshots, own };
         Ok(desired(snapshots.config, interface, &known)?)
     }
 
@@ -324,8 +326,8 @@ impl Reconciler {
 /// What the reconciler knows, for the pure part.
 struct Known<'a> {
     reconciler: &'a Reconciler,
-    interfaces: &'a Interfaces,
     snapshots: &'a Snapshots<'a>,
+    own: BTreeSet<IpAddr>,
 }
 
 impl World for Known<'_> {
@@ -341,8 +343,8 @@ impl World for Known<'_> {
         self.reconciler.macs.get(&address).copied()
     }
 
-    fn is_own(&self, address: IpAddr) -> bool {
-        self.interfaces.addresses.iter().any(|own| own.net.address == address && !own.ours)
+    fn own_addresses(&self) -> &BTreeSet<IpAddr> {
+        &self.own
     }
 }
 

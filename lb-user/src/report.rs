@@ -11,7 +11,8 @@ use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
 use crate::reconcile::Reconciler;
 use crate::status::{
-    BackendStatus, ConfigStatus, DatapathStatus, Event, PacketCount, ServiceStatus, Status, TableStatus, VrrpStatus,
+    BackendStatus, ConfigStatus, DatapathStatus, Event, LocalStatus, PacketCount, ServiceStatus, Status, TableStatus,
+    VrrpStatus,
 };
 
 /// Where the parts of a status come from.
@@ -38,6 +39,8 @@ pub struct Sources<'a> {
     pub health: &'a HealthSnapshot,
     /// Slots, and services that fail open.
     pub reconciler: &'a Reconciler,
+    /// The connect hooks.
+    pub local: LocalStatus,
     /// The newest events.
     pub events: Vec<Event>,
 }
@@ -54,6 +57,7 @@ pub fn status(sources: Sources<'_>) -> Result<Status, TableError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: unix_of(sources.started),
         datapath: datapath(&sources)?,
+        local: sources.local.clone(),
         vrrp: vrrp(&sources),
         services,
         config: sources.config_status,
@@ -121,13 +125,17 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
         }
         Ok(BackendStatus {
             name: backend.name.clone(),
-            address: backend.address.to_string(),
+            address: backend.shown(),
             state: state.to_owned(),
             since: health.map_or_else(|| unix_of(sources.started), |health| unix_of(health.since)),
             reason,
             weight: backend.weight,
             connections,
             connections_total: traffic.opened,
+            local_connections_total: match place {
+                Some(place) => sources.tables.counters().local_connections(place.slot)?,
+                None => 0,
+            },
             bytes_in: traffic.bytes_in,
             bytes_out: traffic.bytes_out,
             packets_in: traffic.packets_in,
@@ -139,6 +147,7 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
         name: service.name.clone(),
         listen: listen.join(", "),
         balance: "roundrobin".to_owned(),
+        local: service.local.label().to_owned(),
         fail_open: sources.reconciler.fail_open(&service.name),
         backends: backends.collect::<Result<_, _>>()?,
     })

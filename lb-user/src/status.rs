@@ -24,6 +24,8 @@ pub struct Status {
     pub config: ConfigStatus,
     /// How packets are handled.
     pub datapath: DatapathStatus,
+    /// How this node's own clients are served.
+    pub local: LocalStatus,
     /// One per `[[vrrp]]`, in the order of the file.
     pub vrrp: Vec<VrrpStatus>,
     /// One per `[[service]]`, in the order of the file.
@@ -70,6 +72,17 @@ pub struct DatapathStatus {
     pub tables: Vec<TableStatus>,
     /// Packets by verdict and reason, zero rows left out.
     pub packets: Vec<PacketCount>,
+}
+
+/// The connect hooks, which translate this node's own connections.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct LocalStatus {
+    /// Whether they are attached.
+    pub attached: bool,
+    /// The cgroup they are attached to.
+    pub cgroup: Option<String>,
+    /// Why they are not attached; empty while they are.
+    pub reason: String,
 }
 
 /// A connection table.
@@ -122,10 +135,12 @@ pub struct VrrpStatus {
 pub struct ServiceStatus {
     /// `service.name`
     pub name: String,
-    /// VIP:port; several separated by `, `.
+    /// Address:port or a range of ports; several separated by `, `.
     pub listen: String,
     /// `roundrobin`
     pub balance: String,
+    /// `prefer` or `spread`: which backend this node's own clients get.
+    pub local: String,
     /// All backends failed their checks and all are used all the same.
     pub fail_open: bool,
     /// In the order of the file.
@@ -151,6 +166,8 @@ pub struct BackendStatus {
     pub connections: u64,
     /// Connections established since the tables were made.
     pub connections_total: u64,
+    /// Connections of this node's own clients since then, translated by the connect hooks; not among the others.
+    pub local_connections_total: u64,
     /// Bytes from clients, Ethernet payload.
     pub bytes_in: u64,
     /// Bytes to clients, Ethernet payload.

@@ -11,10 +11,14 @@
 pub mod agent;
 pub mod apiserver;
 pub mod capture;
+pub mod cgroup;
 pub mod client;
+pub mod dial;
 pub mod foreign;
+pub mod hooks;
 pub mod ipv6;
 pub mod keepalived;
+
 pub mod kernel;
 pub mod netns;
 pub mod ping;
@@ -22,6 +26,7 @@ pub mod pki;
 pub mod process;
 pub mod run;
 pub mod scrape;
+pub mod stacked;
 pub mod stats;
 pub mod status;
 pub mod topology;

@@ -90,6 +90,9 @@ pub fn leftovers(run: &str) -> Vec<String> {
     for name in names_in(Path::new(KEPT_DIR)).filter(|name| belongs(name, run)) {
         found.push(format!("file {KEPT_DIR}/{name}"));
     }
+    for name in names_in(&cgroups()).filter(|name| belongs(name, run)) {
+        found.push(format!("cgroup {name}"));
+    }
     let dir = Path::new(RUN_DIR).join(run);
     if dir.exists() {
         found.push(format!("directory {}", dir.display()));
@@ -109,6 +112,7 @@ pub fn leftovers(run: &str) -> Vec<String> {
 /// Removes everything of runs whose process is gone and returns their names.
 pub fn sweep() -> Result<Vec<String>> {
     let named = names_in(Path::new(RUN_DIR))
+        .chain(names_in(&cgroups()))
         .chain(names_in(Path::new(NETNS_DIR)))
         .chain(names_in(Path::new(PIN_DIR)).map(|name| node_of(&name)));
     let mut dead: Vec<String> = named.filter_map(|name| run_of(&name).map(str::to_owned)).collect();
@@ -129,6 +133,10 @@ pub fn sweep() -> Result<Vec<String>> {
             }
         }
         remove_pins(run);
+        for name in names_in(&cgroups()).filter(|name| belongs(name, run)) {
+            // Busy while a killed process is still in it; the next sweep comes again.
+            let _ = fs::remove_dir(cgroups().join(name));
+        }
         let dir = Path::new(RUN_DIR).join(run);
         match fs::remove_dir_all(&dir) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => {
@@ -159,6 +167,11 @@ fn remove_pins(run: &str) {
         let _ = fs::remove_file(Path::new(KEPT_DIR).join(name));
     }
     let _ = fs::remove_dir(KEPT_DIR);
+}
+
+/// Where cgroups of runs are, if there is such a place.
+fn cgroups() -> PathBuf {
+    xvip::bpf::cgroup_root().unwrap_or_else(|_| PathBuf::from("/nowhere"))
 }
 
 fn names_in(dir: &Path) -> impl Iterator<Item = String> + use<> {

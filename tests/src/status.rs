@@ -12,6 +12,9 @@ pub struct Status {
     pub config: Config,
     /// How packets are handled.
     pub datapath: Datapath,
+    /// How the node's own clients are served.
+    #[serde(default)]
+    pub local: Local,
     /// Virtual routers.
     #[serde(default)]
     pub vrrp: Vec<Vrrp>,
@@ -45,6 +48,17 @@ pub struct Datapath {
     /// Packets by verdict and reason.
     #[serde(default)]
     pub packets: Vec<PacketCount>,
+}
+
+/// The connect hooks.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Local {
+    /// Whether they are attached.
+    pub attached: bool,
+    /// Where.
+    pub cgroup: Option<String>,
+    /// Why not.
+    pub reason: String,
 }
 
 /// A row of the packet counters.
@@ -109,6 +123,9 @@ pub struct Backend {
     /// Connections since the tables were made.
     #[serde(default)]
     pub connections_total: u64,
+    /// The same of the node's own clients.
+    #[serde(default)]
+    pub local_connections_total: u64,
 }
 
 /// A state change.

@@ -4,12 +4,14 @@
 //! of them; an agent replaces pinned tables of another version instead of reading them.
 
 mod flow;
+mod local;
 #[cfg(feature = "user")]
 mod pod;
 mod reason;
 mod word;
 
 pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, state};
+pub use local::{Dialled, Hook, MAX_OWN_ADDRESSES, NOBODY};
 pub use reason::{Reason, Verdict};
 pub use word::{Readable, Word};
 
@@ -18,8 +20,8 @@ use crate::net::{Be16, Be32};
 /// Version of this boundary.
 pub const VERSION: u32 = 1;
 
-/// Places a node can listen at: VIP:port, of all services together.
-pub const MAX_LISTENERS: u32 = 512;
+/// Places a node can listen at: address:port, of all services together; a range of ports takes one for each.
+pub const MAX_LISTENERS: u32 = 16_384;
 /// Nodes that forward to this one without translating.
 pub const MAX_FELLOWS: u32 = 256;
 /// VIPs a node can have.
@@ -75,6 +77,16 @@ pub mod map {
     pub const TRAFFIC: &str = "TRAFFIC";
     /// [`super::budget`] -> [`super::Bucket`], per CPU.
     pub const BUDGETS: &str = "BUDGETS";
+    /// [`super::Hook`], one entry.
+    pub const HOOK: &str = "HOOK";
+    /// This node's own addresses -> 1, as far as a service listens at all of them.
+    pub const OWN: &str = "OWN";
+    /// Service number -> slot of the backend that this node's own clients prefer, plus 1; [`super::NOBODY`].
+    pub const PREFERRED: &str = "PREFERRED";
+    /// Slot -> connections of this node's own clients, per CPU.
+    pub const LOCAL_OPENED: &str = "LOCAL_OPENED";
+    /// Socket -> [`super::Dialled`].
+    pub const DIALLED: &str = "DIALLED";
 }
 
 /// What the datapath knows of its node.
@@ -110,7 +122,7 @@ pub mod node_flag {
     pub const FIB: u32 = 2;
 }
 
-/// An address and a port.
+/// An address and a port. A backend's port may be zero: its connections keep the port that the client asked for.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Endpoint {
@@ -128,6 +140,13 @@ impl Endpoint {
     #[must_use]
     pub const fn new(address: Be32, port: Be16) -> Self {
         Self { address, port, pad: 0 }
+    }
+
+    /// Where a connection goes whose client asked for `port`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reached_for(&self, port: Be16) -> Self {
+        if self.port.raw() == 0 { Self::new(self.address, port) } else { *self }
     }
 }
 

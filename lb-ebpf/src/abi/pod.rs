@@ -1,6 +1,6 @@
 //! Leave for aya to move these types to and from the kernel as bytes.
 
-use super::{Backend, Bucket, Endpoint, Flow, FlowKey, Node, Service, Traffic};
+use super::{Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, Hook, Node, Service, Traffic};
 
 macro_rules! pod {
     ($($name:ty),*) => {$(
@@ -10,4 +10,4 @@ macro_rules! pod {
     )*};
 }
 
-pod!(Backend, Bucket, Endpoint, Flow, FlowKey, Node, Service, Traffic);
+pod!(Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, Hook, Node, Service, Traffic);

@@ -6,6 +6,7 @@ mod chance;
 mod delivery;
 mod frame;
 mod model;
+mod ranges;
 mod table;
 mod world;
 

@@ -53,6 +53,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(answers());
     cases.extend(not_ours());
     cases.extend(malformed());
+    cases.extend(super::ranges::ranges());
     cases.extend(delivery());
     cases
 }

@@ -14,6 +14,7 @@
 //! ```
 
 mod deliver;
+pub mod local;
 mod open;
 mod parse;
 mod reset;
@@ -22,6 +23,7 @@ pub mod tables;
 mod track;
 
 use crate::abi::{Backend, Endpoint, FlowKey, Node, Readable as _, Reason, SharedFlow, node_flag};
+use crate::net::Be16;
 use crate::net::header::{TCP_HALFWORDS, TcpHead, flag};
 use crate::packet::Packet;
 use tables::{Note, Tables};
@@ -187,7 +189,9 @@ fn pair<'a>(tables: &'a impl Tables, key: &FlowKey, flow: &SharedFlow) -> Option
 #[inline(always)]
 fn is_backend_answer(tables: &impl Tables, node: &Node, key: &FlowKey) -> bool {
     let offset = (key.destination_port.get() as u32).wrapping_sub(node.first_port as u32);
-    offset < node.port_count as u32 && tables.is_backend(&Endpoint::new(key.source, key.source_port))
+    // A backend without a port answers from any.
+    let (itself, any_port) = (Endpoint::new(key.source, key.source_port), Endpoint::new(key.source, Be16::default()));
+    offset < node.port_count as u32 && (tables.is_backend(&itself) || tables.is_backend(&any_port))
 }
 
 /// Where a packet to the client goes: as the kernel's tables say, else to where its own packets came from.

@@ -35,7 +35,11 @@ pub(super) fn new_flow(
         }
     };
     if backend.delivery == Delivery::Local as u16 {
-        let to = FlowKey { destination: backend.endpoint.address, destination_port: backend.endpoint.port, ..*key };
+        let to = FlowKey {
+            destination: backend.endpoint.address,
+            destination_port: backend.endpoint.reached_for(key.destination_port).port,
+            ..*key
+        };
         // The client's own connection to the backend, or another one of its to it, has these addresses already.
         match use_of(tables, &to.reversed(), now) {
             Use::Free => {}
@@ -64,7 +68,7 @@ pub(super) fn new_flow(
         source: key.destination,
         destination: backend.endpoint.address,
         source_port: Be16::default(),
-        destination_port: backend.endpoint.port,
+        destination_port: backend.endpoint.reached_for(key.destination_port).port,
     };
     let Some(mac) = rewrite::backend_mac(head, tables, node, backend, &to) else {
         return Ok(Reason::NoNeighbour);

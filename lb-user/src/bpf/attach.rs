@@ -289,7 +289,7 @@ fn has_bpffs() -> bool {
     statfs(BPFFS).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
 }
 
-fn directory_of(node: &str) -> PathBuf {
+pub(super) fn directory_of(node: &str) -> PathBuf {
     Path::new(BPFFS).join("xvip").join(pin_name(node))
 }
 
@@ -483,7 +483,7 @@ fn drop_links(directory: &Path, unwanted: impl Fn(&Path) -> bool) -> Result<(), 
 }
 
 /// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

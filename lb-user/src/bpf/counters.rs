@@ -16,6 +16,7 @@ pub type PacketCounts = BTreeMap<Reason, u64>;
 pub struct Counters {
     packets: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
+    local_opened: PerCpuArray<MapData, u64>,
     cpus: usize,
 }
 
@@ -28,6 +29,7 @@ impl Counters {
         Ok(Self {
             packets: take(ebpf, map::PACKETS)?,
             traffic: take(ebpf, map::TRAFFIC)?,
+            local_opened: take(ebpf, map::LOCAL_OPENED)?,
             cpus: nr_cpus().map_err(|(what, error)| TableError::Cpus(format!("{what}: {error}")))?,
         })
     }
@@ -36,7 +38,9 @@ impl Counters {
     pub(super) fn reset(&mut self, slot: u32) -> Result<(), TableError> {
         let zero = PerCpuValues::try_from(vec![Traffic::default(); self.cpus])
             .map_err(|error| TableError::Cpus(error.to_string()))?;
-        self.traffic.set(slot, zero, 0).map_err(at(map::TRAFFIC))
+        self.traffic.set(slot, zero, 0).map_err(at(map::TRAFFIC))?;
+        let zero = PerCpuValues::try_from(vec![0; self.cpus]).map_err(|error| TableError::Cpus(error.to_string()))?;
+        self.local_opened.set(slot, zero, 0).map_err(at(map::LOCAL_OPENED))
     }
 
     /// Packets since the tables were made, every reason.
@@ -49,6 +53,15 @@ impl Counters {
             Ok((*reason, values.iter().sum()))
         };
         Reason::ALL.iter().map(count).collect()
+    }
+
+    /// Connections of this node's own clients to the backend in a slot, since the slot was given to it.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn local_connections(&self, slot: u32) -> Result<u64, TableError> {
+        let values: PerCpuValues<u64> = self.local_opened.get(&slot, 0).map_err(at(map::LOCAL_OPENED))?;
+        Ok(values.iter().sum())
     }
 
     /// Traffic of the backend in a slot, since the slot was given to it.

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_RINGS,
-    MAX_SERVICES, MAX_VIPS, Node, RING_SIZE, Reason, Service, Traffic, budget, map,
+    Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Hook, MAX_BACKENDS, MAX_FELLOWS,
+    MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_RINGS, MAX_SERVICES, MAX_VIPS, Node, RING_SIZE, Reason, Service, Traffic,
+    budget, map,
 };
 use lb_ebpf::net::Be32;
 
@@ -23,7 +24,7 @@ pub(super) struct Shape {
 }
 
 /// All maps that are pinned, with the connection table for `max_flows` flows.
-pub(super) fn shapes(max_flows: u32) -> [Shape; 14] {
+pub(super) fn shapes(max_flows: u32) -> [Shape; 19] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
     let index = size_of::<u32>();
     let entries = established_entries(max_flows);
@@ -42,6 +43,11 @@ pub(super) fn shapes(max_flows: u32) -> [Shape; 14] {
         shape(map::PACKETS, MapType::PerCpuArray, index, size_of::<u64>(), Reason::COUNT),
         shape(map::TRAFFIC, MapType::PerCpuArray, index, size_of::<Traffic>(), MAX_BACKENDS),
         shape(map::BUDGETS, MapType::PerCpuArray, index, size_of::<Bucket>(), budget::COUNT),
+        shape(map::HOOK, MapType::Array, index, size_of::<Hook>(), 1),
+        shape(map::OWN, MapType::Hash, size_of::<Be32>(), index, MAX_OWN_ADDRESSES),
+        shape(map::PREFERRED, MapType::Array, index, index, MAX_SERVICES),
+        shape(map::LOCAL_OPENED, MapType::PerCpuArray, index, size_of::<u64>(), MAX_BACKENDS),
+        shape(map::DIALLED, MapType::SkStorage, index, size_of::<Dialled>(), 0),
     ]
 }
 

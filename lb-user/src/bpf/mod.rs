@@ -2,6 +2,7 @@
 //!
 //! - `layout`: what the pinned maps must look like to be used again.
 //! - `attach`: load, choose a mode, attach, pin; adopt what an earlier agent left.
+//! - `hooks`: the connect hooks of a cgroup, for the node's own clients.
 //! - `tables`: observe and apply, for the planner.
 //! - `sweep`: the connection tables, aged and counted.
 //! - `counters`: packets by reason and traffic by backend.
@@ -10,12 +11,14 @@
 
 mod attach;
 mod counters;
+mod hooks;
 mod layout;
 mod sweep;
 mod tables;
 
 pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, flush, is_pinned};
 pub use counters::{Counters, PacketCounts};
+pub use hooks::{HookError, Hooks, cgroup_root};
 pub use sweep::{Sweep, Sweeper};
 pub use tables::{TableError, Tables};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError};
-use lb_ebpf::abi::{Backend, Endpoint, MAX_BACKENDS, Node, RING_SIZE, Service, key_mac, mac_key, map};
+use lb_ebpf::abi::{Backend, Endpoint, MAX_BACKENDS, MAX_SERVICES, Node, RING_SIZE, Service, key_mac, mac_key, map};
 use lb_ebpf::net::Be32;
 use lb_proto::plan::{Observed, Op};
 
@@ -50,6 +50,8 @@ pub struct Tables {
     backends: Array<MapData, Backend>,
     slots: HashMap<MapData, Endpoint, u32>,
     rings: Array<MapData, u32>,
+    own: HashMap<MapData, Be32Pod, u32>,
+    preferred: Array<MapData, u32>,
     fellows: HashMap<MapData, u64, u32>,
     counters: Counters,
     /// Slots that were ever used, as long as this agent runs; found by one look over all at the start.
@@ -72,6 +74,8 @@ impl Tables {
             backends: take(ebpf, map::BACKENDS)?,
             slots: take(ebpf, map::BACKEND_SLOTS)?,
             rings: take(ebpf, map::RINGS)?,
+            own: take(ebpf, map::OWN)?,
+            preferred: take(ebpf, map::PREFERRED)?,
             fellows: take(ebpf, map::FELLOWS)?,
             counters: Counters::take(ebpf)?,
             known: None,
@@ -109,9 +113,13 @@ impl Tables {
             let places = (0..length).map(|place| self.rings.get(&(service.ring_start + place), 0));
             rings.insert(service.ring_start, places.collect::<Result<Vec<_>, _>>().map_err(at(map::RINGS))?);
         }
+        let own =
+            self.own.keys().map(|key| key.map(Be32::from_wire)).collect::<Result<_, _>>().map_err(at(map::OWN))?;
+        let preferred = (0..MAX_SERVICES as u16).map(|number| Ok((number, self.preferred.get(&number.into(), 0)?)));
+        let preferred = preferred.collect::<Result<_, _>>().map_err(at(map::PREFERRED))?;
         let fellows = self.fellows.keys().map(|key| key.map(key_mac)).collect::<Result<_, _>>();
         let fellows = fellows.map_err(at(map::FELLOWS))?;
-        Ok(Observed { node, vips, services, backends: backends?, slots, rings, fellows })
+        Ok(Observed { node, vips, services, backends: backends?, slots, rings, own, preferred, fellows })
     }
 
     /// The counters beside them.
@@ -152,6 +160,9 @@ impl Tables {
             Op::RemoveFellow(mac) => gone(self.fellows.remove(&mac_key(*mac))).map_err(at(map::FELLOWS)),
             Op::AddVip(vip) => self.vips.insert(vip.wire(), 1, 0).map_err(at(map::VIPS)),
             Op::SetService(listener, service) => self.services.insert(listener, service, 0).map_err(at(map::SERVICES)),
+            Op::SetPreferred(number, slot) => self.preferred.set((*number).into(), slot, 0).map_err(at(map::PREFERRED)),
+            Op::AddOwn(address) => self.own.insert(address.wire(), 1, 0).map_err(at(map::OWN)),
+            Op::RemoveOwn(address) => gone(self.own.remove(&address.wire())).map_err(at(map::OWN)),
             Op::RemoveService(listener) => gone(self.services.remove(listener)).map_err(at(map::SERVICES)),
             Op::RemoveVip(vip) => gone(self.vips.remove(&vip.wire())).map_err(at(map::VIPS)),
             Op::RemoveSlot(endpoint) => gone(self.slots.remove(endpoint)).map_err(at(map::BACKEND_SLOTS)),

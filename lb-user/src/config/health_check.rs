@@ -1,5 +1,6 @@
 //! The keys of `[service.health_check]`.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::reader::{Got, Key, List, Section};
@@ -45,6 +46,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<HealthCheck> {
     };
     let interval = interval.or(seconds(2));
     let timeout = timeout.or(seconds(1));
+    let port = section.key("port", "6443").integer(1..=u16::MAX).optional();
     let rise = section.key("rise", "2").integer(1..=1000_u32).or(2);
     let fall = section.key("fall", "3").integer(1..=1000_u32).or(3);
     let kind = kind.map(|kind| kind.value);
@@ -66,6 +68,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<HealthCheck> {
             Type::Http => CheckKind::Http(http?),
             Type::Https => CheckKind::Https(http?, tls?),
         },
+        port: port?.and_then(|port| NonZeroU16::new(port.value)),
         interval: interval?.value,
         timeout: timeout?.value,
         rise: rise?.value,

@@ -72,7 +72,7 @@ impl Loaded {
         let mut faults = Vec::new();
         // Of traffic towards the backends.
         let listens = config.services.iter().flat_map(|service| &service.listen);
-        let families: BTreeSet<Family> = listens.map(|listen| Family::of(listen.ip())).collect();
+        let families: BTreeSet<Family> = listens.map(|listen| Family::of(listen.address)).collect();
         let mut said = Vec::new();
         for family in families {
             if let Err(what_and_remedy) = own(&config.node.interface, family)

@@ -12,6 +12,7 @@ mod fault;
 mod file;
 mod health_check;
 mod host;
+mod listen;
 mod node;
 mod reader;
 mod report;
@@ -26,6 +27,7 @@ use std::path::Path;
 
 pub use fault::{Fault, Faults};
 pub use host::{HostFacts, Loaded};
+pub use listen::Listen;
 pub use valid::*;
 
 use reader::Section;

@@ -28,6 +28,8 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
     let ports = section.key("source_ports", r#""1024-32767""#).text(values::port_range);
     let ports = ports.optional();
     let max_flows = section.key("max_flows", "131072").integer(1024..=4_194_304).or(131_072);
+    let cgroup = |text: &str| values::directory(text, "/sys/fs/cgroup");
+    let cgroup = section.key("cgroup", r#""/sys/fs/cgroup""#).text(cgroup).optional();
     section.finish();
 
     let chosen_ports = ports.clone().flatten();
@@ -39,6 +41,7 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
             datapath: datapath?.value,
             source_ports: ports?.map_or(1024..=32767, |ports| ports.value),
             max_flows: max_flows?.value,
+            cgroup: cgroup?.map(|cgroup| cgroup.value),
         })
     };
     let built = build();

@@ -208,6 +208,13 @@ impl<'t> Key<'_, 't> {
         })
     }
 
+    /// A whole number, if it is a good one; faults are for whoever reads it besides.
+    pub(super) fn quietly<T: TryFrom<i64> + PartialOrd>(self, range: RangeInclusive<T>) -> Option<At<T>> {
+        let item = self.item?;
+        let value = T::try_from(item.as_integer()?).ok().filter(|value| range.contains(value))?;
+        Some(At { value, at: self.at(item) })
+    }
+
     /// Whether it is this very number, right or wrong.
     pub(super) fn is_integer(self, number: i64) -> bool {
         self.item.and_then(Item::as_integer) == Some(number)

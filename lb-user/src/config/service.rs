@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use lb_proto::family::Family;
 
+use super::listen::{Listen, Taken};
 use super::reader::{List, Section};
 use super::report::{At, Report, wrong};
 use super::vrrp::earlier;
-use super::{Backend, Balance, Service, ServiceMode, health_check, values};
+use super::{Backend, Balance, Local, Service, ServiceMode, health_check, values};
 
 const MOST_SERVICES: usize = 64;
 const MOST_BACKENDS: usize = 128;
@@ -17,7 +18,9 @@ const MOST_BACKENDS: usize = 128;
 /// A `[[service]]`, with what is compared with others.
 pub(super) struct Draft {
     pub(super) name: Option<At<String>>,
-    pub(super) listen: List<SocketAddr>,
+    pub(super) listen: List<Listen>,
+    /// Where the port of its health checks stands, if it has one of its own.
+    pub(super) check_port: Option<At<u16>>,
     pub(super) backends: Vec<BackendDraft>,
     pub(super) built: Option<Service>,
 }
@@ -48,7 +51,7 @@ fn read(section: &Section<'_>) -> Draft {
     let name = section.key("name", r#""apiserver""#).required().text(values::name).value();
     let listen = section.key("listen", r#""192.0.2.100:8443""#);
     let listen_given = listen.required().given();
-    let listen = listen.text_or_texts(values::vip_socket);
+    let listen = listen.text_or_texts(values::listen);
     let balance = |text: &str| {
         let choices = [("roundrobin", Balance::RoundRobin)];
         values::choice(text, &choices, &["leastconn", "source", "maglev"])
@@ -56,10 +59,15 @@ fn read(section: &Section<'_>) -> Draft {
     let balance = section.key("balance", r#""roundrobin""#).text(balance).or(Balance::RoundRobin);
     let mode = |text: &str| values::choice(text, &[("snat", ServiceMode::Snat)], &["dsr"]);
     let mode = section.key("mode", r#""snat""#).text(mode).or(ServiceMode::Snat);
+    let local = |text: &str| values::choice(text, &[("prefer", Local::Prefer), ("spread", Local::Spread)], &[]);
+    let local = section.key("local", r#""prefer""#).text(local).or(Local::Prefer);
     let idle = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
     let idle = |text: &str| values::duration_in(text, idle);
     let idle = section.key("idle_timeout", r#""2h""#).text(idle).or(Duration::from_secs(7200));
-    let health_check = health_check::read(&section.table("health_check", "[service.health_check]"));
+    let check = section.table("health_check", "[service.health_check]");
+    let check_port = check.key("port", "6443");
+    let (port_given, check_port) = (check_port.given().is_some(), check_port.quietly(1..=u16::MAX));
+    let health_check = health_check::read(&check);
     let tables = section.tables("backend", "[[service.backend]]");
     let backends: Vec<_> = tables.sections.iter().map(read_backend).collect();
     section.finish();
@@ -73,11 +81,22 @@ fn read(section: &Section<'_>) -> Draft {
         section.report.add(section.at, wrong("this service has no backends", remedy));
     }
     within(section, &backends);
+    if !port_given {
+        for address in backends.iter().filter_map(|backend| backend.address.filter(|at| at.value.port() == 0)) {
+            let what = format!("address \"{}\" has no port", address.value.ip());
+            let remedy = format!(
+                "write address:port such as \"{}:6443\", or, to keep the client's, set port in [service.health_check]",
+                address.value.ip()
+            );
+            section.report.add(address.at, wrong(what, remedy));
+        }
+    }
     one_family(section.report, &listen, &backends);
     let build = || {
         Some(Service {
             name: name.clone()?.value,
             listen: listen.values()?,
+            local: local?.value,
             balance: balance?.value,
             mode: mode?.value,
             idle_timeout: idle?.value,
@@ -86,13 +105,13 @@ fn read(section: &Section<'_>) -> Draft {
         })
     };
     let built = build();
-    Draft { name, listen, backends, built }
+    Draft { name, listen, check_port, backends, built }
 }
 
 fn read_backend(section: &Section<'_>) -> BackendDraft {
     let name = section.key("name", r#""master1""#).required().text(values::name).value();
     let address = section.key("address", r#""192.0.2.31:6443""#).required();
-    let address = address.text(values::backend_socket).value();
+    let address = address.text(values::backend_address).value();
     let weight = section.key("weight", "1").integer(0..=256_u16).or(1);
     let max_connections = section.key("max_connections", "1000").integer(0..=u32::MAX).or(0);
     section.finish();
@@ -109,18 +128,25 @@ fn read_backend(section: &Section<'_>) -> BackendDraft {
 }
 
 /// What a service listens at and its backends are of one family: a packet keeps its family on the way.
-fn one_family(report: &Report<'_>, listen: &List<SocketAddr>, backends: &[BackendDraft]) {
+fn one_family(report: &Report<'_>, listen: &List<Listen>, backends: &[BackendDraft]) {
     let Some(first) = listen.items.first() else { return };
-    let family = Family::of(first.value.ip());
-    let others = listen.items.iter().map(|listen| (listen, "listen", "list it in a service of its own"));
+    let family = Family::of(first.value.address);
+    let others = listen.items.iter().map(|listen| {
+        (listen.at, listen.value.address, listen.value.to_string(), "listen", "list it in a service of its own")
+    });
     let backends = backends.iter().filter_map(|backend| backend.address.as_ref());
-    let backends = backends.map(|address| (address, "address", "give the backend one of the service's family"));
+    let backends = backends.map(|address| {
+        let remedy = "give the backend one of the service's family";
+        (address.at, address.value.ip(), address.value.to_string(), "address", remedy)
+    });
     let mut agree = true;
-    for (other, key, remedy) in others.chain(backends).filter(|(other, ..)| Family::of(other.value.ip()) != family) {
-        let theirs = Family::of(other.value.ip());
+    for (at, address, shown, key, remedy) in
+        others.chain(backends).filter(|(_, address, ..)| Family::of(*address) != family)
+    {
+        let theirs = Family::of(address);
         let line = report.line(first.at);
-        let what = format!("{key} {} is {theirs}, the service listens at {family} in line {line}", other.value);
-        report.add(other.at, wrong(what, remedy));
+        let what = format!("{key} {shown} is {theirs}, the service listens at {family} in line {line}");
+        report.add(at, wrong(what, remedy));
         agree = false;
     }
     // The packet datapath is IPv4's so far.
@@ -167,8 +193,8 @@ fn within(section: &Section<'_>, backends: &[BackendDraft]) {
 /// Names and addresses of services are taken once.
 pub(super) fn between(services: &[Draft], report: &Report<'_>) {
     let mut names = BTreeMap::new();
-    let mut listens = BTreeMap::new();
-    for service in services {
+    let mut taken = Taken::default();
+    for (number, service) in services.iter().enumerate() {
         if let Some(name) = &service.name
             && let Some(first) = earlier(&mut names, &name.value, name.at)
         {
@@ -176,7 +202,7 @@ pub(super) fn between(services: &[Draft], report: &Report<'_>) {
             report.add(name.at, wrong(what, "choose another"));
         }
         for listen in &service.listen.items {
-            if let Some(first) = earlier(&mut listens, listen.value, listen.at) {
+            if let Some(first) = taken.take(listen.value, number, listen.at) {
                 let what = format!("{} is already listened at in line {}", listen.value, report.line(first));
                 report.add(listen.at, wrong(what, "choose another port or address"));
             }

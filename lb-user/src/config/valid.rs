@@ -1,12 +1,14 @@
 //! The configuration as the agent uses it: typed, complete, every default filled in.
 
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroU16};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_proto::family::Family;
+
+use super::Listen;
 
 /// A whole configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct Node {
     pub source_ports: RangeInclusive<u16>,
     /// Established flows the connection table holds; each takes two entries.
     pub max_flows: u32,
+    /// Whose processes are the node's own clients; `None`: the root of the cgroup v2 hierarchy.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// `node.datapath`
@@ -170,8 +174,10 @@ pub enum ChecksumForm {
 pub struct Service {
     /// Name in status, logs and metrics.
     pub name: String,
-    /// VIP:port, one or more; they and the backends are of one family.
-    pub listen: Vec<SocketAddr>,
+    /// VIP:port, and places for this node's own clients; one or more.
+    pub listen: Vec<Listen>,
+    /// Which backend this node's own clients get.
+    pub local: Local,
     /// How a new connection chooses its backend.
     pub balance: Balance,
     /// How packets reach the backends.
@@ -189,6 +195,26 @@ pub struct Service {
 pub enum Balance {
     /// Weighted round robin.
     RoundRobin,
+}
+
+/// `service.local`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Local {
+    /// The one on this node while it is ready, else another.
+    Prefer,
+    /// In turn, as everybody.
+    Spread,
+}
+
+impl Local {
+    /// As in the file.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Prefer => "prefer",
+            Self::Spread => "spread",
+        }
+    }
 }
 
 /// `service.mode`
@@ -214,6 +240,8 @@ pub enum Role {
 pub struct HealthCheck {
     /// What is asked.
     pub kind: CheckKind,
+    /// Where it is asked; `None`: at the backend's own port.
+    pub port: Option<NonZeroU16>,
     /// Start of one check to the start of the next.
     pub interval: Duration,
     /// For the whole check: connect, handshake, answer. Shorter than `interval`.
@@ -264,10 +292,24 @@ pub struct TlsCheck {
 pub struct Backend {
     /// Name in status, logs and metrics.
     pub name: String,
-    /// Where it listens.
+    /// Where it listens; port 0: connections keep the port that the client asked for.
     pub address: SocketAddr,
     /// Share of new connections, 0..=256; 0: none.
     pub weight: u16,
     /// 0: no limit.
     pub max_connections: u32,
+}
+
+impl Backend {
+    /// As in the file.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if self.address.port() == 0 { self.address.ip().to_string() } else { self.address.to_string() }
+    }
+
+    /// Where it is asked whether it is ready; validation sees to it that there is a port.
+    #[must_use]
+    pub fn checked_at(&self, check: &HealthCheck) -> SocketAddr {
+        SocketAddr::new(self.address.ip(), check.port.map_or(self.address.port(), NonZeroU16::get))
+    }
 }

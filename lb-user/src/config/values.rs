@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::IpNet;
 use super::report::{Wrong, quote, wrong};
+use super::{IpNet, Listen};
 
 /// One of `choices`; those in `later` are meant for a later version.
 pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)], later: &[&str]) -> Result<T, Wrong> {
@@ -175,6 +175,14 @@ pub(super) fn path(text: &str, longest: usize, example: &str) -> Result<PathBuf,
     }
 }
 
+/// An absolute path of a directory.
+pub(super) fn directory(text: &str, example: &str) -> Result<PathBuf, Wrong> {
+    match text.trim_end_matches('/') {
+        "" if !text.is_empty() => Ok(PathBuf::from("/")),
+        bare => path(bare, 4095, example),
+    }
+}
+
 /// Path and query of an HTTP request.
 pub(super) fn http_path(text: &str) -> Result<String, Wrong> {
     if !text.starts_with('/') {
@@ -271,20 +279,44 @@ fn prefixes(address: IpAddr) -> (u8, u8) {
     }
 }
 
-/// VIP:port of a service.
-pub(super) fn vip_socket(text: &str) -> Result<SocketAddr, Wrong> {
-    let socket = socket(text, "192.0.2.100:8443")?;
-    if socket.ip().is_unspecified() {
-        let vip = if socket.is_ipv4() { "192.0.2.100" } else { "[2001:db8::100]" };
-        let remedy = format!(r#"write the VIP such as "{vip}:{}""#, socket.port());
-        return Err(wrong(format!("{} is not one address", quote(text)), remedy));
+/// Where a service listens: an address and a port, or a range of ports. 0.0.0.0 is every address of the node.
+pub(super) fn listen(text: &str) -> Result<Listen, Wrong> {
+    let (address, ports) = address_and_port(text, "192.0.2.100:8443")?;
+    let local = address.is_unspecified() || address.is_loopback();
+    if local && address.is_ipv6() {
+        return Err(wrong(
+            format!("{} is not the address of a VIP", quote(text)),
+            "use IPv4 for this node's own clients",
+        ));
     }
-    beyond_link(socket.ip(), text)?;
-    Ok(socket)
+    if !local {
+        beyond_link(address, text)?;
+    }
+    let Some((first, last)) = ports.split_once('-') else {
+        return Ok(SocketAddr::new(address, whole_port(ports, text)?).into());
+    };
+    let what = match (port(first), port(last)) {
+        (Some(first @ 1..), Some(last)) if first <= last => return Ok(Listen { address, first, last }),
+        (Some(1..), Some(1..)) => "a range that ends before it begins",
+        _ => "a wrong range of ports",
+    };
+    let remedy = r#"write it such as "192.0.2.100:30000-32767""#;
+    Err(wrong(format!("{} has {what}", quote(text)), remedy))
+}
+
+/// Address:port of a backend; without a port, which is 0 then, connections keep the client's.
+pub(super) fn backend_address(text: &str) -> Result<SocketAddr, Wrong> {
+    match text.parse::<Ipv4Addr>() {
+        Ok(address) => {
+            beyond_link(address.into(), text)?;
+            Ok((address, 0).into())
+        }
+        Err(_) => backend_socket(text),
+    }
 }
 
 /// Address:port of a backend.
-pub(super) fn backend_socket(text: &str) -> Result<SocketAddr, Wrong> {
+fn backend_socket(text: &str) -> Result<SocketAddr, Wrong> {
     let socket = socket(text, "192.0.2.31:6443")?;
     beyond_link(socket.ip(), text)?;
     Ok(socket)
@@ -301,6 +333,16 @@ pub(super) fn listen_socket(text: &str) -> Result<SocketAddr, Wrong> {
 }
 
 fn socket(text: &str, example: &str) -> Result<SocketAddr, Wrong> {
+    let (address, port) = address_and_port(text, example)?;
+    if port.contains('-') {
+        let remedy = "write one port";
+        return Err(wrong(format!("{} has a range of ports", quote(text)), remedy));
+    }
+    Ok(SocketAddr::new(address, whole_port(port, text)?))
+}
+
+/// The address, and what stands where the port should.
+fn address_and_port<'t>(text: &'t str, example: &str) -> Result<(IpAddr, &'t str), Wrong> {
     if text.parse::<Ipv6Addr>().is_ok() || bracketed(text).is_some_and(|text| text.parse::<Ipv6Addr>().is_ok()) {
         let port = example.rsplit(':').next().unwrap_or_default();
         let remedy =
@@ -308,7 +350,7 @@ fn socket(text: &str, example: &str) -> Result<SocketAddr, Wrong> {
         return Err(wrong(format!("{} is an IPv6 address without a port", quote(text)), remedy));
     }
     let such = format!("write address:port such as {example:?}");
-    let Some((host, port_text)) = text.rsplit_once(':') else {
+    let Some((host, port)) = text.rsplit_once(':') else {
         let what = match ip(text) {
             Some(_) => "has no port",
             None => "is not an address and port",
@@ -321,15 +363,16 @@ fn socket(text: &str, example: &str) -> Result<SocketAddr, Wrong> {
     };
     let address = address.ok_or_else(|| {
         let what = format!("{} has no IP address before its port", quote(text));
-        wrong(what, such.clone())
+        wrong(what, such)
     })?;
-    if port_text.contains('-') {
-        let remedy = "list each address:port by itself";
-        return Err(wrong(format!("{} has a range of ports", quote(text)), remedy));
-    }
-    match port(port_text) {
+    Ok((address, port))
+}
+
+/// A port of `text` from 1 up.
+fn whole_port(digits: &str, text: &str) -> Result<u16, Wrong> {
+    match port(digits) {
         Some(0) => Err(wrong(format!("{} has port 0", quote(text)), "write a port from 1 to 65535")),
-        Some(port) => Ok(SocketAddr::new(address, port)),
+        Some(port) => Ok(port),
         None => {
             let what = format!("{} has a wrong port", quote(text));
             Err(wrong(what, "write a port from 1 to 65535"))

@@ -41,7 +41,7 @@ impl Target {
             .map_err(|error| TargetError { service: service.name.clone(), error })?;
         let target = |backend: &crate::config::Backend| Self {
             key: Key { service: service.name.clone(), backend: backend.name.clone() },
-            address: backend.address,
+            address: backend.checked_at(&service.health_check),
             check: service.health_check.clone(),
             plan: plan.clone(),
             source,

@@ -131,6 +131,10 @@ fn datapath(html: &mut String, status: &Status) -> fmt::Result {
     } else {
         write!(html, "Not attached: {}", Text(&datapath.reason))?;
     }
+    match &status.local.cgroup {
+        Some(cgroup) => write!(html, "<br>This node's own connections: translated, hooks on {}", Text(cgroup))?,
+        None => write!(html, "<br>This node's own connections: not translated: {}", Text(&status.local.reason))?,
+    }
     for t in &datapath.tables {
         write!(html, "<br>{}: {} of {} entries", Text(&t.table), t.entries, t.capacity)?;
     }

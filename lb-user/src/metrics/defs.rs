@@ -49,6 +49,10 @@ metrics! {
         "Established connections to the backend";
     BACKEND_CONNECTIONS_TOTAL = Counter "xvip_backend_connections_total" ["service", "backend"]
         "Connections to the backend that were established";
+    LOCAL_CONNECTIONS = Counter "xvip_local_connections_total" ["service", "backend"]
+        "Connections of this node's own clients to the backend, translated by the connect hooks";
+    LOCAL_ATTACHED = Gauge "xvip_local_attached" []
+        "1 while the connect hooks are attached and this node's own connections are translated";
     BACKEND_BYTES = Counter "xvip_backend_bytes_total" ["service", "backend", "direction"]
         "Bytes from clients (in) and to clients (out), Ethernet payload";
     BACKEND_PACKETS = Counter "xvip_backend_packets_total" ["service", "backend", "direction"]

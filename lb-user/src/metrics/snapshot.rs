@@ -43,6 +43,8 @@ fn backends(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
     out.family(&defs::BACKEND_WEIGHT, each(|b| u64::from(b.weight)))?;
     out.family(&defs::BACKEND_CONNECTIONS, each(|b| b.connections))?;
     out.family(&defs::BACKEND_CONNECTIONS_TOTAL, each(|b| b.connections_total))?;
+    out.family(&defs::LOCAL_CONNECTIONS, each(|b| b.local_connections_total))?;
+    out.family(&defs::LOCAL_ATTACHED, [([], u64::from(status.local.attached))])?;
     out.family(&defs::BACKEND_BYTES, both(|b| (b.bytes_in, b.bytes_out)))?;
     out.family(&defs::BACKEND_PACKETS, both(|b| (b.packets_in, b.packets_out)))?;
     out.family(&defs::SERVICE_FAIL_OPEN, status.services.iter().map(|s| ([s.name.as_str()], u64::from(s.fail_open))))

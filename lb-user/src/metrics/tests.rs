@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::defs::{ALL, Kind};
 use super::*;
 use crate::config::{
-    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, IpNet, Node, Role, Service,
+    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, IpNet, Local, Node, Role, Service,
     ServiceMode, Vrrp,
 };
 use crate::status::example::example;
@@ -26,6 +26,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
             datapath: Datapath::Auto,
             source_ports: 1024..=2047,
             max_flows: 1000,
+            cgroup: None,
         },
         metrics: crate::config::Metrics { listen: ([127, 0, 0, 1], 0).into() },
         admin: Admin { socket: "/run/xvip/admin.sock".into() },
@@ -50,12 +51,14 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
             .collect(),
         services: vec![Service {
             name: "apiserver".to_owned(),
-            listen: vec![(address, 8443).into()],
+            listen: vec![std::net::SocketAddr::from((address, 8443)).into()],
+            local: Local::Prefer,
             balance: Balance::RoundRobin,
             mode: ServiceMode::Snat,
             idle_timeout: Duration::from_secs(7200),
             health_check: HealthCheck {
                 kind: CheckKind::Tcp,
+                port: None,
                 interval: Duration::from_secs(2),
                 timeout: Duration::from_secs(1),
                 rise: 2,
@@ -146,6 +149,8 @@ fn names_are_stable() {
             "Gauge xvip_backend_weight{service,backend}",
             "Gauge xvip_backend_connections{service,backend}",
             "Counter xvip_backend_connections_total{service,backend}",
+            "Counter xvip_local_connections_total{service,backend}",
+            "Gauge xvip_local_attached{}",
             "Counter xvip_backend_bytes_total{service,backend,direction}",
             "Counter xvip_backend_packets_total{service,backend,direction}",
             "Gauge xvip_service_fail_open{service}",
@@ -201,6 +206,8 @@ fn the_status_shows_in_the_samples() {
         (r#"xvip_backend_weight{service="apiserver",backend="master1"}"#, 1.0),
         (r#"xvip_backend_connections{service="apiserver",backend="master2"}"#, 50.0),
         (r#"xvip_backend_connections_total{service="apiserver",backend="master2"}"#, 500.0),
+        (r#"xvip_local_connections_total{service="apiserver",backend="master2"}"#, 100.0),
+        ("xvip_local_attached", 1.0),
         (r#"xvip_backend_bytes_total{service="apiserver",backend="master1",direction="in"}"#, 25_000.0),
         (r#"xvip_backend_bytes_total{service="apiserver",backend="master1",direction="out"}"#, 500_000.0),
         (r#"xvip_backend_packets_total{service="apiserver",backend="master1",direction="in"}"#, 175.0),

@@ -15,6 +15,7 @@ fn backend(name: &str, last: u8, state: &str, reason: &str, connections: u64) ->
         weight: 1,
         connections,
         connections_total: connections * 10,
+        local_connections_total: connections * 2,
         bytes_in: connections * 1_000,
         bytes_out: connections * 20_000,
         packets_in: connections * 7,
@@ -60,6 +61,7 @@ pub(crate) fn example() -> Status {
                 packets("drop", "no_backend", 1_200),
             ],
         },
+        local: LocalStatus { attached: true, cgroup: Some("/sys/fs/cgroup".to_owned()), reason: String::new() },
         vrrp: vec![
             VrrpStatus {
                 name: "k8s".to_owned(),
@@ -89,6 +91,7 @@ pub(crate) fn example() -> Status {
                 name: "apiserver".to_owned(),
                 listen: "192.0.2.100:8443".to_owned(),
                 balance: "roundrobin".to_owned(),
+                local: "prefer".to_owned(),
                 fail_open: false,
                 backends: vec![
                     backend("master1", 31, "up", "HTTP 200", 25),
@@ -100,6 +103,7 @@ pub(crate) fn example() -> Status {
                 name: "web".to_owned(),
                 listen: "192.0.2.101:443".to_owned(),
                 balance: "roundrobin".to_owned(),
+                local: "prefer".to_owned(),
                 fail_open: true,
                 backends: vec![backend("web1", 41, "down", "timeout after 1 s", 0)],
             },

@@ -42,6 +42,10 @@ fn head(out: &mut Page, status: &Status, now: f64) {
     } else {
         out.line("datapath", &format!("not attached: {}", datapath.reason), Paint::Bad);
     }
+    match &status.local.cgroup {
+        Some(cgroup) => out.line("local", &format!("own connections translated, hooks on {cgroup}"), Paint::None),
+        None => out.line("local", &format!("own connections not translated: {}", status.local.reason), Paint::Bad),
+    }
     for (index, t) in datapath.tables.iter().enumerate() {
         let label = if index == 0 { "tables" } else { "" };
         out.line(label, &format!("{}: {} of {} entries", t.table, t.entries, t.capacity), Paint::None);

@@ -1,8 +1,10 @@
 //! The kernel's ways in: wrap the context, call the library, map its verdict to an action once.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![allow(missing_docs, reason = "the entry point's macro makes an item that cannot be documented")]
 
+mod connect;
 mod context;
 mod maps;
 mod panic;

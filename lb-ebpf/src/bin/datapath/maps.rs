@@ -20,15 +20,15 @@ static NODE: Array<Node> = Array::with_max_entries(1, 0);
 #[map]
 static VIPS: HashMap<Be32, u32> = HashMap::with_max_entries(MAX_VIPS, BPF_F_NO_PREALLOC);
 #[map]
-static SERVICES: HashMap<Endpoint, Service> = HashMap::with_max_entries(MAX_LISTENERS, BPF_F_NO_PREALLOC);
+pub(crate) static SERVICES: HashMap<Endpoint, Service> = HashMap::with_max_entries(MAX_LISTENERS, BPF_F_NO_PREALLOC);
 #[map]
-static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, 0);
+pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, 0);
 #[map]
-static BACKEND_SLOTS: HashMap<Endpoint, u32> = HashMap::with_max_entries(MAX_BACKENDS, BPF_F_NO_PREALLOC);
+pub(crate) static BACKEND_SLOTS: HashMap<Endpoint, u32> = HashMap::with_max_entries(MAX_BACKENDS, BPF_F_NO_PREALLOC);
 #[map]
 static FELLOWS: HashMap<u64, u32> = HashMap::with_max_entries(MAX_FELLOWS, BPF_F_NO_PREALLOC);
 #[map]
-static RINGS: Array<u32> = Array::with_max_entries(RING_SIZE * MAX_RINGS, 0);
+pub(crate) static RINGS: Array<u32> = Array::with_max_entries(RING_SIZE * MAX_RINGS, 0);
 #[map]
 static TURNS: PerCpuArray<u32> = PerCpuArray::with_max_entries(MAX_SERVICES, 0);
 #[map]

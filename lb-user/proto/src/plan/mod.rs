@@ -10,8 +10,8 @@ mod ring;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_ebpf::abi::{
-    Backend, Delivery, Endpoint, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_SERVICES, MAX_VIPS, Node, RING_SIZE,
-    Service,
+    Backend, Delivery, Endpoint, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_SERVICES, MAX_VIPS,
+    NOBODY, Node, RING_SIZE, Service,
 };
 use lb_ebpf::net::Be32;
 pub use ring::ring;
@@ -23,6 +23,8 @@ pub struct Wanted {
     pub node: Node,
     /// In the order of the configuration.
     pub services: Vec<WantedService>,
+    /// This node's own addresses, at most [`MAX_OWN_ADDRESSES`]; needed where a service listens at all of them.
+    pub own: BTreeSet<Be32>,
     /// Ethernet addresses of nodes that may forward to this one without translating.
     pub fellows: BTreeSet<[u8; 6]>,
 }
@@ -30,12 +32,23 @@ pub struct Wanted {
 /// A service as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedService {
-    /// VIP:port, at least one.
+    /// VIP:port: for packets, and for this node's own clients.
     pub listeners: Vec<Endpoint>,
+    /// Places where this node's own clients alone find it; address 0.0.0.0 is every one of [`Wanted::own`] and 127.0.0.0/8.
+    pub local_listeners: Vec<Endpoint>,
+    /// The backend that this node's own clients get, by its place among `backends`; `None`: they take turns.
+    pub preferred: Option<usize>,
     /// Seconds an established flow may be silent.
     pub idle_seconds: u32,
     /// In the order of the configuration.
     pub backends: Vec<WantedBackend>,
+}
+
+impl WantedService {
+    /// Every place where it is served.
+    fn places(&self) -> impl Iterator<Item = &Endpoint> {
+        self.listeners.iter().chain(&self.local_listeners)
+    }
 }
 
 /// A backend as it should be.
@@ -68,6 +81,10 @@ pub struct Observed {
     pub slots: BTreeMap<Endpoint, u32>,
     /// The rounds in use, by their first place.
     pub rings: BTreeMap<u32, Vec<u32>>,
+    /// This node's own addresses.
+    pub own: BTreeSet<Be32>,
+    /// Slot plus 1 of the backend that local clients prefer, by service number; [`NOBODY`] may be left out.
+    pub preferred: BTreeMap<u16, u32>,
     /// Nodes that forward to this one.
     pub fellows: BTreeSet<[u8; 6]>,
 }
@@ -101,6 +118,12 @@ pub enum Op {
     AddVip(Be32),
     /// Serve at VIP:port, from now on like this.
     SetService(Endpoint, Service),
+    /// Let the local clients of the service with this number prefer a backend: its slot plus 1, or [`NOBODY`].
+    SetPreferred(u16, u32),
+    /// Know an address as this node's own.
+    AddOwn(Be32),
+    /// Know it as that no more.
+    RemoveOwn(Be32),
     /// Serve there no more.
     RemoveService(Endpoint),
     /// Know the address as a VIP no more.
@@ -138,6 +161,9 @@ pub enum TooMuch {
     /// More places to listen at than [`MAX_LISTENERS`].
     #[error("more than {MAX_LISTENERS} listen addresses in all services together")]
     Listeners,
+    /// More addresses than [`MAX_OWN_ADDRESSES`].
+    #[error("this node has more than {MAX_OWN_ADDRESSES} addresses")]
+    OwnAddresses,
     /// More nodes than [`MAX_FELLOWS`].
     #[error("more than {MAX_FELLOWS} nodes that forward to this one")]
     Fellows,
@@ -160,7 +186,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     if observed.node != wanted.node {
         ops.push(Op::SetNode(wanted.node));
     }
-    let (mut adds, mut rings, mut services) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut adds, mut rings, mut services, mut preferences) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut places = Vec::with_capacity(wanted.services.len());
     let mut endpoints = BTreeMap::new();
     for (service, number) in wanted.services.iter().zip(&numbers) {
@@ -195,10 +221,14 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
             idle_seconds: service.idle_seconds,
             own: own.map_or(0, |place| place.slot + 1),
         };
-        for listener in &service.listeners {
+        for listener in service.places() {
             if observed.services.get(listener) != Some(&value) {
                 services.push(Op::SetService(*listener, value));
             }
+        }
+        let preferred = service.preferred.and_then(|at| here.get(at)).map_or(NOBODY, |place| place.slot + 1);
+        if observed.preferred.get(number).copied().unwrap_or(NOBODY) != preferred {
+            preferences.push(Op::SetPreferred(*number, preferred));
         }
         places.push(here);
     }
@@ -207,13 +237,17 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
             adds.push(Op::AddSlot(*endpoint, *slot));
         }
     }
-    let listeners: BTreeSet<_> = wanted.services.iter().flat_map(|service| service.listeners.iter().copied()).collect();
-    let vips: BTreeSet<_> = listeners.iter().map(|listener| listener.address).collect();
+    let listeners: BTreeSet<_> = wanted.services.iter().flat_map(WantedService::places).copied().collect();
+    let vips: BTreeSet<_> =
+        wanted.services.iter().flat_map(|service| &service.listeners).map(|listener| listener.address).collect();
     if listeners.len() > MAX_LISTENERS as usize {
         return Err(TooMuch::Listeners);
     }
     if vips.len() > MAX_VIPS as usize {
         return Err(TooMuch::Vips);
+    }
+    if wanted.own.len() > MAX_OWN_ADDRESSES as usize {
+        return Err(TooMuch::OwnAddresses);
     }
     if wanted.fellows.len() > MAX_FELLOWS as usize {
         return Err(TooMuch::Fellows);
@@ -222,7 +256,10 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     ops.append(&mut rings);
     ops.extend(wanted.fellows.difference(&observed.fellows).map(|mac| Op::AddFellow(*mac)));
     ops.extend(vips.difference(&observed.vips).map(|vip| Op::AddVip(*vip)));
+    ops.append(&mut preferences);
     ops.append(&mut services);
+    ops.extend(wanted.own.difference(&observed.own).map(|address| Op::AddOwn(*address)));
+    ops.extend(observed.own.difference(&wanted.own).map(|address| Op::RemoveOwn(*address)));
     ops.extend(observed.services.keys().filter(|at| !listeners.contains(at)).map(|at| Op::RemoveService(*at)));
     ops.extend(observed.vips.difference(&vips).map(|vip| Op::RemoveVip(*vip)));
     ops.extend(observed.slots.keys().filter(|at| !endpoints.contains_key(at)).map(|at| Op::RemoveSlot(*at)));
@@ -236,7 +273,7 @@ fn numbers(wanted: &Wanted, observed: &Observed) -> Result<Vec<u16>, TooMuch> {
     let mut taken = BTreeSet::new();
     let mut numbers = Vec::with_capacity(wanted.services.len());
     for service in &wanted.services {
-        let known = service.listeners.iter().filter_map(|at| observed.services.get(at)).map(|value| value.number);
+        let known = service.places().filter_map(|at| observed.services.get(at)).map(|value| value.number);
         let number = known.into_iter().find(|number| u32::from(*number) < MAX_SERVICES && taken.insert(*number));
         numbers.push(number);
     }
@@ -251,7 +288,7 @@ fn numbers(wanted: &Wanted, observed: &Observed) -> Result<Vec<u16>, TooMuch> {
 
 /// The round that packets to this service use now.
 fn active_ring(service: &WantedService, observed: &Observed) -> Option<u32> {
-    service.listeners.iter().find_map(|at| observed.services.get(at)).map(|value| value.ring_start)
+    service.places().find_map(|at| observed.services.get(at)).map(|value| value.ring_start)
 }
 
 /// Slots by what is in them and what is to be.
@@ -345,6 +382,15 @@ impl Observed {
             }
             Op::SetService(at, service) => {
                 self.services.insert(*at, *service);
+            }
+            Op::SetPreferred(number, slot) => {
+                self.preferred.insert(*number, *slot);
+            }
+            Op::AddOwn(address) => {
+                self.own.insert(*address);
+            }
+            Op::RemoveOwn(address) => {
+                self.own.remove(address);
             }
             Op::RemoveService(at) => {
                 self.services.remove(at);

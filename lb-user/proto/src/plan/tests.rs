@@ -23,13 +23,16 @@ fn backend(host: u8) -> WantedBackend {
 fn service(port: u16, hosts: &[u8]) -> WantedService {
     WantedService {
         listeners: vec![at(100, port)],
+        local_listeners: Vec::new(),
+        preferred: None,
         idle_seconds: 7200,
         backends: hosts.iter().map(|host| backend(*host)).collect(),
     }
 }
 
 fn wanted(services: Vec<WantedService>) -> Wanted {
-    Wanted { node: Node { version: 1, ..Node::default() }, services, fellows: BTreeSet::new() }
+    let node = Node { version: 1, ..Node::default() };
+    Wanted { node, services, own: BTreeSet::new(), fellows: BTreeSet::new() }
 }
 
 fn slots(plan: &Plan) -> Vec<Vec<u32>> {
@@ -65,7 +68,11 @@ fn from_nothing_in_order() {
             Op::AddFellow(_) => "fellow",
             Op::AddVip(_) => "vip",
             Op::SetService(..) => "service",
-            Op::RemoveService(_) | Op::RemoveVip(_) | Op::RemoveSlot(_) | Op::RemoveFellow(_) => "removal",
+            Op::SetPreferred(..) => "preference",
+            Op::AddOwn(_) => "own address",
+            Op::RemoveService(_) | Op::RemoveVip(_) | Op::RemoveSlot(_) | Op::RemoveOwn(_) | Op::RemoveFellow(_) => {
+                "removal"
+            }
         })
         .collect();
     assert_eq!(kinds, ["node", "new backend", "new backend", "slot", "slot", "ring", "vip", "service"]);
@@ -139,25 +146,48 @@ fn a_service_that_moves_to_another_port_and_back_is_found_by_its_other_listener(
 }
 
 #[test]
+fn local_clients_are_served_where_no_packets_are_and_prefer_a_backend() {
+    let mut observed = Observed::default();
+    let mut local = wanted(vec![service(8443, &[31, 32])]);
+    let (loopback, vip) = (SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8443).into(), at(100, 8443));
+    local.services[0].local_listeners = vec![loopback];
+    local.services[0].preferred = Some(1);
+    local.own = [at(31, 0).address].into();
+    settle(&local, &mut observed);
+    assert_eq!(observed.services[&loopback], observed.services[&vip]);
+    assert_eq!(observed.vips, [vip.address].into());
+    assert_eq!(observed.preferred, [(0, 2)].into());
+    assert_eq!(observed.own, local.own);
+    local.services[0].preferred = None;
+    let plan = settle(&local, &mut observed);
+    assert_eq!(plan.ops, [Op::SetPreferred(0, NOBODY)]);
+}
+
+#[test]
 fn too_many_are_refused_whole() {
     let many = wanted((0..65).map(|n| service(8000 + n, &[31])).collect());
     assert_eq!(plan(&many, &Observed::default()), Err(TooMuch::Services));
     let mut listeners = service(1, &[31]);
-    listeners.listeners = (1..=513).map(|port| at(100, port)).collect();
+    listeners.listeners = (1..=MAX_LISTENERS as u16 + 1).map(|port| at(100, port)).collect();
     assert_eq!(plan(&wanted(vec![listeners]), &Observed::default()), Err(TooMuch::Listeners));
 }
 
 fn any_wanted() -> impl Strategy<Value = Wanted> {
     let backends = proptest::collection::btree_map(1u8..9, (0u16..3, any::<bool>(), any::<bool>()), 1..6);
-    let services = proptest::collection::btree_map(8000u16..8006, (backends, 0u8..2), 0..5);
+    let preferred = proptest::option::of(0usize..6);
+    let services = proptest::collection::btree_map(8000u16..8006, (backends, 0u8..2, any::<bool>(), preferred), 0..5);
+    let own = proptest::collection::btree_set((1u8..4).prop_map(|host| at(host, 0).address), 0..3);
     let fellows = proptest::collection::btree_set(proptest::array::uniform6(0u8..2), 0..3);
-    (services, fellows).prop_map(|(services, fellows)| Wanted {
+    (services, own, fellows).prop_map(|(services, own, fellows)| Wanted {
+        own,
         fellows,
         ..wanted(
             services
                 .into_iter()
-                .map(|(port, (backends, vip))| WantedService {
-                    listeners: vec![at(100 + vip, port)],
+                .map(|(port, (backends, vip, local, preferred))| WantedService {
+                    listeners: if local { vec![] } else { vec![at(100 + vip, port)] },
+                    local_listeners: vec![Endpoint::new(Be32::default(), at(0, port).port)],
+                    preferred,
                     idle_seconds: 60,
                     backends: backends
                         .into_iter()
@@ -191,9 +221,13 @@ proptest! {
                             prop_assert!(observed.backends[slot].generation > 0);
                         }
                     }
+                    let preferred = observed.preferred.get(&service.number).copied().unwrap_or(NOBODY);
+                    prop_assert!(preferred == NOBODY || observed.backends[&(preferred - 1)].generation > 0);
                 }
             }
             prop_assert_eq!(super::plan(&wanted, &observed).unwrap().ops, vec![]);
+            prop_assert_eq!(&observed.own, &wanted.own);
+            prop_assert!(observed.vips.iter().all(|vip| *vip != Be32::default()), "0.0.0.0 is no VIP");
             prop_assert_eq!(&observed.fellows, &wanted.fellows);
             for service in observed.services.values() {
                 let own = service.own.checked_sub(1).map(|slot| observed.backends[&slot].delivery);

@@ -17,6 +17,7 @@ fn the_shortest_file_gets_every_default() {
             datapath: Datapath::Auto,
             source_ports: 1024..=32767,
             max_flows: 131_072,
+            cgroup: None,
         },
         metrics: Metrics { listen: ([127, 0, 0, 1], 9910).into() },
         admin: Admin { socket: "/run/xvip/admin.sock".into() },
@@ -35,7 +36,8 @@ fn the_shortest_file_gets_every_default() {
         }],
         services: vec![Service {
             name: "apiserver".into(),
-            listen: vec![(vip, 8443).into()],
+            listen: vec![std::net::SocketAddr::from((vip, 8443)).into()],
+            local: Local::Prefer,
             balance: Balance::RoundRobin,
             mode: ServiceMode::Snat,
             idle_timeout: Duration::from_secs(7200),
@@ -44,6 +46,7 @@ fn the_shortest_file_gets_every_default() {
                     HttpCheck { path: "/readyz".into(), host: None, expect_status: vec![200] },
                     TlsCheck::default(),
                 ),
+                port: None,
                 interval: Duration::from_secs(2),
                 timeout: Duration::from_secs(1),
                 rise: 2,
@@ -185,6 +188,12 @@ fn what_is_good_is_accepted() {
         ("type = \"https\"", "type = \"tls\"\nserver_name = \"192.0.2.100\"\nrise = 1\nfall = 1"),
         ("type = \"https\"", "type = \"http\"\nhost = \"lb:8443\"\npath = \"/a?b=%20\"\nexpect_status = [100, 599]"),
         ("type = \"https\"", "interval = \"100ms\"\ntimeout = \"99ms\""),
+        ("\"192.0.2.100:8443\"", "[\"192.0.2.100:8443\", \"0.0.0.0:4300\", \"127.0.0.1:8443\"]"),
+        ("\"192.0.2.100:8443\"", "[\"0.0.0.0:8443\", \"192.0.2.100:8443\"]"),
+        ("\"192.0.2.100:8443\"", "\"192.0.2.100:30000-32767\"\nlocal = \"spread\""),
+        ("interface = \"eth0\"", "interface = \"eth0\"\ncgroup = \"/sys/fs/cgroup/\""),
+        ("interface = \"eth0\"", "interface = \"eth0\"\nsource_ports = \"10000-20000\""),
+        ("type = \"https\"", "port = 10256"),
         ("address = \"192.0.2.31:6443\"", "address = \"198.51.100.1:1\"\nweight = 256\nmax_connections = 4294967295"),
     ];
     for (from, to) in cases {
@@ -193,6 +202,27 @@ fn what_is_good_is_accepted() {
     // No [[vrrp]]: the VIPs are somebody else's.
     let (head, tail) = (BASE.find("[[vrrp]]").unwrap(), BASE.find("[[service]]").unwrap());
     accept(&format!("{}{}", &BASE[..head], &BASE[tail..]));
+}
+
+#[test]
+fn backends_without_a_port_are_checked_at_the_port_of_the_checks() {
+    let text = changed("\"192.0.2.31:6443\"", "\"192.0.2.31\"").replace("type = \"https\"", "port = 10256");
+    let service = &accept(&text).config.services[0];
+    let backend = &service.backends[0];
+    assert_eq!(backend.shown(), "192.0.2.31");
+    assert_eq!(backend.checked_at(&service.health_check), "192.0.2.31:10256".parse().unwrap());
+    let service = &accept(BASE).config.services[0];
+    assert_eq!(service.backends[0].checked_at(&service.health_check), "192.0.2.31:6443".parse().unwrap());
+}
+
+#[test]
+fn a_node_may_listen_for_its_own_clients_at_its_own_address() {
+    let text = changed("virtual_router_id = 51", "virtual_router_id = 51\nunicast_source = \"192.0.2.21\"");
+    let text = text.replace("\"192.0.2.100:8443\"", "[\"192.0.2.21:4300\", \"127.0.0.1:4300\"]");
+    // A stacked node is a backend too.
+    let config = accept(&text.replace("192.0.2.31:6443", "192.0.2.21:6443")).config;
+    let shown: Vec<_> = config.services[0].listen.iter().map(Listen::to_string).collect();
+    assert_eq!(shown, ["192.0.2.21:4300", "127.0.0.1:4300"]);
 }
 
 /// A virtual router of IPv6 beside that of IPv4, with the same VRID.

@@ -62,7 +62,13 @@ const NODE: &[Case] = &[
     (r#"interface = "eth0""#, "interface = \"eth0\"\nDatapath = \"auto\"",
      r#"4:1: unknown key "Datapath" in [node], did you mean "datapath"?"#),
     (r#"interface = "eth0""#, "interface = \"eth0\"\ncolour = \"blue\"",
-     r#"4:1: unknown key "colour" in [node], known here: "datapath", "interface", "max_flows", "name", "source_ports""#),
+     r#"4:1: unknown key "colour" in [node], known here: "cgroup", "datapath", "interface", "max_flows", "name", "source_ports""#),
+    (r#"interface = "eth0""#, "interface = \"eth0\"\ncgroup = \"unified\"",
+     r#"4:10: cgroup "unified" is a relative path, write the whole path such as "/sys/fs/cgroup""#),
+    (r#"interface = "eth0""#, "interface = \"eth0\"\ncgroup = \"\"",
+     r#"4:10: cgroup "" is a relative path, write the whole path such as "/sys/fs/cgroup""#),
+    (r#"interface = "eth0""#, "interface = \"eth0\"\ncgroup = 2",
+     r#"4:10: cgroup is an integer, write a string such as "/sys/fs/cgroup""#),
     ("[[vrrp]]", "[metrics]\nlisten = \"9910\"\n[[vrrp]]",
      r#"6:10: listen "9910" is not an address and port, write address:port such as "127.0.0.1:9910""#),
     ("[[vrrp]]", "[metrics]\nlisten = \"::\"\n[[vrrp]]",
@@ -80,7 +86,7 @@ const NODE: &[Case] = &[
     ("[[vrrp]]", "[[metrics]]\n[[vrrp]]",
      "5:1: metrics is a list of tables, write it once as [metrics]"),
     ("[[vrrp]]", "[node.metrics]\n[[vrrp]]",
-     r#"5:7: unknown table "metrics" in [node], known here: "datapath", "interface", "max_flows", "name", "source_ports""#),
+     r#"5:7: unknown table "metrics" in [node], known here: "cgroup", "datapath", "interface", "max_flows", "name", "source_ports""#),
     ("[[vrrp]]", "[admin]\nsocket = \"admin.sock\"\n[[vrrp]]",
      r#"6:10: socket "admin.sock" is a relative path, write the whole path such as "/run/xvip/admin.sock""#),
     ("[[vrrp]]", "[admin]\nsocket = \"/run/\"\n[[vrrp]]",
@@ -228,7 +234,7 @@ const VRRP: &[Case] = &[
     (r#"["192.0.2.100/24"]"#, r#"["192.0.2.100/24", "192.0.2.100/32"]"#,
      "8:40: 192.0.2.100 is already a virtual address in line 8, list it once"),
     (r#"["192.0.2.100/24"]"#, r#"["192.0.2.101/24"]"#,
-     "12:10: no [[vrrp]] carries 192.0.2.100, add it to virtual_addresses or listen at one of them"),
+     "12:10: no [[vrrp]] carries 192.0.2.100, add it to virtual_addresses, or listen at one of them or, for this node's own clients, at 127.0.0.1, 0.0.0.0 or the unicast_source"),
     ("[[service]]", "[[vrrp]]\nname = \"k8s\"\nvirtual_router_id = 51\nvirtual_addresses = [\"192.0.2.101/24\", \"192.0.2.100/24\"]\n\n[[service]]",
      "11:8: name \"k8s\" is taken by the [[vrrp]] in line 6, choose another\n12:21: virtual_router_id 51 is taken on \"eth0\" in line 7, choose another from 1 to 255\n13:40: 192.0.2.100 is already a virtual address in line 8, list it once"),
 ];
@@ -243,22 +249,32 @@ const SERVICE: &[Case] = &[
      r#"12:10: listen "192.0.2.100" has no port, write address:port such as "192.0.2.100:8443""#),
     (r#""192.0.2.100:8443""#, r#""192.0.2.100:0""#,
      r#"12:10: listen "192.0.2.100:0" has port 0, write a port from 1 to 65535"#),
-    (r#""192.0.2.100:8443""#, r#""192.0.2.100:8443-8450""#,
-     r#"12:10: listen "192.0.2.100:8443-8450" has a range of ports, list each address:port by itself"#),
+    (r#""192.0.2.100:8443""#, r#""192.0.2.100:8450-8443""#,
+     r#"12:10: listen "192.0.2.100:8450-8443" has a range that ends before it begins, write it such as "192.0.2.100:30000-32767""#),
+    (r#""192.0.2.100:8443""#, r#""192.0.2.100:0-8443""#,
+     r#"12:10: listen "192.0.2.100:0-8443" has a wrong range of ports, write it such as "192.0.2.100:30000-32767""#),
+    (r#""192.0.2.100:8443""#, r#""192.0.2.100:8443-""#,
+     r#"12:10: listen "192.0.2.100:8443-" has a wrong range of ports, write it such as "192.0.2.100:30000-32767""#),
+    (r#""192.0.2.100:8443""#, r#"["192.0.2.100:8443-8450", "192.0.2.100:8450-8460"]"#,
+     "12:36: 192.0.2.100:8450-8460 is already listened at in line 12, choose another port or address"),
+    (r#""192.0.2.100:8443""#, r#""192.0.2.100:1-16385""#,
+     "12:10: more than 16384 listen addresses in all services together, list fewer ports, each of a range counts, or spread the services over more nodes"),
+    (r#""192.0.2.100:8443""#, r#""0.0.0.0:1-8193""#,
+     "12:10: more than 16384 listen addresses in all services together, list fewer ports, each of a range counts, or spread the services over more nodes"),
     (r#""192.0.2.100:8443""#, r#""192.0.2.100:65536""#,
      r#"12:10: listen "192.0.2.100:65536" has a wrong port, write a port from 1 to 65535"#),
-    (r#""192.0.2.100:8443""#, r#""0.0.0.0:8443""#,
-     r#"12:10: listen "0.0.0.0:8443" is not one address, write the VIP such as "192.0.2.100:8443""#),
-    (r#""192.0.2.100:8443""#, r#""127.0.0.1:8443""#,
-     r#"12:10: listen "127.0.0.1:8443" is a loopback address, write an address that one host of the network has"#),
+    (r#""192.0.2.100:8443""#, r#""224.0.0.1:8443""#,
+     r#"12:10: listen "224.0.0.1:8443" is a multicast address, write an address that one host of the network has"#),
+    (r#"listen = "192.0.2.100:8443""#, "listen = \"0.0.0.0:8443\"\nlocal = \"nearest\"",
+     r#"13:9: local "nearest" is unknown, use "prefer" or "spread""#),
     (r#""192.0.2.100:8443""#, r#""[2001:db8::1]""#,
      r#"12:10: listen "[2001:db8::1]" is an IPv6 address without a port, write it in brackets and add the port such as "[2001:db8::1]:8443""#),
     (r#""192.0.2.100:8443""#, r#""[::]:8443""#,
-     r#"12:10: listen "[::]:8443" is not one address, write the VIP such as "[2001:db8::100]:8443""#),
+     r#"12:10: listen "[::]:8443" is not the address of a VIP, use IPv4 for this node's own clients"#),
     (r#""192.0.2.100:8443""#, r#""[fe80::1]:8443""#,
      r#"12:10: listen "[fe80::1]:8443" is a link-local address, write an address that is good beyond the link"#),
     (r#""192.0.2.100:8443""#, r#"["192.0.2.100:8443", "[2001:db8::1]:8443"]"#,
-     "12:31: listen [2001:db8::1]:8443 is IPv6, the service listens at IPv4 in line 12, list it in a service of its own\n12:31: no [[vrrp]] carries 2001:db8::1, add it to virtual_addresses or listen at one of them"),
+     "12:31: listen [2001:db8::1]:8443 is IPv6, the service listens at IPv4 in line 12, list it in a service of its own\n12:31: no [[vrrp]] carries 2001:db8::1, add it to virtual_addresses, or listen at one of them or, for this node's own clients, at 127.0.0.1, 0.0.0.0 or the unicast_source"),
     (r#""192.0.2.100:8443""#, r#""lb.example.net:8443""#,
      r#"12:10: listen "lb.example.net:8443" has no IP address before its port, write address:port such as "192.0.2.100:8443""#),
     (r#""192.0.2.100:8443""#, r#"":8443""#,
@@ -272,7 +288,7 @@ const SERVICE: &[Case] = &[
     (r#""192.0.2.100:8443""#, r#"["192.0.2.100:8443", "192.0.2.100:8443"]"#,
      "12:31: 192.0.2.100:8443 is already listened at in line 12, choose another port or address"),
     (r#""192.0.2.100:8443""#, r#"["192.0.2.100:8443", "192.0.2.99:8443"]"#,
-     "12:31: no [[vrrp]] carries 192.0.2.99, add it to virtual_addresses or listen at one of them"),
+     "12:31: no [[vrrp]] carries 192.0.2.99, add it to virtual_addresses, or listen at one of them or, for this node's own clients, at 127.0.0.1, 0.0.0.0 or the unicast_source"),
     (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nbalance = \"leastconn\"",
      r#"13:11: balance "leastconn" is not in this version, use "roundrobin""#),
     (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nbalance = \"rr\"",
@@ -288,7 +304,7 @@ const SERVICE: &[Case] = &[
     (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nidle_timeout = \"8760h\"",
      r#"13:16: idle_timeout "8760h" is too long, write "168h" or less"#),
     (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nport = 8443",
-     r#"13:1: unknown key "port" in [[service]], known here: [[service.backend]], "balance", [service.health_check], "idle_timeout", "listen", "mode", "name""#),
+     r#"13:1: unknown key "port" in [[service]], known here: [[service.backend]], "balance", [service.health_check], "idle_timeout", "listen", "local", "mode", "name""#),
     ("[[service]]", "[[services]]",
      "10:3: unknown table [[services]], did you mean [[service]]?\n14:2: service is a table, begin each with [[service]]"),
     ("[[service.backend]]", "[[service.backends]]",
@@ -310,7 +326,7 @@ const SERVICE: &[Case] = &[
     (r#""master1""#, r#""Master_1""#,
      r#"18:8: name "Master_1" has the character 'M', use a-z, 0-9, - and ., beginning with a letter or digit"#),
     (r#""192.0.2.31:6443""#, r#""192.0.2.31""#,
-     r#"19:11: address "192.0.2.31" has no port, write address:port such as "192.0.2.31:6443""#),
+     r#"19:11: address "192.0.2.31" has no port, write address:port such as "192.0.2.31:6443", or, to keep the client's, set port in [service.health_check]"#),
     (r#""192.0.2.31:6443""#, r#""master1:6443""#,
      r#"19:11: address "master1:6443" has no IP address before its port, write address:port such as "192.0.2.31:6443""#),
     (r#""192.0.2.31:6443""#, r#""127.0.0.1:6443""#,
@@ -349,6 +365,8 @@ const SERVICE: &[Case] = &[
      r#"21:8: name "master1" is taken by the backend in line 18, choose another"#),
     (r#"address = "192.0.2.31:6443""#, "address = \"192.0.2.31:6443\"\n[[service]]\nname = \"apiserver\"\nlisten = \"192.0.2.100:8443\"\n[[service.backend]]\nname = \"x\"\naddress = \"192.0.2.31:6443\"",
      "21:8: name \"apiserver\" is taken by the [[service]] in line 11, choose another\n22:10: 192.0.2.100:8443 is already listened at in line 12, choose another port or address"),
+    (r#"address = "192.0.2.31:6443""#, "address = \"192.0.2.31:6443\"\n[[service]]\nname = \"b\"\nlisten = \"0.0.0.0:8000-9000\"\n[[service.backend]]\nname = \"x\"\naddress = \"192.0.2.31:6443\"",
+     "22:10: 0.0.0.0:8000-9000 is already listened at in line 12, choose another port or address"),
     (r#"address = "192.0.2.31:6443""#, "address = \"192.0.2.31:6443\"\n[[service]]\n[[service.backend]]",
      "20:1: [[service]] has no name, add name = \"apiserver\"\n20:1: [[service]] has no listen, add listen = \"192.0.2.100:8443\"\n21:1: [[service.backend]] has no name, add name = \"master1\"\n21:1: [[service.backend]] has no address, add address = \"192.0.2.31:6443\""),
 ];
@@ -417,8 +435,12 @@ const HEALTH_CHECK: &[Case] = &[
      "15:8: fall is 0, write a whole number from 1 to 1000"),
     (r#"type = "https""#, "rise = 1.0",
      "15:8: rise is a float, write a whole number from 1 to 1000"),
+    (r#"type = "https""#, "port = 0",
+     "15:8: port is 0, write a whole number from 1 to 65535"),
+    (r#"type = "https""#, "port = \"6443\"",
+     "15:8: port is a string, write a whole number from 1 to 65535"),
     (r#"type = "https""#, "retries = 3",
-     r#"15:1: unknown key "retries" in [service.health_check], known here: "ca_file", "client_certificate", "client_key", "expect_status", "fall", "host", "interval", "path", "rise", "server_name", "timeout", "type""#),
+     r#"15:1: unknown key "retries" in [service.health_check], known here: "ca_file", "client_certificate", "client_key", "expect_status", "fall", "host", "interval", "path", "port", "rise", "server_name", "timeout", "type""#),
     (r#"type = "https""#, r#"intervall = "2s""#,
      r#"15:1: unknown key "intervall" in [service.health_check], did you mean "interval"?"#),
 ];
@@ -529,16 +551,46 @@ fn too_many_places_to_listen_at() {
     let tail = "]\n[[service.backend]]\nname = \"b\"\naddress = \"198.51.100.1:6443\"\n";
     let ports = |count| many(count, |n| format!("\"192.0.2.100:{}\",\n", 2000 + n));
     let vips = |count| many(count, |n| format!("\"10.0.{}.{}:443\",\n", n / 250, 1 + n % 250));
-    accept(&format!("{head}{}{tail}", ports(512)));
+    accept(&format!("{head}{}\"192.0.2.101:1-16000\"{tail}", ports(384)));
     accept(&format!("{head}{}{tail}", vips(256)));
     assert_eq!(
-        refuse(&format!("{head}{}{tail}", ports(513))),
-        "xvip.toml:517:1: more than 512 listen addresses in all services together, spread the services over more nodes"
+        refuse(&format!("{head}\"192.0.2.101:1-16000\",\n{}{tail}", ports(385))),
+        "xvip.toml:390:1: more than 16384 listen addresses in all services together, list fewer ports, each of a range counts, or spread the services over more nodes"
     );
     assert_eq!(
         refuse(&format!("{head}{}{tail}", vips(257))),
         "xvip.toml:261:1: more than 256 VIPs in all services together, spread the services over more nodes"
     );
+}
+
+/// What a node's own connections would meet on their way to a backend, its health or the metrics.
+#[test]
+fn in_the_way() {
+    let stacked = changed("virtual_router_id = 51", "virtual_router_id = 51\nunicast_source = \"192.0.2.31\"");
+    let listening = |at: &str| stacked.replace("\"192.0.2.100:8443\"", at);
+    accept(&listening("[\"192.0.2.31:8443\", \"0.0.0.0:6443\"]"));
+    assert_eq!(
+        refuse(&listening("\"192.0.2.31:6443-6444\"")),
+        "xvip.toml:20:11: address 192.0.2.31:6443 is where the service in line 13 listens, let the service listen at another port"
+    );
+    let checked = |at: &str| listening(at).replace("type = \"https\"", "port = 6445");
+    accept(&checked("\"192.0.2.100:6445\""));
+    for at in ["0.0.0.0:6445", "192.0.2.31:6000-7000"] {
+        let text = checked(&format!("\"{at}\"")).replace("192.0.2.31:6443", "192.0.2.31:5443");
+        assert_eq!(
+            refuse(&text),
+            "xvip.toml:16:8: port 6445 of health checks is one where the service in line 13 listens, choose another, or let the service listen at another"
+        );
+    }
+    for (metrics, at) in [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("192.0.2.31", "192.0.2.31")] {
+        let text = listening(&format!("\"{at}:9910\""))
+            .replace("[[vrrp]]", &format!("[metrics]\nlisten = \"{metrics}:9910\"\n[[vrrp]]"));
+        assert_eq!(
+            refuse(&text),
+            format!("xvip.toml:6:10: listen {metrics}:9910 is a service's in line 15, choose another port or address")
+        );
+    }
+    accept(&listening("\"192.0.2.100:9910\"").replace("[[vrrp]]", "[metrics]\nlisten = \"0.0.0.0:9910\"\n[[vrrp]]"));
 }
 
 #[test]

@@ -22,18 +22,20 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) async fn service(netlink: Netlink, interfaces: Interfaces, service: config::Service) -> Service {
     let plan = Plan::new(&service.health_check.kind);
     let tls = matches!(service.health_check.kind, CheckKind::Tls(_) | CheckKind::Https(..));
-    let listen: Vec<SocketAddr> = service.listen.clone();
-    let vips: Vec<IpAddr> = listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
+    // The first port of a range stands for all.
+    let listen: Vec<_> = service.listen.iter().map(|listen| SocketAddr::new(listen.address, listen.first)).collect();
+    let vips: Vec<IpAddr> =
+        listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).collect();
     let mut tasks = Vec::new();
     for backend in service.backends {
         let plan = plan.as_ref().ok().cloned();
         let (interfaces, vips) = (interfaces.clone(), vips.clone());
         let timeout = service.health_check.timeout;
+        let address = backend.checked_at(&service.health_check);
         tasks.push(tokio::spawn(async move {
-            let address = backend.address;
             let route = way(netlink, &interfaces, &backend).await;
             let outcome = match plan {
-                Some(plan) => Some(Prober::new(&plan, backend.address, None).probe(clock::now() + timeout).await),
+                Some(plan) => Some(Prober::new(&plan, address, None).probe(clock::now() + timeout).await),
                 None => None,
             };
             let deadline = clock::now() + PATIENCE;

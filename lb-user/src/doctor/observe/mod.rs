@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use super::facts::{Answer, Configuration, Device, Facts, Other, Program, Router, Seen, Subnet, Vip};
 use super::suggest::Traits;
 use crate::clock;
-use crate::config::{Config, Faults, Loaded, Vrrp};
+use crate::config::{Config, Faults, Listen, Loaded, Vrrp};
 use crate::netlink::{Detail, Interfaces, Link, Netlink, NetlinkError};
 
 /// Three intervals of a router that keeps the default of one second, and a little.
@@ -134,7 +134,7 @@ fn listening_time(routers: &[Vrrp]) -> Duration {
 /// Ports at which the agent or its services are reached.
 fn ports(config: Option<&Config>) -> Vec<u16> {
     let Some(config) = config else { return Vec::new() };
-    let services = config.services.iter().flat_map(|service| &service.listen).map(|listen| listen.port());
+    let services = config.services.iter().flat_map(|service| &service.listen).flat_map(Listen::ports);
     services.chain([config.metrics.listen.port()]).collect()
 }
 

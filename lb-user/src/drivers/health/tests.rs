@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::config::{Backend, Balance, CheckKind, HttpCheck, ServiceMode, TlsCheck};
+use crate::config::{Backend, Balance, CheckKind, HttpCheck, Local, ServiceMode, TlsCheck};
 use crate::probe::servers::*;
 
 const INTERVAL: Duration = Duration::from_millis(60);
@@ -27,11 +27,12 @@ fn service(kind: CheckKind, backends: &[(&str, SocketAddr)]) -> Service {
     };
     Service {
         name: "api".to_owned(),
-        listen: vec!["192.0.2.100:8443".parse().unwrap()],
+        listen: vec![SocketAddr::from(([192, 0, 2, 100], 8443)).into()],
+        local: Local::Prefer,
         balance: Balance::RoundRobin,
         mode: ServiceMode::Snat,
         idle_timeout: Duration::from_secs(7200),
-        health_check: HealthCheck { kind, interval: INTERVAL, timeout: TIMEOUT, rise: 2, fall: 3 },
+        health_check: HealthCheck { kind, port: None, interval: INTERVAL, timeout: TIMEOUT, rise: 2, fall: 3 },
         backends: backends.iter().map(backend).collect(),
     }
 }

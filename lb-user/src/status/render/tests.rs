@@ -13,6 +13,7 @@ node      lb1, xvip 0.1.0, up 2h 5m
 config    /etc/xvip/xvip.toml, applied 10m 0s ago
           the last reload was refused: /etc/xvip/xvip.toml:7:1: unknown key `prioritty`
 datapath  xdp on eth0: eth0 (veth) takes native programs
+local     own connections translated, hooks on /sys/fs/cgroup
 tables    established: 150 of 262144 entries
           half_open: 0 of 65536 entries
 
@@ -92,10 +93,13 @@ fn an_agent_with_nothing() {
     status.datapath.reason = "eth0 does not exist".to_owned();
     status.datapath.tables.clear();
     status.datapath.packets.clear();
+    status.local =
+        crate::status::LocalStatus { attached: false, cgroup: None, reason: "no cgroup v2 is mounted".to_owned() };
     assert_eq!(
         render(&status, NOW, false, usize::MAX),
         "node      lb1, xvip 0.1.0, up 2h 5m\n\
          config    /etc/xvip/xvip.toml, applied 10m 0s ago\n\
-         datapath  not attached: eth0 does not exist\n"
+         datapath  not attached: eth0 does not exist\n\
+         local     own connections not translated: no cgroup v2 is mounted\n"
     );
 }

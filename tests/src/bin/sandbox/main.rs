@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 use xvip_tests::run::{Run, leftovers};
-use xvip_tests::{agent, apiserver};
+use xvip_tests::{agent, apiserver, dial};
 
 use crate::stop::say;
 use crate::world::{Plan, World};
@@ -61,12 +61,16 @@ enum Command {
     /// Serves as one of the API servers; the sandbox starts these itself.
     #[command(hide = true)]
     Apiserver(apiserver::Options),
+    /// Connects as a client of a node and prints what became of it; tests start these.
+    #[command(hide = true)]
+    Dial(dial::Options),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ended = match arguments.command {
         Some(Command::Apiserver(options)) => serve(options).map(|()| true),
+        Some(Command::Dial(options)) => dialled(options).map(|()| true),
         None => sandbox(&arguments),
     };
     match ended {
@@ -82,6 +86,12 @@ fn main() -> ExitCode {
 fn serve(options: apiserver::Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(apiserver::serve(options))
+}
+
+fn dialled(options: dial::Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    println!("{}", serde_json::to_string(&runtime.block_on(dial::dial(options))?)?);
+    Ok(())
 }
 
 /// True when all was as promised.

@@ -1,0 +1,275 @@
+//! The connect hooks of a cgroup: what the node's own clients dial, and what they are told they have reached.
+
+use core::arch::asm;
+use core::ptr::{addr_of, addr_of_mut};
+
+use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_lookup_tcp, bpf_sk_release};
+use aya_ebpf::macros::{btf_map, cgroup_sock_addr, map};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::programs::SockAddrContext;
+use lb_ebpf::abi::{Backend, Dialled, Endpoint, Hook, MAX_BACKENDS, MAX_OWN_ADDRESSES, MAX_SERVICES, NOBODY, Service};
+use lb_ebpf::datapath::local::{self, LocalTables, Translation};
+use lb_ebpf::net::Be32;
+
+use crate::maps::{BACKEND_SLOTS, BACKENDS, RINGS, SERVICES};
+
+/// The only answer of these hooks: go on, with the address as it is now.
+const GO_ON: i32 = 1;
+const STREAM: u32 = 1;
+const TCP: u32 = 6;
+const BPF_F_NO_PREALLOC: u32 = 1;
+
+#[map]
+static HOOK: Array<Hook> = Array::with_max_entries(1, 0);
+#[map]
+static OWN: HashMap<Be32, u32> = HashMap::with_max_entries(MAX_OWN_ADDRESSES, BPF_F_NO_PREALLOC);
+#[map]
+static PREFERRED: Array<u32> = Array::with_max_entries(MAX_SERVICES, 0);
+#[map]
+static LOCAL_OPENED: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
+/// Only these programs' business, so no part of the boundary to the agent.
+#[map]
+static LOCAL_TURNS: PerCpuArray<u32> = PerCpuArray::with_max_entries(MAX_SERVICES, 0);
+#[btf_map]
+static DIALLED: SkStorage<Dialled> = SkStorage::new();
+
+/// connect(2) of an IPv4 socket.
+#[cgroup_sock_addr(connect4)]
+pub(crate) fn xvip_connect4(context: SockAddrContext) -> i32 {
+    let asked = Endpoint::new(address4(&context), local::port(port(&context)));
+    if let Some(translation) = translate(&context, asked) {
+        set_address4(&context, translation.reached);
+    }
+    GO_ON
+}
+
+/// connect(2) of an IPv6 socket, which may be to an IPv4 address.
+#[cgroup_sock_addr(connect6)]
+pub(crate) fn xvip_connect6(context: SockAddrContext) -> i32 {
+    let Some(address) = local::mapped(words6(&context)) else {
+        return GO_ON;
+    };
+    let asked = Endpoint::new(address, local::port(port(&context)));
+    if let Some(translation) = translate(&context, asked) {
+        set_address6(&context, translation.reached);
+    }
+    GO_ON
+}
+
+/// getpeername(2) of an IPv4 socket.
+#[cgroup_sock_addr(getpeername4)]
+pub(crate) fn xvip_getpeername4(context: SockAddrContext) -> i32 {
+    let peer = Endpoint::new(address4(&context), local::port(port(&context)));
+    if let Some(asked) = asked_by(&context, peer) {
+        set_address4(&context, asked);
+    }
+    GO_ON
+}
+
+/// getpeername(2) of an IPv6 socket.
+#[cgroup_sock_addr(getpeername6)]
+pub(crate) fn xvip_getpeername6(context: SockAddrContext) -> i32 {
+    let Some(address) = local::mapped(words6(&context)) else {
+        return GO_ON;
+    };
+    let peer = Endpoint::new(address, local::port(port(&context)));
+    if let Some(asked) = asked_by(&context, peer) {
+        set_address6(&context, asked);
+    }
+    GO_ON
+}
+
+/// Decides, counts, and keeps what was asked for with the socket.
+#[inline(always)]
+fn translate(context: &SockAddrContext, asked: Endpoint) -> Option<Translation> {
+    // SAFETY: the context is valid for the run of the program, and so are its words.
+    let (kind, protocol) = unsafe {
+        (addr_of!((*context.sock_addr).type_).read_volatile(), addr_of!((*context.sock_addr).protocol).read_volatile())
+    };
+    if kind != STREAM || protocol != TCP {
+        return None;
+    }
+    // SAFETY: the context is valid for the run of the program.
+    let netns = unsafe { bpf_get_netns_cookie(context.sock_addr.cast()) };
+    let translation = local::connect(&Kernel { context: context.sock_addr }, netns, asked)?;
+    let mut dialled = Dialled { asked, reached: translation.reached };
+    // SAFETY: the socket of a context is there as long as the context.
+    let kept = unsafe { DIALLED.get_or_insert_ptr_mut(context, Some(&mut dialled)) };
+    // Without memory for it the connection is made all the same, and getpeername tells the backend.
+    if !kept.is_null() {
+        // SAFETY: the kernel's storage of this socket, of this type; one connect(2) at a time holds the socket's lock.
+        unsafe { *kept = dialled };
+    }
+    if let Some(opened) = LOCAL_OPENED.get_ptr_mut(translation.slot) {
+        add_one(opened);
+    }
+    Some(translation)
+}
+
+/// Counts in one step: unlike the packets' programs these can be preempted by each other. The target has the instruction
+/// and no type that uses it.
+#[inline(always)]
+fn add_one(counter: *mut u64) {
+    // SAFETY: called with map values, which are aligned and stay valid until the program ends.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64) };
+}
+
+/// What the client of this socket asked for, if it is still connected to what it got.
+#[inline(always)]
+fn asked_by(context: &SockAddrContext, peer: Endpoint) -> Option<Endpoint> {
+    // SAFETY: the socket of a context is there as long as the context.
+    let kept = unsafe { DIALLED.get_ptr_mut(context) };
+    if kept.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel's storage of this socket, of this type.
+    local::peer(unsafe { &*kept }, peer)
+}
+
+/// `BPF_F_CURRENT_NETNS`: that of the connecting socket.
+const OWN_NAMESPACE: u64 = u64::MAX;
+
+/// The IPv4 part of `struct bpf_sock_tuple` (linux/bpf.h), in network order.
+#[repr(C)]
+struct Tuple {
+    source: u32,
+    destination: u32,
+    source_port: u16,
+    port: u16,
+}
+
+/// The kernel, as the decision asks it.
+struct Kernel {
+    context: *mut bpf_sock_addr,
+}
+
+impl LocalTables for Kernel {
+    #[inline(always)]
+    fn hook(&self) -> Hook {
+        HOOK.get(0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn service(&self, listener: &Endpoint) -> Option<Service> {
+        // SAFETY: not preallocated, so the value stays until the program ends; the agent replaces it as a whole.
+        unsafe { SERVICES.get(listener) }.copied()
+    }
+
+    #[inline(always)]
+    fn is_own(&self, address: Be32) -> bool {
+        OWN.get_ptr(address).is_some()
+    }
+
+    #[inline(always)]
+    fn is_backend(&self, endpoint: &Endpoint) -> bool {
+        BACKEND_SLOTS.get_ptr(endpoint).is_some()
+    }
+
+    #[inline(always)]
+    fn backend(&self, slot: u32) -> Option<&Backend> {
+        BACKENDS.get(slot)
+    }
+
+    #[inline(always)]
+    fn ring(&self, place: u32) -> Option<u32> {
+        RINGS.get(place).copied()
+    }
+
+    #[inline(always)]
+    fn preferred(&self, service: u32) -> Option<u32> {
+        PREFERRED.get(service).copied().filter(|slot| *slot != NOBODY).map(|slot| slot - 1)
+    }
+
+    #[inline(always)]
+    fn listens(&self, at: &Endpoint) -> bool {
+        // From nobody: no connection matches, only who waits for one.
+        let mut tuple = Tuple { source: 0, destination: at.address.raw(), source_port: 0, port: at.port.raw() };
+        let length = size_of::<Tuple>() as u32;
+        // SAFETY: context and structure are valid; a structure of this length asks for IPv4.
+        let socket =
+            unsafe { bpf_sk_lookup_tcp(self.context.cast(), (&raw mut tuple).cast(), length, OWN_NAMESPACE, 0) };
+        if socket.is_null() {
+            return false;
+        }
+        // SAFETY: the socket was just handed out, and is given back once.
+        unsafe { bpf_sk_release(socket.cast()) };
+        true
+    }
+
+    #[inline(always)]
+    fn take_turn(&self, service: u32) -> Option<u32> {
+        /// How far apart the CPUs begin.
+        const STRIDE: u32 = 7919;
+        let counter = LOCAL_TURNS.get_ptr_mut(service)?;
+        // SAFETY: a map value of this CPU, aligned. Whoever is preempted in between takes a turn twice.
+        let turn = unsafe {
+            let turn = counter.read_volatile();
+            counter.write_volatile(turn.wrapping_add(1));
+            turn
+        };
+        // SAFETY: a helper without arguments.
+        let cpu = unsafe { bpf_get_smp_processor_id() };
+        Some(turn.wrapping_add(cpu.wrapping_mul(STRIDE)))
+    }
+}
+
+// The kernel takes accesses to the words of the context only whole and by constant offsets; volatile keeps them so.
+
+#[inline(always)]
+fn word(at: *const u32) -> u32 {
+    // SAFETY: called with the addresses of words of a valid context.
+    unsafe { at.read_volatile() }
+}
+
+#[inline(always)]
+fn set_word(at: *mut u32, value: u32) {
+    // SAFETY: called with the addresses of words of a valid context.
+    unsafe { at.write_volatile(value) };
+}
+
+#[inline(always)]
+fn port(context: &SockAddrContext) -> u32 {
+    // SAFETY: the address of a field of a valid context.
+    word(unsafe { addr_of!((*context.sock_addr).user_port) })
+}
+
+#[inline(always)]
+fn address4(context: &SockAddrContext) -> Be32 {
+    // SAFETY: the address of a field of a valid context.
+    Be32::from_wire(word(unsafe { addr_of!((*context.sock_addr).user_ip4) }).to_ne_bytes())
+}
+
+#[inline(always)]
+fn words6(context: &SockAddrContext) -> [u32; 4] {
+    let context: *const bpf_sock_addr = context.sock_addr;
+    // SAFETY: the addresses of fields of a valid context.
+    unsafe {
+        [
+            word(addr_of!((*context).user_ip6[0])),
+            word(addr_of!((*context).user_ip6[1])),
+            word(addr_of!((*context).user_ip6[2])),
+            word(addr_of!((*context).user_ip6[3])),
+        ]
+    }
+}
+
+#[inline(always)]
+fn set_address4(context: &SockAddrContext, to: Endpoint) {
+    // SAFETY: the addresses of fields of a valid context that the kernel lets programs write.
+    unsafe {
+        set_word(addr_of_mut!((*context.sock_addr).user_ip4), to.address.raw());
+        set_word(addr_of_mut!((*context.sock_addr).user_port), to.port.raw() as u32);
+    }
+}
+
+#[inline(always)]
+fn set_address6(context: &SockAddrContext, to: Endpoint) {
+    // SAFETY: the addresses of fields of a valid context that the kernel lets programs write.
+    unsafe {
+        set_word(addr_of_mut!((*context.sock_addr).user_ip6[3]), to.address.raw());
+        set_word(addr_of_mut!((*context.sock_addr).user_port), to.port.raw() as u32);
+    }
+}

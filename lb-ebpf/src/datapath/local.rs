@@ -1,0 +1,152 @@
+//! A node's own clients: what becomes of a connect(2) to a service, decided once and before there is a packet.
+//!
+//! ```text
+//! connect(VIP:port | 127.0.0.1:port | node:port)  ──>  connect(backend)      nothing to do for its packets
+//! getpeername() = backend                         ──>  what was dialled
+//! ```
+//! Only connections of the agent's own network namespace are looked at: elsewhere 127.0.0.1 and the same addresses may
+//! be other hosts'.
+
+use crate::abi::{Backend, Dialled, Endpoint, Hook, Service};
+use crate::net::{Be16, Be32};
+
+/// Places of the round that are looked at for a backend that serves: more than one, because the agent replaces a
+/// round while it is being read, and because the preferred backend may be known not to answer.
+const TRIES: u32 = 16;
+
+/// The kernel's maps and helpers, or a model of them.
+pub trait LocalTables {
+    /// Whose connections are translated.
+    fn hook(&self) -> Hook;
+    /// What is behind an address and port.
+    fn service(&self, listener: &Endpoint) -> Option<Service>;
+    /// Whether the address is one of this node's own.
+    fn is_own(&self, address: Be32) -> bool;
+    /// Whether some backend listens there.
+    fn is_backend(&self, endpoint: &Endpoint) -> bool;
+    /// A backend by its slot.
+    fn backend(&self, slot: u32) -> Option<&Backend>;
+    /// The slot at a place of the rounds.
+    fn ring(&self, place: u32) -> Option<u32>;
+    /// The slot that local clients of a service prefer.
+    fn preferred(&self, service: u32) -> Option<u32>;
+    /// Whether a socket of this network namespace listens there.
+    fn listens(&self, at: &Endpoint) -> bool;
+    /// Takes a turn of a service: one more than the last time.
+    fn take_turn(&self, service: u32) -> Option<u32>;
+}
+
+/// Where a connection goes instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Translation {
+    /// Slot of the backend.
+    pub slot: u32,
+    /// Its address, and the port to connect to.
+    pub reached: Endpoint,
+}
+
+/// Decides about a TCP connect(2) to `asked` in the network namespace with this cookie; `None` leaves it as it is.
+///
+/// It is left where no service listens, where a backend itself is asked for (whoever names one means it; health checks
+/// do), and where nobody serves.
+#[inline(always)]
+pub fn connect(tables: &impl LocalTables, netns: u64, asked: Endpoint) -> Option<Translation> {
+    if netns == 0 || tables.hook().netns != netns {
+        return None;
+    }
+    let service = listener(tables, asked)?;
+    if tables.is_backend(&asked) {
+        return None;
+    }
+    choose(tables, &service, asked.port)
+}
+
+/// What getpeername(2) says of a socket whose peer is `peer`; `None`: that. A socket may have been connected again,
+/// elsewhere, since it was translated.
+#[inline(always)]
+pub fn peer(kept: &Dialled, peer: Endpoint) -> Option<Endpoint> {
+    (kept.reached == peer).then_some(kept.asked)
+}
+
+/// The service that listens at this address and port, or at this port of every address.
+#[inline(always)]
+fn listener(tables: &impl LocalTables, asked: Endpoint) -> Option<Service> {
+    const LOOPBACK: Be32 = Be32::from_wire([127, 0, 0, 1]);
+    const ANY: Be32 = Be32::from_wire([0; 4]);
+    // Connecting to 0.0.0.0 is connecting to this host.
+    let address = if asked.address == ANY { LOOPBACK } else { asked.address };
+    if let Some(service) = tables.service(&Endpoint::new(address, asked.port)) {
+        return Some(service);
+    }
+    let [first, ..] = address.wire();
+    if first != 127 && !tables.is_own(address) {
+        return None;
+    }
+    tables.service(&Endpoint::new(ANY, asked.port))
+}
+
+/// The preferred backend, else the next in turn.
+///
+/// The preferred one is this node's own, so that it can be seen whether its process is there: when it has just died, the
+/// others come before it, without waiting for health checks to say so.
+#[inline(always)]
+fn choose(tables: &impl LocalTables, service: &Service, port: Be16) -> Option<Translation> {
+    let number = service.number as u32;
+    let mut silent = None;
+    if let Some(slot) = tables.preferred(number)
+        && let Some(endpoint) = serving(tables, service, slot)
+    {
+        let own = Translation { slot, reached: endpoint.reached_for(port) };
+        if tables.listens(&own.reached) {
+            return Some(own);
+        }
+        silent = Some(own);
+    }
+    let length = service.ring_length as u32;
+    if length == 0 {
+        return silent;
+    }
+    let turn = tables.take_turn(number)?;
+    let mut tries = 0;
+    while tries < TRIES {
+        let place = service.ring_start.wrapping_add((turn % length + tries) % length);
+        let slot = tables.ring(place)?;
+        if silent.is_none_or(|silent| silent.slot != slot)
+            && let Some(endpoint) = serving(tables, service, slot)
+        {
+            return Some(Translation { slot, reached: endpoint.reached_for(port) });
+        }
+        tries += 1;
+    }
+    silent
+}
+
+/// Where the backend in a slot listens, if it is one of this service and not gone.
+#[inline(always)]
+fn serving(tables: &impl LocalTables, service: &Service, slot: u32) -> Option<Endpoint> {
+    let backend = tables.backend(slot)?;
+    let serves = backend.generation != 0
+        && backend.gone == 0
+        && backend.service == service.number
+        && backend.endpoint.address != Be32::default();
+    serves.then_some(backend.endpoint)
+}
+
+/// An IPv4 address inside an IPv6 one (RFC 4291 section 2.5.5.2), as four words of the wire.
+#[inline(always)]
+#[must_use]
+pub fn mapped(words: [u32; 4]) -> Option<Be32> {
+    let [first, second, third, last] = words;
+    let is_mapped = first == 0 && second == 0 && third == u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+    is_mapped.then_some(Be32::from_wire(last.to_ne_bytes()))
+}
+
+/// A port as the kernel shows it to a hook: in network order, in a word of its own.
+#[inline(always)]
+#[must_use]
+pub const fn port(word: u32) -> Be16 {
+    Be16::from_raw(word as u16)
+}
+
+#[cfg(test)]
+mod tests;

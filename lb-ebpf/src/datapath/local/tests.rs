@@ -1,0 +1,220 @@
+//! Decisions about connect(2), on tables in memory.
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const NETNS: u64 = 77;
+
+/// The tables in memory.
+#[derive(Default)]
+struct Model {
+    services: BTreeMap<Endpoint, Service>,
+    own: BTreeSet<Be32>,
+    backends: Vec<Backend>,
+    rings: Vec<u32>,
+    preferred: Option<u32>,
+    /// Where nobody listens.
+    silent: BTreeSet<Endpoint>,
+    turn: Cell<u32>,
+}
+
+impl LocalTables for Model {
+    fn hook(&self) -> Hook {
+        Hook { netns: NETNS }
+    }
+
+    fn service(&self, listener: &Endpoint) -> Option<Service> {
+        self.services.get(listener).copied()
+    }
+
+    fn is_own(&self, address: Be32) -> bool {
+        self.own.contains(&address)
+    }
+
+    fn is_backend(&self, endpoint: &Endpoint) -> bool {
+        self.backends.iter().any(|backend| backend.endpoint == *endpoint)
+    }
+
+    fn backend(&self, slot: u32) -> Option<&Backend> {
+        self.backends.get(slot as usize)
+    }
+
+    fn ring(&self, place: u32) -> Option<u32> {
+        self.rings.get(place as usize).copied()
+    }
+
+    fn preferred(&self, _: u32) -> Option<u32> {
+        self.preferred
+    }
+
+    fn listens(&self, at: &Endpoint) -> bool {
+        !self.silent.contains(at)
+    }
+
+    fn take_turn(&self, _: u32) -> Option<u32> {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        Some(turn)
+    }
+}
+
+fn at(address: [u8; 4], port: u16) -> Endpoint {
+    SocketAddrV4::new(Ipv4Addr::from(address), port).into()
+}
+
+const VIP: [u8; 4] = [192, 0, 2, 100];
+const NODE: [u8; 4] = [192, 0, 2, 31];
+const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
+const ANY: [u8; 4] = [0; 4];
+
+fn backend(host: u8, port: u16) -> Backend {
+    Backend { endpoint: at([192, 0, 2, host], port), generation: 1, service: 3, ..Backend::default() }
+}
+
+/// Service 3 behind these places, with backends .31 (this node), .32 and .33.
+fn model(listeners: &[Endpoint]) -> Model {
+    let service = Service { number: 3, ring_length: 3, ring_start: 0, idle_seconds: 60, own: 0 };
+    Model {
+        services: listeners.iter().map(|listener| (*listener, service)).collect(),
+        own: [at(NODE, 0).address].into(),
+        backends: (31..34).map(|host| backend(host, 6443)).collect(),
+        rings: vec![0, 1, 2],
+        preferred: None,
+        silent: BTreeSet::new(),
+        turn: Cell::new(0),
+    }
+}
+
+fn slot(model: &Model, asked: Endpoint) -> Option<u32> {
+    connect(model, NETNS, asked).map(|translation| translation.slot)
+}
+
+#[test]
+fn turns_are_taken_and_the_preferred_one_comes_first() {
+    let mut model = model(&[at(VIP, 8443)]);
+    let slots: Vec<_> = (0..6).map(|_| slot(&model, at(VIP, 8443))).collect();
+    assert_eq!(slots, [0, 1, 2, 0, 1, 2].map(Some));
+    model.preferred = Some(2);
+    assert_eq!([(); 3].map(|()| slot(&model, at(VIP, 8443))), [Some(2); 3]);
+    let to = connect(&model, NETNS, at(VIP, 8443)).map(|translation| translation.reached);
+    assert_eq!(to, Some(at([192, 0, 2, 33], 6443)));
+}
+
+#[test]
+fn others_come_before_the_preferred_one_when_its_process_is_gone() {
+    let mut model = model(&[at(VIP, 8443)]);
+    model.preferred = Some(0);
+    model.silent = [at(NODE, 6443)].into();
+    let slots: Vec<_> = (0..4).map(|_| slot(&model, at(VIP, 8443))).collect();
+    assert!(slots.iter().all(|slot| [Some(1), Some(2)].contains(slot)), "{slots:?}");
+    // Nobody else: it may be reached all the same, by a translation of somebody else's.
+    model.rings = vec![0, 0, 0];
+    assert_eq!(slot(&model, at(VIP, 8443)), Some(0));
+}
+
+#[test]
+fn a_place_that_is_listened_at_everywhere_is_this_nodes_alone() {
+    let everywhere = model(&[at(ANY, 4300)]);
+    for own in [LOOPBACK, NODE, ANY, [127, 0, 0, 53]] {
+        assert!(slot(&everywhere, at(own, 4300)).is_some(), "{own:?}");
+        assert_eq!(slot(&everywhere, at(own, 4301)), None);
+    }
+    for other in [VIP, [192, 0, 2, 32], [198, 51, 100, 1]] {
+        assert_eq!(slot(&everywhere, at(other, 4300)), None, "{other:?}");
+    }
+    let loopback = model(&[at(LOOPBACK, 4300)]);
+    assert!(slot(&loopback, at(LOOPBACK, 4300)).is_some() && slot(&loopback, at(ANY, 4300)).is_some());
+    assert_eq!(slot(&loopback, at(NODE, 4300)), None);
+}
+
+#[test]
+fn other_namespaces_are_left_alone() {
+    let model = model(&[at(VIP, 8443), at(LOOPBACK, 8443)]);
+    for netns in [0, NETNS + 1] {
+        assert_eq!(connect(&model, netns, at(VIP, 8443)), None);
+        assert_eq!(connect(&model, netns, at(LOOPBACK, 8443)), None);
+    }
+}
+
+#[test]
+fn whoever_names_a_backend_means_it() {
+    // As health checks of this node's own server do where a service listens at the same port everywhere.
+    let model = model(&[at(ANY, 6443)]);
+    assert_eq!(slot(&model, at(NODE, 6443)), None);
+    assert!(slot(&model, at(LOOPBACK, 6443)).is_some());
+}
+
+#[test]
+fn a_backend_without_a_port_keeps_the_clients() {
+    let mut model = model(&[at(VIP, 30_000), at(VIP, 30_001)]);
+    model.backends = vec![backend(31, 0)];
+    model.rings = vec![0, 0, 0];
+    for port in [30_000, 30_001] {
+        let to = connect(&model, NETNS, at(VIP, port)).map(|translation| translation.reached);
+        assert_eq!(to, Some(at(NODE, port)));
+    }
+    assert_eq!(slot(&model, at(VIP, 30_002)), None);
+}
+
+#[test]
+fn nobody_serves() {
+    let mut model = model(&[at(VIP, 8443)]);
+    for backend in &mut model.backends {
+        backend.gone = 1;
+    }
+    assert_eq!(slot(&model, at(VIP, 8443)), None);
+    model.preferred = Some(9);
+    assert_eq!(slot(&model, at(VIP, 8443)), None);
+    let service = Service { number: 3, ring_length: 0, ring_start: 0, idle_seconds: 60, own: 0 };
+    model.services.insert(at(VIP, 8443), service);
+    assert_eq!(slot(&model, at(VIP, 8443)), None);
+}
+
+#[test]
+fn peers_are_what_was_dialled_as_long_as_it_is_the_same_connection() {
+    let kept = Dialled { asked: at(VIP, 8443), reached: at(NODE, 6443) };
+    assert_eq!(peer(&kept, at(NODE, 6443)), Some(at(VIP, 8443)));
+    assert_eq!(peer(&kept, at(NODE, 6444)), None);
+}
+
+#[test]
+fn addresses_inside_of_others() {
+    let words = |address: &str| {
+        let octets = address.parse::<core::net::Ipv6Addr>().unwrap().octets();
+        core::array::from_fn(|at| u32::from_ne_bytes(core::array::from_fn(|byte| octets[at * 4 + byte])))
+    };
+    assert_eq!(mapped(words("::ffff:192.0.2.100")), Some(at(VIP, 0).address));
+    for other in ["::192.0.2.100", "::1", "64:ff9b::192.0.2.100", "2001:db8::ffff:192.0.2.100"] {
+        assert_eq!(mapped(words(other)), None, "{other}");
+    }
+    assert_eq!(port(8443_u16.to_be().into()), Be16::new(8443));
+}
+
+proptest! {
+    /// As long as one backend of the round serves, and not more than are looked at do not, a connection is made, and to one that does.
+    #[test]
+    fn a_connection_goes_to_a_backend_that_serves(
+        gone in proptest::collection::vec(any::<bool>(), 1..6), preferred in proptest::option::of(0u32..8), turn in any::<u32>(),
+    ) {
+        let mut model = model(&[at(VIP, 8443)]);
+        model.backends = gone.iter().zip(31..).map(|(gone, host)| Backend { gone: (*gone).into(), ..backend(host, 6443) }).collect();
+        model.rings = (0..gone.len() as u32).collect();
+        model.preferred = preferred;
+        model.turn.set(turn);
+        let service = Service { number: 3, ring_length: gone.len() as u16, ring_start: 0, idle_seconds: 60, own: 0 };
+        model.services.insert(at(VIP, 8443), service);
+        let serving = gone.iter().filter(|gone| !**gone).count();
+        match slot(&model, at(VIP, 8443)) {
+            Some(slot) => prop_assert!(!gone[slot as usize]),
+            None => prop_assert!(serving == 0 || gone.len() - serving >= TRIES as usize),
+        }
+        if let Some(slot) = preferred && gone.get(slot as usize) == Some(&false) {
+            prop_assert_eq!(super::connect(&model, NETNS, at(VIP, 8443)).map(|to| to.slot), Some(slot));
+        }
+    }
+}
