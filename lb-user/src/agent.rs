@@ -71,8 +71,8 @@ pub enum AgentError {
     /// Virtual routers.
     #[error(transparent)]
     Vrrp(#[from] StartError),
-    /// Gratuitous ARP.
-    #[error("cannot send ARP: {0}; the agent needs CAP_NET_RAW")]
+    /// Gratuitous ARP and neighbour advertisements.
+    #[error("cannot announce addresses: {0}; the agent needs CAP_NET_RAW")]
     Arp(std::io::Error),
     /// The metrics listener.
     #[error(transparent)]
@@ -347,7 +347,7 @@ impl Agent {
             health: &health_seen.borrow().clone(),
             sweep: &kernel.sweeping.latest(),
         };
-        reconciler.tables(&snapshots, datapath.attachment(), &mut kernel.tables, started).await?;
+        reconciler.tables(&snapshots, &mut datapath, &mut kernel.tables, started).await?;
         let first = report::status(report::Sources {
             config: &config,
             started,
@@ -435,10 +435,9 @@ impl Agent {
         let vrrp = self.vrrp_seen.borrow().clone();
         let health = self.health_seen.borrow_and_update().clone();
         let sweep = self.kernel.sweeping.latest();
-        if let Some(datapath) = &self.datapath {
+        if let Some(datapath) = &mut self.datapath {
             let snapshots = Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep };
-            let attachment = datapath.attachment();
-            let outcome = self.reconciler.tables(&snapshots, attachment, &mut self.kernel.tables, now).await;
+            let outcome = self.reconciler.tables(&snapshots, datapath, &mut self.kernel.tables, now).await;
             if self.table_fault.note(outcome) {
                 self.vrrp.set_can_forward(true);
             }

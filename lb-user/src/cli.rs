@@ -41,6 +41,15 @@ pub enum Command {
     #[command(after_help = "Exit status: 0 when the file is good, 1 when it is not.")]
     Check(ConfigArgs),
 
+    /// Look at this host and its network before the agent runs here
+    ///
+    /// Looks at the kernel, interfaces and other people's programs, listens for virtual routers, asks by ARP who has the VIPs, and
+    /// asks each backend once. Without --config it looks at every interface that is up. Each finding is ok, a note, a warning or a
+    /// problem, with what was seen, why it matters and what to do. Nothing on the host is changed. Without root it says what it
+    /// could not look at. It takes a few seconds.
+    #[command(after_help = "Exit status: 0 when there is no problem, 1 otherwise.")]
+    Doctor(DoctorArgs),
+
     /// Show what the agent on this machine does
     #[command(after_help = "Exit status: 0; 3 when no agent answers, 1 when its answer cannot be used.\n\
                       NO_COLOR switches colours off.")]
@@ -53,6 +62,18 @@ pub struct ConfigArgs {
     /// Configuration file
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct DoctorArgs {
+    /// Configuration file that is to be used here
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `status`.
@@ -102,6 +123,11 @@ mod tests {
         let config = ConfigArgs { config: "a.toml".into() };
         assert_eq!(parse("xvip run --config a.toml").unwrap(), Command::Run(config.clone()));
         assert_eq!(parse("xvip check --config=a.toml").unwrap(), Command::Check(config));
+        assert_eq!(parse("xvip doctor").unwrap(), Command::Doctor(DoctorArgs { config: None, json: false }));
+        assert_eq!(
+            parse("xvip doctor --config a.toml --json").unwrap(),
+            Command::Doctor(DoctorArgs { config: Some("a.toml".into()), json: true })
+        );
         assert_eq!(
             parse("xvip status --json --socket /tmp/s").unwrap(),
             Command::Status(StatusArgs { json: true, socket: "/tmp/s".into(), watch: false })

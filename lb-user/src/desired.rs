@@ -1,14 +1,14 @@
 //! What the datapath should do, from the configuration and from what is known of the world. Pure.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
-use lb_ebpf::abi::{Node, VERSION, node_flag};
+use lb_ebpf::abi::{Delivery, Endpoint, Node, VERSION, node_flag};
 use lb_proto::health::State;
 use lb_proto::health::policy::{Member, decide};
 use lb_proto::plan::{Wanted, WantedBackend, WantedService};
 
-use crate::config::{Backend, Config, Service};
+use crate::config::{Backend, Config, Role, Service, ServiceMode};
 
 /// RSTs each CPU may send in a second: enough for every client of a control plane to be told within two.
 const RESETS_PER_SECOND: u32 = 10_000;
@@ -22,7 +22,22 @@ pub trait World {
     /// Open connections of a backend.
     fn connections(&self, service: &str, backend: &str) -> u64;
     /// Ethernet address of the next hop towards an address.
-    fn next_hop(&self, address: Ipv4Addr) -> Option<[u8; 6]>;
+    fn next_hop(&self, address: IpAddr) -> Option<[u8; 6]>;
+    /// Whether the address is this node's own.
+    fn is_own(&self, address: IpAddr) -> bool;
+}
+
+/// A service that the datapath cannot serve; the configuration lets none through.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is IPv6, which the packet datapath does not serve yet; use IPv4")]
+pub struct Unserved(pub SocketAddr);
+
+/// As the datapath's tables have it, which are IPv4's so far.
+fn endpoint(address: SocketAddr) -> Result<Endpoint, Unserved> {
+    match address {
+        SocketAddr::V4(address) => Ok(address.into()),
+        SocketAddr::V6(_) => Err(Unserved(address)),
+    }
 }
 
 /// The interface, as the datapath has to know it.
@@ -49,17 +64,35 @@ pub struct Desired {
     pub fail_open: BTreeMap<String, bool>,
 }
 
+impl Desired {
+    /// Whether a backend is this node itself.
+    #[must_use]
+    pub fn has_own(&self) -> bool {
+        let mut backends = self.wanted.services.iter().flat_map(|service| &service.backends);
+        backends.any(|backend| backend.delivery == Delivery::Local)
+    }
+}
+
 /// Puts it together.
-#[must_use]
-pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Desired {
+///
+/// # Errors
+/// A service that the datapath cannot serve.
+pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Result<Desired, Unserved> {
     let mut fail_open = BTreeMap::new();
     let services = config.services.iter().map(|service| {
-        let (service_wanted, open) = of_service(service, world);
+        let (service_wanted, open) = of_service(service, config.node.role, world)?;
         fail_open.insert(service.name.clone(), open);
-        service_wanted
+        Ok(service_wanted)
     });
-    let services = services.collect();
-    Desired { wanted: Wanted { node: node(config, interface), services }, fail_open }
+    let services = services.collect::<Result<Vec<_>, _>>()?;
+    let fellows = fellows(&services);
+    Ok(Desired { wanted: Wanted { node: node(config, interface), services, fellows }, fail_open })
+}
+
+/// Nodes that forward to this one when they hold the VIP: those with a backend beside one of this node's own.
+fn fellows(services: &[WantedService]) -> BTreeSet<[u8; 6]> {
+    let direct = services.iter().flat_map(|service| &service.backends).filter(|b| b.delivery == Delivery::Direct);
+    direct.map(|backend| backend.mac).filter(|mac| *mac != [0; 6]).collect()
 }
 
 fn node(config: &Config, interface: Interface) -> Node {
@@ -79,7 +112,7 @@ fn node(config: &Config, interface: Interface) -> Node {
     }
 }
 
-fn of_service(service: &Service, world: &impl World) -> (WantedService, bool) {
+fn of_service(service: &Service, role: Role, world: &impl World) -> Result<(WantedService, bool), Unserved> {
     let member =
         |backend: &Backend| Member { weight: backend.weight, state: world.health(&service.name, &backend.name) };
     let members: Vec<_> = service.backends.iter().map(member).collect();
@@ -87,19 +120,31 @@ fn of_service(service: &Service, world: &impl World) -> (WantedService, bool) {
     let backends = service.backends.iter().zip(&decision.standings).map(|(backend, standing)| {
         let full = backend.max_connections > 0
             && world.connections(&service.name, &backend.name) >= u64::from(backend.max_connections);
-        WantedBackend {
-            endpoint: backend.address.into(),
-            share: if standing.eligible && !full { backend.weight } else { 0 },
-            gone: standing.lost,
-            mac: world.next_hop(*backend.address.ip()).unwrap_or_default(),
-        }
+        let own = world.is_own(backend.address.ip());
+        // Who forwards has chosen already; whether the backend is well is that node's to judge.
+        let share = match role {
+            Role::Balancer if standing.eligible && !full => backend.weight,
+            Role::Backend if own => 1,
+            Role::Balancer | Role::Backend => 0,
+        };
+        Ok(WantedBackend {
+            endpoint: endpoint(backend.address)?,
+            share,
+            gone: standing.lost && !(own && role == Role::Backend),
+            delivery: match (own, service.mode, role) {
+                (true, ..) => Delivery::Local,
+                (false, ServiceMode::Dsr, Role::Balancer) => Delivery::Direct,
+                (false, ..) => Delivery::Translated,
+            },
+            mac: world.next_hop(backend.address.ip()).unwrap_or_default(),
+        })
     });
     let wanted = WantedService {
-        listeners: service.listen.iter().map(|listener| (*listener).into()).collect(),
+        listeners: service.listen.iter().map(|listener| endpoint(*listener)).collect::<Result<_, _>>()?,
         idle_seconds: u32::try_from(service.idle_timeout.as_secs()).unwrap_or(u32::MAX),
-        backends: backends.collect(),
+        backends: backends.collect::<Result<_, _>>()?,
     };
-    (wanted, decision.fail_open)
+    Ok((wanted, decision.fail_open))
 }
 
 #[cfg(test)]
@@ -141,15 +186,19 @@ mod tests {
             self.connections
         }
 
-        fn next_hop(&self, address: Ipv4Addr) -> Option<[u8; 6]> {
-            (address.octets()[3] == 31).then_some([2, 0, 0, 0, 0, 31])
+        fn next_hop(&self, address: IpAddr) -> Option<[u8; 6]> {
+            (address == IpAddr::from([192, 0, 2, 31])).then_some([2, 0, 0, 0, 0, 31])
+        }
+
+        fn is_own(&self, address: IpAddr) -> bool {
+            address == IpAddr::from([192, 0, 2, 32])
         }
     }
 
     fn shares(world: &Known) -> (Vec<(u16, bool)>, bool) {
         let config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
         let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0 };
-        let desired = desired(&config, interface, world);
+        let desired = desired(&config, interface, world).unwrap();
         let backends = &desired.wanted.services[0].backends;
         (backends.iter().map(|backend| (backend.share, backend.gone)).collect(), desired.fail_open["api"])
     }

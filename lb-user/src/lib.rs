@@ -18,6 +18,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod desired;
+pub mod doctor;
 pub mod drivers;
 pub mod events;
 pub mod heartbeat;

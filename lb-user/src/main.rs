@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use xvip::cli::{Cli, Command};
-use xvip::{agent, config, logging, status};
+use xvip::{agent, config, doctor, logging, status};
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
@@ -30,6 +30,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 Ok(ExitCode::FAILURE)
             }
         },
+        Command::Doctor(arguments) => Ok(runtime.block_on(doctor::run(arguments.config, arguments.json)).into()),
         Command::Status(arguments) => Ok(runtime.block_on(status::show(&arguments)).into()),
     }
 }

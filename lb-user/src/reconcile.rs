@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!  Config, VrrpSnapshot, HealthSnapshot, Sweep ──> desired ──┐
-//!  addresses, neighbours, routes, tables ──observe───────────┴─> difference ──> addresses, ARP, tables
+//!  addresses, neighbours, routes, tables ──observe───────────┴─> difference ──> addresses, ARP and ND, tables
 //! ```
 //! Addresses come first, because a VIP that moves is what clients wait for. A pass that fails changes nothing it has
 //! not changed yet, and the next one starts from what is there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use lb_proto::health::State as Health;
@@ -17,9 +17,9 @@ use lb_proto::plan::{Place, Plan, TooMuch, plan};
 use lb_proto::vrrp::State;
 use tracing::{debug, info, warn};
 
-use crate::bpf::{Attachment, Sweep, TableError, Tables};
-use crate::config::{Config, Ipv4Net};
-use crate::desired::{Desired, Interface, World, desired};
+use crate::bpf::{Attachment, Datapath, DatapathError, Sweep, TableError, Tables};
+use crate::config::{Config, IpNet};
+use crate::desired::{Desired, Interface, Unserved, World, desired};
 use crate::drivers::garp::GarpHandle;
 use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
@@ -39,9 +39,15 @@ pub enum PassError {
     /// The datapath's tables.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// A service the datapath does not serve.
+    #[error(transparent)]
+    Unserved(#[from] Unserved),
     /// More than the tables hold.
     #[error(transparent)]
     TooMuch(#[from] TooMuch),
+    /// What its own backends answer cannot be translated.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
     /// The interface has no Ethernet address.
     #[error("{0} has no Ethernet address")]
     NoMac(String),
@@ -69,14 +75,14 @@ pub struct Reconciler {
     /// The announcement last carried out, by instance.
     announced: BTreeMap<String, u64>,
     /// Where each backend's packets go, and when that was asked.
-    routes: BTreeMap<Ipv4Addr, (Instant, NextHop)>,
-    resolved: BTreeMap<Ipv4Addr, Instant>,
+    routes: BTreeMap<IpAddr, (Instant, NextHop)>,
+    resolved: BTreeMap<IpAddr, Instant>,
     /// Ethernet addresses of next hops; the last one known stays until there is another.
-    macs: BTreeMap<Ipv4Addr, [u8; 6]>,
+    macs: BTreeMap<IpAddr, [u8; 6]>,
     /// Backends reported as reached by another interface.
-    elsewhere: BTreeSet<Ipv4Addr>,
+    elsewhere: BTreeSet<IpAddr>,
     /// VIPs reported as somebody else's.
-    foreign: BTreeSet<Ipv4Net>,
+    foreign: BTreeSet<IpNet>,
     /// Places by service and backend name.
     places: BTreeMap<(String, String), Place>,
     fail_open: BTreeMap<String, bool>,
@@ -85,7 +91,7 @@ pub struct Reconciler {
 #[derive(Debug, Clone, Copy)]
 struct NextHop {
     ifindex: u32,
-    address: Ipv4Addr,
+    address: IpAddr,
 }
 
 impl Reconciler {
@@ -151,7 +157,7 @@ impl Reconciler {
         outcome
     }
 
-    async fn add(&mut self, link: &Link, net: Ipv4Net) -> Result<(), PassError> {
+    async fn add(&mut self, link: &Link, net: IpNet) -> Result<(), PassError> {
         match self.addresses.add(link.index, net).await? {
             Added::Now => info!(%net, interface = link.name, "VIP added"),
             Added::Before => {}
@@ -163,7 +169,7 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn remove(&mut self, surplus: Vec<(u32, Ipv4Net)>) -> Result<(), PassError> {
+    async fn remove(&mut self, surplus: Vec<(u32, IpNet)>) -> Result<(), PassError> {
         let mut outcome = Ok(());
         for (ifindex, net) in surplus {
             self.garp.cancel(ifindex, &[net.address]);
@@ -189,16 +195,22 @@ impl Reconciler {
     /// # Errors
     /// When something cannot be observed, or the kernel refuses.
     pub async fn tables(
-        &mut self, snapshots: &Snapshots<'_>, attachment: &Attachment, tables: &mut Tables, now: Instant,
+        &mut self, snapshots: &Snapshots<'_>, datapath: &mut Datapath, tables: &mut Tables, now: Instant,
     ) -> Result<(), PassError> {
         let observed = self.netlink.observe().await?;
         self.next_hops(snapshots.config, &observed, now).await;
-        let desired = self.desired(snapshots, attachment, &observed)?;
+        let desired = self.desired(snapshots, datapath.attachment(), &observed)?;
         let Plan { ops, places } = plan(&desired.wanted, &tables.observe()?)?;
+        // Answers must be met before there are any.
+        let has_own = desired.has_own();
+        if has_own {
+            datapath.answer_for_own(true)?;
+        }
         for op in &ops {
             debug!(?op, "applying");
             tables.apply(op)?;
         }
+        datapath.answer_for_own(has_own)?;
         self.report_fail_open(&desired.fail_open);
         self.fail_open = desired.fail_open;
         self.places.clear();
@@ -222,7 +234,8 @@ impl Reconciler {
             forwards: forwards(&device.name),
             port_offset: self.port_offset,
         };
-        Ok(desired(snapshots.config, interface, &Known { reconciler: self, snapshots }))
+        let known = Known { reconciler: self, interfaces: &observed.interfaces, snapshots };
+        Ok(desired(snapshots.config, interface, &known)?)
     }
 
     fn report_fail_open(&self, now: &BTreeMap<String, bool>) {
@@ -240,11 +253,14 @@ impl Reconciler {
     /// Learns the Ethernet address towards each backend, and asks the kernel to resolve what it does not know.
     async fn next_hops(&mut self, config: &Config, observed: &Observed, now: Instant) {
         let backends: BTreeSet<_> =
-            config.services.iter().flat_map(|service| &service.backends).map(|backend| *backend.address.ip()).collect();
+            config.services.iter().flat_map(|service| &service.backends).map(|backend| backend.address.ip()).collect();
         let interface = observed.interfaces.link(&config.node.interface).map(|link| link.index);
         self.routes.retain(|backend, _| backends.contains(backend));
         self.macs.retain(|backend, _| backends.contains(backend));
         for backend in backends {
+            if observed.interfaces.addresses.iter().any(|own| own.net.address == backend) {
+                continue;
+            }
             let Some(hop) = self.route(backend, now).await else {
                 continue;
             };
@@ -268,7 +284,7 @@ impl Reconciler {
         }
     }
 
-    async fn route(&mut self, backend: Ipv4Addr, now: Instant) -> Option<NextHop> {
+    async fn route(&mut self, backend: IpAddr, now: Instant) -> Option<NextHop> {
         if let Some((asked, hop)) = self.routes.get(&backend)
             && now.saturating_duration_since(*asked) < ROUTE_LIFETIME
         {
@@ -308,6 +324,7 @@ impl Reconciler {
 /// What the reconciler knows, for the pure part.
 struct Known<'a> {
     reconciler: &'a Reconciler,
+    interfaces: &'a Interfaces,
     snapshots: &'a Snapshots<'a>,
 }
 
@@ -320,13 +337,17 @@ impl World for Known<'_> {
         self.reconciler.place(service, backend).map_or(0, |place| self.snapshots.sweep.connections_of(place))
     }
 
-    fn next_hop(&self, address: Ipv4Addr) -> Option<[u8; 6]> {
+    fn next_hop(&self, address: IpAddr) -> Option<[u8; 6]> {
         self.reconciler.macs.get(&address).copied()
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.interfaces.addresses.iter().any(|own| own.net.address == address && !own.ours)
     }
 }
 
 /// Addresses of ours that no virtual router of this node holds.
-fn surplus(vrrp: &VrrpSnapshot, interfaces: &Interfaces) -> Vec<(u32, Ipv4Net)> {
+fn surplus(vrrp: &VrrpSnapshot, interfaces: &Interfaces) -> Vec<(u32, IpNet)> {
     let held: BTreeSet<_> = vrrp
         .instances
         .iter()

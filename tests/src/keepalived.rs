@@ -10,7 +10,6 @@ use nix::unistd::Pid;
 
 use crate::netns::Netns;
 use crate::process::Process;
-use crate::topology::VIP_ADDRESS;
 use crate::until::until;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -22,9 +21,11 @@ pub struct Settings<'a> {
     pub priority: u8,
     /// Its own address and its peer's; none: multicast.
     pub unicast: Option<(&'a str, &'a str)>,
+    /// What it holds, with prefix lengths; all of one family, which is that of its adverts.
+    pub addresses: &'a [&'a str],
 }
 
-/// A running keepalived that only does VRRP: version 3, an advert every 100 ms, VRID 51, the VIP of the world.
+/// A running keepalived that only does VRRP: version 3, an advert every 100 ms, VRID 51.
 #[derive(Debug)]
 pub struct Keepalived {
     netns: Netns,
@@ -85,9 +86,12 @@ impl Keepalived {
     }
 }
 
-fn text(Settings { priority, unicast }: Settings<'_>) -> String {
+fn text(Settings { priority, unicast, addresses }: Settings<'_>) -> String {
+    let addresses: String = addresses.iter().map(|address| format!("        {address} dev eth0\n")).collect();
     let unicast = unicast.map_or(String::new(), |(own, peer)| {
-        format!("    unicast_src_ip {own}\n    unicast_peer {{\n        {peer}\n    }}\n")
+        // Over IPv6 it would use 64, which says nothing of where an advert comes from.
+        let hop_limit = if own.contains(':') { "    unicast_ttl 255\n" } else { "" };
+        format!("    unicast_src_ip {own}\n{hop_limit}    unicast_peer {{\n        {peer}\n    }}\n")
     });
     format!(
         "global_defs {{
@@ -100,8 +104,7 @@ vrrp_instance k8s {{
     priority {priority}
     advert_int 0.1
 {unicast}    virtual_ipaddress {{
-        {VIP_ADDRESS}/24 dev eth0
-    }}
+{addresses}    }}
 }}
 "
     )
@@ -113,7 +116,8 @@ mod tests {
 
     #[test]
     fn peers_are_named_only_for_unicast() {
-        let settings = Settings { priority: 150, unicast: None };
+        let settings = Settings { priority: 150, unicast: None, addresses: &["192.0.2.100/24"] };
+        assert!(text(settings).contains("virtual_ipaddress {\n        192.0.2.100/24 dev eth0\n    }\n}"));
         assert!(text(settings).contains("priority 150") && !text(settings).contains("unicast"));
         let unicast = Settings { unicast: Some(("192.0.2.22", "192.0.2.21")), ..settings };
         assert!(text(unicast).contains("unicast_src_ip 192.0.2.22\n    unicast_peer {\n        192.0.2.21\n"));

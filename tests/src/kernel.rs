@@ -9,7 +9,7 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, Node, Reason, Service, Traffic, Verdict, budget, map, node_flag,
+    Backend, Bucket, Endpoint, Flow, FlowKey, Node, Reason, Service, Traffic, Verdict, budget, mac_key, map, node_flag,
 };
 use lb_ebpf::cases::{Executor, World};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -23,6 +23,7 @@ const LONGEST_FRAME: usize = 2048;
 /// Names of the programs in the object.
 const XDP_PROGRAM: &str = "xvip";
 const TC_PROGRAM: &str = "xvip_tc";
+const LEAVE_PROGRAM: &str = "xvip_leave";
 
 /// XDP actions, as the kernel numbers them.
 mod action {
@@ -89,6 +90,7 @@ pub struct Datapath {
     backends: Array<MapData, Backend>,
     backend_slots: HashMap<MapData, Endpoint, u32>,
     rings: Array<MapData, u32>,
+    fellows: HashMap<MapData, u64, u32>,
     turns: PerCpuArray<MapData, u32>,
     port_cursors: PerCpuArray<MapData, u32>,
     packets: PerCpuArray<MapData, u64>,
@@ -127,9 +129,10 @@ impl Datapath {
             .context("could not load the datapath object; this needs root, or CAP_BPF and CAP_NET_ADMIN")?;
         match hook {
             Hook::Xdp => xdp_mut(&mut program)?.load(),
-            Hook::Tc => tc_mut(&mut program)?.load(),
+            Hook::Tc => tc_mut(&mut program, TC_PROGRAM)?.load(),
         }
         .context("the kernel refused the datapath program")?;
+        tc_mut(&mut program, LEAVE_PROGRAM)?.load().context("the kernel refused the program for what leaves")?;
         let mut take =
             |name: &str| program.take_map(name).with_context(|| format!("the object has no map named {name}"));
         let Map::HashMap(established) = take(map::ESTABLISHED)? else {
@@ -145,6 +148,7 @@ impl Datapath {
             backends: take(map::BACKENDS)?.try_into()?,
             backend_slots: take(map::BACKEND_SLOTS)?.try_into()?,
             rings: take(map::RINGS)?.try_into()?,
+            fellows: take(map::FELLOWS)?.try_into()?,
             turns: take(map::TURNS)?.try_into()?,
             port_cursors: take(map::PORT_CURSORS)?.try_into()?,
             packets: take(map::PACKETS)?.try_into()?,
@@ -171,8 +175,8 @@ impl Datapath {
         program.try_into().context("the program is not an XDP program")
     }
 
-    fn tc_program(&self) -> anyhow::Result<&SchedClassifier> {
-        let program = self.program.program(TC_PROGRAM).with_context(|| format!("no program named {TC_PROGRAM}"))?;
+    fn tc_program(&self, name: &str) -> anyhow::Result<&SchedClassifier> {
+        let program = self.program.program(name).with_context(|| format!("no program named {name}"))?;
         program.try_into().context("the program is not a TC program")
     }
 
@@ -200,6 +204,10 @@ impl Datapath {
         }
         for place in 0..self.world.rings.len().max(world.rings.len()) {
             self.rings.set(place as u32, world.rings.get(place).copied().unwrap_or_default(), 0)?;
+        }
+        empty(&mut self.fellows)?;
+        for mac in &world.fellows {
+            self.fellows.insert(mac_key(*mac), 1, 0)?;
         }
         self.world = world.clone();
         Ok(())
@@ -274,17 +282,12 @@ impl Datapath {
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..Default::default() };
         let result = match self.hook {
             Hook::Xdp => self.program()?.test_run(options),
-            Hook::Tc => self.tc_program()?.test_run(options),
+            Hook::Tc => self.tc_program(TC_PROGRAM)?.test_run(options),
         };
         let result = result.context("the kernel did not run the frame")?;
         after.truncate(result.data_size_out as usize);
 
-        let counted: Vec<_> = Reason::ALL
-            .iter()
-            .zip(before.iter().zip(&self.packets()?))
-            .filter(|(_, (before, after))| before != after)
-            .map(|(reason, (before, after))| (*reason, after - before))
-            .collect();
+        let counted = self.counted_since(&before)?;
         let &[(reason, 1)] = counted.as_slice() else {
             return Err(anyhow!("one packet was counted as {counted:?}"));
         };
@@ -293,17 +296,44 @@ impl Datapath {
         Ok((reason, after))
     }
 
+    /// Runs one frame that leaves the stack; returns the reason and the frame afterwards. What is none of ours is not
+    /// counted, and ends as [`Reason::NotVip`].
+    ///
+    /// # Errors
+    /// When more than one reason was counted, or the frame does not go on.
+    pub fn leave(&self, frame: &[u8]) -> anyhow::Result<(Reason, Vec<u8>)> {
+        let before = self.packets()?;
+        let mut after = vec![0; LONGEST_FRAME];
+        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..Default::default() };
+        let result = self.tc_program(LEAVE_PROGRAM)?.test_run(options).context("the kernel did not run the frame")?;
+        after.truncate(result.data_size_out as usize);
+        let action = result.return_value;
+        ensure!(action == tc_action::UNSPECIFIED, "what leaves ended with action {action}");
+        match self.counted_since(&before)?.as_slice() {
+            [] => Ok((Reason::NotVip, after)),
+            [(reason, 1)] => Ok((*reason, after)),
+            counted => Err(anyhow!("one packet was counted as {counted:?}")),
+        }
+    }
+
+    fn counted_since(&self, before: &[u64]) -> anyhow::Result<Vec<(Reason, u64)>> {
+        let after = self.packets()?;
+        let counts = Reason::ALL.iter().zip(before.iter().zip(&after));
+        let changed = counts.filter(|(_, (before, after))| before != after);
+        Ok(changed.map(|(reason, (before, after))| (*reason, after - before)).collect())
+    }
+
     /// The action that a reason calls for.
     fn action(&self, reason: Reason) -> u32 {
         if self.hook == Hook::Tc {
             return match reason.verdict() {
-                Verdict::Pass => tc_action::UNSPECIFIED,
+                Verdict::Pass | Verdict::Deliver => tc_action::UNSPECIFIED,
                 Verdict::Drop => tc_action::SHOT,
                 Verdict::Forward | Verdict::Reply => tc_action::REDIRECT,
             };
         }
         match reason.verdict() {
-            Verdict::Pass => action::PASS,
+            Verdict::Pass | Verdict::Deliver => action::PASS,
             Verdict::Drop => action::DROP,
             Verdict::Forward | Verdict::Reply if self.world.node.flags & node_flag::REDIRECT != 0 => action::REDIRECT,
             Verdict::Forward | Verdict::Reply => action::TX,
@@ -316,8 +346,8 @@ fn xdp_mut(program: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
     program.try_into().context("the program is not an XDP program")
 }
 
-fn tc_mut(program: &mut Ebpf) -> anyhow::Result<&mut SchedClassifier> {
-    let program = program.program_mut(TC_PROGRAM).with_context(|| format!("no program named {TC_PROGRAM}"))?;
+fn tc_mut<'a>(program: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut SchedClassifier> {
+    let program = program.program_mut(name).with_context(|| format!("no program named {name}"))?;
     program.try_into().context("the program is not a TC program")
 }
 
@@ -329,6 +359,7 @@ fn nothing() -> World {
         services: Vec::new(),
         backends: Vec::new(),
         rings: Vec::new(),
+        fellows: Vec::new(),
         capacity: 0,
     }
 }
@@ -398,5 +429,9 @@ impl Executor for Kernel {
 
     fn run(&mut self, frame: &[u8]) -> (Reason, Vec<u8>) {
         self.datapath().and_then(|datapath| datapath.run(frame)).expect("the kernel runs the frame")
+    }
+
+    fn leave(&mut self, frame: &[u8]) -> (Reason, Vec<u8>) {
+        self.datapath().and_then(|datapath| datapath.leave(frame)).expect("the kernel runs the frame")
     }
 }

@@ -73,6 +73,9 @@ pub struct Vrrp {
     /// Address/prefix.
     #[serde(default)]
     pub virtual_addresses: Vec<String>,
+    /// Who holds them, as last heard, when that is another.
+    #[serde(default)]
+    pub active_router: Option<String>,
 }
 
 /// A service.

@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use common::{LIMIT, OFTEN, breaks, end, served_more, serving, settle, unstarted, wait, watches_open};
+use xvip_tests::ipv6;
 use xvip_tests::netns::Netns;
 use xvip_tests::run::{PIN_DIR, node_of};
 use xvip_tests::scrape::Scrape;
@@ -166,6 +167,12 @@ fn sigterm_leaves_the_host_as_it_was_found() {
     let overlapping = ("interface = \"eth0\"\n", "interface = \"eth0\"\nsource_ports = \"30000-40000\"\n");
     let mut topology = unstarted(1, &[OFTEN, overlapping]);
     let netns = topology.balancers[0].agent.netns().clone();
+    ipv6::number(&topology).unwrap();
+    let agent = &topology.balancers[0].agent;
+    let config = fs::read_to_string(agent.config()).unwrap();
+    let router = "virtual_addresses = [\"2001:db8::100/64\"]";
+    agent.write_config(&ipv6::with_router(&config, router).unwrap()).unwrap();
+    let has_ipv6_vip = || ipv6::shown(&netns, &ipv6::VIP.to_string()).is_some();
     netns.sysctl("net/ipv4/ip_local_reserved_ports", "8080,9148").unwrap();
     let reserved =
         || netns.enter(|| fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap()).unwrap();
@@ -175,6 +182,7 @@ fn sigterm_leaves_the_host_as_it_was_found() {
     for how in ["stopped", "killed, started again and stopped"] {
         topology.balancers[0].agent.start().unwrap();
         topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+        wait("the VIP of IPv6", has_ipv6_vip);
         assert_eq!(reserved().trim(), "8080,9148,32768-40000");
         assert!(topology.curl(&["-f"], "/livez").unwrap().0.success());
         let during = traces(&netns);

@@ -34,13 +34,26 @@ impl FlowKey {
 }
 
 /// Which way the packets of an entry go.
-#[repr(u32)]
+#[repr(u16)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From the client.
     ToBackend = 0,
     /// From the backend.
     ToClient = 1,
+}
+
+/// How packets reach a backend.
+#[repr(u16)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Delivery {
+    /// With a source address and port of ours, so that answers come back through this node.
+    #[default]
+    Translated = 0,
+    /// The backend is this node itself: only the destination changes, and its answers are translated where they leave.
+    Local = 1,
+    /// Only the Ethernet addresses change; the backend's own node translates, and answers the client itself.
+    Direct = 2,
 }
 
 /// Bits of [`Flow::state`].
@@ -76,7 +89,9 @@ pub struct Flow<W = u32> {
     /// Generation of the backend's slot when the flow began.
     pub generation: u32,
     /// [`Direction`].
-    pub direction: u32,
+    pub direction: u16,
+    /// [`Delivery`].
+    pub delivery: u16,
     /// Second of the last packet, monotonic clock of the kernel.
     pub seen: W,
     /// See [`state`].
@@ -119,10 +134,20 @@ impl Flow {
             translated,
             ip_change: fold(addresses + ttl),
             tcp_change: fold(addresses + ports),
-            direction: direction as u32,
+            direction: direction as u16,
             seen: now,
             ..Self::default()
         }
+    }
+
+    /// The same for packets that are delivered as `delivery` says; those to and from this node itself pass no router.
+    #[inline(always)]
+    #[must_use]
+    pub fn delivered(self, key: &FlowKey, delivery: Delivery) -> Self {
+        let addresses = change32(key.source.raw(), self.translated.source.raw())
+            + change32(key.destination.raw(), self.translated.destination.raw());
+        let ip_change = if delivery as u16 == Delivery::Local as u16 { fold(addresses) } else { self.ip_change };
+        Self { delivery: delivery as u16, ip_change, ..self }
     }
 
     /// The same with the Ethernet address of the client's next hop.
@@ -148,6 +173,27 @@ impl<W: Readable> Flow<W> {
     pub fn mac(&self) -> [u8; 6] {
         let ([a, b, c, d], [e, f, _, _]) = (self.mac_high.get().to_ne_bytes(), self.mac_low.get().to_ne_bytes());
         [a, b, c, d, e, f]
+    }
+
+    /// Whether its backend is this node itself.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.delivery == Delivery::Local as u16
+    }
+
+    /// Whether its backend answers the client itself, so that there is no entry for answers.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.delivery == Delivery::Direct as u16
+    }
+
+    /// Whether its packets come from the client.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_from_client(&self) -> bool {
+        self.direction == Direction::ToBackend as u16
     }
 
     /// Whether both sides are done with this flow.

@@ -9,7 +9,7 @@ mod pod;
 mod reason;
 mod word;
 
-pub use flow::{Direction, Flow, FlowKey, SharedFlow, state};
+pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, state};
 pub use reason::{Reason, Verdict};
 pub use word::{Readable, Word};
 
@@ -20,6 +20,8 @@ pub const VERSION: u32 = 1;
 
 /// Places a node can listen at: VIP:port, of all services together.
 pub const MAX_LISTENERS: u32 = 512;
+/// Nodes that forward to this one without translating.
+pub const MAX_FELLOWS: u32 = 256;
 /// VIPs a node can have.
 pub const MAX_VIPS: u32 = 256;
 /// Backends of all services together.
@@ -55,6 +57,8 @@ pub mod map {
     pub const BACKENDS: &str = "BACKENDS";
     /// [`super::Endpoint`] -> slot.
     pub const BACKEND_SLOTS: &str = "BACKEND_SLOTS";
+    /// Ethernet address, two bytes of zero -> 1: nodes that forward to this one without translating.
+    pub const FELLOWS: &str = "FELLOWS";
     /// Place in all rounds -> slot.
     pub const RINGS: &str = "RINGS";
     /// Service number -> turns taken, per CPU.
@@ -135,6 +139,20 @@ impl Backend {
     }
 }
 
+/// An Ethernet address as a key.
+#[inline(always)]
+#[must_use]
+pub const fn mac_key([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])
+}
+
+/// The Ethernet address of a key.
+#[must_use]
+pub const fn key_mac(key: u64) -> [u8; 6] {
+    let [a, b, c, d, e, f, _, _] = key.to_ne_bytes();
+    [a, b, c, d, e, f]
+}
+
 impl From<core::net::SocketAddrV4> for Endpoint {
     fn from(address: core::net::SocketAddrV4) -> Self {
         Self::new((*address.ip()).into(), Be16::new(address.port()))
@@ -153,6 +171,8 @@ pub struct Service {
     pub ring_start: u32,
     /// Seconds an established flow may be silent.
     pub idle_seconds: u32,
+    /// One more than the slot of the backend that is this node itself; 0: none is.
+    pub own: u32,
 }
 
 /// A place of a backend; flows remember it by slot and generation.
@@ -167,8 +187,8 @@ pub struct Backend {
     pub service: u16,
     /// 1: it is gone, and its flows are answered with RST. With address 0 as well, the slot is free.
     pub gone: u16,
-    /// Zero.
-    pub pad: u16,
+    /// [`Delivery`].
+    pub delivery: u16,
     /// Ethernet address of the next hop; zero: not resolved.
     pub mac: [u8; 6],
 }
@@ -212,7 +232,7 @@ pub struct Bucket {
 const _: () = {
     assert!(size_of::<Node>() == 32);
     assert!(size_of::<Endpoint>() == 8);
-    assert!(size_of::<Service>() == 12);
+    assert!(size_of::<Service>() == 16);
     assert!(size_of::<Backend>() == 24);
     assert!(size_of::<Traffic>() == 40);
     assert!(size_of::<Bucket>() == 8);

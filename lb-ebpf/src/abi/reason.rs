@@ -7,6 +7,8 @@ pub enum Verdict {
     Pass,
     /// On to a backend or a client.
     Forward,
+    /// On through the host's own stack, translated: its backend, or what that answers.
+    Deliver,
     /// Back to its sender, turned into an answer.
     Reply,
     /// Nowhere.
@@ -20,6 +22,7 @@ impl Verdict {
         match self {
             Self::Pass => "pass",
             Self::Forward => "forward",
+            Self::Deliver => "deliver",
             Self::Reply => "reply",
             Self::Drop => "drop",
         }
@@ -88,6 +91,17 @@ reasons! {
     ToBackend = Forward "to_backend",
     /// Established flow, from the backend.
     ToClient = Forward "to_client",
+
+    /// First packet of a flow to this node's own backend.
+    NewLocal = Deliver "new_local",
+    /// Part of a handshake with this node's own backend.
+    LocalHandshake = Deliver "local_handshake",
+    /// The packet that completed a handshake with this node's own backend.
+    LocalOpened = Deliver "local_opened",
+    /// Established flow, to this node's own backend.
+    ToLocal = Deliver "to_local",
+    /// Established flow, from this node's own backend.
+    FromLocal = Deliver "from_local",
 
     /// RST: no flow is known for this packet.
     NoFlow = Reply "no_flow",

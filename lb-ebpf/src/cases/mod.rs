@@ -3,6 +3,7 @@
 //! A difference between the two is by definition a fault of the thin kernel side.
 
 mod chance;
+mod delivery;
 mod frame;
 mod model;
 mod table;
@@ -37,6 +38,15 @@ pub enum Step {
         /// What it must have become; unchanged where it passes or is dropped.
         becomes: Vec<u8>,
     },
+    /// A frame leaves the host's own stack.
+    Leaves {
+        /// The frame.
+        frame: Vec<u8>,
+        /// How it must end.
+        reason: Reason,
+        /// What it must have become.
+        becomes: Vec<u8>,
+    },
     /// The agent writes other tables; connections stay.
     Agent(World),
 }
@@ -47,8 +57,10 @@ pub trait Executor {
     fn begin(&mut self, world: &World);
     /// Writes these and leaves connections.
     fn change(&mut self, world: &World);
-    /// Runs one frame; returns the reason counted and the frame afterwards.
+    /// Runs one frame that arrives; returns the reason counted and the frame afterwards.
     fn run(&mut self, frame: &[u8]) -> (Reason, Vec<u8>);
+    /// Runs one frame that leaves the host's own stack; the same.
+    fn leave(&mut self, frame: &[u8]) -> (Reason, Vec<u8>);
 }
 
 /// Runs a case.
@@ -58,19 +70,21 @@ pub trait Executor {
 pub fn play(case: &Case, executor: &mut impl Executor) -> Result<(), String> {
     executor.begin(&case.world);
     for (at, step) in case.steps.iter().enumerate() {
-        match step {
-            Step::Agent(world) => executor.change(world),
-            Step::Arrives { frame, reason, becomes } => {
-                let (got, after) = executor.run(frame);
-                let place = format!("{}, step {}", case.name, at + 1);
-                if got != *reason {
-                    return Err(format!("{place}: ended as {}, not as {}", got.label(), reason.label()));
-                }
-                // Nobody sees what is left of a dropped frame.
-                if got.verdict() != Verdict::Drop && after != *becomes {
-                    return Err(format!("{place}: became\n  {after:02x?}\nnot\n  {becomes:02x?}"));
-                }
+        let ((got, after), reason, becomes) = match step {
+            Step::Agent(world) => {
+                executor.change(world);
+                continue;
             }
+            Step::Arrives { frame, reason, becomes } => (executor.run(frame), reason, becomes),
+            Step::Leaves { frame, reason, becomes } => (executor.leave(frame), reason, becomes),
+        };
+        let place = format!("{}, step {}", case.name, at + 1);
+        if got != *reason {
+            return Err(format!("{place}: ended as {}, not as {}", got.label(), reason.label()));
+        }
+        // Nobody sees what is left of a dropped frame.
+        if got.verdict() != Verdict::Drop && after != *becomes {
+            return Err(format!("{place}: became\n  {after:02x?}\nnot\n  {becomes:02x?}"));
         }
     }
     Ok(())

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 
 use super::{Executor, World};
 use crate::abi::{
-    Backend, Direction, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Node, Readable as _, Reason, Service, SharedFlow,
-    Traffic,
+    Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Node, Readable as _, Reason, Service, SharedFlow, Traffic,
 };
-use crate::datapath::process;
 use crate::datapath::tables::{Note, Refused, Tables};
+use crate::datapath::{leave, process};
 use crate::net::Be32;
 use crate::packet::Owned;
 
@@ -73,12 +72,12 @@ impl Model {
     /// Whether each entry of a table has its other half, and it points back; or is over and keeps a source port at rest.
     #[must_use]
     pub fn pairs_are_whole(&self) -> bool {
-        let rests = |flow: &SharedFlow| flow.direction == Direction::ToClient as u32 && flow.is_closed();
+        let rests = |flow: &SharedFlow| !flow.is_from_client() && flow.is_closed();
         [&self.established, &self.half_open].iter().all(|table| {
             let table = table.borrow();
             let is_paired =
                 |key: &FlowKey, flow: &SharedFlow| table.get(&flow.other()).is_some_and(|other| other.other() == *key);
-            table.iter().all(|(key, flow)| rests(flow) || is_paired(key, flow))
+            table.iter().all(|(key, flow)| rests(flow) || flow.is_direct() || is_paired(key, flow))
         })
     }
 
@@ -102,6 +101,7 @@ fn share(flow: &Flow) -> SharedFlow {
         service: flow.service,
         generation: flow.generation,
         direction: flow.direction,
+        delivery: flow.delivery,
         seen: flow.seen.into(),
         state: flow.state.into(),
         acknowledged: flow.acknowledged.into(),
@@ -122,6 +122,7 @@ fn copy(flow: &SharedFlow) -> Flow {
         service: flow.service,
         generation: flow.generation,
         direction: flow.direction,
+        delivery: flow.delivery,
         seen: flow.seen.get(),
         state: flow.state.get(),
         acknowledged: flow.acknowledged.get(),
@@ -156,6 +157,12 @@ impl Executor for Model {
         let reason = process(&mut packet, self);
         (reason, packet.bytes())
     }
+
+    fn leave(&mut self, frame: &[u8]) -> (Reason, Vec<u8>) {
+        let mut packet = Owned::new(frame);
+        let reason = leave(&mut packet, self);
+        (reason, packet.bytes())
+    }
 }
 
 impl Tables for Model {
@@ -177,6 +184,10 @@ impl Tables for Model {
 
     fn backend(&self, slot: u32) -> Option<&Backend> {
         self.world.backends.get(slot as usize)
+    }
+
+    fn is_fellow(&self, mac: [u8; 6]) -> bool {
+        self.world.fellows.contains(&mac)
     }
 
     fn is_backend(&self, endpoint: &Endpoint) -> bool {

@@ -2,6 +2,7 @@
 
 use core::net::Ipv4Addr;
 
+use super::delivery::delivery;
 use super::world::{
     CLIENT, CLIENT_PORT, FIRST_PORT, PORT, VIP, answer, backend, request, reset, to_backend, to_client,
 };
@@ -14,12 +15,12 @@ const URG: u8 = 0x20;
 const ECE_CWR: u8 = 0xc0;
 
 /// A frame that leaves as it came.
-fn stays(frame: Vec<u8>, reason: Reason) -> Step {
+pub(super) fn stays(frame: Vec<u8>, reason: Reason) -> Step {
     Step::Arrives { becomes: frame.clone(), frame, reason }
 }
 
 /// A frame that becomes another.
-fn turns(frame: &Frame, reason: Reason, into: &Frame) -> Step {
+pub(super) fn turns(frame: &Frame, reason: Reason, into: &Frame) -> Step {
     Step::Arrives { frame: frame.bytes(), reason, becomes: into.bytes() }
 }
 
@@ -34,7 +35,7 @@ fn handshake(slot: u8, source_port: u16) -> Vec<Step> {
     ]
 }
 
-fn case(name: &'static str, steps: Vec<Step>) -> Case {
+pub(super) fn case(name: &'static str, steps: Vec<Step>) -> Case {
     Case { name, world: World::standard(), steps }
 }
 
@@ -52,6 +53,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(answers());
     cases.extend(not_ours());
     cases.extend(malformed());
+    cases.extend(delivery());
     cases
 }
 

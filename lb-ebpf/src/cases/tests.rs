@@ -20,7 +20,7 @@ fn every_reason_has_a_case() {
     let mut seen = BTreeSet::new();
     for case in all() {
         for step in &case.steps {
-            if let Step::Arrives { reason, .. } = step {
+            if let Step::Arrives { reason, .. } | Step::Leaves { reason, .. } = step {
                 seen.insert(*reason);
             }
         }
@@ -210,7 +210,7 @@ proptest! {
             let (reason, after) = model.run(&bytes);
             match reason.verdict() {
                 Verdict::Pass => prop_assert_eq!(&bytes, &after),
-                Verdict::Forward => prop_assert_eq!(before, checksums_are_right(&after), "{:?}", reason),
+                Verdict::Forward | Verdict::Deliver => prop_assert_eq!(before, checksums_are_right(&after), "{:?}", reason),
                 Verdict::Reply => prop_assert_eq!((true, true), checksums_are_right(&after)),
                 Verdict::Drop => {}
             }

@@ -3,7 +3,7 @@
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use super::Frame;
-use crate::abi::{Backend, Endpoint, Node, RING_SIZE, Service, VERSION};
+use crate::abi::{Backend, Delivery, Endpoint, Node, RING_SIZE, Service, VERSION};
 use crate::net::Be32;
 use crate::net::header::flag;
 
@@ -20,6 +20,8 @@ pub struct World {
     pub backends: Vec<Backend>,
     /// Rounds, from the first place on.
     pub rings: Vec<u32>,
+    /// Ethernet addresses of nodes that forward to this one without translating.
+    pub fellows: Vec<[u8; 6]>,
     /// Entries of the table of established flows; counts when a story begins.
     pub capacity: u32,
 }
@@ -52,7 +54,7 @@ impl World {
             generation: 1,
             service: 0,
             gone: 0,
-            pad: 0,
+            delivery: Delivery::Translated as u16,
             mac: backend_mac(slot),
         });
         Self {
@@ -70,10 +72,11 @@ impl World {
             vips: vec![VIP.into()],
             services: vec![(
                 SocketAddrV4::new(VIP, PORT).into(),
-                Service { number: 0, ring_length: 3, ring_start: 0, idle_seconds: 7200 },
+                Service { number: 0, ring_length: 3, ring_start: 0, idle_seconds: 7200, own: 0 },
             )],
             backends: backends.collect(),
             rings: vec![0, 1, 2],
+            fellows: Vec::new(),
             capacity: 1024,
         }
     }

@@ -5,8 +5,15 @@
 //! backend:bp -> VIP:sp         rewritten to  VIP:vp -> client:cp       (entry ToClient)
 //! ```
 //!
-//! Packets of both directions are sent to a VIP, so everything else is left alone after one look.
+//! Packets of both directions are sent to a VIP, so everything else is left alone after one look. A backend that is
+//! this node itself answers from inside, and is met where its packets leave ([`leave`]):
+//!
+//! ```text
+//! client:cp -> VIP:vp          rewritten to  client:cp -> node:bp      (entry ToBackend, local)
+//! node:bp -> client:cp         rewritten to  VIP:vp -> client:cp       (entry ToClient, local; leaving)
+//! ```
 
+mod deliver;
 mod open;
 mod parse;
 mod reset;
@@ -14,10 +21,12 @@ mod rewrite;
 pub mod tables;
 mod track;
 
-use crate::abi::{Backend, Direction, Endpoint, FlowKey, Node, Readable as _, Reason, SharedFlow, node_flag};
+use crate::abi::{Backend, Endpoint, FlowKey, Node, Readable as _, Reason, SharedFlow, node_flag};
 use crate::net::header::{TCP_HALFWORDS, TcpHead, flag};
 use crate::packet::Packet;
 use tables::{Note, Tables};
+
+pub use deliver::leave;
 
 /// Decides about a frame and rewrites it; the caller sends, passes or drops it as the reason's verdict says.
 ///
@@ -53,15 +62,24 @@ fn decide(packet: &mut impl Packet, tables: &impl Tables) -> Result<Reason, Rese
         destination_port: head.destination_port(),
     };
     if let Some(flow) = tables.established(&key) {
+        if flow.is_local() && !flow.is_from_client() {
+            // This node's own answers do not arrive from outside.
+            return Ok(Reason::NotVip);
+        }
         if let Some(fault) = parse::fault(head, length) {
             return Ok(fault);
+        }
+        if flow.is_direct() && deliver::is_forwarded(head, tables, node, &key) {
+            // It was this node that forwarded, before another did.
+            tables.remove_established(&key);
+            return unknown(head, length, tables, node, &key);
         }
         if !(track::is_opening(head) && flow.is_closed()) {
             return established(head, length as u64, tables, node, &key, flow);
         }
         // The client uses its port again: a new connection, which gets a backend of its own. The entry for answers
         // stays for its time, because the backend remembers the source port.
-        if flow.direction == Direction::ToBackend as u32 {
+        if flow.is_from_client() {
             tables.remove_established(&key);
         }
     }
@@ -78,7 +96,7 @@ fn established(
     if track::is_of_another(head, tables, key, flow, now) {
         return Err(Reason::StaleFlow);
     }
-    if flow.direction == Direction::ToClient as u32 {
+    if !flow.is_from_client() {
         let Some(mac) = client_mac(head, tables, node, flow, now) else {
             return Ok(Reason::NoNeighbour);
         };
@@ -94,6 +112,12 @@ fn established(
         tables.remove_established(key);
         return Err(Reason::BackendGone);
     };
+    if flow.is_local() {
+        track::follow(head, tables, key, flow, now);
+        rewrite::deliver(head, flow);
+        tables.count_in(slot, bytes, false);
+        return Ok(Reason::ToLocal);
+    }
     let Some(mac) = rewrite::backend_mac(head, tables, node, backend, &flow.translated) else {
         return Ok(Reason::NoNeighbour);
     };

@@ -1,10 +1,9 @@
 //! How a flow begins: a backend and a source port for a SYN, the handshake, and the move to the established table.
 
-use super::rewrite;
 use super::tables::{Note, Tables};
-use super::{ResetFor, backend_of, pair};
+use super::{ResetFor, backend_of, deliver, pair, rewrite};
 use crate::abi::{
-    Backend, Direction, Endpoint, Flow, FlowKey, Node, Readable as _, Reason, Service, SharedFlow, state,
+    Backend, Delivery, Direction, Endpoint, Flow, FlowKey, Node, Readable as _, Reason, Service, SharedFlow, state,
 };
 use crate::net::Be16;
 use crate::net::header::{TcpHead, flag};
@@ -17,9 +16,50 @@ const PORT_TRIES: u32 = 24;
 pub(super) fn new_flow(
     head: &mut TcpHead, tables: &impl Tables, node: &Node, key: &FlowKey, service: &Service, now: u32,
 ) -> Result<Reason, ResetFor> {
-    let Some((slot, backend)) = choose(tables, service) else {
+    let chosen = if deliver::is_forwarded(head, tables, node, key) {
+        deliver::own(tables, service)
+    } else {
+        choose(tables, service)
+    };
+    let Some((slot, backend)) = chosen else {
         return Err(Reason::NoBackend);
     };
+    let begin = |translated, delivery| {
+        let flow = Flow::new(key, translated, Direction::ToBackend, now).with_mac(head.mac_source());
+        Flow {
+            backend: slot as u16,
+            service: service.number,
+            generation: backend.generation,
+            idle_seconds: service.idle_seconds,
+            ..flow.delivered(key, delivery)
+        }
+    };
+    if backend.delivery == Delivery::Local as u16 {
+        let to = FlowKey { destination: backend.endpoint.address, destination_port: backend.endpoint.port, ..*key };
+        // The client's own connection to the backend, or another one of its to it, has these addresses already.
+        match use_of(tables, &to.reversed(), now) {
+            Use::Free => {}
+            Use::Over | Use::Closed => reclaim(tables, &to.reversed()),
+            Use::Taken => return Err(Reason::NoSourcePort),
+        }
+        let flow = begin(to, Delivery::Local);
+        if !add_both(tables, key, &flow, now) {
+            return Ok(Reason::HalfOpenFull);
+        }
+        rewrite::deliver(head, &flow);
+        return Ok(Reason::NewLocal);
+    }
+    if backend.delivery == Delivery::Direct as u16 {
+        let Some(mac) = rewrite::backend_mac(head, tables, node, backend, key) else {
+            return Ok(Reason::NoNeighbour);
+        };
+        let flow = begin(*key, Delivery::Direct);
+        if tables.add_half_open(key, &flow).is_err() {
+            return Ok(Reason::HalfOpenFull);
+        }
+        rewrite::translate(head, &flow, node, mac);
+        return Ok(Reason::NewFlow);
+    }
     let to = FlowKey {
         source: key.destination,
         destination: backend.endpoint.address,
@@ -33,30 +73,33 @@ pub(super) fn new_flow(
         tables.note(Note::NoSourcePort, key, slot);
         return Err(Reason::NoSourcePort);
     };
-    let translated = FlowKey { source_port: port, ..to };
-
-    let mut flow = Flow::new(key, translated, Direction::ToBackend, now).with_mac(head.mac_source());
-    flow.backend = slot as u16;
-    flow.service = service.number;
-    flow.generation = backend.generation;
-    flow.idle_seconds = service.idle_seconds;
-    let answers = translated.reversed();
-    if tables.add_half_open(&answers, &answering(key, &flow, now)).is_err() {
-        return Ok(Reason::HalfOpenFull);
-    }
-    if tables.add_half_open(key, &flow).is_err() {
-        tables.remove_half_open(&answers);
+    let flow = begin(FlowKey { source_port: port, ..to }, Delivery::Translated);
+    if !add_both(tables, key, &flow, now) {
         return Ok(Reason::HalfOpenFull);
     }
     rewrite::translate(head, &flow, node, mac);
     Ok(Reason::NewFlow)
 }
 
+/// Adds the half-open entries of both directions, or none.
+#[inline(always)]
+fn add_both(tables: &impl Tables, key: &FlowKey, flow: &Flow, now: u32) -> bool {
+    let answers = flow.other();
+    if tables.add_half_open(&answers, &answering(key, flow, now)).is_err() {
+        return false;
+    }
+    let both = tables.add_half_open(key, flow).is_ok();
+    if !both {
+        tables.remove_half_open(&answers);
+    }
+    both
+}
+
 /// Whether a half-open flow leads nowhere: its backend is gone, or its other entry was pushed out.
 #[inline(always)]
 pub(super) fn is_orphan(tables: &impl Tables, key: &FlowKey, half: &SharedFlow) -> bool {
-    half.direction == Direction::ToBackend as u32
-        && (backend_of(tables, half).is_none() || other_half(tables, key, half).is_none())
+    half.is_from_client()
+        && (backend_of(tables, half).is_none() || !half.is_direct() && other_half(tables, key, half).is_none())
 }
 
 /// Removes a half-open flow: this entry, and the other one if it is of the same flow.
@@ -81,16 +124,29 @@ fn other_half<'a>(tables: &'a impl Tables, key: &FlowKey, half: &SharedFlow) -> 
 pub(super) fn half_open(
     head: &mut TcpHead, bytes: u64, tables: &impl Tables, node: &Node, key: &FlowKey, half: &SharedFlow, now: u32,
 ) -> Result<Reason, ResetFor> {
-    if half.direction == Direction::ToClient as u32 {
-        from_backend(head, tables, node, key, half, now)
+    if !half.is_from_client() {
+        let reason = from_backend(head, tables, key, half, now)?;
+        rewrite::translate(head, half, node, half.mac());
+        Ok(reason)
     } else {
         from_client(head, bytes, tables, node, key, half, now)
     }
 }
 
+/// A packet of this node's own backend, where it leaves, of a flow whose handshake is not complete.
+#[inline(always)]
+pub(super) fn from_local(
+    head: &mut TcpHead, tables: &impl Tables, key: &FlowKey, half: &SharedFlow, now: u32,
+) -> Reason {
+    // Without the client's entry it is the answer to a packet that was delivered in time: its source is still ours to set.
+    let _ = from_backend(head, tables, key, half, now);
+    rewrite::deliver(head, half);
+    Reason::LocalHandshake
+}
+
 #[inline(always)]
 fn from_backend(
-    head: &mut TcpHead, tables: &impl Tables, node: &Node, key: &FlowKey, half: &SharedFlow, now: u32,
+    head: &TcpHead, tables: &impl Tables, key: &FlowKey, half: &SharedFlow, now: u32,
 ) -> Result<Reason, ResetFor> {
     let client = half.other();
     let flags = head.flags();
@@ -99,7 +155,6 @@ fn from_backend(
         tables.remove_half_open(key);
         return if flags & flag::RST != 0 { Ok(Reason::StrayReset) } else { Err(Reason::NoFlow) };
     };
-    rewrite::translate(head, half, node, half.mac());
     if flags & flag::RST != 0 {
         tables.remove_half_open(key);
         tables.remove_half_open(&client);
@@ -123,25 +178,42 @@ fn from_client(
         forget(tables, key, half);
         return Err(Reason::BackendGone);
     };
+    half.touch(now);
+    // An answer that goes another way is not seen here: the client's word for it must do.
+    let completes = flags & (flag::SYN | flag::ACK | flag::RST) == flag::ACK
+        && (half.is_direct()
+            || half.state.get() & state::ANSWERED != 0 && head.acknowledgement().get() == half.expect.get());
+    if half.is_local() {
+        if completes {
+            let flow = promote(head, bytes, tables, key, half, &answers, now)?;
+            rewrite::deliver(head, &flow);
+            return Ok(Reason::LocalOpened);
+        }
+        rewrite::deliver(head, half);
+        end(head, tables, key, half);
+        return Ok(Reason::LocalHandshake);
+    }
     let Some(mac) = rewrite::backend_mac(head, tables, node, backend, &half.translated) else {
         return Ok(Reason::NoNeighbour);
     };
-    half.touch(now);
-    let completes = flags & (flag::SYN | flag::ACK) == flag::ACK
-        && half.state.get() & state::ANSWERED != 0
-        && head.acknowledgement().get() == half.expect.get();
     if completes {
         let flow = promote(head, bytes, tables, key, half, &answers, now)?;
         rewrite::translate(head, &flow, node, mac);
         return Ok(Reason::Opened);
     }
     rewrite::translate(head, half, node, mac);
+    end(head, tables, key, half);
+    Ok(Reason::Handshake)
+}
+
+/// Forgets a handshake that the client gives up.
+#[inline(always)]
+fn end(head: &TcpHead, tables: &impl Tables, key: &FlowKey, half: &SharedFlow) {
     // Before the SYN-ACK a RST is the client's word to a backend that still remembers the source port (TIME-WAIT): it
     // ends that memory, and the client's next SYN must meet the same backend and port (RFC 9293 section 3.10.7.3).
-    if flags & flag::RST != 0 && half.state.get() & state::ANSWERED != 0 {
+    if head.flags() & flag::RST != 0 && half.state.get() & state::ANSWERED != 0 {
         forget(tables, key, half);
     }
-    Ok(Reason::Handshake)
 }
 
 /// Moves both entries to the table from which nothing is pushed out.
@@ -149,13 +221,9 @@ fn from_client(
 fn promote(
     head: &TcpHead, bytes: u64, tables: &impl Tables, key: &FlowKey, half: &SharedFlow, answers: &FlowKey, now: u32,
 ) -> Result<Flow, ResetFor> {
-    // The source port is ours only while the entry for answers points back here.
-    let Some(back) = other_half(tables, key, half) else {
-        tables.remove_half_open(key);
-        return Err(Reason::NoFlow);
-    };
-    let slot = half.backend as u32;
     let mut flow = Flow::new(key, half.translated, Direction::ToBackend, now);
+    flow.ip_change = half.ip_change;
+    flow.delivery = half.delivery;
     flow.backend = half.backend;
     flow.service = half.service;
     flow.generation = half.generation;
@@ -167,6 +235,16 @@ fn promote(
         flow.state = state::FIN_CLIENT;
         flow.expect = head.sequence().get().wrapping_add(head.segment_length());
     }
+    if half.is_direct() {
+        let added = tables.add_established(key, &flow).is_ok() || tables.established(key).is_some();
+        tables.remove_half_open(key);
+        return opened(bytes, tables, key, flow, added);
+    }
+    // The source port is ours only while the entry for answers points back here.
+    let Some(back) = other_half(tables, key, half) else {
+        tables.remove_half_open(key);
+        return Err(Reason::NoFlow);
+    };
     let mut answer = answering(key, &flow, now);
     answer.acknowledged = back.acknowledged.get();
     answer.state = flow.state;
@@ -182,6 +260,13 @@ fn promote(
     };
     tables.remove_half_open(answers);
     tables.remove_half_open(key);
+    opened(bytes, tables, key, flow, added)
+}
+
+/// Counts and tells a flow that was added; refuses one that was not.
+#[inline(always)]
+fn opened(bytes: u64, tables: &impl Tables, key: &FlowKey, flow: Flow, added: bool) -> Result<Flow, ResetFor> {
+    let slot = flow.backend as u32;
     if !added {
         tables.note(Note::TableFull, key, slot);
         return Err(Reason::TableFull);
@@ -194,6 +279,8 @@ fn promote(
 /// The entry for the backend's answers to a flow.
 #[inline(always)]
 fn answering(client: &FlowKey, flow: &Flow, now: u32) -> Flow {
+    let (key, delivery) = (flow.other(), if flow.is_local() { Delivery::Local } else { Delivery::Translated });
+    let answers = Flow::new(&key, client.reversed(), Direction::ToClient, now).delivered(&key, delivery);
     Flow {
         backend: flow.backend,
         service: flow.service,
@@ -201,7 +288,7 @@ fn answering(client: &FlowKey, flow: &Flow, now: u32) -> Flow {
         idle_seconds: flow.idle_seconds,
         mac_high: flow.mac_high,
         mac_low: flow.mac_low,
-        ..Flow::new(&flow.translated.reversed(), client.reversed(), Direction::ToClient, now)
+        ..answers
     }
 }
 

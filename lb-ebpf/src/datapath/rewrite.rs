@@ -21,6 +21,17 @@ pub(super) fn translate<W>(head: &mut TcpHead, flow: &Flow<W>, node: &Node, mac:
     head.set_tcp_checksum(changed(head.tcp_checksum(), flow.tcp_change));
 }
 
+/// Turns a packet of a flow with this node's own backend into what its stack, or the client, expects.
+#[inline(always)]
+pub(super) fn deliver<W>(head: &mut TcpHead, flow: &Flow<W>) {
+    head.set_ip_checksum(changed(head.ip_checksum(), flow.ip_change));
+    head.set_source(flow.translated.source);
+    head.set_destination(flow.translated.destination);
+    head.set_source_port(flow.translated.source_port);
+    head.set_destination_port(flow.translated.destination_port);
+    head.set_tcp_checksum(changed(head.tcp_checksum(), flow.tcp_change));
+}
+
 #[inline(always)]
 fn changed(checksum: Be16, change: u16) -> Be16 {
     Be16::from_raw(update(checksum.raw(), change))

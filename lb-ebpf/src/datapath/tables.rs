@@ -34,6 +34,8 @@ pub trait Tables {
     fn service(&self, listener: &Endpoint) -> Option<Service>;
     /// A backend by its slot.
     fn backend(&self, slot: u32) -> Option<&Backend>;
+    /// Whether a node with this Ethernet address forwards to this one without translating.
+    fn is_fellow(&self, mac: [u8; 6]) -> bool;
     /// Whether some backend listens there.
     fn is_backend(&self, endpoint: &Endpoint) -> bool;
     /// The slot at a place of the rounds.

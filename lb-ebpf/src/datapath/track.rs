@@ -2,7 +2,7 @@
 
 use super::pair;
 use super::tables::{Note, Tables};
-use crate::abi::{Direction, FlowKey, Readable as _, SharedFlow, state};
+use crate::abi::{FlowKey, Readable as _, SharedFlow, state};
 use crate::net::header::{TcpHead, flag};
 
 /// How far beyond the last acknowledgement a RST may claim to be: data can be under way.
@@ -61,11 +61,17 @@ pub(super) fn follow(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: 
 /// A side has closed or reset: both entries must know.
 #[inline(always)]
 fn end(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: &SharedFlow) {
+    if flow.is_direct() {
+        // What the backend says is not seen here: the client's word must do, and its packets keep the entry alive.
+        flow.state.set(flow.state.get() | state::FIN_CLIENT | state::FIN_BACKEND);
+        tables.note(Note::Closed, key, flow.backend as u32);
+        return;
+    }
     let other = flow.other();
     let Some(peer) = pair(tables, key, flow) else {
         return;
     };
-    let from_client = flow.direction == Direction::ToBackend as u32;
+    let from_client = flow.is_from_client();
     let before = flow.state.get();
     let after = if head.flags() & flag::RST != 0 {
         // RFC 5961 section 3: a RST counts only where the receiver expects data. Anyone can send one elsewhere; it

@@ -1,6 +1,7 @@
-//! When gratuitous ARP is due after a takeover: a burst that starts at once and backs off. Frames are `wire::arp`'s.
+//! When gratuitous ARP or, for IPv6, unsolicited neighbour advertisements are due after a takeover: a burst that starts at once
+//! and backs off. Frames are those of `wire::arp` and `wire::ndisc`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Rounds of a burst, from the takeover on: at once for the impatient, later ones for frames lost to a full queue, to a
@@ -14,14 +15,14 @@ pub const ROUNDS: [Duration; 5] = [
 ];
 
 /// The announcements of one interface. The driver starts it when a router becomes Active or asks to announce, cancels
-/// it when the router is no longer Active, and in between sends what [`Burst::poll`] names, in both ARP forms.
+/// it when the router is no longer Active, and in between sends what [`Burst::poll`] names: an IPv4 address in both ARP forms.
 #[derive(Debug, Default)]
 pub struct Burst(Option<Running>);
 
 #[derive(Debug)]
 struct Running {
     started: Instant,
-    addresses: Vec<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
     /// When this round began or will begin.
     due: Instant,
     /// First address of this round not handed out yet.
@@ -36,7 +37,7 @@ impl Burst {
     }
 
     /// Announces these addresses from `now` on; a burst in progress is replaced.
-    pub fn start(&mut self, addresses: &[Ipv4Addr], now: Instant) {
+    pub fn start(&mut self, addresses: &[IpAddr], now: Instant) {
         self.0 =
             (!addresses.is_empty()).then(|| Running { started: now, addresses: addresses.to_vec(), due: now, next: 0 });
     }
@@ -54,7 +55,7 @@ impl Burst {
 
     /// The next address to announce now; call until `None`. Rounds missed by a late caller are not made up for.
     #[must_use]
-    pub fn poll(&mut self, now: Instant) -> Option<Ipv4Addr> {
+    pub fn poll(&mut self, now: Instant) -> Option<IpAddr> {
         let running = self.0.as_mut().filter(|running| now >= running.due)?;
         let address = running.addresses.get(running.next).copied();
         running.next += 1;
@@ -73,17 +74,19 @@ impl Burst {
 mod tests {
     use proptest::prelude::*;
 
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
-    const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
-    const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 101);
+    const A: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100));
+    const B: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100));
 
     #[allow(clippy::disallowed_methods, reason = "an origin; only differences matter")]
     fn origin() -> Instant {
         Instant::now()
     }
 
-    fn drain(burst: &mut Burst, now: Instant) -> Vec<Ipv4Addr> {
+    fn drain(burst: &mut Burst, now: Instant) -> Vec<IpAddr> {
         std::iter::from_fn(|| burst.poll(now)).collect()
     }
 
@@ -136,7 +139,7 @@ mod tests {
     proptest! {
         #[test]
         fn at_most_five_rounds_however_it_is_driven(steps in prop::collection::vec(0..2000u64, 0..60), n in 1..5u8) {
-            let addresses: Vec<Ipv4Addr> = (1..=n).map(|last| Ipv4Addr::new(192, 0, 2, last)).collect();
+            let addresses: Vec<IpAddr> = (1..=n).map(|last| Ipv4Addr::new(192, 0, 2, last).into()).collect();
             let mut now = origin();
             let mut burst = Burst::new();
             burst.start(&addresses, now);

@@ -4,6 +4,7 @@
 //! drains what the core wants done; it asks `deadline()` when to come back. Nothing here can block or panic on input.
 #![forbid(unsafe_code)]
 
+pub mod family;
 pub mod garp;
 pub mod health;
 pub mod plan;

@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use aya::programs::{ProgramError, SchedClassifier, Xdp, XdpMode};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_ebpf::abi::{Node, VERSION, map};
 use nix::mount::{MsFlags, mount};
@@ -28,6 +28,7 @@ use program::Program;
 const BPFFS: &str = "/sys/fs/bpf";
 const PROGRAM: &str = "xvip";
 const TC_PROGRAM: &str = "xvip_tc";
+const LEAVE_PROGRAM: &str = "xvip_leave";
 
 /// What to load and where to attach it.
 #[derive(Debug, Clone)]
@@ -146,6 +147,8 @@ pub struct Datapath {
     ebpf: Ebpf,
     directory: PathBuf,
     attachment: Attachment,
+    /// The kernel's id of the program that answers of this node's own backends pass, while it is attached.
+    leaving: Option<u32>,
 }
 
 impl Datapath {
@@ -172,7 +175,7 @@ impl Datapath {
         }
         let mut ebpf = loader.load(super::OBJECT)?;
         let attachment = attach(&mut ebpf, spec, &directory)?;
-        Ok(Self { ebpf, directory, attachment })
+        Ok(Self { ebpf, directory, attachment, leaving: None })
     }
 
     /// How it was attached.
@@ -190,8 +193,37 @@ impl Datapath {
     #[must_use]
     pub fn is_attached(&self) -> bool {
         let Attachment { device, mode, program_id, .. } = &self.attachment;
-        link::read(&link_path(&self.directory, *mode, device))
-            .is_ok_and(|link| link.program_id == *program_id && link.ifindex == device.index)
+        let holds = |path: &Path, program: u32| {
+            link::read(path).is_ok_and(|link| link.program_id == program && link.ifindex == device.index)
+        };
+        holds(&link_path(&self.directory, *mode, device), *program_id)
+            && self.leaving.is_none_or(|program| holds(&leave_path(&self.directory, device), program))
+    }
+
+    /// Attaches what gives answers of this node's own backends the VIP for their source, or detaches it; nothing is
+    /// done where that is so already.
+    ///
+    /// # Errors
+    /// When the kernel refuses, with a remedy.
+    pub fn answer_for_own(&mut self, wanted: bool) -> Result<(), DatapathError> {
+        let device = &self.attachment.device;
+        let path = leave_path(&self.directory, device);
+        // An earlier agent may have had another configuration.
+        if wanted && self.leaving.is_some() || !wanted && !path.exists() {
+            return Ok(());
+        }
+        if !wanted {
+            fs::remove_file(&path).map_err(|source| DatapathError::Io { path, source })?;
+            self.leaving = None;
+            info!(interface = device.name, "no backend is this node itself any more: what leaves is not looked at");
+            return Ok(());
+        }
+        let mut program = Program::Tc(tc(&mut self.ebpf, LEAVE_PROGRAM)?, TcAttachType::Egress);
+        attach_at(&mut program, device, &path)?
+            .map_err(|why| DatapathError::Attach { interface: device.name.clone(), why })?;
+        self.leaving = Some(program.id()?);
+        info!(interface = device.name, "a backend is this node itself: its answers get the VIP for their source");
+        Ok(())
     }
 
     /// Programs of others that see packets before ours, by name and number, in their order. Only TC has any; empty
@@ -245,9 +277,12 @@ fn is_link(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("link-"))
 }
 
-fn is_tc_link(path: &Path) -> bool {
-    let prefix = format!("link-{}-", Mode::Tc.label());
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+fn is_xdp_link(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("link-xdp"))
+}
+
+fn leave_path(directory: &Path, device: &Device) -> PathBuf {
+    directory.join(format!("link-leave-{}", pin_name(&device.name)))
 }
 
 fn has_bpffs() -> bool {
@@ -334,8 +369,8 @@ fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, DatapathError>
     Ok(program)
 }
 
-fn tc(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, DatapathError> {
-    let program: &mut SchedClassifier = ebpf.program_mut(TC_PROGRAM).ok_or(DatapathError::Stub)?.try_into()?;
+fn tc<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, DatapathError> {
+    let program: &mut SchedClassifier = ebpf.program_mut(name).ok_or(DatapathError::Stub)?.try_into()?;
     if program.fd().is_err() {
         program.load()?;
     }
@@ -359,7 +394,7 @@ fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, 
     let mut refusals = Vec::new();
     for Choice { mode, why } in choices {
         let mut program = match mode {
-            Mode::Tc => Program::Tc(tc(ebpf)?),
+            Mode::Tc => Program::Tc(tc(ebpf, TC_PROGRAM)?, TcAttachType::Ingress),
             Mode::Native => Program::Xdp(xdp(ebpf, PROGRAM)?, XdpMode::Driver),
             Mode::Generic => Program::Xdp(xdp(ebpf, PROGRAM)?, XdpMode::Skb),
         };
@@ -375,7 +410,8 @@ fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, 
             refusals.push(format!("{}: {why}", mode.label()));
             continue;
         }
-        drop_links(directory, |path| path != link_path(directory, mode, device))?;
+        let keeps = [link_path(directory, mode, device), leave_path(directory, device)];
+        drop_links(directory, |path| keeps.iter().all(|kept| kept != path))?;
         let reason = reason(&why, redirect, &refusals);
         info!(interface = device.name, mode = mode.label(), program_id, "datapath attached: {reason}");
         if is_veth && mode != Mode::Tc {
@@ -406,26 +442,31 @@ fn attach_in(
     program: &mut Program<'_>, mode: Mode, device: &Device, directory: &Path,
 ) -> Result<Result<(), String>, DatapathError> {
     let path = link_path(directory, mode, device);
+    if mode != Mode::Tc && !link::is_live(&path, device.index) {
+        // A device has one XDP program: another link of ours gives way now, not earlier. One of TC's stays until
+        // XDP takes its packets.
+        drop_links(directory, |other| other != path && is_xdp_link(other))?;
+    }
+    attach_at(program, device, &path)
+}
+
+/// The same with the link's pin at `path`.
+fn attach_at(program: &mut Program<'_>, device: &Device, path: &Path) -> Result<Result<(), String>, DatapathError> {
     if path.exists() {
-        match program.adopt(&path) {
+        match program.adopt(path) {
             Ok(()) => return Ok(Ok(())),
             Err(why) => {
                 // The device has gone and come back, or the pin is no link: it does nothing any more.
                 info!(pin = %path.display(), "an earlier attachment is of no use and is replaced: {why}");
-                fs::remove_file(&path).map_err(|source| DatapathError::Io { path: path.clone(), source })?;
+                fs::remove_file(path).map_err(|source| DatapathError::Io { path: path.to_owned(), source })?;
             }
         }
-    }
-    if mode != Mode::Tc {
-        // A device has one XDP program: another link of ours gives way now, not earlier. One of TC's stays until
-        // XDP takes its packets.
-        drop_links(directory, |other| other != path && !is_tc_link(other))?;
     }
     let link = match program.attach(device) {
         Ok(link) => link,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    link.pin(&path).map_err(|error| DatapathError::Link(error.to_string()))?;
+    link.pin(path).map_err(|error| DatapathError::Link(error.to_string()))?;
     Ok(Ok(()))
 }
 
@@ -462,8 +503,9 @@ mod tests {
         let device = Device { name: "eth0.100".to_owned(), index: 7, kind: Some("vlan".to_owned()) };
         let path = link_path(Path::new("/pins"), Mode::Native, &device);
         assert_eq!(path, Path::new("/pins/link-xdp-eth0:100"));
-        assert!(is_link(&path) && !is_tc_link(&path));
-        assert!(is_tc_link(&link_path(Path::new("/pins"), Mode::Tc, &device)));
+        assert!(is_link(&path) && is_xdp_link(&path));
+        assert!(!is_xdp_link(&link_path(Path::new("/pins"), Mode::Tc, &device)));
+        assert!(is_link(&leave_path(Path::new("/pins"), &device)));
         assert_eq!(pin_name("lb1.example.net"), "lb1:example:net");
     }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_LISTENERS, MAX_RINGS, MAX_SERVICES,
-    MAX_VIPS, Node, RING_SIZE, Reason, Service, Traffic, budget, map,
+    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_RINGS,
+    MAX_SERVICES, MAX_VIPS, Node, RING_SIZE, Reason, Service, Traffic, budget, map,
 };
 use lb_ebpf::net::Be32;
 
@@ -23,7 +23,7 @@ pub(super) struct Shape {
 }
 
 /// All maps that are pinned, with the connection table for `max_flows` flows.
-pub(super) fn shapes(max_flows: u32) -> [Shape; 13] {
+pub(super) fn shapes(max_flows: u32) -> [Shape; 14] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
     let index = size_of::<u32>();
     let entries = established_entries(max_flows);
@@ -33,6 +33,7 @@ pub(super) fn shapes(max_flows: u32) -> [Shape; 13] {
         shape(map::SERVICES, MapType::Hash, size_of::<Endpoint>(), size_of::<Service>(), MAX_LISTENERS),
         shape(map::BACKENDS, MapType::Array, index, size_of::<Backend>(), MAX_BACKENDS),
         shape(map::BACKEND_SLOTS, MapType::Hash, size_of::<Endpoint>(), index, MAX_BACKENDS),
+        shape(map::FELLOWS, MapType::Hash, size_of::<u64>(), index, MAX_FELLOWS),
         shape(map::RINGS, MapType::Array, index, index, RING_SIZE * MAX_RINGS),
         shape(map::TURNS, MapType::PerCpuArray, index, index, MAX_SERVICES),
         shape(map::PORT_CURSORS, MapType::PerCpuArray, index, index, MAX_BACKENDS),

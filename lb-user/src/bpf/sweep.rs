@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
-use lb_ebpf::abi::{Direction, Flow, FlowKey, HALF_OPEN_ENTRIES, map};
+use lb_ebpf::abi::{Flow, FlowKey, HALF_OPEN_ENTRIES, map};
 use lb_proto::plan::Place;
 use nix::time::{ClockId, clock_gettime};
 
@@ -84,7 +84,7 @@ impl Sweeper {
         for entry in self.established.iter() {
             let (key, flow) = entry.map_err(at(map::ESTABLISHED))?;
             sweep.established += 1;
-            let to_backend = flow.direction == Direction::ToBackend as u32;
+            let to_backend = flow.is_from_client();
             if self.is_over(&key, &flow, now)? {
                 over.push(key);
             } else if to_backend && !flow.is_closed() {
@@ -102,7 +102,7 @@ impl Sweeper {
             match self.established.remove(&key) {
                 Ok(()) => {
                     sweep.established = sweep.established.saturating_sub(1);
-                    sweep.expired += u64::from(flow.direction == Direction::ToBackend as u32);
+                    sweep.expired += u64::from(flow.is_from_client());
                 }
                 // The datapath was faster.
                 Err(MapError::KeyNotFound) => {}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError};
-use lb_ebpf::abi::{Backend, Endpoint, MAX_BACKENDS, Node, RING_SIZE, Service, map};
+use lb_ebpf::abi::{Backend, Endpoint, MAX_BACKENDS, Node, RING_SIZE, Service, key_mac, mac_key, map};
 use lb_ebpf::net::Be32;
 use lb_proto::plan::{Observed, Op};
 
@@ -50,6 +50,7 @@ pub struct Tables {
     backends: Array<MapData, Backend>,
     slots: HashMap<MapData, Endpoint, u32>,
     rings: Array<MapData, u32>,
+    fellows: HashMap<MapData, u64, u32>,
     counters: Counters,
     /// Slots that were ever used, as long as this agent runs; found by one look over all at the start.
     known: Option<BTreeSet<u32>>,
@@ -71,6 +72,7 @@ impl Tables {
             backends: take(ebpf, map::BACKENDS)?,
             slots: take(ebpf, map::BACKEND_SLOTS)?,
             rings: take(ebpf, map::RINGS)?,
+            fellows: take(ebpf, map::FELLOWS)?,
             counters: Counters::take(ebpf)?,
             known: None,
         })
@@ -107,7 +109,9 @@ impl Tables {
             let places = (0..length).map(|place| self.rings.get(&(service.ring_start + place), 0));
             rings.insert(service.ring_start, places.collect::<Result<Vec<_>, _>>().map_err(at(map::RINGS))?);
         }
-        Ok(Observed { node, vips, services, backends: backends?, slots, rings })
+        let fellows = self.fellows.keys().map(|key| key.map(key_mac)).collect::<Result<_, _>>();
+        let fellows = fellows.map_err(at(map::FELLOWS))?;
+        Ok(Observed { node, vips, services, backends: backends?, slots, rings, fellows })
     }
 
     /// The counters beside them.
@@ -144,6 +148,8 @@ impl Tables {
                 }
                 Ok(())
             }
+            Op::AddFellow(mac) => self.fellows.insert(mac_key(*mac), 1, 0).map_err(at(map::FELLOWS)),
+            Op::RemoveFellow(mac) => gone(self.fellows.remove(&mac_key(*mac))).map_err(at(map::FELLOWS)),
             Op::AddVip(vip) => self.vips.insert(vip.wire(), 1, 0).map_err(at(map::VIPS)),
             Op::SetService(listener, service) => self.services.insert(listener, service, 0).map_err(at(map::SERVICES)),
             Op::RemoveService(listener) => gone(self.services.remove(listener)).map_err(at(map::SERVICES)),

@@ -1,7 +1,7 @@
 //! What holds between sections of different kinds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use lb_ebpf::abi::{MAX_LISTENERS, MAX_VIPS};
 
@@ -12,13 +12,13 @@ pub(super) fn check(
     node: &node::Draft, metrics: Option<&At<SocketAddr>>, routers: &[vrrp::Draft], services: &[service::Draft],
     report: &Report<'_>,
 ) {
-    let carried: BTreeMap<Ipv4Addr, usize> =
+    let carried: BTreeMap<IpAddr, usize> =
         (routers.iter()).flat_map(|router| &router.addresses.items).map(|vip| (vip.value.address, vip.at)).collect();
     let listens = || services.iter().flat_map(|service| &service.listen.items);
 
     // With a bad address among them nobody knows what the routers carry.
     if !routers.is_empty() && routers.iter().all(|router| router.addresses.whole) {
-        for listen in listens().filter(|listen| !carried.contains_key(listen.value.ip())) {
+        for listen in listens().filter(|listen| !carried.contains_key(&listen.value.ip())) {
             let what = format!("no [[vrrp]] carries {}", listen.value.ip());
             report.add(listen.at, wrong(what, "add it to virtual_addresses or listen at one of them"));
         }
@@ -34,7 +34,7 @@ pub(super) fn check(
             report.add(ports.at, wrong(what, "choose a range without it"));
         }
         if let Some(metrics) = metrics
-            && metrics.value == SocketAddr::V4(listen.value)
+            && metrics.value == listen.value
         {
             let what = format!("listen {} is a service's in line {}", metrics.value, report.line(listen.at));
             report.add(metrics.at, wrong(what, "choose another port or address"));
@@ -43,12 +43,12 @@ pub(super) fn check(
 
     let mut vips = carried;
     for listen in listens() {
-        vips.entry(*listen.value.ip()).or_insert(listen.at);
+        vips.entry(listen.value.ip()).or_insert(listen.at);
     }
     capacity(services, report);
     let backends = services.iter().flat_map(|service| &service.backends);
     for address in backends.filter_map(|backend| backend.address.as_ref()) {
-        if let Some(vip) = vips.get(address.value.ip()) {
+        if let Some(vip) = vips.get(&address.value.ip()) {
             let (ip, line) = (address.value.ip(), report.line(*vip));
             let what = format!("address {ip} is a VIP (line {line}), packets would come back to us");
             report.add(address.at, wrong(what, "write the backend's own address"));
@@ -61,7 +61,7 @@ fn capacity(services: &[service::Draft], report: &Report<'_>) {
     let mut vips = BTreeSet::new();
     let listens = services.iter().flat_map(|service| &service.listen.items);
     for (before, listen) in listens.enumerate() {
-        let fresh = vips.insert(*listen.value.ip());
+        let fresh = vips.insert(listen.value.ip());
         if before == MAX_LISTENERS as usize {
             let what = format!("more than {MAX_LISTENERS} listen addresses in all services together");
             report.add(listen.at, wrong(what, "spread the services over more nodes"));

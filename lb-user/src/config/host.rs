@@ -1,16 +1,18 @@
 //! Comparing a configuration with the host it is for. Pure: the caller brings the facts.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
+
+use lb_proto::family::Family;
 
 use super::report::Report;
-use super::{Config, Fault, Faults, Ipv4Net, node, values, vrrp};
+use super::{Config, Fault, Faults, IpNet, node, values, vrrp};
 
 /// What a host has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostFacts {
-    /// Every interface by name, with its IPv4 addresses; VIPs may be among them.
-    pub interfaces: Vec<(String, Vec<Ipv4Net>)>,
+    /// Every interface by name, with its addresses; VIPs may be among them.
+    pub interfaces: Vec<(String, Vec<IpNet>)>,
 }
 
 /// A good configuration, and where its parts stand in the file.
@@ -57,25 +59,38 @@ impl Places {
 }
 
 impl Loaded {
-    /// Whether this configuration can serve on a host with these facts: its interfaces exist and have an IPv4 address
-    /// of their own, each VIP lies in a subnet of its interface, each `unicast_source` is an address of its interface.
+    /// Whether this configuration can serve on a host with these facts: its interfaces exist and have an address of their
+    /// own in each family they are used for, each VIP lies in a subnet of its interface, each `unicast_source` is an address of its interface.
     ///
     /// # Errors
     /// Every fault, at the place in the file that names what the host lacks.
     pub fn check_host(&self, host: &HostFacts) -> Result<(), Faults> {
         let Self { config, places } = self;
-        let vips: BTreeSet<Ipv4Addr> =
+        let vips: BTreeSet<IpAddr> =
             (config.vrrp.iter()).flat_map(|router| router.virtual_addresses.iter().map(|vip| vip.address)).collect();
-        let own = |interface: &str| Own::find(host, interface, &vips);
+        let own = |interface: &str, family| Own::find(host, interface, family, &vips);
         let mut faults = Vec::new();
-        if let Err(what_and_remedy) = own(&config.node.interface) {
-            faults.push(fault(places.node_interface, what_and_remedy));
+        // Of traffic towards the backends.
+        let listens = config.services.iter().flat_map(|service| &service.listen);
+        let families: BTreeSet<Family> = listens.map(|listen| Family::of(listen.ip())).collect();
+        let mut said = Vec::new();
+        for family in families {
+            if let Err(what_and_remedy) = own(&config.node.interface, family)
+                && !said.contains(&what_and_remedy)
+            {
+                said.push(what_and_remedy.clone());
+                faults.push(fault(places.node_interface, what_and_remedy));
+            }
         }
         for (router, place) in config.vrrp.iter().zip(&places.routers) {
-            let own = match own(&router.interface) {
+            let own = match own(&router.interface, router.family()) {
                 Ok(own) => own,
                 // Said above.
-                Err(_) if router.interface == config.node.interface => continue,
+                Err(what_and_remedy)
+                    if router.interface == config.node.interface && said.contains(&what_and_remedy) =>
+                {
+                    continue;
+                }
                 Err(what_and_remedy) => {
                     faults.push(fault(place.interface, what_and_remedy));
                     continue;
@@ -110,13 +125,13 @@ fn fault((line, column): Place, (what, remedy): WhatAndRemedy) -> Fault {
     Fault { line, column, what, remedy }
 }
 
-/// Addresses of an interface that are no VIPs; at least one.
+/// Addresses of an interface, of one family, that are no VIPs; at least one.
 struct Own {
-    addresses: Vec<Ipv4Net>,
+    addresses: Vec<IpNet>,
 }
 
 impl Own {
-    fn find(host: &HostFacts, interface: &str, vips: &BTreeSet<Ipv4Addr>) -> Result<Self, WhatAndRemedy> {
+    fn find(host: &HostFacts, interface: &str, family: Family, vips: &BTreeSet<IpAddr>) -> Result<Self, WhatAndRemedy> {
         let Some((_, addresses)) = host.interfaces.iter().find(|(name, _)| name == interface) else {
             let others = host.interfaces.iter().map(|(name, _)| name.as_str());
             let others: Vec<_> = others.filter(|name| *name != "lo").take(8).collect();
@@ -126,17 +141,17 @@ impl Own {
             };
             return Err((format!("interface {interface:?} is not on this host"), remedy));
         };
-        let addresses: Vec<_> =
-            (addresses.iter()).filter(|address| !vips.contains(&address.address)).copied().collect();
+        let own = |address: &&IpNet| address.family() == family && !vips.contains(&address.address);
+        let addresses: Vec<_> = addresses.iter().filter(own).copied().collect();
         if addresses.is_empty() {
-            let what = format!("interface {interface:?} has no IPv4 address of its own");
+            let what = format!("interface {interface:?} has no {family} address of its own");
             return Err((what, "give it one in the subnet of the VIPs".into()));
         }
         Ok(Self { addresses })
     }
 
     fn list(&self) -> String {
-        let list: Vec<_> = self.addresses.iter().take(4).map(Ipv4Net::to_string).collect();
+        let list: Vec<_> = self.addresses.iter().take(4).map(IpNet::to_string).collect();
         list.join(" or ")
     }
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::reader::{Got, Section};
 use super::report::{At, Wrong, quote, wrong};
-use super::{Admin, Datapath, Env, Node, values};
+use super::{Admin, Datapath, Env, Node, Role, values};
 
 /// Longest path a Unix socket can be bound to: `sun_path` less its final NUL.
 const LONGEST_SOCKET: usize = 107;
@@ -35,6 +35,7 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
         Some(Node {
             name: name?,
             interface: interface.clone()?.value,
+            role: Role::Balancer,
             datapath: datapath?.value,
             source_ports: ports?.map_or(1024..=32767, |ports| ports.value),
             max_flows: max_flows?.value,

@@ -1,13 +1,15 @@
 //! The keys of `[[service]]` and `[[service.backend]]`, and what holds between services.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use lb_proto::family::Family;
 
 use super::reader::{List, Section};
 use super::report::{At, Report, wrong};
 use super::vrrp::earlier;
-use super::{Backend, Balance, Service, health_check, values};
+use super::{Backend, Balance, Service, ServiceMode, health_check, values};
 
 const MOST_SERVICES: usize = 64;
 const MOST_BACKENDS: usize = 128;
@@ -15,7 +17,7 @@ const MOST_BACKENDS: usize = 128;
 /// A `[[service]]`, with what is compared with others.
 pub(super) struct Draft {
     pub(super) name: Option<At<String>>,
-    pub(super) listen: List<SocketAddrV4>,
+    pub(super) listen: List<SocketAddr>,
     pub(super) backends: Vec<BackendDraft>,
     pub(super) built: Option<Service>,
 }
@@ -24,7 +26,7 @@ pub(super) struct Draft {
 pub(super) struct BackendDraft {
     at: usize,
     name: Option<At<String>>,
-    pub(super) address: Option<At<SocketAddrV4>>,
+    pub(super) address: Option<At<SocketAddr>>,
     weight: Option<At<u16>>,
     built: Option<Backend>,
 }
@@ -52,8 +54,8 @@ fn read(section: &Section<'_>) -> Draft {
         values::choice(text, &choices, &["leastconn", "source", "maglev"])
     };
     let balance = section.key("balance", r#""roundrobin""#).text(balance).or(Balance::RoundRobin);
-    let mode = |text: &str| values::choice(text, &[("snat", ())], &["dsr"]);
-    let mode = section.key("mode", r#""snat""#).text(mode).or(());
+    let mode = |text: &str| values::choice(text, &[("snat", ServiceMode::Snat)], &["dsr"]);
+    let mode = section.key("mode", r#""snat""#).text(mode).or(ServiceMode::Snat);
     let idle = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
     let idle = |text: &str| values::duration_in(text, idle);
     let idle = section.key("idle_timeout", r#""2h""#).text(idle).or(Duration::from_secs(7200));
@@ -71,12 +73,13 @@ fn read(section: &Section<'_>) -> Draft {
         section.report.add(section.at, wrong("this service has no backends", remedy));
     }
     within(section, &backends);
+    one_family(section.report, &listen, &backends);
     let build = || {
-        mode?;
         Some(Service {
             name: name.clone()?.value,
             listen: listen.values()?,
             balance: balance?.value,
+            mode: mode?.value,
             idle_timeout: idle?.value,
             health_check: health_check?,
             backends: backends.iter().map(|b| b.built.clone()).collect::<Option<_>>()?,
@@ -103,6 +106,28 @@ fn read_backend(section: &Section<'_>) -> BackendDraft {
     };
     let built = build();
     BackendDraft { at: section.at, name, address, weight, built }
+}
+
+/// What a service listens at and its backends are of one family: a packet keeps its family on the way.
+fn one_family(report: &Report<'_>, listen: &List<SocketAddr>, backends: &[BackendDraft]) {
+    let Some(first) = listen.items.first() else { return };
+    let family = Family::of(first.value.ip());
+    let others = listen.items.iter().map(|listen| (listen, "listen", "list it in a service of its own"));
+    let backends = backends.iter().filter_map(|backend| backend.address.as_ref());
+    let backends = backends.map(|address| (address, "address", "give the backend one of the service's family"));
+    let mut agree = true;
+    for (other, key, remedy) in others.chain(backends).filter(|(other, ..)| Family::of(other.value.ip()) != family) {
+        let theirs = Family::of(other.value.ip());
+        let line = report.line(first.at);
+        let what = format!("{key} {} is {theirs}, the service listens at {family} in line {line}", other.value);
+        report.add(other.at, wrong(what, remedy));
+        agree = false;
+    }
+    // The packet datapath is IPv4's so far.
+    if agree && family == Family::V6 {
+        let what = format!("listen {} is IPv6, which services do not have in this version", first.value);
+        report.add(first.at, wrong(what, "use IPv4"));
+    }
 }
 
 /// What holds between the backends of one service.

@@ -1,10 +1,12 @@
 //! The configuration as the agent uses it: typed, complete, every default filled in.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU8;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use lb_proto::family::Family;
 
 /// A whole configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Node {
     pub name: String,
     /// The interface where client and backend traffic enters.
     pub interface: String,
+    /// What the node is for.
+    pub role: Role,
     /// Which datapath to attach.
     pub datapath: Datapath,
     /// Ports the balancer may use as its own towards backends; kept free of the host's sockets.
@@ -81,48 +85,72 @@ pub struct Vrrp {
     /// How long to wait before preempting.
     pub preempt_delay: Duration,
     /// Source of our adverts; `None`: the interface's primary address.
-    pub unicast_source: Option<Ipv4Addr>,
+    pub unicast_source: Option<IpAddr>,
     /// Peers; empty: multicast.
-    pub unicast_peers: Vec<Ipv4Addr>,
-    /// The VIPs, with the prefix length they are configured with.
-    pub virtual_addresses: Vec<Ipv4Net>,
+    pub unicast_peers: Vec<IpAddr>,
+    /// The VIPs, with the prefix length they are configured with; they, the source and the peers are of one family.
+    pub virtual_addresses: Vec<IpNet>,
     /// Which checksum our adverts carry; both are accepted.
     pub checksum: ChecksumForm,
 }
 
-/// An IPv4 address with the prefix length of its network.
+impl Vrrp {
+    /// The family of the virtual router, which is that of its addresses.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.virtual_addresses.first().map_or(Family::V4, |net| net.family())
+    }
+}
+
+/// An address with the prefix length of its network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ipv4Net {
+pub struct IpNet {
     /// The address itself, host bits included.
-    pub address: Ipv4Addr,
-    /// 0..=32.
+    pub address: IpAddr,
+    /// 0..=32, or 0..=128 for IPv6.
     pub prefix: u8,
 }
 
-impl Ipv4Net {
-    /// First address of the network.
-    pub fn network(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.address.to_bits() & self.mask())
+impl IpNet {
+    /// The family of the address.
+    #[must_use]
+    pub fn family(self) -> Family {
+        Family::of(self.address)
     }
 
-    /// Last address of the network.
-    pub fn broadcast(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.address.to_bits() | !self.mask())
+    /// First address of the network.
+    #[must_use]
+    pub fn network(self) -> IpAddr {
+        match self.address {
+            IpAddr::V4(address) => IpAddr::V4((address.to_bits() & !(self.host_bits() as u32)).into()),
+            IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !self.host_bits()).into()),
+        }
+    }
+
+    /// Last address of the network; over IPv4 its broadcast address.
+    #[must_use]
+    pub fn last(self) -> IpAddr {
+        match self.address {
+            IpAddr::V4(address) => IpAddr::V4((address.to_bits() | self.host_bits() as u32).into()),
+            IpAddr::V6(address) => IpAddr::V6((address.to_bits() | self.host_bits()).into()),
+        }
     }
 
     /// Whether `address` is in the network.
-    pub fn contains(self, address: Ipv4Addr) -> bool {
-        address.to_bits() & self.mask() == self.network().to_bits()
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.family() == Family::of(address) && Self { address, ..self }.network() == self.network()
     }
 
-    /// A prefix above 32 counts as 32.
-    fn mask(self) -> u32 {
-        let host_bits = 32_u32.saturating_sub(self.prefix.into());
-        u32::MAX.checked_shl(host_bits).unwrap_or(0)
+    /// The bits that tell the hosts of the network apart. A prefix longer than an address counts as all of it.
+    fn host_bits(self) -> u128 {
+        let width: u32 = if self.address.is_ipv4() { 32 } else { 128 };
+        let count = width.saturating_sub(self.prefix.into());
+        1_u128.checked_shl(count).map_or(u128::MAX, |bit| bit - 1)
     }
 }
 
-impl std::fmt::Display for Ipv4Net {
+impl std::fmt::Display for IpNet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
     }
@@ -142,10 +170,12 @@ pub enum ChecksumForm {
 pub struct Service {
     /// Name in status, logs and metrics.
     pub name: String,
-    /// VIP:port, one or more.
-    pub listen: Vec<SocketAddrV4>,
+    /// VIP:port, one or more; they and the backends are of one family.
+    pub listen: Vec<SocketAddr>,
     /// How a new connection chooses its backend.
     pub balance: Balance,
+    /// How packets reach the backends.
+    pub mode: ServiceMode,
     /// Established flows silent for longer are forgotten.
     pub idle_timeout: Duration,
     /// How backends are probed.
@@ -159,6 +189,24 @@ pub struct Service {
 pub enum Balance {
     /// Weighted round robin.
     RoundRobin,
+}
+
+/// `service.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceMode {
+    /// With the VIP for their source: there is nothing to do on the backends.
+    Snat,
+    /// As the client sent them: the backends' own nodes translate, and answer the client themselves.
+    Dsr,
+}
+
+/// `node.role`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Balances, and serves backends of its own.
+    Balancer,
+    /// Serves its own backends what balancers forward to them, and forwards nothing.
+    Backend,
 }
 
 /// `[service.health_check]`
@@ -217,7 +265,7 @@ pub struct Backend {
     /// Name in status, logs and metrics.
     pub name: String,
     /// Where it listens.
-    pub address: SocketAddrV4,
+    pub address: SocketAddr,
     /// Share of new connections, 0..=256; 0: none.
     pub weight: u16,
     /// 0: no limit.

@@ -1,11 +1,11 @@
 //! What the strings of a configuration may say. Pure; a refusal says what follows the key's name in the fault.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Ipv4Net;
+use super::IpNet;
 use super::report::{Wrong, quote, wrong};
 
 /// One of `choices`; those in `later` are meant for a later version.
@@ -191,118 +191,136 @@ pub(super) fn http_path(text: &str) -> Result<String, Wrong> {
     }
 }
 
-/// Value of a Host header: a DNS name or IPv4 address, with or without a port.
+/// Value of a Host header: a DNS name or an IP address, with or without a port.
 pub(super) fn http_host(text: &str) -> Result<String, Wrong> {
     let name = match text.rsplit_once(':') {
         Some((name, digits)) if port(digits).is_some_and(|port| port > 0) => name,
         _ => text,
     };
-    server_name(name).map(|_| text.to_owned()).map_err(|_| {
+    let good = match bracketed(name) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        // Without brackets an IPv6 address and a port cannot be told apart.
+        None => server_name(name).is_ok() && !name.contains(':'),
+    };
+    good.then(|| text.to_owned()).ok_or_else(|| {
         let remedy = r#"write one such as "lb.example.net" or "192.0.2.100:8443""#;
         wrong(format!("{} is not a host name", quote(text)), remedy)
     })
 }
 
-/// Name of a TLS server: a DNS name or an IPv4 address.
+/// Name of a TLS server: a DNS name or an IP address.
 pub(super) fn server_name(text: &str) -> Result<String, Wrong> {
-    if ipv6(text) {
-        return Err(not_ipv6(text));
-    }
     match rustls_pki_types::ServerName::try_from(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => {
-            let remedy = r#"write a DNS name such as "lb.example.net" or an IPv4 address"#;
+            let remedy = r#"write a DNS name such as "lb.example.net" or an IP address"#;
             Err(wrong(format!("{} is not a server name", quote(text)), remedy))
         }
     }
 }
 
-/// An IPv4 address that one host can have.
-pub(super) fn host_address(text: &str) -> Result<Ipv4Addr, Wrong> {
-    let address = ipv4(text).ok_or_else(|| match (ipv6(text), text.contains('/')) {
-        (true, _) => not_ipv6(text),
-        (_, true) => wrong(format!("{} has a prefix length", quote(text)), "write the address alone"),
-        _ => not_address(text),
+/// An address that one host can have.
+pub(super) fn host_address(text: &str) -> Result<IpAddr, Wrong> {
+    let address = ip(text).ok_or_else(|| match text.contains('/') {
+        true => wrong(format!("{} has a prefix length", quote(text)), "write the address alone"),
+        false => not_address(text),
     })?;
     one_host(address, text)
 }
 
 /// A VIP with its prefix length.
-pub(super) fn vip_net(text: &str) -> Result<Ipv4Net, Wrong> {
-    if ipv6(text.split('/').next().unwrap_or_default()) {
-        return Err(not_ipv6(text));
-    }
+pub(super) fn vip_net(text: &str) -> Result<IpNet, Wrong> {
     let Some((address, prefix)) = text.split_once('/') else {
-        return Err(match ipv4(text) {
-            Some(_) => {
-                let remedy = format!(r#"add that of its subnet such as "{text}/24""#);
+        return Err(match ip(text) {
+            Some(address) => {
+                let (_, usual) = prefixes(address);
+                let remedy = format!(r#"add that of its subnet such as "{text}/{usual}""#);
                 wrong(format!("{} has no prefix length", quote(text)), remedy)
             }
             None => not_address(text),
         });
     };
-    let address = one_host(ipv4(address).ok_or_else(|| not_address(address))?, address)?;
+    let address = one_host(ip(address).ok_or_else(|| not_address(address))?, address)?;
+    let (longest, usual) = prefixes(address);
     let prefix = match number(prefix) {
-        Some(prefix @ 1..=32) => prefix,
+        Some(prefix) if (1..=longest).contains(&prefix) => prefix,
         _ => {
-            let remedy = format!(r#"write 1 to 32 such as "{address}/24""#);
+            let remedy = format!(r#"write 1 to {longest} such as "{address}/{usual}""#);
             return Err(wrong(format!("{} has a wrong prefix length", quote(text)), remedy));
         }
     };
-    let net = Ipv4Net { address, prefix };
-    // A /31 has no network and broadcast address (RFC 3021), a /32 is one address.
+    let net = IpNet { address, prefix };
+    // A /31 and a /127 have no such addresses (RFC 3021, RFC 6164), a /32 and a /128 are one address.
     let special = match address {
-        _ if prefix >= 31 => return Ok(net),
-        _ if address == net.network() => "network",
-        _ if address == net.broadcast() => "broadcast",
+        _ if prefix >= longest - 1 => return Ok(net),
+        IpAddr::V4(_) if address == net.network() => "network",
+        IpAddr::V4(_) if address == net.last() => "broadcast",
+        // RFC 4291 section 2.6.1
+        IpAddr::V6(_) if address == net.network() => "subnet-router anycast",
         _ => return Ok(net),
     };
     let what = format!("{} is the {special} address of its subnet", quote(text));
     Err(wrong(what, "choose another address of the subnet"))
 }
 
+/// The longest prefix length and the usual one.
+fn prefixes(address: IpAddr) -> (u8, u8) {
+    match address {
+        IpAddr::V4(_) => (32, 24),
+        IpAddr::V6(_) => (128, 64),
+    }
+}
+
 /// VIP:port of a service.
-pub(super) fn vip_socket(text: &str) -> Result<SocketAddrV4, Wrong> {
+pub(super) fn vip_socket(text: &str) -> Result<SocketAddr, Wrong> {
     let socket = socket(text, "192.0.2.100:8443")?;
     if socket.ip().is_unspecified() {
-        let remedy = format!(r#"write the VIP such as "192.0.2.100:{}""#, socket.port());
+        let vip = if socket.is_ipv4() { "192.0.2.100" } else { "[2001:db8::100]" };
+        let remedy = format!(r#"write the VIP such as "{vip}:{}""#, socket.port());
         return Err(wrong(format!("{} is not one address", quote(text)), remedy));
     }
-    one_host(*socket.ip(), text)?;
+    beyond_link(socket.ip(), text)?;
     Ok(socket)
 }
 
 /// Address:port of a backend.
-pub(super) fn backend_socket(text: &str) -> Result<SocketAddrV4, Wrong> {
+pub(super) fn backend_socket(text: &str) -> Result<SocketAddr, Wrong> {
     let socket = socket(text, "192.0.2.31:6443")?;
-    one_host(*socket.ip(), text)?;
+    beyond_link(socket.ip(), text)?;
     Ok(socket)
 }
 
-/// Address:port this host listens at itself; 0.0.0.0 is every address.
+/// Address:port this host listens at itself; 0.0.0.0 is every IPv4 address, [::] every address of both families.
 pub(super) fn listen_socket(text: &str) -> Result<SocketAddr, Wrong> {
     let socket = socket(text, "127.0.0.1:9910")?;
     if socket.ip().is_unspecified() || socket.ip().is_loopback() {
-        return Ok(socket.into());
+        return Ok(socket);
     }
-    one_host(*socket.ip(), text)?;
-    Ok(socket.into())
+    beyond_link(socket.ip(), text)?;
+    Ok(socket)
 }
 
-fn socket(text: &str, example: &str) -> Result<SocketAddrV4, Wrong> {
-    if ipv6(text) || text.parse::<SocketAddrV6>().is_ok() {
-        return Err(not_ipv6(text));
+fn socket(text: &str, example: &str) -> Result<SocketAddr, Wrong> {
+    if text.parse::<Ipv6Addr>().is_ok() || bracketed(text).is_some_and(|text| text.parse::<Ipv6Addr>().is_ok()) {
+        let port = example.rsplit(':').next().unwrap_or_default();
+        let remedy =
+            format!(r#"write it in brackets and add the port such as "[{}]:{port}""#, bracketed(text).unwrap_or(text));
+        return Err(wrong(format!("{} is an IPv6 address without a port", quote(text)), remedy));
     }
     let such = format!("write address:port such as {example:?}");
     let Some((host, port_text)) = text.rsplit_once(':') else {
-        let what = match ipv4(text) {
+        let what = match ip(text) {
             Some(_) => "has no port",
             None => "is not an address and port",
         };
         return Err(wrong(format!("{} {what}", quote(text)), such));
     };
-    let address = ipv4(host).ok_or_else(|| {
-        let what = format!("{} has no IPv4 address before its port", quote(text));
+    let address = match bracketed(host) {
+        Some(address) => address.parse().ok().map(IpAddr::V6),
+        None => host.parse().ok().map(IpAddr::V4),
+    };
+    let address = address.ok_or_else(|| {
+        let what = format!("{} has no IP address before its port", quote(text));
         wrong(what, such.clone())
     })?;
     if port_text.contains('-') {
@@ -311,7 +329,7 @@ fn socket(text: &str, example: &str) -> Result<SocketAddrV4, Wrong> {
     }
     match port(port_text) {
         Some(0) => Err(wrong(format!("{} has port 0", quote(text)), "write a port from 1 to 65535")),
-        Some(port) => Ok(SocketAddrV4::new(address, port)),
+        Some(port) => Ok(SocketAddr::new(address, port)),
         None => {
             let what = format!("{} has a wrong port", quote(text));
             Err(wrong(what, "write a port from 1 to 65535"))
@@ -320,36 +338,59 @@ fn socket(text: &str, example: &str) -> Result<SocketAddrV4, Wrong> {
 }
 
 /// Refuses what is not the address of a single host.
-fn one_host(address: Ipv4Addr, text: &str) -> Result<Ipv4Addr, Wrong> {
-    let what = match address.octets() {
-        [0, ..] => "is not the address of a host",
-        [127, ..] => "is a loopback address",
-        [224..=239, ..] => "is a multicast address",
-        [255, 255, 255, 255] => "is the broadcast address",
-        [240..=255, ..] => "is a reserved address",
-        _ => return Ok(address),
+fn one_host(address: IpAddr, text: &str) -> Result<IpAddr, Wrong> {
+    let what = match address {
+        IpAddr::V4(address) => not_one_host_v4(address),
+        IpAddr::V6(address) => not_one_host_v6(address),
     };
     let remedy = "write an address that one host of the network has";
-    Err(wrong(format!("{} {what}", quote(text)), remedy))
+    what.map_or(Ok(address), |what| Err(wrong(format!("{} {what}", quote(text)), remedy)))
+}
+
+fn not_one_host_v4(address: Ipv4Addr) -> Option<&'static str> {
+    match address.octets() {
+        [0, ..] => Some("is not the address of a host"),
+        [127, ..] => Some("is a loopback address"),
+        [224..=239, ..] => Some("is a multicast address"),
+        [255, 255, 255, 255] => Some("is the broadcast address"),
+        [240..=255, ..] => Some("is a reserved address"),
+        _ => None,
+    }
+}
+
+fn not_one_host_v6(address: Ipv6Addr) -> Option<&'static str> {
+    match address {
+        Ipv6Addr::UNSPECIFIED => Some("is not the address of a host"),
+        Ipv6Addr::LOCALHOST => Some("is a loopback address"),
+        _ if address.is_multicast() => Some("is a multicast address"),
+        _ if address.to_ipv4_mapped().is_some() => Some("is an IPv4 address written as IPv6"),
+        _ => None,
+    }
+}
+
+/// Refuses what is not the address of a single host, and what names one only together with an interface.
+fn beyond_link(address: IpAddr, text: &str) -> Result<IpAddr, Wrong> {
+    match address {
+        IpAddr::V6(address) if address.is_unicast_link_local() => {
+            let remedy = "write an address that is good beyond the link";
+            Err(wrong(format!("{} is a link-local address", quote(text)), remedy))
+        }
+        address => one_host(address, text),
+    }
 }
 
 fn not_address(text: &str) -> Wrong {
-    let remedy = r#"write four numbers such as "192.0.2.22""#;
-    wrong(format!("{} is not an IPv4 address", quote(text)), remedy)
+    let remedy = r#"write one such as "192.0.2.22" or "2001:db8::22""#;
+    wrong(format!("{} is not an IP address", quote(text)), remedy)
 }
 
-fn not_ipv6(text: &str) -> Wrong {
-    let what = format!("{} is IPv6, which is not in this version", quote(text));
-    wrong(what, "use IPv4")
-}
-
-fn ipv4(text: &str) -> Option<Ipv4Addr> {
+fn ip(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }
 
-fn ipv6(text: &str) -> bool {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-    bare.unwrap_or(text).parse::<Ipv6Addr>().is_ok()
+/// What stands between brackets, where nothing stands around them.
+fn bracketed(text: &str) -> Option<&str> {
+    text.strip_prefix('[')?.strip_suffix(']')
 }
 
 fn port(text: &str) -> Option<u16> {

@@ -1,13 +1,15 @@
 //! The keys of `[[vrrp]]`, and what holds between virtual routers.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::time::Duration;
 
+use lb_proto::family::Family;
+
 use super::reader::{List, Section};
 use super::report::{At, Report, Wrong, wrong};
-use super::{ChecksumForm, Ipv4Net, Vrrp, values};
+use super::{ChecksumForm, IpNet, Vrrp, values};
 
 const MOST_ADDRESSES: usize = 64;
 
@@ -19,9 +21,9 @@ pub(super) struct Draft {
     /// Where it is the default: that of the node, at the beginning of this table.
     pub(super) interface: Option<At<String>>,
     pub(super) id: Option<At<NonZeroU8>>,
-    pub(super) source: Option<At<Ipv4Addr>>,
-    pub(super) peers: List<Ipv4Addr>,
-    pub(super) addresses: List<Ipv4Net>,
+    pub(super) source: Option<At<IpAddr>>,
+    pub(super) peers: List<IpAddr>,
+    pub(super) addresses: List<IpNet>,
     pub(super) built: Option<Vrrp>,
 }
 
@@ -47,7 +49,8 @@ pub(super) fn read(section: &Section<'_>, node_interface: Option<&At<String>>) -
     let addresses = section.key("virtual_addresses", r#"["192.0.2.100/24"]"#);
     let addresses_given = addresses.required().given();
     let mut addresses = addresses.texts(values::vip_net);
-    let checksum = section.key("checksum", r#""rfc5798""#).text(checksum).or(ChecksumForm::Rfc5798);
+    let checksum_key = section.key("checksum", r#""rfc5798""#);
+    let checksum = checksum_key.text(checksum).or(ChecksumForm::Rfc5798);
     section.finish();
 
     if addresses_given.is_some() && addresses.whole && addresses.items.is_empty() {
@@ -62,12 +65,18 @@ pub(super) fn read(section: &Section<'_>, node_interface: Option<&At<String>>) -
         section.report.add(first_too_many.at, wrong(what, remedy));
     }
     if let Some(Some(source)) = source {
-        let own = |peer: &&At<Ipv4Addr>| peer.value == source.value;
+        let own = |peer: &&At<IpAddr>| peer.value == source.value;
         for peer in peers.items.iter().filter(own) {
             let what = format!("peer {} is the unicast_source itself", peer.value);
             let remedy = "list only the other routers";
             section.report.add(peer.at, wrong(what, remedy));
         }
+    }
+    one_family(section.report, source.as_ref().and_then(Option::as_ref), &peers, &addresses);
+    if family(&addresses) == Some(Family::V6)
+        && let Some(at) = checksum_key.given()
+    {
+        section.report.add(at, wrong("checksum has no meaning over IPv6, where there is but one form", "remove it"));
     }
     let build = || {
         Some(Vrrp {
@@ -88,7 +97,41 @@ pub(super) fn read(section: &Section<'_>, node_interface: Option<&At<String>>) -
     Draft { at: section.at, name, interface, id, source: source.flatten(), peers, addresses, built }
 }
 
-/// Names, VRIDs and VIPs are taken once; peers are other hosts.
+/// That of the first address.
+fn family(addresses: &List<IpNet>) -> Option<Family> {
+    addresses.items.first().map(|vip| vip.value.family())
+}
+
+/// A virtual router speaks one family.
+fn one_family(report: &Report<'_>, source: Option<&At<IpAddr>>, peers: &List<IpAddr>, addresses: &List<IpNet>) {
+    let Some(family) = family(addresses) else { return };
+    if let Some(other) = addresses.items.iter().find(|vip| vip.value.family() != family) {
+        let what = format!("virtual address {} is {}, the first is {family}", other.value, other.value.family());
+        let remedy = "make a [[vrrp]] for each family, which may share the virtual_router_id";
+        report.add(other.at, wrong(what, remedy));
+        return;
+    }
+    let own = source.iter().map(|source| (*source, "unicast_source", "this"));
+    let others = peers.items.iter().map(|peer| (peer, "peer", "the other"));
+    for (address, key, whose) in own.chain(others).filter(|(address, ..)| Family::of(address.value) != family) {
+        let theirs = Family::of(address.value);
+        let what = format!("{key} {} is {theirs}, the virtual addresses are {family}", address.value);
+        report.add(address.at, wrong(what, format!("write {whose} router's {family} address")));
+    }
+    if let Some(source) = source
+        && let IpAddr::V6(address) = source.value
+        && peers.whole
+        && peers.items.is_empty()
+        && !address.is_unicast_link_local()
+    {
+        // RFC 9568 section 5.1.2.1
+        let what = format!("unicast_source {address} is not link-local, as that of adverts by multicast has to be");
+        let remedy = "leave it out, write an fe80:: address, or list unicast_peers";
+        report.add(source.at, wrong(what, remedy));
+    }
+}
+
+/// Names, VIPs and, in a family, VRIDs are taken once; peers are other hosts.
 pub(super) fn between(routers: &[Draft], report: &Report<'_>) {
     let mut names = BTreeMap::new();
     let mut ids = BTreeMap::new();
@@ -101,7 +144,7 @@ pub(super) fn between(routers: &[Draft], report: &Report<'_>) {
             report.add(name.at, wrong(what, "choose another"));
         }
         if let (Some(interface), Some(id)) = (&router.interface, &router.id)
-            && let Some(first) = earlier(&mut ids, (&interface.value, id.value), id.at)
+            && let Some(first) = earlier(&mut ids, (&interface.value, family(&router.addresses), id.value), id.at)
         {
             let (interface, line) = (&interface.value, report.line(first));
             let what = format!("virtual_router_id {} is taken on {interface:?} in line {line}", id.value);

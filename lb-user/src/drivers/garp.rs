@@ -1,18 +1,19 @@
-//! Announces addresses by gratuitous ARP, in bursts that [`lb_proto::garp`] plans.
+//! Announces addresses by gratuitous ARP and unsolicited neighbour advertisements, in bursts that [`lb_proto::garp`] plans.
 //!
 //! ```text
-//!  announce, cancel ──watch──> task ──owns──> Burst per address ──> sock::arp
+//!  announce, cancel ──watch──> task ──owns──> Burst per address ──> sock::frame
 //! ```
 //! Whoever calls has the address on the interface already. What is wanted is a state, so no request can be lost or overtaken.
 
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use lb_proto::garp::Burst;
 use lb_proto::wire::arp::{Arp, Mac, Operation};
+use lb_proto::wire::ndisc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
@@ -20,7 +21,7 @@ use tokio::time::sleep_until;
 use super::seldom::Seldom;
 use crate::clock;
 use crate::metrics::Metrics;
-use crate::sock::arp::ArpSocket;
+use crate::sock::frame::FrameSocket;
 
 /// The running task. Dropping it ends all announcements.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub struct GarpHandle {
 impl GarpHandle {
     /// Announces from now on that these addresses of a virtual router are at `mac`: the first frames leave at once, the others
     /// as planned. An address whose burst is under way starts again.
-    pub fn announce(&self, instance: &str, ifindex: u32, mac: [u8; 6], addresses: &[Ipv4Addr]) {
+    pub fn announce(&self, instance: &str, ifindex: u32, mac: [u8; 6], addresses: &[IpAddr]) {
         let started = clock::now();
         self.wanted.send_modify(|wanted| {
             wanted.generation = wanted.generation.wrapping_add(1);
@@ -45,7 +46,7 @@ impl GarpHandle {
     }
 
     /// Announces these addresses on this interface no more.
-    pub fn cancel(&self, ifindex: u32, addresses: &[Ipv4Addr]) {
+    pub fn cancel(&self, ifindex: u32, addresses: &[IpAddr]) {
         self.wanted.send_modify(|wanted| {
             for address in addresses {
                 wanted.requests.remove(&(ifindex, *address));
@@ -62,14 +63,14 @@ impl Drop for GarpHandle {
 
 /// Announcing addresses.
 pub struct GarpDriver {
-    socket: ArpSocket,
+    socket: FrameSocket,
     metrics: Metrics,
     bursts: BTreeMap<Key, Announcing>,
     failures: Seldom<u32>,
 }
 
 /// Interface and address.
-type Key = (u32, Ipv4Addr);
+type Key = (u32, IpAddr);
 
 #[derive(Debug, Default)]
 struct Wanted {
@@ -98,7 +99,8 @@ impl GarpDriver {
     /// No packet socket to be had, for want of `CAP_NET_RAW` for one.
     pub fn spawn(metrics: Metrics) -> io::Result<GarpHandle> {
         let (wanted, requests) = watch::channel(Wanted::default());
-        let driver = Self { socket: ArpSocket::open()?, metrics, bursts: BTreeMap::new(), failures: Seldom::default() };
+        let driver =
+            Self { socket: FrameSocket::open()?, metrics, bursts: BTreeMap::new(), failures: Seldom::default() };
         Ok(GarpHandle { wanted, task: tokio::spawn(driver.run(requests)) })
     }
 
@@ -127,19 +129,28 @@ impl GarpDriver {
         for ((ifindex, _), announcing) in &mut self.bursts {
             let Request { instance, mac, .. } = &announcing.request;
             while let Some(address) = announcing.burst.poll(now) {
-                for operation in [Operation::Request, Operation::Reply] {
-                    let frame = Arp::gratuitous(operation, *mac, address).emit();
+                for frame in frames(*mac, address) {
                     match self.socket.send(*ifindex, &frame) {
-                        Ok(()) => self.metrics.garp_sent(instance, address),
+                        Ok(()) => self.metrics.announced(instance, address),
                         Err(error) => {
                             if self.failures.allows(*ifindex, now) {
-                                tracing::warn!(instance, %address, ifindex, %error, "cannot send gratuitous ARP");
+                                tracing::warn!(instance, %address, ifindex, %error, "cannot announce the address");
                             }
                         }
                     }
                 }
             }
         }
+    }
+}
+
+/// What tells the neighbours once that an address is at `mac`: over IPv4 in both forms, because they differ in which they heed.
+fn frames(mac: Mac, address: IpAddr) -> Vec<Vec<u8>> {
+    match address {
+        IpAddr::V4(address) => [Operation::Request, Operation::Reply]
+            .map(|form| Arp::gratuitous(form, mac, address).emit().to_vec())
+            .to_vec(),
+        IpAddr::V6(address) => vec![ndisc::unsolicited(mac, address).to_vec()],
     }
 }
 
@@ -159,16 +170,17 @@ fn converge(bursts: &mut BTreeMap<Key, Announcing>, requests: &BTreeMap<Key, Req
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
     use std::time::Duration;
 
-    const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
-    const OTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 101);
+    const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100));
+    const OTHER: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100));
 
     fn request(generation: u64, started: Instant) -> Request {
         Request { instance: "k8s".to_owned(), mac: Mac([2, 0, 0, 0, 0, 1]), started, generation }
     }
 
-    fn due(bursts: &mut BTreeMap<Key, Announcing>, now: Instant) -> Vec<Ipv4Addr> {
+    fn due(bursts: &mut BTreeMap<Key, Announcing>, now: Instant) -> Vec<IpAddr> {
         bursts.values_mut().filter_map(|a| a.burst.poll(now)).collect()
     }
 
@@ -189,6 +201,14 @@ mod tests {
         converge(&mut bursts, &requests);
         assert_eq!(due(&mut bursts, later), [VIP, OTHER]);
         assert_eq!(bursts[&(2, VIP)].burst.deadline(), Some(later + Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn each_family_is_announced_in_its_way() {
+        let types =
+            |address| frames(Mac([2; 6]), address).iter().map(|frame| [frame[12], frame[13]]).collect::<Vec<_>>();
+        assert_eq!(types(VIP), [[0x08, 0x06], [0x08, 0x06]], "a request and a reply");
+        assert_eq!(types(OTHER), [[0x86, 0xdd]]);
     }
 
     #[test]

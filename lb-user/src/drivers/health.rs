@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,10 +25,10 @@ use crate::probe::{Plan, PlanError, Prober};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
     key: Key,
-    address: SocketAddrV4,
+    address: SocketAddr,
     check: HealthCheck,
     plan: Plan,
-    source: Option<Ipv4Addr>,
+    source: Option<IpAddr>,
 }
 
 impl Target {
@@ -36,7 +36,7 @@ impl Target {
     /// a VIP: answers would arrive wherever the VIP is.
     ///
     /// Blocks on reading the files of a TLS check.
-    pub fn of_service(service: &Service, source: Option<Ipv4Addr>) -> Result<Vec<Self>, TargetError> {
+    pub fn of_service(service: &Service, source: Option<IpAddr>) -> Result<Vec<Self>, TargetError> {
         let plan = Plan::new(&service.health_check.kind)
             .map_err(|error| TargetError { service: service.name.clone(), error })?;
         let target = |backend: &crate::config::Backend| Self {

@@ -9,25 +9,26 @@
 //!                                    sock::vrrp
 //! ```
 //! Everything that may wait for the kernel's network lock (listing, opening and closing sockets) happens on still other threads.
-//! Addresses and gratuitous ARP are somebody else's work: a router only says what it is.
+//! Addresses and announcing them are somebody else's work: a router only says what it is.
 
 mod config;
 mod lookout;
 mod router;
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use lb_proto::family::Family;
 use lb_proto::vrrp::{State, Why};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use self::config::Order;
 use self::router::Router;
-use crate::config::{Ipv4Net, Vrrp};
+use crate::config::{IpNet, Vrrp};
 use crate::metrics::Metrics;
 use crate::netlink::{Interfaces, Netlink, NetlinkError};
 
@@ -75,25 +76,26 @@ pub struct InstanceSnapshot {
     /// When it came there.
     pub since: Instant,
     /// `vrrp.virtual_addresses`
-    pub virtual_addresses: Vec<Ipv4Net>,
-    /// Grows whenever the addresses of an Active router must be announced by gratuitous ARP. No two announcements of a driver
+    pub virtual_addresses: Vec<IpNet>,
+    /// Grows whenever the addresses of an Active router must be announced to the neighbours. No two announcements of a driver
     /// have the same number, so one that starts anew under its old name is not mistaken for what it was.
     pub announce: u64,
     /// As Backup, the Active router as last heard.
-    pub active_router: Option<Ipv4Addr>,
+    pub active_router: Option<IpAddr>,
 }
 
 impl InstanceSnapshot {
     fn key(&self) -> Key<'_> {
-        (&self.name, &self.interface, self.vrid)
+        let family = self.virtual_addresses.first().map_or(Family::V4, |net| net.family());
+        (&self.name, &self.interface, self.vrid, family)
     }
 }
 
-/// What makes a virtual router the same one after a reload: name, interface, VRID.
-type Key<'a> = (&'a str, &'a str, u8);
+/// What makes a virtual router the same one after a reload: name, interface, VRID, family.
+type Key<'a> = (&'a str, &'a str, u8, Family);
 
 fn key(vrrp: &Vrrp) -> Key<'_> {
-    (&vrrp.name, &vrrp.interface, vrrp.virtual_router_id.get())
+    (&vrrp.name, &vrrp.interface, vrrp.virtual_router_id.get(), vrrp.family())
 }
 
 /// Why the driver could not be started.
@@ -117,7 +119,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Replaces the virtual routers. One whose name, interface and VRID stay goes on, and stays Active if it is; one that is
+    /// Replaces the virtual routers. One whose name, interface, VRID and family stay goes on, and stays Active if it is; one that is
     /// gone releases its addresses; a new one starts as Backup.
     pub fn reconfigure(&self, configs: Vec<Vrrp>) {
         self.configs.send_replace(configs);

@@ -69,6 +69,8 @@ metrics! {
         "VRRP advertisements refused, by reason";
     GRATUITOUS_ARP = Counter "xvip_gratuitous_arp_total" ["instance", "address"]
         "Gratuitous ARP announcements sent for the address";
+    UNSOLICITED_NA = Counter "xvip_unsolicited_na_total" ["instance", "address"]
+        "Unsolicited neighbour advertisements sent for the IPv6 address";
     DATAPATH_PACKETS = Counter "xvip_datapath_packets_total" ["verdict", "reason"]
         "Packets seen by the datapath, by what became of them and why";
     DATAPATH_INFO = Gauge "xvip_datapath_info" ["mode", "interface"]

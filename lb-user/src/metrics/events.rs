@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use prometheus_client::registry::Registry;
 
 use super::defs::{self, Def};
 use super::labels::Labels;
-use crate::config::Config;
+use crate::config::{Config, Vrrp};
 
 /// The event counters. Clones count into the same series; every method is cheap and may be called from any task.
 #[derive(Debug, Clone)]
@@ -31,6 +31,7 @@ struct Families {
     adverts: Counters,
     advert_errors: Counters,
     garps: Counters,
+    advertisements: Counters,
 }
 
 impl Default for Metrics {
@@ -50,6 +51,7 @@ impl Metrics {
             adverts: Counters::new(&defs::VRRP_ADVERTS, &[Some(SENT), Some(RECEIVED)]),
             advert_errors: Counters::new(&defs::VRRP_ADVERT_ERRORS, &[]),
             garps: Counters::new(&defs::GRATUITOUS_ARP, &[None]),
+            advertisements: Counters::new(&defs::UNSOLICITED_NA, &[None]),
         }))
     }
 
@@ -66,14 +68,13 @@ impl Metrics {
             })
             .collect();
         let instances: BTreeSet<Subject> = config.vrrp.iter().map(|instance| vec![instance.name.clone()]).collect();
-        let addresses = config
-            .vrrp
-            .iter()
-            .flat_map(|instance| {
-                let addresses = instance.virtual_addresses.iter();
-                addresses.map(|net| vec![instance.name.clone(), net.address.to_string()])
-            })
-            .collect();
+        let addresses = |of_v4: bool| {
+            let of_instance = move |instance: &Vrrp| {
+                let addresses = instance.virtual_addresses.iter().filter(move |net| net.address.is_ipv4() == of_v4);
+                addresses.map(|net| vec![instance.name.clone(), net.address.to_string()]).collect::<Vec<_>>()
+            };
+            config.vrrp.iter().flat_map(of_instance).collect()
+        };
 
         let families = &self.0;
         families.checks.configure(backends.clone());
@@ -81,7 +82,8 @@ impl Metrics {
         families.transitions.configure(instances.clone());
         families.adverts.configure(instances.clone());
         families.advert_errors.configure(instances);
-        families.garps.configure(addresses);
+        families.garps.configure(addresses(true));
+        families.advertisements.configure(addresses(false));
     }
 
     /// A health check ended. `result` is a word of the checker's closed set.
@@ -110,17 +112,23 @@ impl Metrics {
         self.0.advert_errors.count(&[instance], Some(reason));
     }
 
-    /// A gratuitous ARP left this node.
-    pub fn garp_sent(&self, instance: &str, address: Ipv4Addr) {
-        self.0.garps.count(&[instance, &address.to_string()], None);
+    /// A frame that announces an address left this node.
+    pub fn announced(&self, instance: &str, address: IpAddr) {
+        let counters = if address.is_ipv4() { &self.0.garps } else { &self.0.advertisements };
+        counters.count(&[instance, &address.to_string()], None);
     }
 
     /// Puts the families into `registry`.
     pub(super) fn register(&self, registry: &mut Registry) {
         let families = &self.0;
-        for counters in
-            [&families.checks, &families.transitions, &families.adverts, &families.advert_errors, &families.garps]
-        {
+        for counters in [
+            &families.checks,
+            &families.transitions,
+            &families.adverts,
+            &families.advert_errors,
+            &families.garps,
+            &families.advertisements,
+        ] {
             registry.register(counters.def.name, counters.def.help, counters.family.clone());
         }
         let def = &defs::HEALTH_CHECK_SECONDS;

@@ -1,23 +1,28 @@
 //! What a scrape says: names, shape, values, and which series exist.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
 use std::time::Duration;
 
 use super::defs::{ALL, Kind};
 use super::*;
 use crate::config::{
-    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, Ipv4Net, Node, Service, Vrrp,
+    Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, IpNet, Node, Role, Service,
+    ServiceMode, Vrrp,
 };
 use crate::status::example::example;
 
+const VIP_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100));
+
 fn config(backends: &[&str], instances: &[&str]) -> Config {
-    let address = Ipv4Addr::new(192, 0, 2, 100);
+    let address = IpAddr::from(Ipv4Addr::new(192, 0, 2, 100));
+    let over_ipv6 = IpNet { address: VIP_V6, prefix: 64 };
     Config {
         node: Node {
             name: "lb1".to_owned(),
             interface: "eth0".to_owned(),
+            role: Role::Balancer,
             datapath: Datapath::Auto,
             source_ports: 1024..=2047,
             max_flows: 1000,
@@ -36,14 +41,18 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
                 preempt_delay: Duration::ZERO,
                 unicast_source: None,
                 unicast_peers: vec![],
-                virtual_addresses: vec![Ipv4Net { address, prefix: 24 }],
+                virtual_addresses: match *name {
+                    "k8s6" => vec![over_ipv6],
+                    _ => vec![IpNet { address, prefix: 24 }],
+                },
                 checksum: ChecksumForm::Rfc9568,
             })
             .collect(),
         services: vec![Service {
             name: "apiserver".to_owned(),
-            listen: vec![SocketAddrV4::new(address, 8443)],
+            listen: vec![(address, 8443).into()],
             balance: Balance::RoundRobin,
+            mode: ServiceMode::Snat,
             idle_timeout: Duration::from_secs(7200),
             health_check: HealthCheck {
                 kind: CheckKind::Tcp,
@@ -56,7 +65,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
                 .iter()
                 .map(|name| Backend {
                     name: (*name).to_owned(),
-                    address: SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 31), 6443),
+                    address: ([192, 0, 2, 31], 6443).into(),
                     weight: 1,
                     max_connections: 0,
                 })
@@ -74,7 +83,7 @@ struct Scraper {
 impl Scraper {
     fn new() -> Self {
         let metrics = Metrics::new();
-        metrics.configure(&config(&["master1", "master2", "master3"], &["k8s"]));
+        metrics.configure(&config(&["master1", "master2", "master3"], &["k8s", "k8s6"]));
         let (status, receiver) = watch::channel(Arc::new(example()));
         let exposition = Exposition::new(&metrics, receiver);
         Self { metrics, status, exposition }
@@ -147,6 +156,7 @@ fn names_are_stable() {
             "Counter xvip_vrrp_adverts_total{instance,direction}",
             "Counter xvip_vrrp_advert_errors_total{instance,reason}",
             "Counter xvip_gratuitous_arp_total{instance,address}",
+            "Counter xvip_unsolicited_na_total{instance,address}",
             "Counter xvip_datapath_packets_total{verdict,reason}",
             "Gauge xvip_datapath_info{mode,interface}",
             "Gauge xvip_connection_table_entries{table}",
@@ -243,7 +253,8 @@ fn events_are_counted() {
     metrics.advert_received("k8s");
     metrics.advert_received("k8s");
     metrics.advert_rejected("k8s", "checksum");
-    metrics.garp_sent("k8s", Ipv4Addr::new(192, 0, 2, 100));
+    metrics.announced("k8s", Ipv4Addr::new(192, 0, 2, 100).into());
+    metrics.announced("k8s6", VIP_V6);
     metrics.vrrp_transition("k8s", "active");
 
     let samples = scraper.samples();
@@ -259,6 +270,7 @@ fn events_are_counted() {
         (r#"xvip_vrrp_adverts_total{instance="k8s",direction="received"}"#, 2.0),
         (r#"xvip_vrrp_advert_errors_total{instance="k8s",reason="checksum"}"#, 1.0),
         (r#"xvip_gratuitous_arp_total{instance="k8s",address="192.0.2.100"}"#, 1.0),
+        (r#"xvip_unsolicited_na_total{instance="k8s6",address="2001:db8::100"}"#, 1.0),
         (r#"xvip_vrrp_transitions_total{instance="k8s",to="active"}"#, 1.0),
         (r#"xvip_vrrp_transitions_total{instance="k8s",to="backup"}"#, 0.0),
     ] {
@@ -280,13 +292,15 @@ fn series_follow_the_configuration() {
     metrics.health_checked("apiserver", "unheard", "success", Duration::ZERO);
     metrics.advert_sent("k8s");
     metrics.advert_rejected("k8s", "checksum");
-    metrics.garp_sent("other", Ipv4Addr::new(192, 0, 2, 99));
+    metrics.announced("other", Ipv4Addr::new(192, 0, 2, 99).into());
 
     let events: BTreeMap<String, f64> = scraper
         .samples()
         .into_iter()
         .filter(|(series, _)| {
-            ["xvip_health", "xvip_vrrp_a", "xvip_vrrp_t", "xvip_grat"].iter().any(|family| series.starts_with(family))
+            ["xvip_health", "xvip_vrrp_a", "xvip_vrrp_t", "xvip_grat", "xvip_unso"]
+                .iter()
+                .any(|family| series.starts_with(family))
                 && !series.contains("_bucket")
                 && !series.contains("_sum")
         })

@@ -8,8 +8,12 @@
 //! ```
 
 mod apply;
+mod attributes;
+mod detail;
 mod device;
 mod exchange;
+mod features;
+mod filters;
 mod monitor;
 mod observe;
 pub mod ours;
@@ -18,9 +22,11 @@ mod route;
 use std::io;
 
 pub use apply::{Added, Addresses};
+pub use detail::{AttachedXdp, Detail};
 pub use device::{has_vlans, xdp_program};
+pub use filters::Filter;
 pub use monitor::{Group, Monitor};
-pub use observe::{Address, Interfaces, Link, Neighbour, NeighbourState, Observed};
+pub use observe::{Address, Interfaces, Link, Neighbour, NeighbourState, Observed, Speaker};
 pub use route::Route;
 
 /// Access to the kernel's network configuration in the network namespace of the caller. Costs nothing to copy: every request has
@@ -90,12 +96,6 @@ pub enum NetlinkError {
         doing: &'static str,
         /// What is wrong with it.
         what: String,
-    },
-    /// The next hop of an IPv4 route is an IPv6 address, which is not supported.
-    #[error("the route leads through the IPv6 gateway of interface {ifindex}; give it an IPv4 gateway")]
-    Ipv6Gateway {
-        /// Interface of the route.
-        ifindex: u32,
     },
     /// The request was given up because the runtime ends.
     #[error("the request was abandoned")]

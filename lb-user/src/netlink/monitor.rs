@@ -15,11 +15,11 @@ use crate::sock::watched;
 pub enum Group {
     /// Links.
     Links,
-    /// IPv4 addresses.
+    /// Addresses of both families.
     Addresses,
     /// Neighbours of all families.
     Neighbours,
-    /// IPv4 routes.
+    /// Routes of both families.
     Routes,
 }
 
@@ -32,8 +32,8 @@ impl Group {
         match self {
             Self::Links => 0x1,
             Self::Neighbours => 0x4,
-            Self::Addresses => 0x10,
-            Self::Routes => 0x40,
+            Self::Addresses => 0x10 | 0x100,
+            Self::Routes => 0x40 | 0x400,
         }
     }
 }

@@ -1,18 +1,18 @@
-//! What there is: links, IPv4 addresses and IPv4 neighbours, all of them or an error.
+//! What there is: links, addresses and neighbours of both families, all of them or an error.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use rtnetlink::packet_core::{NlasIterator, Parseable};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState as Nud,
 };
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::exchange::{self, malformed};
 use super::{Netlink, NetlinkError, ours};
-use crate::config::{HostFacts, Ipv4Net};
+use crate::config::{HostFacts, IpNet};
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,28 +31,30 @@ pub struct Link {
     pub kind: Option<String>,
 }
 
-/// An IPv4 address of an interface.
+/// An address of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// The interface.
     pub ifindex: u32,
     /// The address, and the network it opens.
-    pub net: Ipv4Net,
-    /// Not the first of its network on this interface.
+    pub net: IpNet,
+    /// Not the first of its network on this interface; of IPv6, temporary (RFC 8981).
     pub secondary: bool,
     /// Valid beyond the link and the host.
     pub global: bool,
+    /// Good to speak with. Of IPv6, not while its uniqueness is unproven, or when it is deprecated.
+    pub usable: bool,
     /// Added by xvip, by this process or an earlier one.
     pub ours: bool,
 }
 
-/// An IPv4 neighbour of an interface.
+/// A neighbour of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbour {
     /// The interface.
     pub ifindex: u32,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its Ethernet address, if known; it may be out of date in every state but `Usable`.
     pub mac: Option<[u8; 6]>,
     /// What the kernel knows.
@@ -83,12 +85,23 @@ pub enum NeighbourState {
     Failed,
 }
 
+/// What kind of address to speak with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaker {
+    /// IPv4, global.
+    Ipv4,
+    /// IPv6, good on the link alone.
+    Ipv6LinkLocal,
+    /// IPv6, global.
+    Ipv6,
+}
+
 /// Links and addresses at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interfaces {
     /// All links.
     pub links: Vec<Link>,
-    /// All IPv4 addresses, for each link in the kernel's order.
+    /// All addresses, for each link and family in the kernel's order.
     pub addresses: Vec<Address>,
 }
 
@@ -104,12 +117,19 @@ impl Interfaces {
         self.addresses.iter().filter(move |address| address.ifindex == ifindex)
     }
 
-    /// The address an interface speaks with: its first global one that is not secondary, not in `excluding` and not ours.
+    /// The address an interface speaks with: of the kind wanted, usable, not secondary, not in `excluding` and not ours. Of
+    /// several, the one that has been there longest.
     #[must_use]
-    pub fn primary_address(&self, ifindex: u32, excluding: &[Ipv4Addr]) -> Option<Ipv4Addr> {
-        self.addresses_of(ifindex)
-            .find(|a| a.global && !a.secondary && !a.ours && !excluding.contains(&a.net.address))
-            .map(|a| a.net.address)
+    pub fn primary_address(&self, ifindex: u32, want: Speaker, excluding: &[IpAddr]) -> Option<IpAddr> {
+        let wanted = |a: &&Address| match (want, a.net.address) {
+            (Speaker::Ipv4, IpAddr::V4(_)) | (Speaker::Ipv6, IpAddr::V6(_)) => a.global,
+            (Speaker::Ipv6LinkLocal, IpAddr::V6(address)) => address.is_unicast_link_local(),
+            _ => false,
+        };
+        let free = |a: &&Address| a.usable && !a.secondary && !a.ours && !excluding.contains(&a.net.address);
+        let mut found = self.addresses_of(ifindex).filter(wanted).filter(free).map(|a| a.net.address);
+        // The kernel lists IPv4 addresses from the oldest on, IPv6 addresses of a scope from the newest.
+        if want == Speaker::Ipv4 { found.next() } else { found.last() }
     }
 
     /// As the configuration wants to see it; without the addresses that we added ourselves.
@@ -125,14 +145,14 @@ impl Interfaces {
 pub struct Observed {
     /// Links and addresses.
     pub interfaces: Interfaces,
-    /// All IPv4 neighbours.
+    /// All neighbours.
     pub neighbours: Vec<Neighbour>,
 }
 
 impl Observed {
     /// What is known of a neighbour.
     #[must_use]
-    pub fn neighbour(&self, ifindex: u32, address: Ipv4Addr) -> Option<&Neighbour> {
+    pub fn neighbour(&self, ifindex: u32, address: IpAddr) -> Option<&Neighbour> {
         self.neighbours.iter().find(|n| n.ifindex == ifindex && n.address == address)
     }
 }
@@ -209,12 +229,17 @@ fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.get(..end).unwrap_or_default()).into_owned()
 }
 
+/// Whether a message, which begins with its family, is about IP: other families' are not ours to understand.
+fn is_ip(body: &[u8]) -> bool {
+    [libc::AF_INET, libc::AF_INET6].iter().any(|family| body.first().map(|byte| i32::from(*byte)) == Some(*family))
+}
+
 pub(super) fn addresses() -> Result<Vec<Address>, NetlinkError> {
-    let mut request = AddressMessage::default();
-    request.header.family = AddressFamily::Inet;
+    // No family: those of all.
+    let request = AddressMessage::default();
     let replies = exchange::dump(LIST_ADDRESSES, &RouteNetlinkMessage::GetAddress(request))?;
     let mut addresses = Vec::with_capacity(replies.len());
-    for reply in replies.iter().filter(|reply| reply.kind == libc::RTM_NEWADDR) {
+    for reply in replies.iter().filter(|reply| reply.kind == libc::RTM_NEWADDR && is_ip(&reply.body)) {
         let message = AddressMessage::parse(reply.body.as_slice()).map_err(|e| malformed(LIST_ADDRESSES, e))?;
         addresses.extend(address(&message));
     }
@@ -223,26 +248,35 @@ pub(super) fn addresses() -> Result<Vec<Address>, NetlinkError> {
 
 /// `None` for other families.
 fn address(message: &AddressMessage) -> Option<Address> {
-    // The local address; on a point-to-point link the other attribute has the peer's.
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+    // The local address; on a point-to-point link the other attribute has the peer's. IPv6 has the other alone elsewhere.
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
         _ => None,
-    })?;
+    });
+    let either = || {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address @ IpAddr::V6(_)) => Some(*address),
+            _ => None,
+        })
+    };
+    let flags = message.header.flags;
+    let unproven = flags.contains(AddressHeaderFlags::Tentative) && !flags.contains(AddressHeaderFlags::Optimistic);
+    let unfit = AddressHeaderFlags::Dadfailed | AddressHeaderFlags::Deprecated;
     Some(Address {
         ifindex: message.header.index,
-        net: Ipv4Net { address, prefix: message.header.prefix_len },
-        secondary: message.header.flags.contains(AddressHeaderFlags::Secondary),
+        net: IpNet { address: local.or_else(either)?, prefix: message.header.prefix_len },
+        secondary: flags.contains(AddressHeaderFlags::Secondary),
+        usable: !unproven && !flags.intersects(unfit),
         global: message.header.scope == AddressScope::Universe,
         ours: ours::is_marked(&message.attributes),
     })
 }
 
 fn neighbours() -> Result<Vec<Neighbour>, NetlinkError> {
-    let mut request = NeighbourMessage::default();
-    request.header.family = AddressFamily::Inet;
+    let request = NeighbourMessage::default();
     let replies = exchange::dump(LIST_NEIGHBOURS, &RouteNetlinkMessage::GetNeighbour(request))?;
     let mut neighbours = Vec::with_capacity(replies.len());
-    for reply in replies.iter().filter(|reply| reply.kind == libc::RTM_NEWNEIGH) {
+    for reply in replies.iter().filter(|reply| reply.kind == libc::RTM_NEWNEIGH && is_ip(&reply.body)) {
         let message = NeighbourMessage::parse(reply.body.as_slice()).map_err(|e| malformed(LIST_NEIGHBOURS, e))?;
         neighbours.extend(neighbour(&message));
     }
@@ -263,7 +297,8 @@ fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
     let mut mac = None;
     for attribute in &message.attributes {
         match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(destination)) => address = Some(*destination),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(to)) => address = Some((*to).into()),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(to)) => address = Some((*to).into()),
             NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok(),
             _ => {}
         }

@@ -4,7 +4,7 @@
 //! asked once more on a fresh one within the same deadline: a server may close an idle connection at any time, and
 //! that is no failure.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -60,8 +60,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(plan: &Plan, tls: Option<tls::Client>, address: SocketAddrV4) -> Self {
-        // An address and a port are always a valid header value.
+    pub(super) fn new(plan: &Plan, tls: Option<tls::Client>, address: SocketAddr) -> Self {
+        // An address, in brackets where it is IPv6, and a port are always a valid header value (RFC 9110 section 7.2).
         let of_address = || HeaderValue::from_str(&address.to_string()).unwrap_or(HeaderValue::from_static(""));
         Self {
             path: plan.path.clone(),

@@ -10,7 +10,7 @@ mod tls;
 
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -149,7 +149,7 @@ enum Asking {
 impl Prober {
     /// A prober of the backend at `address`, connecting from `source`, or from the address the kernel chooses.
     #[must_use]
-    pub fn new(plan: &Plan, address: SocketAddrV4, source: Option<Ipv4Addr>) -> Self {
+    pub fn new(plan: &Plan, address: SocketAddr, source: Option<IpAddr>) -> Self {
         let asking = match &plan.0 {
             Kind::Tcp => Asking::Tcp,
             Kind::Tls(tls) => Asking::Tls(tls::Client::new(tls, address)),

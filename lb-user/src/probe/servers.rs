@@ -1,7 +1,7 @@
 //! Backends of every kind on the loopback, for tests.
 
 use std::future::Future;
-use std::net::{SocketAddr, SocketAddrV4, TcpStream as StdStream};
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ pub(crate) const NOT_READY: &str = "HTTP/1.1 500 Internal Server Error\r\nconten
 
 /// A server whose behaviour towards each connection is a closure; it ends when dropped.
 pub(crate) struct Server {
-    pub(crate) address: SocketAddrV4,
+    pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
     task: AbortHandle,
 }
@@ -36,8 +36,17 @@ impl Server {
         B: Fn(usize, TcpStream) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = v4(listener.local_addr().unwrap());
+        Self::start_at("127.0.0.1:0", behave).await
+    }
+
+    /// The same at another address of the loopback.
+    pub(crate) async fn start_at<B, F>(address: &str, behave: B) -> Self
+    where
+        B: Fn(usize, TcpStream) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&connections);
         let task = tokio::spawn(async move {
@@ -115,16 +124,16 @@ pub(crate) async fn hang<S>(stream: S) {
 }
 
 /// An address where connections are refused for as long as the socket lives.
-pub(crate) fn refusing() -> (Socket, SocketAddrV4) {
+pub(crate) fn refusing() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-    let address = v4(socket.local_addr().unwrap().as_socket().unwrap());
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
     (socket, address)
 }
 
 /// An address whose accept queue is full, so that the kernel drops every SYN, for as long as the value lives.
 pub(crate) struct Blackhole {
-    pub(crate) address: SocketAddrV4,
+    pub(crate) address: SocketAddr,
     _listener: Socket,
     _queued: Vec<StdStream>,
 }
@@ -134,17 +143,10 @@ impl Blackhole {
         let (listener, address) = refusing();
         listener.listen(0).unwrap();
         let mut queued = Vec::new();
-        while let Ok(stream) = StdStream::connect_timeout(&address.into(), Duration::from_millis(300)) {
+        while let Ok(stream) = StdStream::connect_timeout(&address, Duration::from_millis(300)) {
             queued.push(stream);
         }
         Self { address, _listener: listener, _queued: queued }
-    }
-}
-
-fn v4(address: SocketAddr) -> SocketAddrV4 {
-    match address {
-        SocketAddr::V4(v4) => v4,
-        SocketAddr::V6(v6) => panic!("{v6} is not IPv4"),
     }
 }
 

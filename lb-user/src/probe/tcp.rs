@@ -1,7 +1,7 @@
 //! The TCP connection of a check, and the check that asks for no more than that.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use lb_proto::health::{Outcome, Phase};
@@ -15,16 +15,16 @@ use super::{printable, within};
 /// Where a backend is, and where it is asked from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Endpoint {
-    pub(super) address: SocketAddrV4,
-    /// `None`: the kernel's choice.
-    pub(super) source: Option<Ipv4Addr>,
+    pub(super) address: SocketAddr,
+    /// Of the same family; `None`: the kernel's choice.
+    pub(super) source: Option<IpAddr>,
 }
 
 impl Endpoint {
     /// A connection to the backend, or why there is none.
     pub(super) async fn connect(&self, deadline: Instant) -> Result<TcpStream, Outcome> {
         let socket = self.socket().map_err(|e| Outcome::NotAsked { text: e.to_string() })?;
-        let connected = within(deadline, Phase::Connect, socket.connect(self.address.into())).await?;
+        let connected = within(deadline, Phase::Connect, socket.connect(self.address)).await?;
         let stream = connected.map_err(|e| refusal(&e))?;
         // On the host itself a connection to a free port of the ephemeral range can meet itself (RFC 9293, 3.5,
         // simultaneous open): that is nobody listening.
@@ -35,7 +35,10 @@ impl Endpoint {
     }
 
     fn socket(&self) -> io::Result<TcpSocket> {
-        let socket = TcpSocket::new_v4()?;
+        let socket = match self.address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
         socket.set_nodelay(true)?;
         if let Some(source) = self.source {
             // The port is chosen at connect: then it needs to be unique towards this backend only.

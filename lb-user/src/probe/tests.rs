@@ -23,11 +23,11 @@ fn http_check() -> HttpCheck {
     HttpCheck { path: "/readyz?verbose".to_owned(), host: None, expect_status: vec![200] }
 }
 
-fn prober(check: &CheckKind, address: SocketAddrV4) -> Prober {
+fn prober(check: &CheckKind, address: SocketAddr) -> Prober {
     Prober::new(&Plan::new(check).unwrap(), address, None)
 }
 
-fn http_prober(address: SocketAddrV4) -> Prober {
+fn http_prober(address: SocketAddr) -> Prober {
     prober(&CheckKind::Http(http_check()), address)
 }
 
@@ -87,7 +87,7 @@ async fn unreachable_is_told_from_not_asked() {
     assert_eq!(ask(&mut to_broadcast, AMPLE).await.result(), "unreachable");
     // An address this host does not have cannot be a source: that says nothing about the backend.
     let plan = Plan::new(&CheckKind::Tcp).unwrap();
-    let mut homeless = Prober::new(&plan, "127.0.0.1:1".parse().unwrap(), Some(Ipv4Addr::new(192, 0, 2, 77)));
+    let mut homeless = Prober::new(&plan, "127.0.0.1:1".parse().unwrap(), Some([192, 0, 2, 77].into()));
     assert_eq!(ask(&mut homeless, AMPLE).await.result(), "not_asked");
 }
 
@@ -100,10 +100,54 @@ async fn the_source_address_is_the_one_asked_for() {
         answer_all(stream, OK)
     })
     .await;
-    let source = Ipv4Addr::new(127, 0, 0, 9);
+    let source = IpAddr::from([127, 0, 0, 9]);
     let plan = Plan::new(&CheckKind::Http(http_check())).unwrap();
     assert_eq!(ask(&mut Prober::new(&plan, server.address, Some(source)), AMPLE).await, ready(200));
-    assert_eq!(*seen.lock().unwrap(), Some(source.into()));
+    assert_eq!(*seen.lock().unwrap(), Some(source));
+}
+
+// IPv6
+
+#[tokio::test]
+async fn a_backend_of_ipv6_is_asked_by_its_name_in_brackets() {
+    let heard = Arc::new(Mutex::new(String::new()));
+    let note = Arc::clone(&heard);
+    let server = Server::start_at("[::1]:0", move |_, stream| {
+        let note = Arc::clone(&note);
+        async move {
+            let mut first = [0; 4096];
+            let length = stream.peek(&mut first).await.unwrap();
+            *note.lock().unwrap() = String::from_utf8_lossy(&first[..length]).to_lowercase();
+            answer_all(stream, OK).await;
+        }
+    })
+    .await;
+    assert!(server.address.is_ipv6());
+    let source = Some("::1".parse().unwrap());
+    let plan = Plan::new(&CheckKind::Http(http_check())).unwrap();
+    assert_eq!(ask(&mut Prober::new(&plan, server.address, source), AMPLE).await, ready(200));
+    let host = format!("host: [::1]:{}\r\n", server.address.port());
+    let heard = heard.lock().unwrap().clone();
+    assert!(heard.contains(&host), "{heard}");
+}
+
+#[tokio::test]
+async fn a_certificate_is_verified_against_an_ipv6_address() {
+    let authority = Authority::new();
+    for (name, good) in [("::1", true), ("::2", false)] {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(authority.server(authority.issue(name))));
+        let server = Server::start_at("[::1]:0", move |_, stream| {
+            let acceptor = acceptor.clone();
+            async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    answer_all(stream, OK).await;
+                }
+            }
+        })
+        .await;
+        let outcome = ask(&mut prober(&https(trusting(&authority)), server.address), AMPLE).await;
+        assert_eq!(outcome == ready(200), good, "{name}: {outcome:?}");
+    }
 }
 
 // TLS

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -102,8 +102,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(plan: &Plan, address: SocketAddrV4) -> Self {
-        let of_address = || ServerName::IpAddress(IpAddr::V4(*address.ip()).into());
+    pub(super) fn new(plan: &Plan, address: SocketAddr) -> Self {
+        let of_address = || ServerName::IpAddress(address.ip().into());
         Self { config: Arc::clone(&plan.config), server_name: plan.server_name.clone().unwrap_or_else(of_address) }
     }
 

@@ -1,6 +1,6 @@
 //! Raw sockets: bytes in, bytes out. What the bytes mean is known elsewhere.
 
-pub mod arp;
+pub mod frame;
 pub mod vrrp;
 
 use std::io;

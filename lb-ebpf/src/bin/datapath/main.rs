@@ -16,8 +16,8 @@ use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_ebpf::abi::{Reason, Verdict, node_flag};
-use lb_ebpf::datapath::process;
 use lb_ebpf::datapath::tables::Tables as _;
+use lb_ebpf::datapath::{leave, process};
 
 use context::Context as _;
 
@@ -29,7 +29,7 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
     let reason = process(&mut frame, &kernel);
     kernel.count(reason);
     match reason.verdict() {
-        Verdict::Pass => XDP_PASS,
+        Verdict::Pass | Verdict::Deliver => XDP_PASS,
         Verdict::Drop => XDP_DROP,
         Verdict::Forward | Verdict::Reply => match kernel.node() {
             Some(node) if node.flags & node_flag::REDIRECT != 0 => redirect(node.ifindex) as u32,
@@ -48,17 +48,37 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
     let decided = if buffer.is_tagged() { Reason::NotIpv4 } else { process(&mut frame, &kernel) };
     let written = match decided.verdict() {
         Verdict::Pass | Verdict::Drop => Ok(()),
-        Verdict::Forward => frame.write_translated(),
+        Verdict::Forward | Verdict::Deliver => frame.write_translated(),
         Verdict::Reply => frame.write_answer(),
     };
     let reason = if written.is_ok() { decided } else { Reason::CannotReply };
     kernel.count(reason);
     match reason.verdict() {
         // On to the programs behind this one, if there are any.
-        Verdict::Pass => TC_ACT_UNSPEC,
+        Verdict::Pass | Verdict::Deliver => TC_ACT_UNSPEC,
         Verdict::Drop => TC_ACT_SHOT as i32,
         Verdict::Forward | Verdict::Reply => redirect(buffer.ifindex()) as i32,
     }
+}
+
+/// Every packet that the stack sends by the interface, behind everything there: a backend that is this node itself
+/// answers as the VIP. Only those answers are counted.
+#[classifier]
+pub(crate) fn xvip_leave(context: TcContext) -> i32 {
+    let mut frame = skb::Frame::new(&context);
+    let buffer = frame.buffer();
+    if buffer.is_tagged() {
+        return TC_ACT_UNSPEC;
+    }
+    let kernel = maps::Kernel::new(buffer);
+    let decided = leave(&mut frame, &kernel);
+    if decided.verdict() != Verdict::Deliver {
+        return TC_ACT_UNSPEC;
+    }
+    let written = frame.write_translated();
+    let reason = if written.is_ok() { decided } else { Reason::CannotReply };
+    kernel.count(reason);
+    if written.is_ok() { TC_ACT_UNSPEC } else { TC_ACT_SHOT as i32 }
 }
 
 /// The interface that [`xvip_probe`] sends to; the agent sets it when it loads the object.

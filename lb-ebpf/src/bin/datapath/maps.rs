@@ -7,8 +7,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_LISTENERS, MAX_RINGS, MAX_SERVICES,
-    MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic, budget,
+    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_RINGS,
+    MAX_SERVICES, MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic, budget, mac_key,
 };
 use lb_ebpf::datapath::tables::{Note, Refused, Tables};
 use lb_ebpf::net::Be32;
@@ -25,6 +25,8 @@ static SERVICES: HashMap<Endpoint, Service> = HashMap::with_max_entries(MAX_LIST
 static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, 0);
 #[map]
 static BACKEND_SLOTS: HashMap<Endpoint, u32> = HashMap::with_max_entries(MAX_BACKENDS, BPF_F_NO_PREALLOC);
+#[map]
+static FELLOWS: HashMap<u64, u32> = HashMap::with_max_entries(MAX_FELLOWS, BPF_F_NO_PREALLOC);
 #[map]
 static RINGS: Array<u32> = Array::with_max_entries(RING_SIZE * MAX_RINGS, 0);
 #[map]
@@ -161,6 +163,11 @@ impl<C: Context> Tables for Kernel<C> {
     #[inline(always)]
     fn backend(&self, slot: u32) -> Option<&Backend> {
         BACKENDS.get(slot)
+    }
+
+    #[inline(always)]
+    fn is_fellow(&self, mac: [u8; 6]) -> bool {
+        FELLOWS.get_ptr(mac_key(mac)).is_some()
     }
 
     #[inline(always)]

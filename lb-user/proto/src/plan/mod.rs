@@ -9,7 +9,10 @@ mod ring;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_ebpf::abi::{Backend, Endpoint, MAX_BACKENDS, MAX_LISTENERS, MAX_SERVICES, MAX_VIPS, Node, RING_SIZE, Service};
+use lb_ebpf::abi::{
+    Backend, Delivery, Endpoint, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_SERVICES, MAX_VIPS, Node, RING_SIZE,
+    Service,
+};
 use lb_ebpf::net::Be32;
 pub use ring::ring;
 
@@ -20,6 +23,8 @@ pub struct Wanted {
     pub node: Node,
     /// In the order of the configuration.
     pub services: Vec<WantedService>,
+    /// Ethernet addresses of nodes that may forward to this one without translating.
+    pub fellows: BTreeSet<[u8; 6]>,
 }
 
 /// A service as it should be.
@@ -42,6 +47,8 @@ pub struct WantedBackend {
     pub share: u16,
     /// Its flows are to be answered with RST.
     pub gone: bool,
+    /// How packets reach it.
+    pub delivery: Delivery,
     /// Next hop; zero: not resolved.
     pub mac: [u8; 6],
 }
@@ -61,6 +68,8 @@ pub struct Observed {
     pub slots: BTreeMap<Endpoint, u32>,
     /// The rounds in use, by their first place.
     pub rings: BTreeMap<u32, Vec<u32>>,
+    /// Nodes that forward to this one.
+    pub fellows: BTreeSet<[u8; 6]>,
 }
 
 /// A step; each is one write to one table.
@@ -86,6 +95,8 @@ pub enum Op {
         /// Slots in turn.
         slots: Vec<u32>,
     },
+    /// Know a node as one that forwards to this one.
+    AddFellow([u8; 6]),
     /// Know an address as a VIP.
     AddVip(Be32),
     /// Serve at VIP:port, from now on like this.
@@ -96,6 +107,8 @@ pub enum Op {
     RemoveVip(Be32),
     /// Know the endpoint as a backend's no more.
     RemoveSlot(Endpoint),
+    /// Know the node as one that forwards to this one no more.
+    RemoveFellow([u8; 6]),
 }
 
 /// What to do, and where everything will be.
@@ -125,6 +138,9 @@ pub enum TooMuch {
     /// More places to listen at than [`MAX_LISTENERS`].
     #[error("more than {MAX_LISTENERS} listen addresses in all services together")]
     Listeners,
+    /// More nodes than [`MAX_FELLOWS`].
+    #[error("more than {MAX_FELLOWS} nodes that forward to this one")]
+    Fellows,
     /// More VIPs than [`MAX_VIPS`].
     #[error("more than {MAX_VIPS} VIPs")]
     Vips,
@@ -157,6 +173,8 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
         }
         let shares: Vec<_> =
             here.iter().map(|place| place.slot).zip(service.backends.iter().map(|b| b.share)).collect();
+        let mut of_own = here.iter().zip(&service.backends);
+        let own = of_own.find(|(_, backend)| backend.delivery == Delivery::Local).map(|(place, _)| *place);
         let round = ring(&shares);
         let active = active_ring(service, observed);
         let start = match active {
@@ -175,6 +193,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
             ring_length: round.len() as u16,
             ring_start: start,
             idle_seconds: service.idle_seconds,
+            own: own.map_or(0, |place| place.slot + 1),
         };
         for listener in &service.listeners {
             if observed.services.get(listener) != Some(&value) {
@@ -196,13 +215,18 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     if vips.len() > MAX_VIPS as usize {
         return Err(TooMuch::Vips);
     }
+    if wanted.fellows.len() > MAX_FELLOWS as usize {
+        return Err(TooMuch::Fellows);
+    }
     ops.append(&mut adds);
     ops.append(&mut rings);
+    ops.extend(wanted.fellows.difference(&observed.fellows).map(|mac| Op::AddFellow(*mac)));
     ops.extend(vips.difference(&observed.vips).map(|vip| Op::AddVip(*vip)));
     ops.append(&mut services);
     ops.extend(observed.services.keys().filter(|at| !listeners.contains(at)).map(|at| Op::RemoveService(*at)));
     ops.extend(observed.vips.difference(&vips).map(|vip| Op::RemoveVip(*vip)));
     ops.extend(observed.slots.keys().filter(|at| !endpoints.contains_key(at)).map(|at| Op::RemoveSlot(*at)));
+    ops.extend(observed.fellows.difference(&wanted.fellows).map(|mac| Op::RemoveFellow(*mac)));
     ops.extend(slots.retire());
     Ok(Plan { ops, places })
 }
@@ -262,7 +286,7 @@ impl<'a> Slots<'a> {
             generation,
             service,
             gone: u16::from(backend.gone),
-            pad: 0,
+            delivery: backend.delivery as u16,
             mac: backend.mac,
         };
         if let Some(slot) = self.kept.get(&(service, backend.endpoint)).copied() {
@@ -330,6 +354,12 @@ impl Observed {
             }
             Op::RemoveSlot(endpoint) => {
                 self.slots.remove(endpoint);
+            }
+            Op::AddFellow(mac) => {
+                self.fellows.insert(*mac);
+            }
+            Op::RemoveFellow(mac) => {
+                self.fellows.remove(mac);
             }
         }
     }

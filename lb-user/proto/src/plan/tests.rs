@@ -11,7 +11,13 @@ fn at(host: u8, port: u16) -> Endpoint {
 }
 
 fn backend(host: u8) -> WantedBackend {
-    WantedBackend { endpoint: at(host, 6443), share: 1, gone: false, mac: [2, 0, 0, 0, 0, host] }
+    WantedBackend {
+        endpoint: at(host, 6443),
+        share: 1,
+        gone: false,
+        delivery: Delivery::Translated,
+        mac: [2, 0, 0, 0, 0, host],
+    }
 }
 
 fn service(port: u16, hosts: &[u8]) -> WantedService {
@@ -23,7 +29,7 @@ fn service(port: u16, hosts: &[u8]) -> WantedService {
 }
 
 fn wanted(services: Vec<WantedService>) -> Wanted {
-    Wanted { node: Node { version: 1, ..Node::default() }, services }
+    Wanted { node: Node { version: 1, ..Node::default() }, services, fellows: BTreeSet::new() }
 }
 
 fn slots(plan: &Plan) -> Vec<Vec<u32>> {
@@ -56,9 +62,10 @@ fn from_nothing_in_order() {
             }
             Op::AddSlot(..) => "slot",
             Op::WriteRing { .. } => "ring",
+            Op::AddFellow(_) => "fellow",
             Op::AddVip(_) => "vip",
             Op::SetService(..) => "service",
-            Op::RemoveService(_) | Op::RemoveVip(_) | Op::RemoveSlot(_) => "removal",
+            Op::RemoveService(_) | Op::RemoveVip(_) | Op::RemoveSlot(_) | Op::RemoveFellow(_) => "removal",
         })
         .collect();
     assert_eq!(kinds, ["node", "new backend", "new backend", "slot", "slot", "ring", "vip", "service"]);
@@ -143,8 +150,10 @@ fn too_many_are_refused_whole() {
 fn any_wanted() -> impl Strategy<Value = Wanted> {
     let backends = proptest::collection::btree_map(1u8..9, (0u16..3, any::<bool>(), any::<bool>()), 1..6);
     let services = proptest::collection::btree_map(8000u16..8006, (backends, 0u8..2), 0..5);
-    services.prop_map(|services| {
-        wanted(
+    let fellows = proptest::collection::btree_set(proptest::array::uniform6(0u8..2), 0..3);
+    (services, fellows).prop_map(|(services, fellows)| Wanted {
+        fellows,
+        ..wanted(
             services
                 .into_iter()
                 .map(|(port, (backends, vip))| WantedService {
@@ -156,6 +165,7 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
                             share,
                             gone,
                             mac: [u8::from(resolved); 6],
+                            delivery: if host == 1 { Delivery::Local } else { Delivery::Direct },
                             ..backend(host)
                         })
                         .collect(),
@@ -184,6 +194,11 @@ proptest! {
                 }
             }
             prop_assert_eq!(super::plan(&wanted, &observed).unwrap().ops, vec![]);
+            prop_assert_eq!(&observed.fellows, &wanted.fellows);
+            for service in observed.services.values() {
+                let own = service.own.checked_sub(1).map(|slot| observed.backends[&slot].delivery);
+                prop_assert!(own.is_none_or(|delivery| delivery == Delivery::Local as u16));
+            }
             for (service, slots) in wanted.services.iter().zip(slots(&plan)) {
                 for (backend, slot) in service.backends.iter().zip(slots) {
                     prop_assert_eq!(observed.backends[&slot].endpoint, backend.endpoint);

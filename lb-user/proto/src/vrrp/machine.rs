@@ -3,7 +3,7 @@
 mod adverts;
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::config::Config;
@@ -59,7 +59,7 @@ struct Backup {
     /// `Active_Adver_Interval`: the Active router's, as learned.
     interval: Centis,
     /// Who advertised last and did not release.
-    heard: Option<Ipv4Addr>,
+    heard: Option<IpAddr>,
     /// What taking over would be due to.
     cause: Why,
     /// First advert of lower priority since the last that was not.
@@ -74,7 +74,7 @@ struct Active {
     next: Instant,
     /// Last advert.
     sent: Instant,
-    /// Last gratuitous ARP burst asked for.
+    /// Last announcement asked for.
     announced: Instant,
 }
 
@@ -178,7 +178,7 @@ impl Instance {
 
     /// As Backup, the router that advertised last, unless it released the addresses.
     #[must_use]
-    pub fn active_router(&self) -> Option<Ipv4Addr> {
+    pub fn active_router(&self) -> Option<IpAddr> {
         match self.phase {
             Phase::Backup(backup) => backup.heard,
             _ => None,
@@ -202,7 +202,8 @@ impl Instance {
         if cfg == self.cfg {
             return;
         }
-        if cfg.vrid != self.cfg.vrid {
+        // The two families of one VRID are two virtual routers (RFC 9568 section 5.2.3).
+        if (cfg.vrid, cfg.family()) != (self.cfg.vrid, self.cfg.family()) {
             self.release();
             self.cfg = cfg;
             match self.phase {
@@ -251,7 +252,7 @@ impl Instance {
     }
 
     fn fault(&self) -> Option<FaultReason> {
-        let missing = |reason| reason == FaultReason::NoAddress && self.cfg.primary.is_none();
+        let missing = |reason| reason == FaultReason::NoAddress && self.cfg.source().is_none();
         FaultReason::ALL.into_iter().find(|reason| self.faults.has(*reason) || missing(*reason))
     }
 
@@ -301,7 +302,7 @@ impl Instance {
     }
 
     fn send(&mut self, priority: WirePriority) {
-        let Some(src) = self.cfg.primary else { return };
+        let Some(src) = self.cfg.source() else { return };
         self.out.push_back(Output::Send(Transmit {
             src,
             peers: self.cfg.peers.clone(),

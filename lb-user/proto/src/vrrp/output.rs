@@ -1,12 +1,13 @@
 //! What the machine says: states, reasons, and things to do. Closed sets, each member with a label that never changes.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::family::Family;
 use crate::units::WirePriority;
-use crate::wire::ipv4::MULTICAST;
 use crate::wire::vrrp::{Advert, ChecksumForm};
+use crate::wire::{ipv4, ipv6};
 
 /// Where a virtual router stands (RFC 9568 section 6.3; Fault is ours).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,7 +82,7 @@ pub enum Why {
     /// A router with a better claim advertised.
     Outranked {
         /// Its address.
-        by: Ipv4Addr,
+        by: IpAddr,
         /// Its priority.
         priority: WirePriority,
     },
@@ -146,7 +147,7 @@ pub enum AdvertFault {
     Vrid,
     /// From ourselves, reflected; or another node has our address.
     OwnAddress,
-    /// From an address no node can have.
+    /// From an address no node can have, or of the other family.
     Source,
     /// Unicast, and not from a peer.
     NotPeer,
@@ -211,13 +212,13 @@ impl Announcement {
     }
 }
 
-/// An advert with everything needed to send it. TTL is 255, always.
+/// An advert with everything needed to send it. TTL or hop limit is 255, always.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
     /// Source address.
-    pub src: Ipv4Addr,
+    pub src: IpAddr,
     /// Unicast peers; empty: multicast.
-    pub peers: Arc<[Ipv4Addr]>,
+    pub peers: Arc<[IpAddr]>,
     /// What to say.
     pub advert: Advert,
 }
@@ -225,14 +226,19 @@ pub struct Transmit {
 impl Transmit {
     /// Where to send it: the peers, or the group.
     #[must_use]
-    pub fn destinations(&self) -> &[Ipv4Addr] {
-        const GROUP: &[Ipv4Addr] = &[MULTICAST];
-        if self.peers.is_empty() { GROUP } else { &self.peers }
+    pub fn destinations(&self) -> &[IpAddr] {
+        const V4: &[IpAddr] = &[IpAddr::V4(ipv4::MULTICAST)];
+        const V6: &[IpAddr] = &[IpAddr::V6(ipv6::MULTICAST)];
+        match self.advert.addresses.family() {
+            _ if !self.peers.is_empty() => &self.peers,
+            Family::V4 => V4,
+            Family::V6 => V6,
+        }
     }
 
     /// The message for one destination.
     #[must_use]
-    pub fn emit(&self, dst: Ipv4Addr, form: ChecksumForm) -> Vec<u8> {
+    pub fn emit(&self, dst: IpAddr, form: ChecksumForm) -> Vec<u8> {
         self.advert.emit(self.src, dst, form)
     }
 }
@@ -242,7 +248,7 @@ impl Transmit {
 pub enum Output {
     /// Send this advert now.
     Send(Transmit),
-    /// The state changed. On Active: add the addresses, then announce them by gratuitous ARP. On leaving Active: the
+    /// The state changed. On Active: add the addresses, then announce them to the neighbours. On leaving Active: the
     /// reverse, at once.
     Entered {
         /// The state before.
@@ -252,19 +258,19 @@ pub enum Output {
         /// What caused it.
         why: Why,
     },
-    /// Still Active: announce the addresses again by gratuitous ARP. Paced by the machine.
+    /// Still Active: announce the addresses to the neighbours again. Paced by the machine.
     Announce(Announcement),
     /// An advert had no effect. One for each such advert: count all, log few.
     Rejected {
         /// Its source, as claimed.
-        src: Ipv4Addr,
+        src: IpAddr,
         /// Why.
         fault: AdvertFault,
     },
     /// An advert took part and shows a difference in configuration. One for each such advert: count all, log few.
     Mismatch {
         /// Its source, as claimed.
-        src: Ipv4Addr,
+        src: IpAddr,
         /// What differs.
         mismatch: Mismatch,
     },

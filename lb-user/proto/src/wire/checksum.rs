@@ -1,15 +1,23 @@
-//! The Internet checksum (RFC 1071) and the IPv4 pseudo-header.
+//! The Internet checksum (RFC 1071) and the pseudo-headers of both families.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// A running one's complement sum of 16-bit words.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sum(u64);
 
 impl Sum {
-    /// The pseudo-header of RFC 793: addresses, protocol, length of what follows.
-    pub(super) fn pseudo_header(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, length: u16) -> Self {
-        Self::default().bytes(&src.octets()).bytes(&dst.octets()).bytes(&[0, protocol]).bytes(&length.to_be_bytes())
+    /// The pseudo-header of RFC 793 or RFC 8200 section 8.1: addresses, protocol, length of what follows. The fields of the
+    /// two stand in another order and have other widths, which makes no difference to the sum.
+    pub(super) fn pseudo_header(src: IpAddr, dst: IpAddr, protocol: u8, length: u32) -> Self {
+        Self::default().address(src).address(dst).bytes(&[0, protocol]).bytes(&length.to_be_bytes())
+    }
+
+    fn address(self, address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => self.bytes(&address.octets()),
+            IpAddr::V6(address) => self.bytes(&address.octets()),
+        }
     }
 
     /// Adds a run of bytes that starts on an even offset; an odd last byte is padded with zero.

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::WireError;
+use super::{Packet, WireError};
 
 /// IP protocol number of VRRP (RFC 9568 section 5.1.1.4).
 pub const PROTOCOL_VRRP: u8 = 112;
@@ -16,24 +16,12 @@ const HEADER: usize = 20;
 /// "More fragments" and the offset.
 const FRAGMENT_BITS: u16 = 0x3fff;
 
-/// What matters of a VRRP packet's IPv4 header, and what follows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ipv4Packet<'a> {
-    /// Sender.
-    pub src: Ipv4Addr,
-    /// Destination: the group, or us.
-    pub dst: Ipv4Addr,
-    /// Time to live, as received.
-    pub ttl: u8,
-    /// The bytes after the header and its options, up to the packet's own total length: link padding is left out.
-    pub payload: &'a [u8],
-}
-
-/// Reads a packet of protocol 112 as a raw IPv4 socket delivers it. The kernel has verified the header's checksum.
+/// Reads a packet of protocol 112 as a raw IPv4 socket delivers it; the payload ends with the packet's own total length. The
+/// kernel has verified the header's checksum.
 ///
 /// # Errors
 /// A [`WireError`] with an `Ipv4` name: header short or impossible, lengths that do not fit, a fragment, another protocol.
-pub fn parse_ipv4_packet(bytes: &[u8]) -> Result<Ipv4Packet<'_>, WireError> {
+pub fn parse_ipv4_packet(bytes: &[u8]) -> Result<Packet<'_>, WireError> {
     let header: &[u8; HEADER] = bytes.first_chunk().ok_or(WireError::Ipv4Truncated)?;
     let [first, _tos, t0, t1, _, _, f0, f1, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
     let version = first >> 4;
@@ -52,7 +40,8 @@ pub fn parse_ipv4_packet(bytes: &[u8]) -> Result<Ipv4Packet<'_>, WireError> {
     if protocol != PROTOCOL_VRRP {
         return Err(WireError::Ipv4Protocol(protocol));
     }
-    Ok(Ipv4Packet { src: Ipv4Addr::new(s0, s1, s2, s3), dst: Ipv4Addr::new(d0, d1, d2, d3), ttl, payload })
+    let (src, dst) = (Ipv4Addr::new(s0, s1, s2, s3), Ipv4Addr::new(d0, d1, d2, d3));
+    Ok(Packet { src: src.into(), dst: dst.into(), ttl, payload })
 }
 
 #[cfg(test)]
@@ -78,7 +67,8 @@ mod tests {
                 let bytes = packet(options, b"payload", padding);
                 let parsed = parse_ipv4_packet(&bytes).unwrap();
                 assert_eq!(parsed.payload, b"payload");
-                assert_eq!((parsed.src, parsed.dst, parsed.ttl), (Ipv4Addr::new(192, 0, 2, 1), MULTICAST, TTL));
+                assert_eq!(parsed.src, Ipv4Addr::new(192, 0, 2, 1));
+                assert_eq!((parsed.dst, parsed.ttl), (MULTICAST.into(), TTL));
             }
         }
         assert!(parse_ipv4_packet(&packet(0, b"", 0)).unwrap().payload.is_empty());

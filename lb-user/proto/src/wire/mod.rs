@@ -1,8 +1,13 @@
 //! Bytes: what xvip reads from and writes to the wire. Parsers are total; every refusal has its own name.
 
+use std::net::IpAddr;
+
 pub mod arp;
 mod checksum;
 pub mod ipv4;
+pub mod ipv6;
+pub mod ndisc;
+pub mod peer;
 pub mod vrrp;
 
 /// Why bytes were refused. Each cause is also a counter: [`WireError::reason`].
@@ -85,6 +90,19 @@ impl WireError {
             Self::ArpOperation(_) => "arp_operation",
         }
     }
+}
+
+/// A VRRP packet, whichever family carried it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet<'a> {
+    /// Sender.
+    pub src: IpAddr,
+    /// Destination, of the same family: the group, or us.
+    pub dst: IpAddr,
+    /// Time to live or hop limit, as received.
+    pub ttl: u8,
+    /// What follows the header, without link padding.
+    pub payload: &'a [u8],
 }
 
 /// Splits `N` bytes off the front; `None` when there are fewer.

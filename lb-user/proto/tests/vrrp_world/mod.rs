@@ -3,13 +3,15 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use lb_proto::family::Family;
 use lb_proto::units::{Centis, Priority, Vrid};
 use lb_proto::vrrp::{Config, Instance, Local, Output, State, Transmit};
 use lb_proto::wire::ipv4::{PROTOCOL_VRRP, TTL, parse_ipv4_packet};
 use lb_proto::wire::vrrp::{Addresses, Advert, ChecksumForm};
+use lb_proto::wire::{Packet, ipv4, ipv6};
 
 /// Packets a paused process finds when it wakes.
 const SOCKET_BUFFER: usize = 64;
@@ -68,7 +70,7 @@ pub(super) struct Router {
     pub(super) instance: Option<Instance>,
     /// Whether the process runs when it should; packets wait meanwhile.
     paused: bool,
-    inbox: VecDeque<Vec<u8>>,
+    inbox: VecDeque<Carried>,
     /// Only routers of the same island hear each other.
     pub(super) island: u64,
     /// The process wakes this long after its deadline.
@@ -83,11 +85,38 @@ impl Router {
 
 struct Delivery {
     to: usize,
-    packet: Vec<u8>,
+    packet: Carried,
+}
+
+/// A packet under way, in the form in which a raw socket hands it out.
+#[derive(Debug, Clone)]
+enum Carried {
+    /// With its header.
+    V4(Vec<u8>),
+    /// Without: the kernel tells the rest beside it.
+    V6 { src: IpAddr, dst: IpAddr, payload: Vec<u8> },
+}
+
+impl Carried {
+    fn new(src: IpAddr, dst: IpAddr, message: &[u8]) -> Self {
+        match (src, dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => Self::V4(packet(src, dst, message)),
+            _ => Self::V6 { src, dst, payload: message.to_vec() },
+        }
+    }
+
+    fn read(&self) -> Option<Packet<'_>> {
+        match self {
+            Self::V4(bytes) => parse_ipv4_packet(bytes).ok(),
+            Self::V6 { src, dst, payload } => Some(Packet { src: *src, dst: *dst, ttl: ipv6::HOP_LIMIT, payload }),
+        }
+    }
 }
 
 pub(super) struct World {
     seed: u64,
+    /// Over which the routers speak.
+    pub(super) family: Family,
     pub(super) rng: Rng,
     pub(super) now: Instant,
     origin: Instant,
@@ -111,19 +140,26 @@ pub(super) struct World {
     pub(super) longest_vacancy: Duration,
 }
 
-pub(super) fn address(router: usize) -> Ipv4Addr {
-    Ipv4Addr::new(192, 0, 2, 10 + router as u8)
+fn address(family: Family, router: usize) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(192, 0, 2, 10 + router as u8).into(),
+        Family::V6 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 10 + router as u16).into(),
+    }
 }
 
-pub(super) fn config(router: usize, priority: u8, interval: u16) -> Config {
+pub(super) fn config(family: Family, router: usize, priority: u8, interval: u16) -> Config {
+    let vip: IpAddr = match family {
+        Family::V4 => Ipv4Addr::new(192, 0, 2, 100).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100).into(),
+    };
     Config {
         vrid: Vrid::new(51).unwrap(),
         priority: Priority::new(priority).unwrap(),
         advert_interval: Centis::new(interval).unwrap(),
         preempt: true,
         preempt_delay: Duration::ZERO,
-        primary: Some(address(router)),
-        addresses: Addresses::new([Ipv4Addr::new(192, 0, 2, 100)]).unwrap(),
+        primary: Some(address(family, router)),
+        addresses: Addresses::new([vip]).unwrap(),
         peers: [].into(),
     }
 }
@@ -132,7 +168,7 @@ impl World {
     #[allow(clippy::disallowed_methods, reason = "an origin; only differences matter")]
     pub(super) fn new(seed: u64, rng: Rng, configs: Vec<Config>) -> Self {
         let origin = Instant::now();
-        let n = configs.len();
+        let (n, family) = (configs.len(), configs[0].family());
         let router = |cfg| Router {
             cfg,
             instance: None,
@@ -143,6 +179,7 @@ impl World {
         };
         Self {
             seed,
+            family,
             rng,
             now: origin,
             origin,
@@ -165,6 +202,19 @@ impl World {
             vacant_since: None,
             longest_dual: Duration::ZERO,
             longest_vacancy: Duration::ZERO,
+        }
+    }
+
+    /// What a router sends from.
+    pub(super) fn address(&self, router: usize) -> IpAddr {
+        address(self.family, router)
+    }
+
+    /// Where adverts go that are for everybody.
+    pub(super) fn group(&self) -> IpAddr {
+        match self.family {
+            Family::V4 => ipv4::MULTICAST.into(),
+            Family::V6 => ipv6::MULTICAST.into(),
         }
     }
 
@@ -298,9 +348,9 @@ impl World {
     }
 
     /// Puts a packet on the wire in somebody's name.
-    pub(super) fn inject(&mut self, src: Ipv4Addr, dst: Ipv4Addr, message: &[u8]) {
+    pub(super) fn inject(&mut self, src: IpAddr, dst: IpAddr, message: &[u8]) {
         for to in 0..self.routers.len() {
-            self.fly(to, packet(src, dst, message), self.now);
+            self.fly(to, Carried::new(src, dst, message), self.now);
         }
     }
 
@@ -337,9 +387,9 @@ impl World {
     }
 
     /// What a driver does with a packet.
-    fn receive(&mut self, router: usize, bytes: &[u8]) {
+    fn receive(&mut self, router: usize, carried: &Carried) {
         let now = self.now;
-        let Ok(packet) = parse_ipv4_packet(bytes) else {
+        let Some(packet) = carried.read() else {
             return;
         };
         let Ok((advert, _)) = Advert::parse(packet.payload, packet.src, packet.dst) else {
@@ -367,9 +417,9 @@ impl World {
     fn transmit(&mut self, from: usize, transmit: &Transmit) {
         let form = if from.is_multiple_of(2) { ChecksumForm::Rfc5798 } else { ChecksumForm::Rfc9568 };
         for dst in transmit.destinations() {
-            let packet = packet(transmit.src, *dst, &transmit.emit(*dst, form));
+            let packet = Carried::new(transmit.src, *dst, &transmit.emit(*dst, form));
             for to in 0..self.routers.len() {
-                let addressed = dst.is_multicast() || *dst == address(to);
+                let addressed = dst.is_multicast() || *dst == self.address(to);
                 let heard = if to == from { self.link.reflect } else { self.connected(from, to) };
                 if addressed && heard {
                     self.carry(from, to, &packet);
@@ -382,7 +432,7 @@ impl World {
         self.routers[from].island == self.routers[to].island && !self.cuts.contains(&(from, to))
     }
 
-    fn carry(&mut self, from: usize, to: usize, packet: &[u8]) {
+    fn carry(&mut self, from: usize, to: usize, packet: &Carried) {
         let copies = 1 + u64::from(self.rng.chance(self.link.repeat_permille));
         for _ in 0..copies {
             if self.rng.chance(self.link.loss_permille) {
@@ -393,11 +443,11 @@ impl World {
                 at = at.max(self.arrivals[from][to]);
                 self.arrivals[from][to] = at;
             }
-            self.fly(to, packet.to_vec(), at);
+            self.fly(to, packet.clone(), at);
         }
     }
 
-    fn fly(&mut self, to: usize, packet: Vec<u8>, at: Instant) {
+    fn fly(&mut self, to: usize, packet: Carried, at: Instant) {
         self.due.push(Reverse((at, self.in_flight.len())));
         self.in_flight.push(Some(Delivery { to, packet }));
     }
@@ -428,7 +478,7 @@ impl Drop for World {
     }
 }
 
-/// As a raw socket delivers it.
+/// As a raw IPv4 socket delivers it.
 fn packet(src: Ipv4Addr, dst: Ipv4Addr, message: &[u8]) -> Vec<u8> {
     let total = (20 + message.len()) as u16;
     let mut bytes = vec![0x45, 0xc0];

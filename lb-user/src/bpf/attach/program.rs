@@ -18,8 +18,8 @@ const DETACHING: Duration = Duration::from_millis(500);
 pub(super) enum Program<'a> {
     /// By XDP.
     Xdp(&'a mut Xdp, XdpMode),
-    /// By tcx, to what enters the device.
-    Tc(&'a mut SchedClassifier),
+    /// By tcx, to what enters the device or leaves it.
+    Tc(&'a mut SchedClassifier, TcAttachType),
 }
 
 impl Program<'_> {
@@ -27,7 +27,7 @@ impl Program<'_> {
     pub(super) fn id(&self) -> Result<u32, ProgramError> {
         let info = match self {
             Self::Xdp(program, _) => program.info(),
-            Self::Tc(program) => program.info(),
+            Self::Tc(program, _) => program.info(),
         };
         Ok(info?.id())
     }
@@ -42,11 +42,15 @@ impl Program<'_> {
                 // can pin.
                 FdLink::try_from(link).map_err(|_| "the kernel has no links for XDP; it needs 5.9 or newer".to_owned())
             }
-            Self::Tc(program) => {
-                // In front: a program that lets packets pass ends the round for all behind it.
-                let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+            Self::Tc(program, way) => {
+                // In front: a program that lets packets pass ends the round for all behind it. What leaves has been
+                // through the others when the wire has it, so there the last is in front.
+                let order = match way {
+                    TcAttachType::Egress => LinkOrder::last(),
+                    _ => LinkOrder::first(),
+                };
                 let id = program
-                    .attach_with_options(&device.name, TcAttachType::Ingress, order)
+                    .attach_with_options(&device.name, *way, TcAttachOptions::TcxOrder(order))
                     .map_err(|error| tc_refusal(&error))?;
                 let link = program.take_link(id).map_err(|error| chain(&error))?;
                 FdLink::try_from(link).map_err(|error| chain(&error))
@@ -64,7 +68,7 @@ impl Program<'_> {
                 let id = program.attach_to_link(link).map_err(|error| chain(&error))?;
                 drop(FdLink::try_from(program.take_link(id).map_err(|error| error.to_string())?));
             }
-            Self::Tc(program) => {
+            Self::Tc(program, _) => {
                 let link = SchedClassifierLink::try_from(link).map_err(|error| error.to_string())?;
                 let id = program.attach_to_link(link).map_err(|error| chain(&error))?;
                 drop(FdLink::try_from(program.take_link(id).map_err(|error| error.to_string())?));

@@ -1,18 +1,19 @@
 //! What good files mean: the defaults, the shipped file, every spelling TOML has for the same thing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
 
 #[test]
 fn the_shortest_file_gets_every_default() {
-    let vip = Ipv4Addr::new(192, 0, 2, 100);
+    let vip = IpAddr::from([192, 0, 2, 100]);
     let expected = Config {
         node: Node {
             name: "lb1".into(),
             interface: "eth0".into(),
+            role: Role::Balancer,
             datapath: Datapath::Auto,
             source_ports: 1024..=32767,
             max_flows: 131_072,
@@ -29,13 +30,14 @@ fn the_shortest_file_gets_every_default() {
             preempt_delay: Duration::ZERO,
             unicast_source: None,
             unicast_peers: vec![],
-            virtual_addresses: vec![Ipv4Net { address: vip, prefix: 24 }],
+            virtual_addresses: vec![IpNet { address: vip, prefix: 24 }],
             checksum: ChecksumForm::Rfc5798,
         }],
         services: vec![Service {
             name: "apiserver".into(),
-            listen: vec![SocketAddrV4::new(vip, 8443)],
+            listen: vec![(vip, 8443).into()],
             balance: Balance::RoundRobin,
+            mode: ServiceMode::Snat,
             idle_timeout: Duration::from_secs(7200),
             health_check: HealthCheck {
                 kind: CheckKind::Https(
@@ -86,7 +88,7 @@ fn the_shipped_file_says_what_its_comments_say() {
     let config = accept(SHIPPED).config;
     assert_eq!(config.node.name, "lb1");
     assert_eq!(config.vrrp[0].advert_interval, Duration::from_millis(100));
-    assert_eq!(config.vrrp[0].unicast_peers, [Ipv4Addr::new(192, 0, 2, 22)]);
+    assert_eq!(config.vrrp[0].unicast_peers, [IpAddr::from([192, 0, 2, 22])]);
     assert_eq!(config.services[0].backends.len(), 3);
 
     // What is shown as a comment is good as well.
@@ -174,6 +176,10 @@ fn what_is_good_is_accepted() {
         ("id = 51", "id = 255\npriority = 254\nversion = 3\nadvert_interval = \"40s950ms\"\nchecksum = \"rfc9568\""),
         ("id = 51", "id = 1\npriority = 1\nadvert_interval = \"10ms\"\npreempt = true\npreempt_delay = \"1h\""),
         ("id = 51", "id = 51\nunicast_peers = []"),
+        ("[[vrrp]]", "[metrics]\nlisten = \"[::]:9910\"\n[[vrrp]]"),
+        ("[[vrrp]]", "[metrics]\nlisten = \"[2001:db8::21]:80\"\n[[vrrp]]"),
+        ("type = \"https\"", "type = \"https\"\nserver_name = \"2001:db8::100\"\nhost = \"[2001:db8::100]\""),
+        ("type = \"https\"", "type = \"https\"\nhost = \"[2001:db8::100]:8443\""),
         ("[\"192.0.2.100/24\"]", "[\"192.0.2.100/32\", \"192.0.2.0/31\"]"),
         ("name = \"apiserver\"", "name = \"0-a.b\"\nidle_timeout = \"1h30m5s7ms\""),
         ("type = \"https\"", "type = \"tls\"\nserver_name = \"192.0.2.100\"\nrise = 1\nfall = 1"),
@@ -187,4 +193,28 @@ fn what_is_good_is_accepted() {
     // No [[vrrp]]: the VIPs are somebody else's.
     let (head, tail) = (BASE.find("[[vrrp]]").unwrap(), BASE.find("[[service]]").unwrap());
     accept(&format!("{}{}", &BASE[..head], &BASE[tail..]));
+}
+
+/// A virtual router of IPv6 beside that of IPv4, with the same VRID.
+fn with_ipv6(keys: &str) -> String {
+    changed("\n[[service]]", &format!("\n[[vrrp]]\nname = \"k8s6\"\nvirtual_router_id = 51\n{keys}\n\n[[service]]"))
+}
+
+#[test]
+fn virtual_routers_of_both_families_may_share_a_vrid() {
+    let cases = [
+        ("virtual_addresses = [\"2001:db8::100/64\"]", "2001:db8::100/64"),
+        ("virtual_addresses = [\"fe80::100/64\", \"2001:DB8:0:0::0100/128\"]", "fe80::100/64 2001:db8::100/128"),
+        ("virtual_addresses = [\"2001:db8::/127\"]\nunicast_source = \"fe80::21\"", "2001:db8::/127"),
+        (
+            "virtual_addresses = [\"fd00::1/64\"]\nunicast_source = \"fd00::21\"\nunicast_peers = [\"fd00::22\", \"fe80::22\"]",
+            "fd00::1/64",
+        ),
+    ];
+    for (keys, vips) in cases {
+        let config = accept(&with_ipv6(keys)).config;
+        let nets: Vec<_> = config.vrrp[1].virtual_addresses.iter().map(IpNet::to_string).collect();
+        assert_eq!(nets.join(" "), vips);
+        assert_eq!(config.vrrp.iter().map(|vrrp| vrrp.family().to_string()).collect::<Vec<_>>(), ["IPv4", "IPv6"]);
+    }
 }

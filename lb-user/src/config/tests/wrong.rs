@@ -65,8 +65,10 @@ const NODE: &[Case] = &[
      r#"4:1: unknown key "colour" in [node], known here: "datapath", "interface", "max_flows", "name", "source_ports""#),
     ("[[vrrp]]", "[metrics]\nlisten = \"9910\"\n[[vrrp]]",
      r#"6:10: listen "9910" is not an address and port, write address:port such as "127.0.0.1:9910""#),
-    ("[[vrrp]]", "[metrics]\nlisten = \"[::]:9910\"\n[[vrrp]]",
-     r#"6:10: listen "[::]:9910" is IPv6, which is not in this version, use IPv4"#),
+    ("[[vrrp]]", "[metrics]\nlisten = \"::\"\n[[vrrp]]",
+     r#"6:10: listen "::" is an IPv6 address without a port, write it in brackets and add the port such as "[::]:9910""#),
+    ("[[vrrp]]", "[metrics]\nlisten = \"[fe80::1]:9910\"\n[[vrrp]]",
+     r#"6:10: listen "[fe80::1]:9910" is a link-local address, write an address that is good beyond the link"#),
     ("[[vrrp]]", "[metrics]\nlisten = \"0.0.0.0:0\"\n[[vrrp]]",
      r#"6:10: listen "0.0.0.0:0" has port 0, write a port from 1 to 65535"#),
     ("[[vrrp]]", "[metrics]\nlisten = \"192.0.2.100:8443\"\n[[vrrp]]",
@@ -168,9 +170,13 @@ const VRRP: &[Case] = &[
     ("virtual_router_id = 51", "virtual_router_id = 51\ninterface = \"eth0:1\"",
      r#"8:13: interface "eth0:1" has the character ':', write it as `ip link` shows it"#),
     ("virtual_router_id = 51", "virtual_router_id = 51\nunicast_source = \"fe80::1\"",
-     r#"8:18: unicast_source "fe80::1" is IPv6, which is not in this version, use IPv4"#),
+     "8:18: unicast_source fe80::1 is IPv6, the virtual addresses are IPv4, write this router's IPv4 address"),
+    ("virtual_router_id = 51", "virtual_router_id = 51\nunicast_peers = [\"192.0.2.22\", \"2001:db8::22\"]",
+     "8:32: peer 2001:db8::22 is IPv6, the virtual addresses are IPv4, write the other router's IPv4 address"),
+    ("virtual_router_id = 51", "virtual_router_id = 51\nunicast_source = \"fe80::1%eth0\"",
+     r#"8:18: unicast_source "fe80::1%eth0" is not an IP address, write one such as "192.0.2.22" or "2001:db8::22""#),
     ("virtual_router_id = 51", "virtual_router_id = 51\nunicast_source = \"lb1\"",
-     r#"8:18: unicast_source "lb1" is not an IPv4 address, write four numbers such as "192.0.2.22""#),
+     r#"8:18: unicast_source "lb1" is not an IP address, write one such as "192.0.2.22" or "2001:db8::22""#),
     ("virtual_router_id = 51", "virtual_router_id = 51\nunicast_source = \"192.0.2.21/24\"",
      r#"8:18: unicast_source "192.0.2.21/24" has a prefix length, write the address alone"#),
     ("virtual_router_id = 51", "virtual_router_id = 51\nunicast_source = \"192.0.2.100\"",
@@ -184,7 +190,7 @@ const VRRP: &[Case] = &[
     ("virtual_router_id = 51", "virtual_router_id = 51\nunicast_peers = [\"192.0.2.100\"]",
      "8:18: peer 192.0.2.100 is a virtual address, write the other router's own address"),
     ("virtual_router_id = 51", "virtual_router_id = 51\nunicast_peers = [\"224.0.0.18\", \"192.0.2.256\"]",
-     "8:18: unicast_peers \"224.0.0.18\" is a multicast address, write an address that one host of the network has\n8:32: unicast_peers \"192.0.2.256\" is not an IPv4 address, write four numbers such as \"192.0.2.22\""),
+     "8:18: unicast_peers \"224.0.0.18\" is a multicast address, write an address that one host of the network has\n8:32: unicast_peers \"192.0.2.256\" is not an IP address, write one such as \"192.0.2.22\" or \"2001:db8::22\""),
     ("virtual_router_id = 51", "virtual_router_id = 51\nunicast_source = \"192.0.2.21\"\nunicast_peers = [\"192.0.2.22\", \"192.0.2.21\"]",
      "9:32: peer 192.0.2.21 is the unicast_source itself, list only the other routers"),
     ("virtual_router_id = 51", "virtual_router_id = 51\nchecksum = \"rfc3768\"",
@@ -204,11 +210,21 @@ const VRRP: &[Case] = &[
     (r#"["192.0.2.100/24"]"#, r#"["192.0.2.255/24"]"#,
      r#"8:22: virtual_addresses "192.0.2.255/24" is the broadcast address of its subnet, choose another address of the subnet"#),
     (r#"["192.0.2.100/24"]"#, r#"["2001:db8::1/64"]"#,
-     r#"8:22: virtual_addresses "2001:db8::1/64" is IPv6, which is not in this version, use IPv4"#),
+     "12:10: no [[vrrp]] carries 192.0.2.100, add it to virtual_addresses or listen at one of them"),
+    (r#"["192.0.2.100/24"]"#, r#"["192.0.2.100/24", "192.0.2.101/24", "2001:db8::1/64"]"#,
+     "8:58: virtual address 2001:db8::1/64 is IPv6, the first is IPv4, make a [[vrrp]] for each family, which may share the virtual_router_id"),
+    (r#"["192.0.2.100/24"]"#, r#"["2001:db8::1"]"#,
+     r#"8:22: virtual_addresses "2001:db8::1" has no prefix length, add that of its subnet such as "2001:db8::1/64""#),
+    (r#"["192.0.2.100/24"]"#, r#"["2001:db8::1/129"]"#,
+     r#"8:22: virtual_addresses "2001:db8::1/129" has a wrong prefix length, write 1 to 128 such as "2001:db8::1/64""#),
+    (r#"["192.0.2.100/24"]"#, r#"["2001:db8::/64"]"#,
+     r#"8:22: virtual_addresses "2001:db8::/64" is the subnet-router anycast address of its subnet, choose another address of the subnet"#),
+    (r#"["192.0.2.100/24"]"#, r#"["ff02::12/128", "::1/128", "::/0", "::ffff:192.0.2.100/128"]"#,
+     "8:22: virtual_addresses \"ff02::12\" is a multicast address, write an address that one host of the network has\n8:38: virtual_addresses \"::1\" is a loopback address, write an address that one host of the network has\n8:49: virtual_addresses \"::\" is not the address of a host, write an address that one host of the network has\n8:57: virtual_addresses \"::ffff:192.0.2.100\" is an IPv4 address written as IPv6, write an address that one host of the network has"),
     (r#"["192.0.2.100/24"]"#, r#"["127.0.0.1/8"]"#,
      r#"8:22: virtual_addresses "127.0.0.1" is a loopback address, write an address that one host of the network has"#),
     (r#"["192.0.2.100/24"]"#, r#"["vip/24"]"#,
-     r#"8:22: virtual_addresses "vip" is not an IPv4 address, write four numbers such as "192.0.2.22""#),
+     r#"8:22: virtual_addresses "vip" is not an IP address, write one such as "192.0.2.22" or "2001:db8::22""#),
     (r#"["192.0.2.100/24"]"#, r#"["192.0.2.100/24", "192.0.2.100/32"]"#,
      "8:40: 192.0.2.100 is already a virtual address in line 8, list it once"),
     (r#"["192.0.2.100/24"]"#, r#"["192.0.2.101/24"]"#,
@@ -235,12 +251,18 @@ const SERVICE: &[Case] = &[
      r#"12:10: listen "0.0.0.0:8443" is not one address, write the VIP such as "192.0.2.100:8443""#),
     (r#""192.0.2.100:8443""#, r#""127.0.0.1:8443""#,
      r#"12:10: listen "127.0.0.1:8443" is a loopback address, write an address that one host of the network has"#),
-    (r#""192.0.2.100:8443""#, r#""[2001:db8::1]:8443""#,
-     r#"12:10: listen "[2001:db8::1]:8443" is IPv6, which is not in this version, use IPv4"#),
+    (r#""192.0.2.100:8443""#, r#""[2001:db8::1]""#,
+     r#"12:10: listen "[2001:db8::1]" is an IPv6 address without a port, write it in brackets and add the port such as "[2001:db8::1]:8443""#),
+    (r#""192.0.2.100:8443""#, r#""[::]:8443""#,
+     r#"12:10: listen "[::]:8443" is not one address, write the VIP such as "[2001:db8::100]:8443""#),
+    (r#""192.0.2.100:8443""#, r#""[fe80::1]:8443""#,
+     r#"12:10: listen "[fe80::1]:8443" is a link-local address, write an address that is good beyond the link"#),
+    (r#""192.0.2.100:8443""#, r#"["192.0.2.100:8443", "[2001:db8::1]:8443"]"#,
+     "12:31: listen [2001:db8::1]:8443 is IPv6, the service listens at IPv4 in line 12, list it in a service of its own\n12:31: no [[vrrp]] carries 2001:db8::1, add it to virtual_addresses or listen at one of them"),
     (r#""192.0.2.100:8443""#, r#""lb.example.net:8443""#,
-     r#"12:10: listen "lb.example.net:8443" has no IPv4 address before its port, write address:port such as "192.0.2.100:8443""#),
+     r#"12:10: listen "lb.example.net:8443" has no IP address before its port, write address:port such as "192.0.2.100:8443""#),
     (r#""192.0.2.100:8443""#, r#"":8443""#,
-     r#"12:10: listen ":8443" has no IPv4 address before its port, write address:port such as "192.0.2.100:8443""#),
+     r#"12:10: listen ":8443" has no IP address before its port, write address:port such as "192.0.2.100:8443""#),
     (r#""192.0.2.100:8443""#, "8443",
      r#"12:10: listen is an integer, write strings such as "192.0.2.100:8443""#),
     (r#""192.0.2.100:8443""#, "[]",
@@ -290,7 +312,7 @@ const SERVICE: &[Case] = &[
     (r#""192.0.2.31:6443""#, r#""192.0.2.31""#,
      r#"19:11: address "192.0.2.31" has no port, write address:port such as "192.0.2.31:6443""#),
     (r#""192.0.2.31:6443""#, r#""master1:6443""#,
-     r#"19:11: address "master1:6443" has no IPv4 address before its port, write address:port such as "192.0.2.31:6443""#),
+     r#"19:11: address "master1:6443" has no IP address before its port, write address:port such as "192.0.2.31:6443""#),
     (r#""192.0.2.31:6443""#, r#""127.0.0.1:6443""#,
      r#"19:11: address "127.0.0.1:6443" is a loopback address, write an address that one host of the network has"#),
     (r#""192.0.2.31:6443""#, r#""224.0.0.1:6443""#,
@@ -304,7 +326,11 @@ const SERVICE: &[Case] = &[
     (r#""192.0.2.31:6443""#, r#""192.0.2.100:6443""#,
      "19:11: address 192.0.2.100 is a VIP (line 8), packets would come back to us, write the backend's own address"),
     (r#""192.0.2.31:6443""#, r#""2001:db8::1""#,
-     r#"19:11: address "2001:db8::1" is IPv6, which is not in this version, use IPv4"#),
+     r#"19:11: address "2001:db8::1" is an IPv6 address without a port, write it in brackets and add the port such as "[2001:db8::1]:6443""#),
+    (r#""192.0.2.31:6443""#, r#""[2001:db8::31]:6443""#,
+     "19:11: address [2001:db8::31]:6443 is IPv6, the service listens at IPv4 in line 12, give the backend one of the service's family"),
+    (r#""192.0.2.31:6443""#, r#""[fe80::31]:6443""#,
+     r#"19:11: address "[fe80::31]:6443" is a link-local address, write an address that is good beyond the link"#),
     (r#"address = "192.0.2.31:6443""#, "address = \"192.0.2.31:6443\"\nweight = 257",
      "20:10: weight is 257, write a whole number from 0 to 256"),
     (r#"address = "192.0.2.31:6443""#, "address = \"192.0.2.31:6443\"\nweight = -1",
@@ -360,9 +386,11 @@ const HEALTH_CHECK: &[Case] = &[
     (r#"type = "https""#, "type = \"https\"\nhost = \"a b\"",
      r#"16:8: host "a b" is not a host name, write one such as "lb.example.net" or "192.0.2.100:8443""#),
     (r#"type = "https""#, "type = \"https\"\nserver_name = \"a_b!\"",
-     r#"16:15: server_name "a_b!" is not a server name, write a DNS name such as "lb.example.net" or an IPv4 address"#),
-    (r#"type = "https""#, "type = \"https\"\nserver_name = \"::1\"",
-     r#"16:15: server_name "::1" is IPv6, which is not in this version, use IPv4"#),
+     r#"16:15: server_name "a_b!" is not a server name, write a DNS name such as "lb.example.net" or an IP address"#),
+    (r#"type = "https""#, "type = \"https\"\nserver_name = \"[::1]\"",
+     r#"16:15: server_name "[::1]" is not a server name, write a DNS name such as "lb.example.net" or an IP address"#),
+    (r#"type = "https""#, "type = \"https\"\nhost = \"2001:db8::100\"",
+     r#"16:8: host "2001:db8::100" is not a host name, write one such as "lb.example.net" or "192.0.2.100:8443""#),
     (r#"type = "https""#, "type = \"https\"\nca_file = \"ca.pem\"",
      r#"16:11: ca_file "ca.pem" is a relative path, write the whole path such as "/etc/xvip/ca.pem""#),
     (r#"type = "https""#, "type = \"https\"\nclient_certificate = \"/etc/xvip/client.crt\"",
@@ -413,6 +441,55 @@ fn wrong_services() {
 #[test]
 fn wrong_health_checks() {
     all(HEALTH_CHECK);
+}
+
+/// A `[[vrrp]]` of IPv6 beside that of IPv4.
+#[test]
+fn wrong_virtual_routers_of_ipv6() {
+    let with = |keys: &str| {
+        let table = format!("\n[[vrrp]]\nname = \"k8s6\"\nvirtual_router_id = 51\n{keys}\n\n[[service]]");
+        refuse(&changed("\n[[service]]", &table)).replace("xvip.toml:", "")
+    };
+    let vip = r#"virtual_addresses = ["2001:db8::100/64"]"#;
+    for (keys, faults) in [
+        (
+            format!("{vip}\nunicast_source = \"2001:db8::21\""),
+            "14:18: unicast_source 2001:db8::21 is not link-local, as that of adverts by multicast has to be, leave it out, write an fe80:: address, or list unicast_peers",
+        ),
+        (
+            format!("{vip}\nunicast_source = \"192.0.2.21\"\nunicast_peers = [\"192.0.2.22\"]"),
+            "14:18: unicast_source 192.0.2.21 is IPv4, the virtual addresses are IPv6, write this router's IPv6 address\n\
+             15:18: peer 192.0.2.22 is IPv4, the virtual addresses are IPv6, write the other router's IPv6 address",
+        ),
+        (
+            format!("{vip}\nchecksum = \"rfc9568\""),
+            "14:12: checksum has no meaning over IPv6, where there is but one form, remove it",
+        ),
+        (
+            format!("{vip}\nunicast_peers = [\"2001:db8::100\"]"),
+            "14:18: peer 2001:db8::100 is a virtual address, write the other router's own address",
+        ),
+        (
+            format!(
+                "{vip}\n[[vrrp]]\nname = \"x\"\nvirtual_router_id = 51\nvirtual_addresses = [\"2001:db8::101/64\"]"
+            ),
+            "16:21: virtual_router_id 51 is taken on \"eth0\" in line 12, choose another from 1 to 255",
+        ),
+    ] {
+        assert_eq!(with(&keys), faults, "{keys}");
+    }
+}
+
+/// Everything about it is right, and yet the packet datapath cannot serve it.
+#[test]
+fn services_of_ipv6_are_for_later() {
+    let text = BASE.replace("192.0.2.100/24", "2001:db8::100/64");
+    let text =
+        text.replace("192.0.2.100:8443", "[2001:db8::100]:8443").replace("192.0.2.31:6443", "[2001:db8::31]:6443");
+    assert_eq!(
+        refuse(&text),
+        "xvip.toml:12:10: listen [2001:db8::100]:8443 is IPv6, which services do not have in this version, use IPv4"
+    );
 }
 
 /// Text of `count` tables made by `table` from 1 up.
@@ -491,7 +568,7 @@ fn all_faults_are_told_at_once_and_in_order() {
 xvip.toml:3:13: interface \"eth/0\" has the character '/', write it as `ip link` shows it
 xvip.toml:7:21: virtual_router_id is 0, write a whole number from 1 to 255
 xvip.toml:15:1: unknown key \"typ\" in [service.health_check], did you mean \"type\"?
-xvip.toml:19:11: address \"192.0.2:6443\" has no IPv4 address before its port, write address:port such as \"192.0.2.31:6443\""
+xvip.toml:19:11: address \"192.0.2:6443\" has no IP address before its port, write address:port such as \"192.0.2.31:6443\""
     );
 }
 

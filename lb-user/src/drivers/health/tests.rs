@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::config::{Backend, Balance, CheckKind, HttpCheck, TlsCheck};
+use crate::config::{Backend, Balance, CheckKind, HttpCheck, ServiceMode, TlsCheck};
 use crate::probe::servers::*;
 
 const INTERVAL: Duration = Duration::from_millis(60);
@@ -18,8 +18,8 @@ fn http() -> HttpCheck {
 }
 
 /// Service `api` with rise 2 and fall 3, so quick that a test need not wait.
-fn service(kind: CheckKind, backends: &[(&str, SocketAddrV4)]) -> Service {
-    let backend = |(name, address): &(&str, SocketAddrV4)| Backend {
+fn service(kind: CheckKind, backends: &[(&str, SocketAddr)]) -> Service {
+    let backend = |(name, address): &(&str, SocketAddr)| Backend {
         name: (*name).to_owned(),
         address: *address,
         weight: 1,
@@ -29,6 +29,7 @@ fn service(kind: CheckKind, backends: &[(&str, SocketAddrV4)]) -> Service {
         name: "api".to_owned(),
         listen: vec!["192.0.2.100:8443".parse().unwrap()],
         balance: Balance::RoundRobin,
+        mode: ServiceMode::Snat,
         idle_timeout: Duration::from_secs(7200),
         health_check: HealthCheck { kind, interval: INTERVAL, timeout: TIMEOUT, rise: 2, fall: 3 },
         backends: backends.iter().map(backend).collect(),
@@ -298,7 +299,7 @@ async fn a_check_that_cannot_be_made_changes_nothing() {
     driver.set_targets(targets(&service));
     let before = until(&health, "m1", is(UP)).await;
     // Not an address of this host.
-    driver.set_targets(Target::of_service(&service, Some(Ipv4Addr::new(192, 0, 2, 77))).unwrap());
+    driver.set_targets(Target::of_service(&service, Some([192, 0, 2, 77].into())).unwrap());
     let after = until(&health, "m1", |b| count(b, "not_asked") >= 5).await;
     assert_eq!((after.state, after.since), (UP, before.since));
 }

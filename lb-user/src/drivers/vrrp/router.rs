@@ -2,14 +2,14 @@
 
 use std::future::pending;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use lb_proto::vrrp::{FaultReason, Instance, Local, Output, State, Transmit, Why};
-use lb_proto::wire::ipv4::parse_ipv4_packet;
+use lb_proto::vrrp::{AdvertFault, FaultReason, Instance, Local, Output, State, Transmit, Why};
 use lb_proto::wire::vrrp::Advert;
+use lb_proto::wire::{Packet, WireError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
@@ -20,7 +20,7 @@ use crate::clock;
 use crate::config::Vrrp;
 use crate::drivers::seldom::Seldom;
 use crate::metrics::Metrics;
-use crate::netlink::Interfaces;
+use crate::netlink::{Interfaces, Speaker};
 use crate::sock::vrrp::{LARGEST, OpenError, Opened, VrrpSocket};
 
 /// Packets heard before anything else is done; more than the socket's buffer holds.
@@ -154,8 +154,8 @@ impl Router {
         self.buffer = buffer;
     }
 
-    fn on_packet(&mut self, packet: &[u8]) {
-        let parsed = match parse_ipv4_packet(packet) {
+    fn on_packet(&mut self, packet: Result<Packet<'_>, WireError>) {
+        let parsed = match packet {
             Ok(parsed) => parsed,
             Err(error) => return self.rejected(error.reason(), &error),
         };
@@ -233,7 +233,8 @@ impl Router {
             self.trouble = (!place.up).then(|| format!("interface {interface:?} is down"));
         } else if may_open && will_have != Some(wanted) {
             let (ifindex, multicast) = wanted;
-            let task = tokio::task::spawn_blocking(move || Opened::on(&interface, ifindex, multicast));
+            let family = self.order.vrrp.family();
+            let task = tokio::task::spawn_blocking(move || Opened::on(&interface, ifindex, family, multicast));
             self.opening = Some(Opening { ifindex, multicast, task });
         }
     }
@@ -280,7 +281,13 @@ impl Router {
                 Output::Rejected { src, fault } => {
                     accepted = false;
                     let reason = fault.reason();
-                    self.rejected(reason, &format_args!("{reason}, from {src}"));
+                    match fault {
+                        AdvertFault::Ttl(ttl) => self.rejected(
+                            reason,
+                            &format_args!("TTL or hop limit {ttl} from {src}; tell the sender to use 255 (keepalived: unicast_ttl 255) unless it is beyond a router"),
+                        ),
+                        _ => self.rejected(reason, &format_args!("{reason}, from {src}")),
+                    }
                 }
                 Output::Mismatch { src, mismatch } => {
                     let reason = mismatch.reason();
@@ -297,7 +304,7 @@ impl Router {
     fn send(&mut self, transmit: &Transmit) {
         let Some(socket) = &self.socket else { return };
         let form = self.order.checksum();
-        let mut failed: Option<(Ipv4Addr, io::Error)> = None;
+        let mut failed: Option<(IpAddr, io::Error)> = None;
         let mut sent = false;
         for to in transmit.destinations() {
             match socket.io.send(transmit.src, *to, &transmit.emit(*to, form)) {
@@ -352,10 +359,15 @@ impl Router {
         match (why, &self.trouble, unicast_source) {
             (Why::Fault(FaultReason::LinkDown) | Why::New, Some(trouble), _) => trouble.clone(),
             (Why::Fault(FaultReason::NoAddress), _, Some(source)) => {
-                format!("unicast_source {source} is not an address of interface {interface:?}")
+                format!("unicast_source {source} is not an address of interface {interface:?}, or not usable yet")
             }
             (Why::Fault(FaultReason::NoAddress), _, None) => {
-                format!("interface {interface:?} has no IPv4 address of its own")
+                let kind = match self.order.speaker() {
+                    Speaker::Ipv4 => "IPv4",
+                    Speaker::Ipv6 => "usable IPv6",
+                    Speaker::Ipv6LinkLocal => "usable IPv6 link-local",
+                };
+                format!("interface {interface:?} has no {kind} address of its own")
             }
             _ => why.to_string(),
         }

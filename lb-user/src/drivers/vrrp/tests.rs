@@ -9,9 +9,9 @@ use crate::clock;
 use crate::config::ChecksumForm;
 use crate::netlink::{Address, Link};
 
-fn net(text: &str) -> Ipv4Net {
+fn net(text: &str) -> IpNet {
     let (address, prefix) = text.split_once('/').unwrap();
-    Ipv4Net { address: address.parse().unwrap(), prefix: prefix.parse().unwrap() }
+    IpNet { address: address.parse().unwrap(), prefix: prefix.parse().unwrap() }
 }
 
 fn vrrp(name: &str, interface: &str, id: u8, vips: &[&str]) -> Vrrp {
@@ -31,10 +31,22 @@ fn vrrp(name: &str, interface: &str, id: u8, vips: &[&str]) -> Vrrp {
 }
 
 fn interfaces() -> Interfaces {
-    let address = |text| Address { ifindex: 7, net: net(text), secondary: false, global: true, ours: false };
+    let address = |text: &str| {
+        let global = !text.starts_with("fe80:");
+        Address { ifindex: 7, net: net(text), secondary: false, global, usable: true, ours: false }
+    };
     Interfaces {
         links: vec![Link { index: 7, name: "eth0".to_owned(), mac: None, up: true, mtu: 1500, kind: None }],
-        addresses: ["192.0.2.101/24", "192.0.2.21/24", "198.51.100.21/24"].map(address).to_vec(),
+        addresses: [
+            "192.0.2.101/24",
+            "192.0.2.21/24",
+            "198.51.100.21/24",
+            "2001:db8::100/64",
+            "2001:db8::21/64",
+            "fe80::21/64",
+        ]
+        .map(address)
+        .to_vec(),
     }
 }
 
@@ -43,7 +55,7 @@ fn no_router_sends_from_a_vip_not_even_from_anothers() {
     let configs = [vrrp("a", "eth0", 51, &["192.0.2.100/24"]), vrrp("b", "eth1", 52, &["192.0.2.101/24"])];
     let orders = Order::all(&configs);
     let place = Place::of(&orders[0], &interfaces());
-    assert_eq!(place, Some(Place { ifindex: 7, up: true, primary: Some(Ipv4Addr::new(192, 0, 2, 21)) }));
+    assert_eq!(place, Some(Place { ifindex: 7, up: true, primary: Some([192, 0, 2, 21].into()) }));
     assert_eq!(Place::of(&orders[1], &interfaces()), None, "there is no eth1");
 }
 
@@ -67,14 +79,49 @@ fn siblings_share_the_interface() {
 }
 
 #[test]
+fn over_ipv6_the_source_is_of_the_kind_by_which_peers_know_it() {
+    // Listed by the kernel from the newest to the oldest, the VIP would be first.
+    let mut config = vrrp("a", "eth0", 51, &["2001:db8::100/64"]);
+    for (peers, primary) in [
+        (&[][..], "fe80::21"),
+        (&["fe80::22"], "fe80::21"),
+        (&["2001:db8::22"], "2001:db8::21"),
+        (&["fe80::22", "2001:db8::23"], "2001:db8::21"),
+    ] {
+        config.unicast_peers = peers.iter().map(|peer| peer.parse().unwrap()).collect();
+        let order = &Order::all(std::slice::from_ref(&config))[0];
+        assert_eq!(Place::of(order, &interfaces()).unwrap().primary, Some(primary.parse().unwrap()), "{peers:?}");
+    }
+    config.unicast_source = Some("fe80::21".parse().unwrap());
+    let mut unproven = interfaces();
+    for usable in [true, false] {
+        unproven.addresses.iter_mut().for_each(|address| address.usable = usable);
+        let order = &Order::all(std::slice::from_ref(&config))[0];
+        assert_eq!(Place::of(order, &unproven).unwrap().primary.is_some(), usable);
+    }
+}
+
+#[test]
+fn families_with_one_vrid_are_two_routers() {
+    let (four, six) = (vrrp("a", "eth0", 51, &["192.0.2.100/24"]), vrrp("a", "eth0", 51, &["2001:db8::100/64"]));
+    assert_ne!(key(&four), key(&six));
+    let third = vrrp("b", "eth0", 52, &["fe80::7/64"]);
+    let siblings = |order: &Order| order.siblings.iter().map(|vrid| vrid.get()).collect::<Vec<_>>();
+    let orders = Order::all(&[four, six, third]);
+    assert_eq!(orders.iter().map(siblings).collect::<Vec<_>>(), [vec![], vec![52], vec![51]], "who overhears whom");
+    let machine = orders[1].machine(Some("fe80::21".parse().unwrap())).unwrap();
+    assert_eq!(machine.family(), Family::V6);
+}
+
+#[test]
 fn the_state_machine_gets_what_the_file_says() {
     let mut config = vrrp("a", "eth0", 51, &["192.0.2.100/24", "192.0.2.101/32"]);
-    config.unicast_peers = vec![Ipv4Addr::new(192, 0, 2, 22)];
+    config.unicast_peers = vec![[192, 0, 2, 22].into()];
     let order = &Order::all(std::slice::from_ref(&config))[0];
     assert!(!order.multicast());
     let machine = order.machine(None).unwrap();
     assert_eq!((machine.vrid.get(), machine.priority.get(), machine.advert_interval.get()), (51, 100, 10));
-    assert_eq!(machine.addresses.as_slice(), [Ipv4Addr::new(192, 0, 2, 100), Ipv4Addr::new(192, 0, 2, 101)]);
+    assert_eq!(machine.addresses.as_slice(), [IpAddr::from([192, 0, 2, 100]), IpAddr::from([192, 0, 2, 101])]);
     assert_eq!(*machine.peers, config.unicast_peers);
 
     config.virtual_addresses.clear();

@@ -56,8 +56,8 @@ fn a_link_cut_short_is_an_error() {
 
 fn on(ifindex: u32, net: &str, change: impl Fn(&mut Address)) -> Address {
     let (address, prefix) = net.split_once('/').unwrap();
-    let net = Ipv4Net { address: address.parse().unwrap(), prefix: prefix.parse().unwrap() };
-    let mut address = Address { ifindex, net, secondary: false, global: true, ours: false };
+    let net = IpNet { address: address.parse().unwrap(), prefix: prefix.parse().unwrap() };
+    let mut address = Address { ifindex, net, secondary: false, global: true, usable: true, ours: false };
     change(&mut address);
     address
 }
@@ -69,7 +69,7 @@ fn interfaces_with(addresses: Vec<Address>) -> Interfaces {
 
 #[test]
 fn the_primary_address_is_nobodys_vip() {
-    let vip = Ipv4Addr::new(192, 0, 2, 100);
+    let vip = IpAddr::from([192, 0, 2, 100]);
     let interfaces = interfaces_with(vec![
         on(1, "192.0.2.1/32", |_| {}),
         on(2, "169.254.0.1/16", |a| a.global = false),
@@ -79,9 +79,69 @@ fn the_primary_address_is_nobodys_vip() {
         on(2, "192.0.2.21/24", |_| {}),
         on(2, "198.51.100.21/24", |_| {}),
     ]);
-    assert_eq!(interfaces.primary_address(2, &[vip]), Some(Ipv4Addr::new(192, 0, 2, 21)));
-    assert_eq!(interfaces.primary_address(2, &[]), Some(vip));
-    assert_eq!(interfaces.primary_address(3, &[]), None);
+    assert_eq!(interfaces.primary_address(2, Speaker::Ipv4, &[vip]), Some([192, 0, 2, 21].into()));
+    assert_eq!(interfaces.primary_address(2, Speaker::Ipv4, &[]), Some(vip));
+    assert_eq!(interfaces.primary_address(3, Speaker::Ipv4, &[]), None);
+}
+
+#[test]
+fn over_ipv6_it_is_the_oldest_that_is_good_to_speak_with() {
+    let link = |text, change: fn(&mut Address)| {
+        on(2, text, |a| {
+            a.global = false;
+            change(a);
+        })
+    };
+    let interfaces = interfaces_with(vec![
+        on(2, "192.0.2.21/24", |_| {}),
+        // As the kernel lists them: by scope, the newest first.
+        on(2, "2001:db8::9/64", |a| a.usable = false),
+        on(2, "2001:db8::100/64", |a| a.ours = true),
+        on(2, "2001:db8::22/64", |_| {}),
+        on(2, "2001:db8::21/64", |_| {}),
+        on(2, "2001:db8::1234/64", |a| a.secondary = true),
+        link("fe80::2/64", |_| {}),
+        link("fe80::1/64", |_| {}),
+        link("fe80::100/64", |a| a.ours = true),
+        link("fe80::9/64", |a| a.usable = false),
+    ]);
+    let primary = |want, excluding: &[&str]| {
+        let excluding: Vec<IpAddr> = excluding.iter().map(|text| text.parse().unwrap()).collect();
+        interfaces.primary_address(2, want, &excluding).map(|address| address.to_string())
+    };
+    assert_eq!(primary(Speaker::Ipv6, &[]).as_deref(), Some("2001:db8::21"));
+    assert_eq!(primary(Speaker::Ipv6, &["2001:db8::21"]).as_deref(), Some("2001:db8::22"));
+    assert_eq!(primary(Speaker::Ipv6LinkLocal, &[]).as_deref(), Some("fe80::1"));
+    assert_eq!(primary(Speaker::Ipv4, &[]).as_deref(), Some("192.0.2.21"));
+}
+
+fn address_message(family: i32, flags: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    // struct ifaddrmsg: family, prefix length, flags, scope, index.
+    let mut bytes = vec![u8::try_from(family).unwrap(), 64, flags, 0];
+    bytes.extend(7_u32.to_ne_bytes());
+    bytes.extend(attributes.iter().flat_map(|(kind, value)| attribute(*kind, value)));
+    bytes
+}
+
+#[test]
+fn ipv6_addresses_are_read_with_what_they_are_fit_for() {
+    let (one, two) = ([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], [0x20; 16]);
+    let read = |flags, attributes: &[(u16, &[u8])]| {
+        let bytes = address_message(libc::AF_INET6, flags, attributes);
+        address(&AddressMessage::parse(bytes.as_slice()).unwrap()).unwrap()
+    };
+    let plain = read(0x80, &[(1, &one)]);
+    assert_eq!((plain.net.to_string().as_str(), plain.usable, plain.ours), ("2001:db8::1/64", true, false));
+    // The other end's address is not ours.
+    assert_eq!(read(0x80, &[(1, &two), (2, &one)]).net, plain.net);
+    for (flags, usable, secondary) in
+        [(0x40, false, false), (0x44, true, false), (0x48, false, false), (0x20, false, false), (0x01, true, true)]
+    {
+        let address = read(flags, &[(1, &one)]);
+        assert_eq!((address.usable, address.secondary), (usable, secondary), "{flags:#x}");
+    }
+    assert!(read(0xa2, &[(1, &one), (11, &[ours::PROTOCOL])]).ours);
+    assert!(!is_ip(&address_message(libc::AF_BRIDGE, 0, &[])) && !is_ip(&[]));
 }
 
 #[test]
@@ -107,4 +167,35 @@ async fn the_loopback_is_observed() {
     let lo = observed.interfaces.link("lo").unwrap();
     assert!(observed.interfaces.addresses_of(lo.index).all(|a| !a.ours));
     assert_eq!(lo.mac, None);
+}
+
+#[test]
+fn neighbours_of_both_families_are_read() {
+    let read = |family: i32, state: u16, address: &[u8]| {
+        // struct ndmsg: family, padding, interface, state, flags, type.
+        let mut bytes = vec![u8::try_from(family).unwrap(), 0, 0, 0];
+        bytes.extend(7_u32.to_ne_bytes());
+        bytes.extend(state.to_ne_bytes());
+        bytes.extend([0, 1]);
+        bytes.extend(attribute(1, address));
+        bytes.extend(attribute(2, &[2, 0, 0, 0, 0, 1]));
+        neighbour(&NeighbourMessage::parse(bytes.as_slice()).unwrap())
+    };
+    let six = "2001:db8::31".parse::<std::net::Ipv6Addr>().unwrap();
+    let (reachable, incomplete) = (0x02, 0x01);
+    let found = read(libc::AF_INET6, reachable, &six.octets()).unwrap();
+    assert_eq!((found.address, found.is_usable(), found.ifindex), (six.into(), true, 7));
+    assert!(!read(libc::AF_INET6, incomplete, &six.octets()).unwrap().is_usable());
+    assert_eq!(read(libc::AF_INET, reachable, &[192, 0, 2, 31]).unwrap().address, IpAddr::from([192, 0, 2, 31]));
+}
+
+#[tokio::test]
+async fn the_way_to_the_loopback_is_local_in_both_families() {
+    let netlink = Netlink::connect().unwrap();
+    for address in ["127.0.0.1", "::1"] {
+        let address: IpAddr = address.parse().unwrap();
+        let route = netlink.route_to(address).await.unwrap();
+        assert!(route.local, "{route:?}");
+        assert_eq!(route.next_hop(address), address);
+    }
 }

@@ -1,9 +1,10 @@
 //! What an advert from another router does: the checks of RFC 9568 section 7.1, the rules of 6.4.2 and 6.4.3.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::{Active, Backup, Instance, Phase};
+use crate::family::Family;
 use crate::units::WirePriority;
 use crate::vrrp::output::{AdvertFault, Announcement, Mismatch, Output, Why};
 use crate::vrrp::timers::{active_down_interval, learned_interval, skew_time};
@@ -17,8 +18,9 @@ const ANNOUNCE_GAP: Duration = Duration::from_secs(1);
 const ANSWERS_PER_INTERVAL: u32 = 4;
 
 impl Instance {
-    /// An advert arrived from `src` with this TTL.
-    pub fn on_advert(&mut self, src: Ipv4Addr, ttl: u8, advert: &Advert, now: Instant) {
+    /// An advert arrived from `src` with this TTL or hop limit.
+    pub fn on_advert(&mut self, src: impl Into<IpAddr>, ttl: u8, advert: &Advert, now: Instant) {
+        let src = src.into();
         self.notice_sleep(now);
         if let Err(fault) = self.admit(src, ttl, advert) {
             self.out.push_back(Output::Rejected { src, fault });
@@ -36,7 +38,7 @@ impl Instance {
     }
 
     /// RFC 9568 section 7.1, and what keeps strangers out.
-    fn admit(&self, src: Ipv4Addr, ttl: u8, advert: &Advert) -> Result<(), AdvertFault> {
+    fn admit(&self, src: IpAddr, ttl: u8, advert: &Advert) -> Result<(), AdvertFault> {
         if matches!(self.phase, Phase::Initialize | Phase::Fault) {
             return Err(AdvertFault::NotRunning);
         }
@@ -49,7 +51,8 @@ impl Instance {
         if self.cfg.primary == Some(src) {
             return Err(AdvertFault::OwnAddress);
         }
-        if src.is_unspecified() || src.is_multicast() || src.is_broadcast() {
+        let broadcast = matches!(src, IpAddr::V4(src) if src.is_broadcast());
+        if Family::of(src) != self.cfg.family() || src.is_unspecified() || src.is_multicast() || broadcast {
             return Err(AdvertFault::Source);
         }
         if !self.cfg.peers.is_empty() && !self.cfg.peers.contains(&src) {
@@ -58,7 +61,7 @@ impl Instance {
         Ok(())
     }
 
-    fn compare(&mut self, src: Ipv4Addr, advert: &Advert) {
+    fn compare(&mut self, src: IpAddr, advert: &Advert) {
         let differs = [
             (!advert.addresses.same_set(&self.cfg.addresses), Mismatch::Addresses),
             (advert.interval != self.cfg.advert_interval, Mismatch::Interval),
@@ -69,7 +72,7 @@ impl Instance {
     }
 
     /// RFC 9568 section 6.4.2.
-    fn heard_as_backup(&self, backup: Backup, src: Ipv4Addr, advert: &Advert, now: Instant) -> Backup {
+    fn heard_as_backup(&self, backup: Backup, src: IpAddr, advert: &Advert, now: Instant) -> Backup {
         if advert.priority == WirePriority::RELEASE {
             // Only the router that holds the addresses can release them; a late copy from a former one must not
             // make us contest its successor.
@@ -98,12 +101,13 @@ impl Instance {
     }
 
     /// RFC 9568 section 6.4.3.
-    fn heard_as_active(&mut self, active: Active, src: Ipv4Addr, advert: &Advert, now: Instant) {
+    fn heard_as_active(&mut self, active: Active, src: IpAddr, advert: &Advert, now: Instant) {
         if advert.priority == WirePriority::RELEASE {
             self.assert_claim(active, Announcement::ReleaseHeard, now);
             return;
         }
-        let ours = (WirePriority::from(self.cfg.priority), self.cfg.primary);
+        // Of one family, so that addresses compare as the numbers they are on the wire.
+        let ours = (WirePriority::from(self.cfg.priority), self.cfg.source());
         if (advert.priority, Some(src)) <= ours {
             self.assert_claim(active, Announcement::Contested, now);
             return;

@@ -3,21 +3,54 @@
 mod sequences;
 mod table;
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::*;
+use crate::family::Family;
 use crate::units::{Priority, Vrid};
 use crate::wire::vrrp::Addresses;
 
-const OWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 20);
-const BELOW: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 19);
-const ABOVE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 21);
-const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 99);
-const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
+const OWN: IpAddr = host(20);
+const BELOW: IpAddr = host(19);
+const ABOVE: IpAddr = host(21);
+const STRANGER: IpAddr = host(99);
+const VIP: IpAddr = host(100);
 const SECOND: Duration = Duration::from_secs(1);
 /// 3 s + 156/256 s.
 const DOWN: Duration = Duration::from_nanos(3_609_375_000);
 const SKEW: Duration = Duration::from_nanos(609_375_000);
+
+const fn host(number: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, number))
+}
+
+/// The same host over IPv6, so that everything written for IPv4 can be said of both; broadcast becomes multicast. What is IPv6
+/// already stays.
+fn over_ipv6(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(Ipv4Addr::BROADCAST) => crate::wire::ipv6::ALL_NODES.into(),
+        IpAddr::V4(address) => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, address.octets()[3].into()).into(),
+        IpAddr::V6(_) => address,
+    }
+}
+
+fn addresses_over(family: Family, addresses: &Addresses) -> Addresses {
+    match family {
+        Family::V4 => addresses.clone(),
+        Family::V6 => Addresses::new(addresses.as_slice().iter().copied().map(over_ipv6)).unwrap(),
+    }
+}
+
+fn config_over(family: Family, cfg: Config) -> Config {
+    let address = |address| if family == Family::V6 { over_ipv6(address) } else { address };
+    Config {
+        primary: cfg.primary.map(address),
+        addresses: addresses_over(family, &cfg.addresses),
+        peers: cfg.peers.iter().copied().map(address).collect(),
+        ..cfg
+    }
+}
 
 #[allow(clippy::disallowed_methods, reason = "an origin; only differences matter")]
 fn origin() -> Instant {
@@ -94,7 +127,7 @@ fn active(cfg: Config, now: Instant) -> Instance {
 
 /// What is done to the machine, 400 ms after it was last heard of.
 enum Input {
-    Advert(Ipv4Addr, u8, Advert),
+    Advert(IpAddr, u8, Advert),
     Local(Local),
     /// Called this long after the deadline, or after now where there is none.
     Deadline(Duration),
@@ -103,9 +136,15 @@ enum Input {
     Reconfigure(fn(Config) -> Config),
 }
 
+/// In the family of the instance.
 fn apply(instance: &mut Instance, input: &Input, now: Instant) -> Instant {
+    let family = instance.config().family();
     match input {
-        Input::Advert(src, ttl, advert) => instance.on_advert(*src, *ttl, advert, now),
+        Input::Advert(src, ttl, advert) => {
+            let src = if family == Family::V6 { over_ipv6(*src) } else { *src };
+            let advert = Advert { addresses: addresses_over(family, &advert.addresses), ..advert.clone() };
+            instance.on_advert(src, *ttl, &advert, now);
+        }
         Input::Local(event) => instance.on_local(event.clone(), now),
         Input::Deadline(late) => {
             let at = instance.deadline().unwrap_or(now) + *late;
@@ -115,7 +154,7 @@ fn apply(instance: &mut Instance, input: &Input, now: Instant) -> Instant {
         Input::Early => instance.on_deadline(now),
         Input::Reconfigure(change) => {
             let cfg = change(instance.config().clone());
-            instance.on_local(Local::Reconfigure(cfg), now);
+            instance.on_local(Local::Reconfigure(config_over(family, cfg)), now);
         }
     }
     now
@@ -137,9 +176,8 @@ fn nobody_starts_as_active_and_the_wait_is_exact() {
 #[test]
 fn an_advert_says_everything_the_driver_needs() {
     let now = origin();
-    for (peers, destinations) in
-        [(vec![], vec![Ipv4Addr::new(224, 0, 0, 18)]), (vec![BELOW, ABOVE], vec![BELOW, ABOVE])]
-    {
+    let group = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 18));
+    for (peers, destinations) in [(vec![], vec![group]), (vec![BELOW, ABOVE], vec![BELOW, ABOVE])] {
         let mut instance = active(Config { peers: peers.into(), ..config() }, now);
         instance.on_deadline(now + SECOND);
         let sent = drain(&mut instance);
@@ -371,4 +409,49 @@ fn a_release_names_the_virtual_router_it_gives_up() {
     instance.on_local(Local::Reconfigure(Config { vrid: Vrid::new(52).unwrap(), ..config() }), now);
     let Some(Output::Send(transmit)) = instance.poll() else { panic!("no release") };
     assert_eq!((transmit.advert.vrid, transmit.advert.priority), (Vrid::new(51).unwrap(), WirePriority::RELEASE));
+}
+
+#[test]
+fn over_ipv6_the_group_and_the_claim_are_those_of_ipv6() {
+    let now = origin();
+    let cfg = Config { peers: [].into(), ..config_over(Family::V6, config()) };
+    let mut instance = active(cfg.clone(), now);
+    instance.on_deadline(now + SECOND);
+    let sent = drain(&mut instance);
+    let [Output::Send(transmit)] = sent.as_slice() else { panic!("{sent:?}") };
+    assert_eq!(transmit.src, over_ipv6(OWN));
+    assert_eq!(transmit.destinations(), ["ff02::12".parse::<IpAddr>().unwrap()]);
+
+    // As a number, and not as text: fe80::a is above fe80::9.
+    let with = |host: u16| IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, host));
+    let nine = Config { primary: Some(with(9)), ..cfg };
+    for (host, state) in [(0xa, State::Backup), (8, State::Active)] {
+        let mut instance = active(nine.clone(), now);
+        let claim = Advert { addresses: nine.addresses.clone(), ..advert(100) };
+        instance.on_advert(with(host), 255, &claim, now);
+        assert_eq!(instance.state(), state, "{host:x}");
+    }
+}
+
+#[test]
+fn families_do_not_meet() {
+    let now = origin();
+    let six = config_over(Family::V6, config());
+    for (cfg, stranger) in [(config(), over_ipv6(ABOVE)), (six.clone(), ABOVE)] {
+        let mut instance = active(Config { peers: [].into(), ..cfg }, now);
+        instance.on_advert(stranger, 255, &advert(200), now);
+        assert_eq!(heard(&mut instance), "rejected source");
+        assert_eq!(instance.state(), State::Active);
+    }
+    // A primary address of the other family is none.
+    let mut instance = Instance::new(Config { primary: Some(OWN), ..six.clone() }, now);
+    instance.on_local(Local::Start, now);
+    assert_eq!(heard(&mut instance), "initialize>fault no_address");
+    // The other family of a VRID is another virtual router.
+    let mut instance = active(config(), now);
+    instance.on_local(Local::Reconfigure(six), now);
+    let said = drain(&mut instance);
+    assert_eq!(said.iter().map(words).collect::<Vec<_>>(), ["send 0", "active>backup reconfigured"]);
+    let Output::Send(release) = &said[0] else { panic!("{said:?}") };
+    assert_eq!((release.src, release.advert.addresses.family()), (OWN, Family::V4), "the old one is released");
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::wire::ipv4::MULTICAST;
+use crate::wire::ipv6;
 
 const SRC: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 21);
 
@@ -30,7 +31,7 @@ fn altered(at: usize, value: u8) -> Vec<u8> {
     bytes[at] = value;
     if !CHECKSUM.contains(&at) {
         bytes[CHECKSUM].fill(0);
-        let checksum = sum(&bytes, SRC, MULTICAST, ChecksumForm::Rfc5798).checksum();
+        let checksum = sum(&bytes, SRC.into(), MULTICAST.into(), ChecksumForm::Rfc5798).checksum();
         bytes[CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
     }
     bytes
@@ -102,6 +103,8 @@ fn address_lists_compare_as_sets() {
     assert!(list(&[1, 2]).unwrap().same_set(&list(&[2, 1, 2]).unwrap()));
     assert!(!list(&[1, 2]).unwrap().same_set(&list(&[1, 3]).unwrap()));
     assert!(!list(&[1, 2]).unwrap().same_set(&list(&[1]).unwrap()));
+    let mixed = [SRC_V6.into(), IpAddr::V4(SRC)];
+    assert_eq!(Addresses::new(mixed), Err(AddressesError::Mixed));
     assert_eq!(list(&[]), Err(AddressesError::Empty));
     assert_eq!(list(&[7; 256]), Err(AddressesError::TooMany(256)));
     assert!(list(&[7; 255]).is_ok());
@@ -121,38 +124,105 @@ fn one_wrong_byte_is_never_taken_for_the_same_advert() {
     }
 }
 
-fn any_address() -> impl Strategy<Value = Ipv4Addr> {
-    any::<[u8; 4]>().prop_map(Ipv4Addr::from)
+fn any_address(family: Family) -> BoxedStrategy<IpAddr> {
+    match family {
+        Family::V4 => any::<[u8; 4]>().prop_map(IpAddr::from).boxed(),
+        Family::V6 => prop_oneof![
+            3 => any::<[u8; 16]>().prop_map(IpAddr::from),
+            1 => any::<[u16; 4]>().prop_map(|[a, b, c, d]| Ipv6Addr::new(0xfe80, 0, 0, 0, a, b, c, d).into()),
+        ]
+        .boxed(),
+    }
 }
 
-fn any_advert() -> impl Strategy<Value = Advert> {
-    (1..=255u8, any::<u8>(), 1..=4095u16, prop::collection::vec(any_address(), 1..=255)).prop_map(
-        |(vrid, priority, interval, addresses)| Advert {
+fn any_family() -> impl Strategy<Value = Family> {
+    prop_oneof![Just(Family::V4), Just(Family::V6)]
+}
+
+/// An advert, and the addresses it travels between.
+fn any_advert() -> impl Strategy<Value = (Advert, IpAddr, IpAddr)> {
+    let of = |family| {
+        let addresses = prop::collection::vec(any_address(family), 1..=255);
+        let fields = (1..=255u8, any::<u8>(), 1..=4095u16, addresses);
+        let advert = fields.prop_map(|(vrid, priority, interval, addresses)| Advert {
             vrid: Vrid::new(vrid).unwrap(),
             priority: WirePriority::new(priority),
             interval: Centis::new(interval).unwrap(),
             addresses: Addresses::new(addresses).unwrap(),
-        },
-    )
+        });
+        (advert, any_address(family), any_address(family))
+    };
+    any_family().prop_flat_map(of)
+}
+
+/// VRID 51, priority 150, one second, fe80::100 and 2001:db8::100, from fe80::21 to ff02::12.
+///
+/// Message words:   3133 9602 0064 0000 fe80 0100 2001 0db8 0100 = 1f5d2, folded f5d3
+/// Pseudo-header:   fe80 0021 ff02 0012 0028 0070 = 1fe4d, folded fe4e
+/// Together:        f5d3 + fe4e = 1f421, folded f422, complement 0bdd
+const OVER_IPV6: [u8; 40] = [
+    0x31, 0x33, 0x96, 0x02, 0x00, 0x64, 0x0b, 0xdd, // header
+    0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01, 0x00, // fe80::100
+    0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01, 0x00, // 2001:db8::100
+];
+const SRC_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x21);
+
+fn advert_v6() -> Advert {
+    let global: Ipv6Addr = "2001:db8::100".parse().unwrap();
+    let link_local: Ipv6Addr = "fe80::100".parse().unwrap();
+    Advert { addresses: Addresses::new([global, link_local]).unwrap(), ..advert() }
+}
+
+#[test]
+fn over_ipv6_the_link_local_address_is_first_and_the_checksum_has_a_pseudo_header() {
+    assert_eq!(Advert::parse(&OVER_IPV6, SRC_V6, ipv6::MULTICAST), Ok((advert_v6(), ChecksumForm::Rfc5798)));
+    for form in [ChecksumForm::Rfc5798, ChecksumForm::Rfc9568] {
+        assert_eq!(advert_v6().emit(SRC_V6, ipv6::MULTICAST, form), OVER_IPV6, "there is but one form");
+    }
+    let other = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x22);
+    assert_eq!(Advert::parse(&OVER_IPV6, other, ipv6::MULTICAST), Err(WireError::Checksum));
+    let mut without = OVER_IPV6;
+    without[CHECKSUM].copy_from_slice(&[0x0a, 0x2c]);
+    assert_eq!(
+        Advert::parse(&without, SRC_V6, ipv6::MULTICAST),
+        Err(WireError::Checksum),
+        "the sum of the message alone"
+    );
+}
+
+#[test]
+fn over_ipv6_addresses_are_sixteen_bytes() {
+    assert_eq!(Advert::parse(&OVER_IPV6[..39], SRC_V6, ipv6::MULTICAST), Err(WireError::Truncated));
+    let mut padded = OVER_IPV6.to_vec();
+    padded.extend([0; 7]);
+    assert_eq!(Advert::parse(&padded, SRC_V6, ipv6::MULTICAST).unwrap().0, advert_v6());
+    // The same bytes over IPv4 list two addresses of four bytes, and another checksum.
+    assert_eq!(Advert::parse(&OVER_IPV6, SRC, MULTICAST), Err(WireError::Checksum));
 }
 
 proptest! {
     #[test]
     fn what_is_emitted_parses_to_the_same(
-        advert in any_advert(), src in any_address(), dst in any_address(), pseudo in any::<bool>(), padding in 0..64usize,
+        (advert, src, dst) in any_advert(), pseudo in any::<bool>(), padding in 0..64usize,
     ) {
         let form = if pseudo { ChecksumForm::Rfc5798 } else { ChecksumForm::Rfc9568 };
         let mut bytes = advert.emit(src, dst, form);
-        prop_assert_eq!(bytes.len(), 8 + 4 * advert.addresses.as_slice().len());
+        let family = advert.addresses.family();
+        prop_assert_eq!(bytes.len(), 8 + width(family) * advert.addresses.as_slice().len());
         bytes.resize(bytes.len() + padding, 0);
         let (parsed, seen) = Advert::parse(&bytes, src, dst).unwrap();
         prop_assert_eq!(parsed, advert);
-        // Where the pseudo-header sums to nothing both forms are one.
-        prop_assert!(seen == form || Sum::pseudo_header(src, dst, PROTOCOL_VRRP, (bytes.len() - padding) as u16).fold() == 0xffff);
+        // Over IPv6, and where the pseudo-header sums to nothing, both forms are one.
+        let length = (bytes.len() - padding) as u32;
+        let one = family == Family::V6 || Sum::pseudo_header(src, dst, PROTOCOL_VRRP, length).fold() == 0xffff;
+        prop_assert!(seen == form || one);
     }
 
     #[test]
-    fn any_bytes_are_classified(bytes in prop::collection::vec(any::<u8>(), 0..1200), src in any_address(), dst in any_address()) {
+    fn any_bytes_are_classified(
+        bytes in prop::collection::vec(any::<u8>(), 0..4200),
+        (src, dst) in any_family().prop_flat_map(|family| (any_address(family), any_address(family))),
+    ) {
         if let Err(error) = Advert::parse(&bytes, src, dst) {
             prop_assert!(!error.reason().is_empty());
         }
@@ -160,15 +230,24 @@ proptest! {
 
     #[test]
     fn damaged_adverts_are_classified(
-        advert in any_advert(), hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), cut in any::<prop::sample::Index>(),
+        (advert, src, dst) in any_advert(), hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), cut in any::<prop::sample::Index>(),
     ) {
-        let mut bytes = advert.emit(SRC, MULTICAST, ChecksumForm::Rfc5798);
+        let mut bytes = advert.emit(src, dst, ChecksumForm::Rfc5798);
         for (at, flip) in hits {
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
         }
-        let _ = Advert::parse(&bytes, SRC, MULTICAST);
+        let _ = Advert::parse(&bytes, src, dst);
         bytes.truncate(cut.index(bytes.len()));
-        prop_assert!(Advert::parse(&bytes, SRC, MULTICAST).is_err());
+        prop_assert!(Advert::parse(&bytes, src, dst).is_err());
+    }
+
+    #[test]
+    fn link_local_addresses_come_first_and_nothing_else_moves(list in prop::collection::vec(any_address(Family::V6), 1..40)) {
+        let link_local = |address: &&IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+        let mut expected: Vec<IpAddr> = list.iter().filter(link_local).copied().collect();
+        expected.extend(list.iter().filter(|address| !link_local(address)));
+        let addresses = Addresses::new(list).unwrap();
+        prop_assert_eq!(addresses.as_slice(), expected.as_slice());
     }
 }

@@ -8,22 +8,27 @@ use super::*;
 enum Step {
     Wait(u32),
     Deadline,
-    Advert { src: u8, ttl: u8, vrid: u8, priority: u8, interval: u16, vips: u8 },
+    Advert { src: IpAddr, ttl: u8, vrid: u8, priority: u8, interval: u16, vips: u8 },
     Local(Local),
 }
 
 fn any_config() -> impl Strategy<Value = Config> {
-    (1..=2u8, 1..=254u8, prop_oneof![1..=4095u16, Just(100)], any::<bool>(), 0..5000u64, 0..4u8, any::<bool>())
-        .prop_map(|(vrid, priority, interval, preempt, delay, host, unicast)| Config {
+    let family = prop_oneof![Just(Family::V4), Just(Family::V6)];
+    let interval = prop_oneof![1..=4095u16, Just(100)];
+    let rest = (1..=2u8, 1..=254u8, interval, any::<bool>(), 0..5000u64, 0..4u8, any::<bool>());
+    (family, rest).prop_map(|(family, (vrid, priority, interval, preempt, delay, number, unicast))| {
+        let cfg = Config {
             vrid: Vrid::new(vrid).unwrap(),
             priority: Priority::new(priority).unwrap(),
             advert_interval: Centis::new(interval).unwrap(),
             preempt,
             preempt_delay: ms(delay),
-            primary: (host > 0).then(|| Ipv4Addr::new(192, 0, 2, host)),
+            primary: (number > 0).then(|| host(number)),
             addresses: Addresses::new([VIP]).unwrap(),
-            peers: if unicast { [Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(192, 0, 2, 3)].into() } else { [].into() },
-        })
+            peers: if unicast { [host(2), host(3)].into() } else { [].into() },
+        };
+        config_over(family, cfg)
+    })
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -38,7 +43,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => any_config().prop_map(Local::Reconfigure),
     ];
     let advert = (
-        0..5u8,
+        (0..5u8, any::<bool>()).prop_map(|(number, six)| if six { over_ipv6(host(number)) } else { host(number) }),
         prop_oneof![9 => Just(255), 1 => any::<u8>()],
         1..=2u8,
         prop_oneof![1 => Just(0), 1 => Just(255), 6 => any::<u8>()],
@@ -60,7 +65,7 @@ fn check(instance: &Instance, now: Instant) -> Result<(), TestCaseError> {
         let longest = 4 * active_down_interval(Priority::MIN, Centis::MAX);
         prop_assert!(deadline.saturating_duration_since(now) <= longest, "no deadline beyond reach");
     }
-    prop_assert!(instance.state() != State::Active || instance.config().primary.is_some());
+    prop_assert!(instance.state() != State::Active || instance.config().source().is_some());
     prop_assert!(instance.since() <= now);
     Ok(())
 }
@@ -88,13 +93,14 @@ proptest! {
                     prop_assert!(instance.deadline().is_none_or(|deadline| deadline > now), "a deadline served is over");
                 }
                 Step::Advert { src, ttl, vrid, priority, interval, vips } => {
+                    let of_src = |address| if src.is_ipv6() { over_ipv6(address) } else { address };
                     let advert = Advert {
                         vrid: Vrid::new(vrid).unwrap(),
                         priority: WirePriority::new(priority),
                         interval: Centis::new(interval).unwrap(),
-                        addresses: Addresses::new(vec![VIP; vips.into()]).unwrap(),
+                        addresses: Addresses::new(vec![of_src(VIP); vips.into()]).unwrap(),
                     };
-                    instance.on_advert(Ipv4Addr::new(192, 0, 2, src), ttl, &advert, now);
+                    instance.on_advert(src, ttl, &advert, now);
                 }
                 Step::Local(event) => {
                     instance.on_local(event.clone(), now);
@@ -134,7 +140,7 @@ proptest! {
         for reason in FaultReason::ALL {
             instance.on_local(Local::Cleared(reason), now);
         }
-        instance.on_local(Local::Reconfigure(Config { primary: Some(OWN), ..cfg }), now);
+        instance.on_local(Local::Reconfigure(Config { primary: config_over(cfg.family(), Config { primary: Some(OWN), ..cfg.clone() }).primary, ..cfg }), now);
         instance.on_local(Local::Start, now);
         for _ in 0..3 {
             let Some(deadline) = instance.deadline() else { break };

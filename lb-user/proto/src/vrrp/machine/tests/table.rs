@@ -2,7 +2,8 @@
 
 use super::*;
 
-fn every_start(now: Instant) -> [Instance; 5] {
+fn every_start(family: Family, now: Instant) -> [Instance; 5] {
+    let config = || config_over(family, config());
     let mut fault = Instance::new(config(), now);
     fault.on_local(Local::LinkDown, now);
     fault.on_local(Local::Start, now);
@@ -124,7 +125,7 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
         ),
         (
             "an impossible source",
-            from(Ipv4Addr::BROADCAST, 200),
+            from(Ipv4Addr::BROADCAST.into(), 200),
             not_running("backup =: rejected source", "backup =: rejected source", "active =: rejected source"),
         ),
         (
@@ -284,9 +285,11 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
 fn every_state_meets_every_input() {
     let now = origin();
     let mut wrong = Vec::new();
-    for (name, input, expected) in table() {
-        for (instance, expected) in every_start(now).into_iter().zip(expected) {
-            let start = format!("{} preempt={}", instance.state().label(), instance.config().preempt);
+    let rows =
+        [Family::V4, Family::V6].into_iter().flat_map(|family| table().into_iter().map(move |row| (family, row)));
+    for (family, (name, input, expected)) in rows {
+        for (instance, expected) in every_start(family, now).into_iter().zip(expected) {
+            let start = format!("{family} {} preempt={}", instance.state().label(), instance.config().preempt);
             let found = outcome(instance, &input, now + ms(400));
             if found != expected {
                 wrong.push(format!("{start}, {name}: expected {expected:?}, found {found:?}"));

@@ -1,17 +1,16 @@
-//! A packet socket that sends whole ARP frames and hears nothing.
+//! A packet socket that sends whole Ethernet frames and hears nothing.
 
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use lb_proto::wire::arp::{FRAME, Mac};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 /// Sends frames on any interface of the namespace it was opened in.
 #[derive(Debug)]
-pub struct ArpSocket(OwnedFd);
+pub struct FrameSocket(OwnedFd);
 
-impl ArpSocket {
+impl FrameSocket {
     /// Opens the socket.
     ///
     /// # Errors
@@ -22,15 +21,17 @@ impl ArpSocket {
         Ok(Self(socket(AddressFamily::Packet, SockType::Raw, flags, None)?))
     }
 
-    /// Sends a frame out of an interface.
+    /// Sends a frame, which begins with its Ethernet header, out of an interface.
     ///
     /// # Errors
-    /// Not sent: no such interface, it is down, or its queue is full.
-    pub fn send(&self, ifindex: u32, frame: &[u8; FRAME]) -> io::Result<()> {
-        let [a, b, c, d, e, f] = Mac::BROADCAST.0;
+    /// Not sent: no such interface, it is down, its queue is full, or the frame has no header.
+    pub fn send(&self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
+        let header: &[u8; 14] = frame.first_chunk().ok_or(io::ErrorKind::InvalidInput)?;
+        let [a, b, c, d, e, f, .., p0, p1] = *header;
         let to = libc::sockaddr_ll {
             sll_family: libc::AF_PACKET as libc::c_ushort,
-            sll_protocol: (libc::ETH_P_ARP as u16).to_be(),
+            // In network byte order, as it stands in the frame.
+            sll_protocol: u16::from_ne_bytes([p0, p1]),
             sll_ifindex: ifindex.cast_signed(),
             sll_hatype: 0,
             sll_pkttype: 0,
