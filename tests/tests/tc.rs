@@ -22,7 +22,7 @@ use xvip_tests::scrape::Scrape;
 use xvip_tests::stats::Failure;
 use xvip_tests::status::Status;
 use xvip_tests::topology::{BALANCERS, SERVERS, Topology, program, tc_programs};
-use xvip_tests::wire::leave_frames;
+use xvip_tests::wire::{finish_frames, leave_frames};
 
 const TC: (&str, &str) = ("datapath = \"xdp\"", "datapath = \"tc\"");
 const AUTO: (&str, &str) = ("datapath = \"xdp\"", "datapath = \"auto\"");
@@ -75,8 +75,24 @@ fn mean_length(topology: &Topology, direction: &str, before: (f64, f64), bytes: 
 
 #[test]
 fn a_plain_veth_is_served_with_segments_joined_and_checksums_unfinished() {
+    bodies_arrive(false);
+}
+
+/// Then receivers verify every checksum; on plain veths nobody does.
+#[test]
+fn what_came_unfinished_leaves_right_where_the_balancer_has_to_finish_it() {
+    bodies_arrive(true);
+}
+
+fn bodies_arrive(finishes: bool) {
     let topology = serving(1, &[OFTEN, TC]);
+    let netns = topology.balancers[0].agent.netns();
+    // Next hops of clients come from the kernel's tables then.
+    netns.sysctl("net/ipv4/conf/eth0/forwarding", "1").unwrap();
     plain(&topology);
+    if finishes {
+        finish_frames(netns, "eth0").unwrap();
+    }
     assert_eq!(topology.balancers[0].agent.status().unwrap().datapath.mode, "tc");
     let load = topology.load(Duration::from_millis(10), 6).unwrap();
     watches_open(&load);
@@ -114,6 +130,8 @@ fn what_is_long_and_unfinished_is_answered_with_a_reset_too() {
     watches_open(&load);
     let gone = streams_of(&load, "master3");
     assert!(!gone.is_empty());
+    // The balancer finishes its answers, so that their receivers verify them.
+    finish_frames(topology.balancers[0].agent.netns(), "eth0").unwrap();
     // Three in a row are one on each backend. Nothing has been written on them yet.
     let connect = || topology.client.enter(|| TcpStream::connect(Topology::vip()).unwrap()).unwrap();
     let streams: Vec<_> = (0..6).map(|_| connect()).collect();
