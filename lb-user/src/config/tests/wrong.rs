@@ -216,7 +216,7 @@ const VRRP: &[Case] = &[
     (r#"["192.0.2.100/24"]"#, r#"["192.0.2.255/24"]"#,
      r#"8:22: virtual_addresses "192.0.2.255/24" is the broadcast address of its subnet, choose another address of the subnet"#),
     (r#"["192.0.2.100/24"]"#, r#"["2001:db8::1/64"]"#,
-     "12:10: no [[vrrp]] carries 192.0.2.100, add it to virtual_addresses or listen at one of them"),
+     "12:10: no [[vrrp]] carries 192.0.2.100, add it to virtual_addresses, or listen at one of them or, for this node's own clients, at 127.0.0.1, 0.0.0.0 or the unicast_source"),
     (r#"["192.0.2.100/24"]"#, r#"["192.0.2.100/24", "192.0.2.101/24", "2001:db8::1/64"]"#,
      "8:58: virtual address 2001:db8::1/64 is IPv6, the first is IPv4, make a [[vrrp]] for each family, which may share the virtual_router_id"),
     (r#"["192.0.2.100/24"]"#, r#"["2001:db8::1"]"#,
