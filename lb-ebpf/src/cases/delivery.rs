@@ -19,7 +19,7 @@ fn leaves(frame: &Frame, reason: Reason, into: &Frame) -> Step {
 
 /// The client's frame as this node's own stack gets it.
 fn to_own(frame: &Frame) -> Frame {
-    Frame { to: backend(0), to_port: BACKEND_PORT, ..frame.clone() }
+    Frame { to: backend(0), to_port: BACKEND_PORT, from_port: FIRST_PORT, ..frame.clone() }
 }
 
 /// From this node's own backend, as it leaves the stack.
@@ -28,14 +28,14 @@ fn own_answer(flags: u8) -> Frame {
         mac_to: [2, 0, 0, 0, 0, 0x22],
         mac_from: NODE_MAC,
         to: CLIENT,
-        to_port: CLIENT_PORT,
+        to_port: FIRST_PORT,
         ..answer(0, FIRST_PORT, flags)
     }
 }
 
 /// The same as the client gets it.
 fn from_vip(frame: &Frame) -> Frame {
-    Frame { from: VIP, from_port: PORT, ..frame.clone() }
+    Frame { from: VIP, from_port: PORT, to_port: CLIENT_PORT, ..frame.clone() }
 }
 
 /// The client's frame as it goes on to a node that translates for itself.
@@ -97,6 +97,7 @@ fn own() -> Vec<Case> {
     let next = Frame { sequence: 90_000, ..request(SYN) };
     let elsewhere = Frame { from: [198, 51, 100, 8].into(), ..next.clone() };
     let alike = Frame { to_port: PORT + 1, ..syn.clone() };
+    let theirs = Frame { to_port: CLIENT_PORT, ..own_answer(SYN | ACK) };
     let two_listeners = stacked().with(|world| {
         let (mut at, service) = world.services[0];
         at.port = crate::net::Be16::new(PORT + 1);
@@ -140,9 +141,13 @@ fn own() -> Vec<Case> {
             ],
         ),
         in_world(
-            "a second flow that would look the same to the backend is refused",
+            "a client's second flow from the same port gets another port, and its own connection to the backend none",
             two_listeners,
-            vec![turns(&syn, Reason::NewLocal, &to_own(&syn)), turns(&alike, Reason::NoSourcePort, &reset(&alike))],
+            vec![
+                turns(&syn, Reason::NewLocal, &to_own(&syn)),
+                turns(&alike, Reason::NewLocal, &Frame { from_port: FIRST_PORT + 1, ..to_own(&alike) }),
+                leaves(&theirs, Reason::NotVip, &theirs),
+            ],
         ),
         in_world(
             "a client that gives up on this node's own backend is forgotten",

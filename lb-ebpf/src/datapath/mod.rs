@@ -9,8 +9,8 @@
 //! this node itself answers from inside, and is met where its packets leave ([`leave`]):
 //!
 //! ```text
-//! client:cp -> VIP:vp          rewritten to  client:cp -> node:bp      (entry ToBackend, local)
-//! node:bp -> client:cp         rewritten to  VIP:vp -> client:cp       (entry ToClient, local; leaving)
+//! client:cp -> VIP:vp          rewritten to  client:sp -> node:bp      (entry ToBackend, local)
+//! node:bp -> client:sp         rewritten to  VIP:vp -> client:cp       (entry ToClient, local; leaving)
 //! ```
 
 mod deliver;

@@ -34,25 +34,6 @@ pub(super) fn new_flow(
             ..flow.delivered(key, delivery)
         }
     };
-    if backend.delivery == Delivery::Local as u16 {
-        let to = FlowKey {
-            destination: backend.endpoint.address,
-            destination_port: backend.endpoint.reached_for(key.destination_port).port,
-            ..*key
-        };
-        // The client's own connection to the backend, or another one of its to it, has these addresses already.
-        match use_of(tables, &to.reversed(), now) {
-            Use::Free => {}
-            Use::Over | Use::Closed => reclaim(tables, &to.reversed()),
-            Use::Taken => return Err(Reason::NoSourcePort),
-        }
-        let flow = begin(to, Delivery::Local);
-        if !add_both(tables, key, &flow, now) {
-            return Ok(Reason::HalfOpenFull);
-        }
-        rewrite::deliver(head, &flow);
-        return Ok(Reason::NewLocal);
-    }
     if backend.delivery == Delivery::Direct as u16 {
         let Some(mac) = rewrite::backend_mac(head, tables, node, backend, key) else {
             return Ok(Reason::NoNeighbour);
@@ -64,22 +45,31 @@ pub(super) fn new_flow(
         rewrite::translate(head, &flow, node, mac);
         return Ok(Reason::NewFlow);
     }
+    // This node's own backend sees the client's address; with a port of ours, because the client may have a connection
+    // of its own to that backend from any of its ports.
+    let is_local = backend.delivery == Delivery::Local as u16;
     let to = FlowKey {
-        source: key.destination,
+        source: if is_local { key.source } else { key.destination },
         destination: backend.endpoint.address,
         source_port: Be16::default(),
         destination_port: backend.endpoint.reached_for(key.destination_port).port,
     };
-    let Some(mac) = rewrite::backend_mac(head, tables, node, backend, &to) else {
+    let mac = if is_local { Some(node.mac) } else { rewrite::backend_mac(head, tables, node, backend, &to) };
+    let Some(mac) = mac else {
         return Ok(Reason::NoNeighbour);
     };
     let Some(port) = free_port(tables, node, slot, to, now) else {
         tables.note(Note::NoSourcePort, key, slot);
         return Err(Reason::NoSourcePort);
     };
-    let flow = begin(FlowKey { source_port: port, ..to }, Delivery::Translated);
+    let delivery = if is_local { Delivery::Local } else { Delivery::Translated };
+    let flow = begin(FlowKey { source_port: port, ..to }, delivery);
     if !add_both(tables, key, &flow, now) {
         return Ok(Reason::HalfOpenFull);
+    }
+    if is_local {
+        rewrite::deliver(head, &flow);
+        return Ok(Reason::NewLocal);
     }
     rewrite::translate(head, &flow, node, mac);
     Ok(Reason::NewFlow)
