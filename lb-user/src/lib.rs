@@ -4,7 +4,7 @@
 //!  sock::vrrp ──bytes──> drivers::vrrp ──watch VrrpSnapshot──┐
 //!                        (own thread, owns the machines)     v
 //!  probe::* ──Outcome──> drivers::health ──watch Health──> agent ──pass──> reconcile ──> netlink (addresses)
-//!                        (owns the trackers)                 ^                  ├──────> drivers::garp ──> sock::arp
+//!                        (owns the trackers)                 ^                  ├──────> drivers::garp ──> sock::frame
 //!  bpf::sweep ──watch Sweep─────────────────────────────────-┤                  └──plan─> bpf::tables
 //!  netlink::monitor (wakes only), SIGHUP, admin ─────────────┘
 //!                                                            └──watch Status──> http, admin
@@ -20,6 +20,7 @@ pub mod config;
 pub mod desired;
 pub mod doctor;
 pub mod drivers;
+mod ethtool;
 pub mod events;
 pub mod heartbeat;
 pub mod http;

@@ -13,12 +13,7 @@ pub(super) fn translate<W>(head: &mut TcpHead, flow: &Flow<W>, node: &Node, mac:
     head.set_mac_source(node.mac);
     // `parse::fault` has refused packets with nothing left to take.
     head.set_ttl(head.ttl().wrapping_sub(1));
-    head.set_ip_checksum(changed(head.ip_checksum(), flow.ip_change));
-    head.set_source(flow.translated.source);
-    head.set_destination(flow.translated.destination);
-    head.set_source_port(flow.translated.source_port);
-    head.set_destination_port(flow.translated.destination_port);
-    head.set_tcp_checksum(changed(head.tcp_checksum(), flow.tcp_change));
+    deliver(head, flow);
 }
 
 /// Turns a packet of a flow with this node's own backend into what its stack, or the client, expects.

@@ -1,7 +1,6 @@
 //! Loads the object, chooses how to attach it, attaches and pins it; adopts what an earlier agent left.
 
 mod choose;
-mod ethtool;
 mod link;
 mod observe;
 mod program;

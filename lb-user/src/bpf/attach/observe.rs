@@ -8,7 +8,8 @@ use aya::util::KernelVersion;
 use tracing::warn;
 
 use super::choose::Facts;
-use super::{Device, PROGRAM, TC_PROGRAM, ethtool, is_link, link};
+use super::{Device, PROGRAM, TC_PROGRAM, is_link, link};
+use crate::ethtool;
 use crate::netlink::{has_vlans, xdp_program};
 
 /// The feature by which a device joins segments so that they can be parted again, as ethtool names it.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::ethtool::{self, Buffer};
+use crate::ethtool::{self, Buffer};
 
 const STATISTICS: u32 = 0x1d;
 /// `ETH_SS_STATS`

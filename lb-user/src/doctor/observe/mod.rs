@@ -146,7 +146,7 @@ async fn device(
     netlink: Netlink, link: &Link, detail: &Detail, interfaces: &Interfaces, names: &programs::Names,
 ) -> Device {
     let programs = programs::on(netlink, &link.name, detail, names).await;
-    let driver = ethtool::driver(&link.name).map_err(|error| error.to_string());
+    let driver = crate::ethtool::driver(&link.name).map(|driver| driver.name).map_err(|error| error.to_string());
     let offloads = ethtool::offloads(&link.name).map_err(|error| error.to_string());
     let xdp = programs.iter().filter_map(|program| program.as_ref().ok());
     let foreign = |program: &Program| program.is_xdp() && program.name.is_some() && !program.is_ours();

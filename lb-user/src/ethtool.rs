@@ -22,15 +22,15 @@ const SPARE: usize = 4096;
 
 /// What a device says of its driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Driver {
+pub(crate) struct Driver {
     /// Its name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// How many counters it has.
-    pub(super) counters: usize,
+    pub(crate) counters: usize,
 }
 
 /// The driver of a device in the current network namespace.
-pub(super) fn driver(device: &str) -> io::Result<Driver> {
+pub(crate) fn driver(device: &str) -> io::Result<Driver> {
     let mut info = Buffer::new(DRIVER_INFO_LENGTH);
     info.put(0, DRIVER_INFO);
     info.ask(device)?;
@@ -38,7 +38,7 @@ pub(super) fn driver(device: &str) -> io::Result<Driver> {
 }
 
 /// The names in a set of a device, of which `count` are wanted.
-pub(super) fn names(device: &str, set: u32, count: usize) -> io::Result<Vec<String>> {
+pub(crate) fn names(device: &str, set: u32, count: usize) -> io::Result<Vec<String>> {
     // Command, set, length, then a name of fixed length for each.
     let mut names = Buffer::new(12 + (count + SPARE) * NAME_LENGTH);
     [STRINGS, set, count as u32].into_iter().enumerate().for_each(|(at, word)| names.put(at * 4, word));
@@ -47,7 +47,7 @@ pub(super) fn names(device: &str, set: u32, count: usize) -> io::Result<Vec<Stri
 }
 
 /// The features that are switched on, by their names.
-pub(super) fn features(device: &str) -> io::Result<Vec<String>> {
+pub(crate) fn features(device: &str) -> io::Result<Vec<String>> {
     // Command, padding, a mask of sets, then a length for each.
     let mut lengths = Buffer::new(20);
     lengths.put(0, SET_LENGTHS);
@@ -66,10 +66,10 @@ pub(super) fn features(device: &str) -> io::Result<Vec<String>> {
 }
 
 /// A question to the kernel, and its answer in the same place.
-pub(super) struct Buffer(Vec<u64>);
+pub(crate) struct Buffer(Vec<u64>);
 
 impl Buffer {
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         Self(vec![0; bytes.div_ceil(8)])
     }
 
@@ -77,7 +77,7 @@ impl Buffer {
         self.0.iter().flat_map(|word| word.to_ne_bytes())
     }
 
-    pub(super) fn put(&mut self, at: usize, word: u32) {
+    pub(crate) fn put(&mut self, at: usize, word: u32) {
         let half = at % 8;
         if let Some(long) = self.0.get_mut(at / 8) {
             let mut bytes = long.to_ne_bytes();
@@ -86,14 +86,14 @@ impl Buffer {
         }
     }
 
-    pub(super) fn word(&self, at: usize) -> u32 {
+    pub(crate) fn word(&self, at: usize) -> u32 {
         let mut word = [0; 4];
         self.bytes().skip(at).zip(&mut word).for_each(|(from, to)| *to = from);
         u32::from_ne_bytes(word)
     }
 
     /// `at` is a multiple of 8.
-    pub(super) fn long(&self, at: usize) -> u64 {
+    pub(crate) fn long(&self, at: usize) -> u64 {
         self.0.get(at / 8).copied().unwrap_or_default()
     }
 
@@ -102,7 +102,7 @@ impl Buffer {
         String::from_utf8_lossy(&name).into_owned()
     }
 
-    pub(super) fn ask(&mut self, device: &str) -> io::Result<()> {
+    pub(crate) fn ask(&mut self, device: &str) -> io::Result<()> {
         let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
         // SAFETY: all-zero bytes are a valid ifreq.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
