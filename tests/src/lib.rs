@@ -31,4 +31,5 @@ pub mod stats;
 pub mod status;
 pub mod topology;
 pub mod until;
+pub mod version;
 pub mod wire;
