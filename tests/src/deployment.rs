@@ -41,12 +41,16 @@ pub enum Kind {
     Other,
 }
 
-/// The hosts of a deployment: name, address, what lives there.
+/// The hosts of a deployment, and what they are promised.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// Directory below `tests/deployments`.
     pub name: &'static str,
-    /// All of them in one /24; the first is of a kind with an agent.
+    /// Where everybody finds the API servers.
+    pub vip: &'static str,
+    /// Whether a host with an agent finds them at the same port of 127.0.0.1 and of its own address, too.
+    pub everywhere: bool,
+    /// Name, address in one /24, what lives there; the first is of a kind with an agent.
     pub hosts: &'static [(&'static str, &'static str, Kind)],
 }
 
@@ -68,6 +72,8 @@ fn directory() -> PathBuf {
 pub struct Deployment {
     /// The hosts, in the order of the plan.
     pub hosts: Vec<Host>,
+    /// What it was built by.
+    pub plan: Plan,
     /// What the first host's file says.
     pub config: Config,
     /// Who signed the servers' certificates.
@@ -106,7 +112,8 @@ impl Deployment {
         let authority = Authority::create(run.dir())?;
         let (first, ..) = plan.hosts.first().context("no hosts")?;
         let config = parse(&plan.file(first)?, first, &Env::default())?.config;
-        let vip = router(&config)?.virtual_addresses.first().context("no VIP")?.address.to_string();
+        ensure!(config.vrrp.len() == 1 && !config.services.is_empty(), "not one virtual router, or no service");
+        let vip = plan.vip.parse::<SocketAddr>()?.ip().to_string();
         let mut names = vec![vip.as_str(), "127.0.0.1"];
         names.extend(plan.hosts.iter().map(|(_, address, _)| *address));
         let mut hosts = Vec::new();
@@ -129,7 +136,7 @@ impl Deployment {
             };
             hosts.push(Host { name, address: address.parse()?, agent, server, port, netns, cgroup });
         }
-        Ok(Deployment { hosts, config, authority, lan, run, sandbox: sandbox.to_owned() })
+        Ok(Deployment { hosts, plan: *plan, config, authority, lan, run, sandbox: sandbox.to_owned() })
     }
 
     /// Starts the agents.
@@ -161,7 +168,7 @@ impl Deployment {
 
     /// Where clients find the API servers.
     pub fn vip(&self) -> SocketAddr {
-        SocketAddr::new(self.router().virtual_addresses[0].address, self.service().listen[0].first)
+        self.plan.vip.parse().expect("parsed when it was built")
     }
 
     /// The host of this name.
@@ -169,14 +176,13 @@ impl Deployment {
         self.hosts.iter().position(|host| host.name == name).with_context(|| format!("there is no host {name}"))
     }
 
-    /// Everywhere the clients of a host find the API servers, by the files of the deployment.
+    /// Everywhere the clients of a host find the API servers.
     pub fn places(&self, host: usize) -> Vec<SocketAddr> {
         let host = &self.hosts[host];
-        let everywhere = self.service().listen.iter().any(|listen| listen.is_everywhere());
         let port = self.vip().port();
         let own =
             [IpAddr::from(Ipv4Addr::LOCALHOST), host.address.into()].map(|address| SocketAddr::new(address, port));
-        let own = own.into_iter().filter(|_| everywhere && host.agent.is_some());
+        let own = own.into_iter().filter(|_| self.plan.everywhere && host.agent.is_some());
         [self.vip()].into_iter().chain(own).collect()
     }
 
@@ -249,11 +255,6 @@ impl Host {
         let mut backends = status.services.into_iter().flat_map(|service| service.backends);
         backends.find(|of| of.name == backend).map(|of| of.state)
     }
-}
-
-fn router(config: &Config) -> Result<&Vrrp> {
-    ensure!(config.vrrp.len() == 1 && !config.services.is_empty(), "not one virtual router, or no service");
-    config.vrrp.first().context("no virtual router")
 }
 
 /// All hosts of a test share one kernel: names of pins, the cgroup and the admin socket must differ. Nothing else of the file changes.

@@ -22,6 +22,8 @@ use xvip_tests::until::until;
 
 const EXTERNAL_PAIR: Plan = Plan {
     name: "external-pair",
+    vip: "192.168.56.10:8443",
+    everywhere: true,
     hosts: &[
         ("lb1", "192.168.56.11", Balancer),
         ("lb2", "192.168.56.12", Balancer),
@@ -34,6 +36,8 @@ const EXTERNAL_PAIR: Plan = Plan {
 
 const STACKED_NOPREEMPT: Plan = Plan {
     name: "stacked-nopreempt",
+    vip: "192.168.238.100:4300",
+    everywhere: true,
     hosts: &[
         ("master", "192.168.238.130", Stacked),
         ("node1", "192.168.238.131", Stacked),
@@ -44,6 +48,8 @@ const STACKED_NOPREEMPT: Plan = Plan {
 
 const VIP_ONLY: Plan = Plan {
     name: "vip-only",
+    vip: "10.0.1.234:6443",
+    everywhere: false,
     hosts: &[
         ("master1", "10.0.1.11", Stacked),
         ("master2", "10.0.1.12", Stacked),
@@ -54,6 +60,8 @@ const VIP_ONLY: Plan = Plan {
 
 const STACKED_WORKERS: Plan = Plan {
     name: "stacked-workers",
+    vip: "10.10.10.100:8443",
+    everywhere: true,
     hosts: &[
         ("master1", "10.10.10.11", Stacked),
         ("master2", "10.10.10.12", Stacked),
@@ -66,16 +74,18 @@ const STACKED_WORKERS: Plan = Plan {
 
 /// For everything that is waited for: eleven agents load their programs at once, and one group has adverts every 3 s.
 const LIMIT: Duration = Duration::from_secs(120);
-/// Of each kind of client to each place: enough for every backend to have its turn on every CPU.
-const CONNECTIONS: usize = 24;
 /// Node ports at which something listens on both workers: both ends of the range, and one in between.
 const NODE_PORTS: [u16; 3] = [30_000, 31_080, 32_767];
 /// Port of the workers' own health.
 const PROXY_HEALTH: u16 = 10_256;
 
+/// From each host to each place: on one CPU at least, each of three backends has its turn.
+fn connections() -> usize {
+    thread::available_parallelism().map_or(24, |cpus| 24.max(3 * cpus.get()))
+}
+
 /// A deployment in use.
 struct InUse {
-    name: &'static str,
     deployment: Deployment,
     /// From outside, all the time.
     load: Client,
@@ -108,11 +118,11 @@ impl InUse {
         let first = deployment.router().preempt.then_some(0);
         deployment.wait_settled(first, LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
         let load = deployment.load(deployment.number("client").unwrap(), Duration::from_millis(50)).unwrap();
-        InUse { name: plan.name, deployment, load, whole: Vec::new(), workers }
+        InUse { deployment, load, whole: Vec::new(), workers }
     }
 
     fn say(&self, what: &str) {
-        println!("{}, after {:.1?}: {what}", self.name, self.load.now());
+        println!("{}, after {:.1?}: {what}", self.deployment.plan.name, self.load.now());
     }
 
     fn hosts(&self) -> std::ops::Range<usize> {
@@ -133,10 +143,11 @@ impl InUse {
     /// From a host to a place: no connection fails, all of `servers` answer and nobody else, and the client sees the place it dialled.
     #[track_caller]
     fn dial(&self, host: usize, target: SocketAddr, servers: &BTreeSet<String>) {
-        let dialled = self.deployment.dial(host, target, CONNECTIONS).unwrap();
+        let count = connections();
+        let dialled = self.deployment.dial(host, target, count).unwrap();
         let of = format!("{} to {target}: {dialled:?}", self.deployment.hosts[host].name);
-        assert!(dialled.failed.is_empty() && dialled.answers() == CONNECTIONS, "{of}");
-        assert_eq!(dialled.peers, [(target.to_string(), CONNECTIONS)].into(), "{of}");
+        assert!(dialled.failed.is_empty() && dialled.answers() == count, "{of}");
+        assert_eq!(dialled.peers, [(target.to_string(), count)].into(), "{of}");
         assert_eq!(dialled.served.into_keys().collect::<BTreeSet<_>>(), *servers, "{of}");
     }
 
