@@ -13,6 +13,7 @@ pub mod apiserver;
 pub mod capture;
 pub mod cgroup;
 pub mod client;
+pub mod deployment;
 pub mod dial;
 pub mod foreign;
 pub mod hooks;
