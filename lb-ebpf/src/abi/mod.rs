@@ -31,7 +31,7 @@ pub const MAX_BACKENDS: u32 = 8192;
 /// Places in the round of one service.
 pub const RING_SIZE: u32 = 512;
 /// Services a node can have.
-pub const MAX_SERVICES: u32 = 64;
+pub const MAX_SERVICES: u32 = 512;
 /// Rounds: two for each service, one in use and one being written.
 pub const MAX_RINGS: u32 = 2 * MAX_SERVICES;
 /// Entries of the table of half-open flows of an IP version; a flow has two.

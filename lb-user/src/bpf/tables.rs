@@ -109,6 +109,10 @@ impl Tables {
         let mut rings = BTreeMap::new();
         for service in services.values() {
             let service: &Service = service;
+            // A range of ports has one round for all.
+            if rings.contains_key(&service.ring_start) {
+                continue;
+            }
             let length = u32::from(service.ring_length).min(RING_SIZE);
             let places = (0..length).map(|place| self.rings.get(&(service.ring_start + place), 0));
             rings.insert(service.ring_start, places.collect::<Result<Vec<_>, _>>().map_err(at(map::RINGS))?);

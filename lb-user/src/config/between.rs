@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use lb_ebpf::abi::{MAX_LISTENERS, MAX_VIPS};
+use lb_ebpf::abi::{MAX_BACKENDS, MAX_LISTENERS, MAX_VIPS};
 
 use super::listen::Listen;
 use super::report::{At, Report, wrong};
@@ -105,10 +105,15 @@ fn reachable(services: &[service::Draft], own: &BTreeSet<IpAddr>, report: &Repor
     }
 }
 
-/// The datapath's tables have room for so many places to listen at, on so many addresses.
+/// The datapath's tables have room for so many backends, and places to listen at, on so many addresses.
 fn capacity(
     vips: &BTreeMap<IpAddr, usize>, services: &[service::Draft], is_vip: impl Fn(&Listen) -> bool, report: &Report<'_>,
 ) {
+    let backends = services.iter().flat_map(|service| &service.backends);
+    if let Some(first_too_many) = backends.filter_map(|backend| backend.address.as_ref()).nth(MAX_BACKENDS as usize) {
+        let what = format!("more than {MAX_BACKENDS} backends in all services together");
+        report.add(first_too_many.at, wrong(what, "spread the services over more nodes"));
+    }
     let mut seen = BTreeSet::new();
     let mut places = 0_usize;
     for listen in services.iter().flat_map(|service| &service.listen.items) {

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::report::{Report, wrong};
 use super::{Env, Faults};
 
-/// A file of 64 services with 128 backends each is about this long.
+/// A file of all the backends there may be, 8192, is about this long.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// The text of the file at `path`.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lb_ebpf::abi::MAX_SERVICES;
 use lb_proto::family::Family;
 
 use super::listen::{Listen, Taken};
@@ -12,7 +13,7 @@ use super::report::{At, Report, wrong};
 use super::vrrp::earlier;
 use super::{Backend, Balance, Local, Service, ServiceMode, health_check, values};
 
-const MOST_SERVICES: usize = 64;
+const MOST_SERVICES: usize = MAX_SERVICES as usize;
 const MOST_BACKENDS: usize = 128;
 
 /// A `[[service]]`, with what is compared with others.

@@ -514,7 +514,8 @@ fn too_many() {
         let backend = backend(n);
         format!("[[service]]\nname = \"s{n}\"\nlisten = \"192.0.2.100:{n}\"\n{backend}")
     };
-    accept(&format!("{BASE}{}{}", many(127, backend), many(63, service)));
+    let full = |n| format!("{}{}", service(n), (1002..=1128).map(backend).collect::<String>());
+    accept(&format!("{BASE}{}{}", many(127, backend), many(511, service)));
     let vips = |count| {
         let vips: Vec<_> = (100..100 + count).map(|n| format!("\"192.0.2.{n}/24\"")).collect();
         changed("[\"192.0.2.100/24\"]", &format!("[\n{}]", vips.join(",\n")))
@@ -525,7 +526,11 @@ fn too_many() {
             format!("{BASE}{}", many(128, backend)),
             "xvip.toml:401:1: this service has more than 128 backends, remove some or split the service",
         ),
-        (format!("{BASE}{}", many(64, service)), "xvip.toml:398:1: there are more than 64 services, remove some"),
+        (format!("{BASE}{}", many(512, service)), "xvip.toml:3086:1: there are more than 512 services, remove some"),
+        (
+            format!("{BASE}{}", (1..=64).map(full).collect::<String>()),
+            "xvip.toml:24787:11: more than 8192 backends in all services together, spread the services over more nodes",
+        ),
         (vips(65), "xvip.toml:73:1: virtual_addresses has more than 64, move some to another [[vrrp]]"),
     ];
     for (text, fault) in cases {
