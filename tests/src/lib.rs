@@ -29,6 +29,7 @@ pub mod scrape;
 pub mod stacked;
 pub mod stats;
 pub mod status;
+pub mod tap;
 pub mod topology;
 pub mod until;
 pub mod wire;

@@ -1,4 +1,4 @@
-//! What is on a device: an XDP program, whoever put it there, and VLANs.
+//! What is on a device: an XDP program, whoever put it there, VLANs, and how much a packet may hold.
 
 use rtnetlink::packet_core::NlasIterator;
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -15,6 +15,7 @@ const HEADER: usize = 16;
 const NESTED: u16 = 0x8000;
 
 // linux/if_link.h
+const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
@@ -28,12 +29,28 @@ const PROGRAM_IDS: [u16; 4] = [4, 5, 6, 7];
 /// # Errors
 /// When the kernel cannot be asked, or the device is not there.
 pub fn xdp_program(ifindex: u32) -> Result<Option<u32>, NetlinkError> {
+    program(&look(ifindex)?)
+}
+
+/// Bytes of the largest packet that a device takes. Blocks like [`xdp_program`].
+///
+/// # Errors
+/// When the kernel cannot be asked, or the device is not there.
+pub fn mtu(ifindex: u32) -> Result<u32, NetlinkError> {
+    let link = look(ifindex)?;
+    let mut attributes = NlasIterator::new(link.as_slice()).map_while(Result::ok);
+    let mtu = attributes.find(|attribute| attribute.kind() == IFLA_MTU);
+    let mtu = mtu.and_then(|mtu| mtu.value().first_chunk().map(|mtu| u32::from_ne_bytes(*mtu)));
+    mtu.ok_or_else(|| malformed(LOOK_AT_LINK, "it has no MTU"))
+}
+
+/// The attributes of a link.
+fn look(ifindex: u32) -> Result<Vec<u8>, NetlinkError> {
     let mut request = LinkMessage::default();
     request.header.index = ifindex;
     request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let reply = exchange::ask(LOOK_AT_LINK, &RouteNetlinkMessage::GetLink(request))?;
-    let attributes = reply.body.get(HEADER..).ok_or_else(|| malformed(LOOK_AT_LINK, "it is cut short"))?;
-    program(attributes)
+    reply.body.get(HEADER..).map(<[u8]>::to_vec).ok_or_else(|| malformed(LOOK_AT_LINK, "it is cut short"))
 }
 
 /// Whether interfaces for VLANs are on a device. Blocks like [`xdp_program`].
@@ -123,9 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn the_loopback_has_neither() {
+    fn the_loopback_has_neither_and_takes_packets() {
         assert!(!has_vlans(1).unwrap());
         assert_eq!(xdp_program(1).unwrap(), None);
+        assert!(mtu(1).unwrap() >= 1280);
         assert!(xdp_program(u32::MAX >> 1).is_err());
     }
 }

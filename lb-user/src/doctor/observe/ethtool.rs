@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::doctor::facts::Offloads;
-use crate::ethtool::{Buffer, features};
+use crate::ethtool::Buffer;
 
 // linux/ethtool.h
 const RX_CHECKSUM: u32 = 0x14;
@@ -36,11 +36,6 @@ pub(super) fn offloads(device: &str) -> io::Result<Offloads> {
     })
 }
 
-/// Whether the device itself joins received segments in a way that can be undone (`rx-gro-hw`).
-pub(super) fn joins_segments(device: &str) -> io::Result<bool> {
-    Ok(features(device)?.iter().any(|feature| feature == "rx-gro-hw"))
-}
-
 /// The answer to a command, which is as long as the command's structure.
 fn asked(device: &str, command: u32, bytes: usize) -> io::Result<Buffer> {
     let mut question = Buffer::new(bytes);
@@ -57,12 +52,10 @@ mod tests {
     fn a_device_that_is_not_there_is_an_error() {
         assert_eq!(offloads("no-such-device").err().and_then(|error| error.raw_os_error()), Some(libc::ENODEV));
         assert!(receive_queues("no-such-device").is_err());
-        assert!(joins_segments("no-such-device").is_err());
     }
 
     #[test]
-    fn the_loopback_has_offloads_and_joins_nothing() {
+    fn the_loopback_has_offloads() {
         assert!(offloads("lo").unwrap().tso);
-        assert!(!joins_segments("lo").unwrap());
     }
 }
