@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+use nix::sys::socket::{SockFlag, setsockopt, sockopt};
+use xvip::sock::frame::{FrameSocket, hear};
 
 use crate::netns::Netns;
 
@@ -89,48 +90,31 @@ impl Drop for Capture {
 /// Sends whole frames out of one interface.
 #[derive(Debug)]
 pub struct Sender {
-    socket: OwnedFd,
+    socket: FrameSocket,
+    index: u32,
 }
 
 impl Sender {
     /// Ready to send.
     pub fn open(netns: &Netns, device: &str) -> Result<Sender> {
-        Ok(Sender { socket: netns.enter(|| packet_socket(device))?? })
+        let opened = netns.enter(|| -> Result<_> { Ok((FrameSocket::open()?, if_nametoindex(device)?)) })?;
+        let (socket, index) = opened.with_context(|| format!("finding {device}"))?;
+        Ok(Sender { socket, index })
     }
 
     /// Sends one frame, from its Ethernet header on.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
-        // SAFETY: the pointer is to a live slice of that length, and the kernel only reads it.
-        let sent = unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        if sent < 0 {
-            return Err(io::Error::last_os_error())
-                .with_context(|| format!("sending a frame of {} bytes", frame.len()));
-        }
-        Ok(())
+        self.socket.send(self.index, frame).with_context(|| format!("sending a frame of {} bytes", frame.len()))
     }
 }
 
 /// A packet socket for all protocols, bound to one interface of the current namespace.
 fn packet_socket(device: &str) -> Result<OwnedFd> {
-    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+    let index = if_nametoindex(device).with_context(|| format!("finding {device}"))?;
+    let all = libc::ETH_P_ALL as u16;
+    let socket = hear(index, all, SockFlag::empty()).with_context(|| format!("listening on {device}"))?;
     setsockopt(&socket, sockopt::RcvBufForce, &BUFFER)?;
     tell_tags(&socket).context("asking for VLAN tags")?;
-    let index = if_nametoindex(device).with_context(|| format!("finding {device}"))?;
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as libc::c_ushort,
-        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
-        sll_ifindex: index.cast_signed(),
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-    // SAFETY: the pointer is to a live sockaddr_ll of the length given, and the kernel only reads it.
-    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
-    if bound < 0 {
-        return Err(io::Error::last_os_error()).with_context(|| format!("listening on {device}"));
-    }
     Ok(socket)
 }
 

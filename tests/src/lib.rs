@@ -10,6 +10,7 @@
 
 pub mod agent;
 pub mod apiserver;
+pub mod bpf;
 pub mod capture;
 pub mod cgroup;
 pub mod client;
