@@ -6,14 +6,16 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
-use common::{LIMIT, OFTEN, SANDBOX, end, plain, served_more, settle, unstarted, wait, watches_open};
-use xvip_tests::agent::adapt;
+use common::{LIMIT, OFTEN, SANDBOX, breaks, end, plain, served_more, settle, unstarted, wait, watches_open};
+use xvip_tests::agent::{adapt, find};
 use xvip_tests::apiserver::{ApiServer, pattern_digest};
-use xvip_tests::client::Client;
 use xvip_tests::netns::Netns;
+use xvip_tests::process::output_within;
+use xvip_tests::status::Status;
 use xvip_tests::tap::Cable;
 use xvip_tests::topology::{BALANCERS, Topology, server_keys, tc_programs};
 use xvip_tests::wire::Port;
@@ -151,11 +153,10 @@ fn every_kind_of_device_is_served_by_tc() {
         println!("{}: {}: {}", kind.name, status.datapath.mode, status.datapath.reason);
         assert_eq!(status.datapath.mode, "tc");
         assert!(status.datapath.reason.contains(&format!("kind {}", kind.kind)), "{}", status.datapath.reason);
-        let load = serves(&topology);
+        serves(&topology);
         if kind.kind == "bond" {
-            loses_a_wire(&topology, &load);
+            loses_a_wire(&topology);
         }
-        drop(load);
 
         kind.unmake(&topology, made);
         let agent = &mut topology.balancers[0].agent;
@@ -163,7 +164,7 @@ fn every_kind_of_device_is_served_by_tc() {
         let made = kind.make(&topology).unwrap();
         let agent = &mut topology.balancers[0].agent;
         agent.wait_for("to be active again", LIMIT, |status| status.is_active() && status.all_up()).unwrap();
-        drop(serves(&topology));
+        serves(&topology);
         assert_eq!(of_ours(&netns, kind.name), ["xvip_tc"]);
 
         let agent = &mut topology.balancers[0].agent;
@@ -175,6 +176,64 @@ fn every_kind_of_device_is_served_by_tc() {
     println!("tried: {tried:?}");
     assert!(["bridge", "macvlan", "tun"].iter().all(|kind| tried.contains(kind)), "{tried:?}");
     drop((server, netns));
+    end(topology);
+}
+
+/// Two network cards with a cable between them, whose names the variable XVIP_CARDS has, as in `eth1,eth2`. There are none on
+/// most machines, and nothing is shown there.
+#[test]
+fn a_network_card_is_served_in_every_way_it_can_be() {
+    let Ok(cards) = std::env::var("XVIP_CARDS") else {
+        println!("XVIP_CARDS names no network cards: not tried");
+        return;
+    };
+    let (ours, far) = cards.split_once(',').expect("XVIP_CARDS is two names with a comma between them");
+    let own = ("address = \"192.0.2.33:6443\"", &*format!("address = \"{ADDRESS}:6443\""));
+    let mut topology = unstarted(1, &[OFTEN, ("interface = \"eth0\"", "interface = \"card0\""), own]);
+    plain(&topology);
+    let (lan, netns) = (topology.lan.netns().clone(), topology.balancers[0].agent.netns().clone());
+    for (card, to, name) in [(ours, &netns, "card0"), (far, &lan, "card1")] {
+        let moved = Command::new("ip").args(["link", "set", card, "netns"]).arg(to.path()).status();
+        assert!(moved.unwrap().success(), "moving {card}");
+        to.ip(&format!("link set {card} name {name}")).unwrap();
+        to.ip(&format!("link set {name} up")).unwrap();
+    }
+    lan.ip("link set card1 master br0").unwrap();
+    netns.ip("link set eth0 down").unwrap();
+    netns.ip(&format!("address del {ADDRESS}/24 dev eth0")).unwrap();
+    netns.ip(&format!("address add {ADDRESS}/24 dev card0")).unwrap();
+    let keys = server_keys(&topology.authority, "lb1", ADDRESS).unwrap();
+    let server = ApiServer::start(Path::new(SANDBOX), &netns, "0.0.0.0:6443", &keys).unwrap();
+    let config = fs::read_to_string(topology.balancers[0].agent.config()).unwrap();
+    let mut served = Vec::new();
+    for (asked, feature) in [("auto", ""), ("tc", ""), ("xdp", ""), ("xdp-generic", ""), ("auto", "rx-gro-hw off")] {
+        if !feature.is_empty() {
+            let mut ethtool = netns.command("ethtool");
+            ethtool.args(["-K", "card0"]).args(feature.split(' '));
+            println!("{feature}: {:?}", ethtool.status().unwrap().code());
+        }
+        let change = ("datapath = \"xdp\"", &*format!("datapath = \"{asked}\""));
+        let agent = &mut topology.balancers[0].agent;
+        agent.write_config(&adapt(&config, &[change]).unwrap()).unwrap();
+        agent.start().unwrap();
+        let ready = |status: &Status| status.is_active() && status.all_up();
+        match agent.wait_for("to be active", LIMIT, ready) {
+            Ok(status) => println!("{asked} {feature}: {}: {}", status.datapath.mode, status.datapath.reason),
+            Err(error) => {
+                println!("{asked} {feature}: {error:#}");
+                assert!(asked == "xdp" && !agent.is_running(), "only native XDP may be refused, and at once");
+                continue;
+            }
+        }
+        let mut doctor = netns.command(find().unwrap());
+        doctor.args(["doctor", "--config"]).arg(agent.config());
+        println!("{}", output_within(doctor, LIMIT).unwrap().1);
+        serves(&topology);
+        assert!(topology.balancers[0].agent.stop(LIMIT).unwrap().unwrap().success());
+        served.push(asked);
+    }
+    println!("{cards}: served by {served:?}");
+    drop((server, netns, lan));
     end(topology);
 }
 
@@ -191,22 +250,30 @@ fn of_ours(netns: &Netns, device: &str) -> Vec<String> {
 
 /// Packets that ended so.
 fn packets(topology: &Topology, reason: &str) -> u64 {
-    let status = topology.balancers[0].agent.status().unwrap();
-    status.datapath.packets.iter().filter(|row| row.reason == reason).map(|row| row.packets).sum()
+    let mut packets = 0;
+    wait("a status", || {
+        let Ok(status) = topology.balancers[0].agent.status() else { return false };
+        packets = status.datapath.packets.iter().filter(|row| row.reason == reason).map(|row| row.packets).sum();
+        true
+    });
+    packets
 }
 
 /// Every server answers, the balancer's own among them, in short and at length.
 #[track_caller]
-fn serves(topology: &Topology) -> Client {
+fn serves(topology: &Topology) {
     wait("the service", || topology.curl(&["-f"], "/livez").unwrap().0.success());
-    let load = topology.load(Duration::from_millis(10), 3).unwrap();
+    let load = topology.load(Duration::from_millis(100), 3).unwrap();
     watches_open(&load);
-    served_more(&load, 100);
+    served_more(&load, 15);
+    let sum = load.summary(Duration::ZERO, settle(&load));
+    assert_eq!((sum.failed(), breaks(&load)), (0, vec![]), "{sum:?}");
     assert!(load.servers().iter().any(|server| server == "lb1"), "{:?}", load.servers());
-    let bytes = 3_000_000;
+    drop(load);
+    let bytes = 2_000_000;
     let file = topology.run.dir().join("body");
     let before = packets(topology, "from_local");
-    // Three in a row are one from each, as far as the load lets them.
+    // Three in a row are one from each.
     for _ in 0..3 {
         let words = ["-f", "-o", &file.display().to_string()];
         assert!(topology.curl(&words, &format!("/bytes?n={bytes}")).unwrap().0.success());
@@ -216,20 +283,22 @@ fn serves(topology: &Topology) -> Client {
     }
     wait("its own server to have sent", || packets(topology, "from_local") > before);
     assert!(packets(topology, "to_local") > 0);
-    let sum = load.summary(Duration::ZERO, settle(&load));
-    assert_eq!(sum.failed(), 0, "{sum:?}");
-    load
 }
 
 /// The active one of a bond's wires is cut, and mended: clients are served on by the other.
 #[track_caller]
-fn loses_a_wire(topology: &Topology, load: &Client) {
+fn loses_a_wire(topology: &Topology) {
     let netns = topology.balancers[0].agent.netns();
-    let active = || netns.enter(|| fs::read_to_string("/proc/self/net/bonding/bond1").unwrap_or_default()).unwrap();
+    let active =
+        || netns.enter(|| fs::read_to_string("/proc/thread-self/net/bonding/bond1").unwrap_or_default()).unwrap();
     let is_active = |wire: &str| active().contains(&format!("Currently Active Slave: {wire}\n"));
     wait("the first wire to be in use", || is_active("eth0"));
+    let load = topology.load(Duration::from_millis(200), 3).unwrap();
+    watches_open(&load);
     topology.lan.netns().ip(&format!("link set {WIRE} down")).unwrap();
     wait("the second wire to be in use", || is_active("eth1"));
-    served_more(load, 100);
+    let from = load.now();
+    served_more(&load, 15);
+    assert_eq!((load.summary(from, settle(&load)).failed(), breaks(&load)), (0, vec![]));
     topology.lan.netns().ip(&format!("link set {WIRE} up")).unwrap();
 }

@@ -5,6 +5,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 
 use super::NetlinkError;
+use super::attributes::{attributes, text};
 use super::exchange::{self, malformed};
 
 const LOOK_AT_LINK: &str = "look at a link";
@@ -15,8 +16,10 @@ const HEADER: usize = 16;
 const NESTED: u16 = 0x8000;
 
 // linux/if_link.h
+const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_XDP: u16 = 43;
@@ -62,6 +65,25 @@ pub fn has_vlans(ifindex: u32) -> Result<bool, NetlinkError> {
     request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let links = exchange::dump(LIST_LINKS, &RouteNetlinkMessage::GetLink(request))?;
     Ok(links.iter().any(|link| is_vlan_on(link.body.get(HEADER..).unwrap_or_default(), ifindex)))
+}
+
+/// The names of the links that are part of a device: a bond's wires, a bridge's ports. Blocks like [`xdp_program`].
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn members(ifindex: u32) -> Result<Vec<String>, NetlinkError> {
+    let mut request = LinkMessage::default();
+    request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let links = exchange::dump(LIST_LINKS, &RouteNetlinkMessage::GetLink(request))?;
+    Ok(links.iter().filter_map(|link| member(link.body.get(HEADER..).unwrap_or_default(), ifindex)).collect())
+}
+
+/// The name among the attributes of a link, if it is part of the device.
+fn member(link: &[u8], ifindex: u32) -> Option<String> {
+    let attributes = attributes(link);
+    let of = |kind| attributes.iter().find(|(of, _)| *of == kind).map(|(_, value)| *value);
+    of(IFLA_MASTER).filter(|master| *master == ifindex.to_ne_bytes())?;
+    of(IFLA_IFNAME).map(text)
 }
 
 /// Whether these are the attributes of a VLAN on the device.
@@ -137,6 +159,14 @@ mod tests {
         assert!(!is_vlan_on(&link(7, b"macvlan\0"), 7));
         assert!(!is_vlan_on(&attribute(IFLA_LINK, &7_u32.to_ne_bytes()), 7));
         assert!(!is_vlan_on(&[], 7));
+    }
+
+    #[test]
+    fn a_member_names_its_device_and_itself() {
+        let wire = [attribute(IFLA_IFNAME, b"eth1\0"), attribute(IFLA_MASTER, &7_u32.to_ne_bytes())].concat();
+        assert_eq!(member(&wire, 7).as_deref(), Some("eth1"));
+        assert_eq!(member(&wire, 8), None);
+        assert_eq!(member(&attribute(IFLA_IFNAME, b"eth1\0"), 7), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tracing::warn;
 use super::choose::Facts;
 use super::{Device, PROGRAM, TC_PROGRAM, is_link, link};
 use crate::ethtool;
-use crate::netlink::{has_vlans, mtu, runs_xdp, xdp_program};
+use crate::netlink::{has_vlans, members, mtu, runs_xdp, xdp_program};
 
 /// The feature by which a device joins segments so that they can be parted again, as ethtool names it.
 const JOINS: &str = "rx-gro-hw";
@@ -38,11 +38,22 @@ pub(crate) fn facts(device: &Device, is_ours: impl Fn(u32) -> bool) -> Facts {
         driver: ethtool::driver(&device.name).map(|driver| driver.name).ok(),
         native_xdp: runs_xdp(device.index).ok().flatten(),
         joins: has(JOINS),
-        joins_for_good: has(JOINS_FOR_GOOD),
+        joins_for_good: joins_for_good(device, has(JOINS_FOR_GOOD)),
         hides_tags: has(HIDES_TAGS) && has_vlans(device.index).unwrap_or_default(),
         foreign_xdp,
         has_tcx: has_tcx(),
         mtu: mtu(device.index).unwrap_or_default(),
+    }
+}
+
+/// A bond says that it does what any of its wires may do; what they do counts.
+fn joins_for_good(device: &Device, says_so: bool) -> bool {
+    let wire_joins = |wire: &String| {
+        ethtool::features(wire).is_ok_and(|features| features.iter().any(|feature| feature == JOINS_FOR_GOOD))
+    };
+    match device.kind.as_deref() {
+        Some("bond" | "team") => says_so && members(device.index).is_ok_and(|wires| wires.iter().any(wire_joins)),
+        _ => says_so,
     }
 }
 

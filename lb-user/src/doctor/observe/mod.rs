@@ -143,11 +143,12 @@ async fn device(
 ) -> Device {
     let programs = programs::on(netlink, &link.name, detail, names).await;
     let driver = crate::ethtool::driver(&link.name).map(|driver| driver.name).map_err(|error| error.to_string());
-    let offloads = ethtool::offloads(&link.name).map_err(|error| error.to_string());
+    let traits = traits(link, names).await;
+    let offloads = ethtool::offloads(&link.name, traits.joins_for_good).map_err(|error| error.to_string());
     let master = detail.master.and_then(|index| interfaces.links.iter().find(|link| link.index == index));
     Device {
         name: link.name.clone(),
-        traits: traits(link, names).await,
+        traits,
         up: link.up,
         ethernet: link.mac.is_some(),
         mtu: link.mtu,
