@@ -47,7 +47,7 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
     let buffer = frame.buffer();
     let kernel = maps::Kernel::new(buffer);
     // In a frame that arrives by XDP the tag is still there, in place of IPv4.
-    let decided = if buffer.is_of_vlan() { Reason::NotIpv4 } else { process(&mut frame, &kernel) };
+    let decided = if buffer.is_tagged() { Reason::NotIpv4 } else { process(&mut frame, &kernel) };
     let written = match decided.verdict() {
         Verdict::Pass | Verdict::Drop => Ok(()),
         Verdict::Forward | Verdict::Deliver => frame.write_translated(),
@@ -69,7 +69,7 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
 pub(crate) fn xvip_leave(context: TcContext) -> i32 {
     let mut frame = skb::Frame::new(&context);
     let buffer = frame.buffer();
-    if buffer.is_of_vlan() {
+    if buffer.is_tagged() {
         return TC_ACT_UNSPEC;
     }
     let kernel = maps::Kernel::new(buffer);

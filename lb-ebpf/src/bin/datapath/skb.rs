@@ -143,13 +143,12 @@ impl Buffer {
         unsafe { (*self.0).len }
     }
 
-    /// Whether the frame is of a VLAN, whose tag the kernel has taken out; it puts it back when the frame is sent. A tag that only
-    /// names a priority (VLAN 0) makes no VLAN, and is kept in the same way.
+    /// Whether the kernel has taken a VLAN tag out of the frame; it will put it back when the frame is sent. One that only
+    /// names a priority (VLAN 0) is none, and is kept all the same.
     #[inline(always)]
-    pub(crate) fn is_of_vlan(self) -> bool {
-        const VLAN: u32 = 0xfff;
+    pub(crate) fn is_tagged(self) -> bool {
         // SAFETY: see above.
-        unsafe { (*self.0).vlan_present != 0 && (*self.0).vlan_tci & VLAN != 0 }
+        unsafe { (*self.0).vlan_present != 0 && (*self.0).vlan_tci & 0xfff != 0 }
     }
 
     #[inline(always)]
