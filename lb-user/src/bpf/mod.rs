@@ -20,7 +20,7 @@ pub(crate) use attach::facts;
 pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, choose, flush, is_pinned};
 pub use counters::{Counters, PacketCounts};
 pub use hooks::{HookError, Hooks, cgroup_root};
-pub use sweep::{Sweep, Sweeper};
+pub use sweep::{Entries, Sweep, Sweeper};
 pub use tables::{TableError, Tables};
 
 /// The datapath object, as the build made it; empty in a build with `XVIP_EBPF_STUB=1`.

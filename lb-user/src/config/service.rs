@@ -85,8 +85,8 @@ fn read(section: &Section<'_>) -> Draft {
         for address in backends.iter().filter_map(|backend| backend.address.filter(|at| at.value.port() == 0)) {
             let what = format!("address \"{}\" has no port", address.value.ip());
             let remedy = format!(
-                "write address:port such as \"{}:6443\", or, to keep the client's, set port in [service.health_check]",
-                address.value.ip()
+                "write address:port such as \"{}\", or, to keep the client's, set port in [service.health_check]",
+                SocketAddr::new(address.value.ip(), 6443)
             );
             section.report.add(address.at, wrong(what, remedy));
         }
@@ -139,7 +139,6 @@ fn one_family(report: &Report<'_>, listen: &List<Listen>, backends: &[BackendDra
         let remedy = "give the backend one of the service's family";
         (address.at, address.value.ip(), address.value.to_string(), "address", remedy)
     });
-    let mut agree = true;
     for (at, address, shown, key, remedy) in
         others.chain(backends).filter(|(_, address, ..)| Family::of(*address) != family)
     {
@@ -147,12 +146,6 @@ fn one_family(report: &Report<'_>, listen: &List<Listen>, backends: &[BackendDra
         let line = report.line(first.at);
         let what = format!("{key} {shown} is {theirs}, the service listens at {family} in line {line}");
         report.add(at, wrong(what, remedy));
-        agree = false;
-    }
-    // The packet datapath is IPv4's so far.
-    if agree && family == Family::V6 {
-        let what = format!("listen {} is IPv6, which services do not have in this version", first.value);
-        report.add(first.at, wrong(what, "use IPv4"));
     }
 }
 
