@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::{
-    LIMIT, OFTEN, breaks, end, plain, served_more, serving, settle, streams_of, unstarted, wait, watches_open,
+    LIMIT, OFTEN, breaks, curl, end, plain, served_more, serving, serving_both, settle, streams_of, unstarted, wait,
+    watches_open,
 };
 use lb_ebpf::cases::Frame;
 use sha2::{Digest as _, Sha256};
@@ -25,7 +26,8 @@ use xvip_tests::run::{PIN_DIR, node_of};
 use xvip_tests::scrape::Scrape;
 use xvip_tests::stats::Failure;
 use xvip_tests::status::Status;
-use xvip_tests::topology::{BALANCERS, CLIENT, Topology, VIP_ADDRESS, mac, program, tc_programs};
+use xvip_tests::topology::{BALANCERS, CLIENT, Topology, VIP, VIP_ADDRESS, mac, program, tc_programs};
+use xvip_tests::version::Version;
 use xvip_tests::wire::finish_frames;
 
 const TC: (&str, &str) = ("datapath = \"xdp\"", "datapath = \"tc\"");
@@ -77,10 +79,12 @@ fn what_came_unfinished_leaves_right_where_the_balancer_has_to_finish_it() {
 }
 
 fn bodies_arrive(finishes: bool) {
-    let topology = serving(1, &[OFTEN, TC]);
+    let (topology, servers) = serving_both(1, &[OFTEN, TC]);
     let netns = topology.balancers[0].agent.netns();
     // Next hops of clients come from the kernel's tables then.
-    netns.sysctl("net/ipv4/conf/eth0/forwarding", "1").unwrap();
+    for version in ["ipv4", "ipv6"] {
+        netns.sysctl(&format!("net/{version}/conf/eth0/forwarding"), "1").unwrap();
+    }
     plain(&topology);
     if finishes {
         finish_frames(netns, "eth0").unwrap();
@@ -93,30 +97,35 @@ fn bodies_arrive(finishes: bool) {
     let bytes = 48_000_001;
     let digest = pattern_digest(bytes);
     let file = topology.run.dir().join("body");
-    let before = traffic(&topology, "out");
-    let (status, _) = topology.curl(&["-f", "-o", &file.display().to_string()], &format!("/bytes?n={bytes}")).unwrap();
-    assert!(status.success());
-    let sum: String = Sha256::digest(fs::read(&file).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(sum, digest, "to the client");
-    let down = mean_length(&topology, "out", before, bytes);
+    let ca = topology.authority.ca_file();
+    for version in [Version::V4, Version::V6] {
+        let place = version.at(VIP).unwrap();
+        let before = traffic(&topology, "out");
+        let words = ["-o", &file.display().to_string()];
+        curl(&topology.client, &ca, &words, &format!("https://{place}/bytes?n={bytes}"));
+        let sum: String = Sha256::digest(fs::read(&file).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(sum, digest, "to the client, {version:?}");
+        let down = mean_length(&topology, "out", before, bytes);
 
-    let before = traffic(&topology, "in");
-    let from = format!("@{}", file.display());
-    let (_, answer) = topology.curl(&["-f", "-H", "Expect:", "--data-binary", &from], "/digest").unwrap();
-    assert_eq!(answer, digest, "to the backend");
-    let up = mean_length(&topology, "in", before, bytes);
-    println!("bytes a packet: {down:.0} to the client, {up:.0} to the backend");
-    assert!(down > 2.0 * WIRE && up > 2.0 * WIRE, "segments arrive joined and stay so");
+        let before = traffic(&topology, "in");
+        let from = format!("@{}", file.display());
+        let words = ["-H", "Expect:", "--data-binary", &from];
+        let answer = curl(&topology.client, &ca, &words, &format!("https://{place}/digest"));
+        assert_eq!(answer, digest, "to the backend, {version:?}");
+        let up = mean_length(&topology, "in", before, bytes);
+        println!("{version:?}: bytes a packet: {down:.0} to the client, {up:.0} to the backend");
+        assert!(down > 2.0 * WIRE && up > 2.0 * WIRE, "segments arrive joined and stay so");
+    }
 
     let sum = load.summary(Duration::ZERO, settle(&load));
     assert_eq!((sum.failed(), breaks(&load)), (0, vec![]), "{sum:?}");
-    drop(load);
+    drop((load, servers));
     end(topology);
 }
 
 #[test]
 fn what_is_long_and_unfinished_is_answered_with_a_reset_too() {
-    let mut topology = serving(1, &[OFTEN, TC]);
+    let (mut topology, servers) = serving_both(1, &[OFTEN, TC]);
     plain(&topology);
     let load = topology.load(Duration::from_millis(30), 9).unwrap();
     watches_open(&load);
@@ -125,12 +134,16 @@ fn what_is_long_and_unfinished_is_answered_with_a_reset_too() {
     // The balancer finishes its answers, so that their receivers verify them.
     finish_frames(topology.balancers[0].agent.netns(), "eth0").unwrap();
     // Three in a row are one on each backend. Nothing has been written on them yet.
-    let connect = || topology.client.enter(|| TcpStream::connect(Topology::vip()).unwrap()).unwrap();
-    let streams: Vec<_> = (0..6).map(|_| connect()).collect();
+    let connect = |version: Version| {
+        let place = version.at(VIP).unwrap();
+        topology.client.enter(|| TcpStream::connect(place).unwrap()).unwrap()
+    };
+    let streams: Vec<_> =
+        [Version::V4, Version::V6].into_iter().flat_map(|version| (0..6).map(move |_| version)).map(connect).collect();
     let agent = &mut topology.balancers[0].agent;
     let config = fs::read_to_string(agent.config()).unwrap();
     let backend = "\n[[service.backend]]\nname = \"master3\"\naddress = \"192.0.2.33:6443\"\n";
-    agent.write_config(&adapt(&config, &[(backend, "")]).unwrap()).unwrap();
+    agent.write_config(&adapt(&config, &[(backend, ""), (&Version::V6.text(backend), "")]).unwrap()).unwrap();
     agent.reload().unwrap();
     agent.wait_for("the backend to be gone", LIMIT, |status| status.backend("master3").is_none()).unwrap();
     let mut reset = 0;
@@ -143,7 +156,7 @@ fn what_is_long_and_unfinished_is_answered_with_a_reset_too() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(reset, 6);
+    assert_eq!(reset, 12);
     wait("the streams on master3 to break", || {
         let broken = breaks(&load);
         gone.iter().all(|stream| broken.iter().any(|(of, _)| of == stream))
@@ -158,7 +171,7 @@ fn what_is_long_and_unfinished_is_answered_with_a_reset_too() {
     };
     topology.balancers[0].agent.wait_for("the answers to be counted", LIMIT, answered).unwrap();
     assert_eq!(load.summary(Duration::ZERO, load.now()).failed(), 0);
-    drop(load);
+    drop((load, servers));
     end(topology);
 }
 
@@ -332,7 +345,7 @@ fn another_nodes_agent_is_refused_beside_tc() {
 
 #[test]
 fn a_priority_is_kept_and_frames_of_other_vlans_pass() {
-    const VIP: [u8; 4] = [192, 0, 2, 100];
+    const VIP_OCTETS: [u8; 4] = [192, 0, 2, 100];
     let topology = serving(1, &[OFTEN, TC]);
     let netns = topology.balancers[0].agent.netns();
     assert!(topology.curl(&["-f"], "/livez").unwrap().0.success());
@@ -372,7 +385,7 @@ fn a_priority_is_kept_and_frames_of_other_vlans_pass() {
     };
     let opened = || -> Vec<Option<u16>> {
         let sent = capture.frames(true).into_iter().map(|frame| parts(&frame));
-        let is_syn = |packet: &[u8]| packet.get(12..16) == Some(&VIP) && packet.get(33) == Some(&2);
+        let is_syn = |packet: &[u8]| packet.get(12..16) == Some(&VIP_OCTETS) && packet.get(33) == Some(&2);
         sent.filter(|(_, packet)| is_syn(packet)).map(|(tag, _)| tag).collect()
     };
     wait("the last of them to be served", || opened().contains(&None));
@@ -381,7 +394,7 @@ fn a_priority_is_kept_and_frames_of_other_vlans_pass() {
     assert!(arrived.contains(&frames[0]) && arrived.contains(&frames[1]), "with their tags");
     let answered = |port: u16| {
         let is_answer =
-            |packet: &[u8]| packet.get(12..16) == Some(&VIP) && packet.get(22..24) == Some(&port.to_be_bytes());
+            |packet: &[u8]| packet.get(12..16) == Some(&VIP_OCTETS) && packet.get(22..24) == Some(&port.to_be_bytes());
         client.frames(false).iter().any(|frame| is_answer(&parts(frame).1))
     };
     wait("backends to answer", || answered(40_000) && answered(40_001));
