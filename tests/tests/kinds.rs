@@ -262,7 +262,8 @@ fn packets(topology: &Topology, reason: &str) -> u64 {
 /// Every server answers, the balancer's own among them, in short and at length.
 #[track_caller]
 fn serves(topology: &Topology) {
-    wait("the service", || topology.curl(&["-f"], "/livez").unwrap().0.success());
+    // On a new device the first packet to each neighbour may be lost while its Ethernet address is asked for.
+    wait("every server", || (0..6).all(|_| topology.curl(&["-f"], "/livez").unwrap().0.success()));
     let load = topology.load(Duration::from_millis(100), 3).unwrap();
     watches_open(&load);
     served_more(&load, 15);
