@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+use nix::sys::socket::{SockFlag, setsockopt, sockopt};
+use xvip::sock::frame::{FrameSocket, hear};
 
 use crate::netns::Netns;
 
@@ -25,7 +26,7 @@ pub struct Heard {
     pub outgoing: bool,
     /// Time since the Unix epoch.
     pub at: Duration,
-    /// From the Ethernet header on.
+    /// From the Ethernet header on, a VLAN tag included that the kernel tells of apart.
     pub frame: Vec<u8>,
 }
 
@@ -89,82 +90,90 @@ impl Drop for Capture {
 /// Sends whole frames out of one interface.
 #[derive(Debug)]
 pub struct Sender {
-    socket: OwnedFd,
+    socket: FrameSocket,
+    index: u32,
 }
 
 impl Sender {
     /// Ready to send.
     pub fn open(netns: &Netns, device: &str) -> Result<Sender> {
-        Ok(Sender { socket: netns.enter(|| packet_socket(device))?? })
+        let opened = netns.enter(|| -> Result<_> { Ok((FrameSocket::open()?, if_nametoindex(device)?)) })?;
+        let (socket, index) = opened.with_context(|| format!("finding {device}"))?;
+        Ok(Sender { socket, index })
     }
 
     /// Sends one frame, from its Ethernet header on.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
-        // SAFETY: the pointer is to a live slice of that length, and the kernel only reads it.
-        let sent = unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        if sent < 0 {
-            return Err(io::Error::last_os_error())
-                .with_context(|| format!("sending a frame of {} bytes", frame.len()));
-        }
-        Ok(())
+        self.socket.send(self.index, frame).with_context(|| format!("sending a frame of {} bytes", frame.len()))
     }
 }
 
 /// A packet socket for all protocols, bound to one interface of the current namespace.
 fn packet_socket(device: &str) -> Result<OwnedFd> {
-    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&socket, sockopt::RcvBufForce, &BUFFER)?;
     let index = if_nametoindex(device).with_context(|| format!("finding {device}"))?;
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as libc::c_ushort,
-        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
-        sll_ifindex: index.cast_signed(),
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-    // SAFETY: the pointer is to a live sockaddr_ll of the length given, and the kernel only reads it.
-    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
-    if bound < 0 {
-        return Err(io::Error::last_os_error()).with_context(|| format!("listening on {device}"));
-    }
+    let all = libc::ETH_P_ALL as u16;
+    let socket = hear(index, all, SockFlag::empty()).with_context(|| format!("listening on {device}"))?;
+    setsockopt(&socket, sockopt::RcvBufForce, &BUFFER)?;
+    tell_tags(&socket).context("asking for VLAN tags")?;
     Ok(socket)
+}
+
+/// Lets the kernel tell of the VLAN tags that it takes out of frames.
+fn tell_tags(socket: &OwnedFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the pointer is to a live value of the length given, and the kernel only reads it.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_AUXDATA,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn listen(socket: &OwnedFd, heard: &Mutex<Vec<Heard>>, end: &AtomicBool) -> Result<()> {
     let mut buffer = vec![0; LONGEST];
     while !end.load(Ordering::Relaxed) {
-        let Some((length, outgoing)) = receive(socket, &mut buffer)? else {
+        let Some((frame, outgoing)) = receive(socket, &mut buffer)? else {
             std::thread::sleep(Duration::from_millis(2));
             continue;
         };
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let frame = buffer.get(..length).unwrap_or(&buffer).to_vec();
         heard.lock().unwrap_or_else(PoisonError::into_inner).push(Heard { outgoing, at, frame });
     }
     Ok(())
 }
 
-/// The next frame's length and direction, if there is one.
-fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<Option<(usize, bool)>> {
-    // SAFETY: all-zero bytes are a valid sockaddr_ll.
+/// Room for what the kernel tells of a frame; its elements are aligned so.
+type Told = [u64; 16];
+
+/// The next frame and its direction, if there is one.
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<Option<(Vec<u8>, bool)>> {
+    // SAFETY: all-zero bytes are a valid sockaddr_ll; so below for a msghdr.
     let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-    // SAFETY: the pointers are to live values of the lengths given, which the kernel does not exceed.
-    let received = unsafe {
-        libc::recvfrom(
-            socket.as_raw_fd(),
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-            libc::MSG_DONTWAIT,
-            (&raw mut from).cast(),
-            &raw mut length,
-        )
-    };
+    let mut told: Told = [0; 16];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: see above.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = (&raw mut from).cast();
+    message.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = told.as_mut_ptr().cast();
+    message.msg_controllen = size_of::<Told>();
+    // SAFETY: all pointers in the message are to live values of the lengths given, which the kernel does not exceed.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
     match usize::try_from(received) {
-        Ok(received) => Ok(Some((received, from.sll_pkttype == libc::PACKET_OUTGOING))),
+        Ok(received) => {
+            let mut frame = buffer.get(..received).unwrap_or(buffer).to_vec();
+            if let Some(tag) = tag(&message).filter(|_| frame.len() >= MACS) {
+                frame.splice(MACS..MACS, tag);
+            }
+            Ok(Some((frame, from.sll_pkttype == libc::PACKET_OUTGOING)))
+        }
         Err(_) => match io::Error::last_os_error() {
             err if matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
             // The link went down; it may come back.
@@ -172,4 +181,30 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<Option<(usize, bool)>>
             err => Err(err).context("listening"),
         },
     }
+}
+
+/// Where the EtherType is: behind both addresses.
+const MACS: usize = 12;
+
+/// The VLAN tag that belongs into a frame, as the kernel tells of it (Documentation/networking/packet_mmap.rst).
+fn tag(message: &libc::msghdr) -> Option<[u8; 4]> {
+    // SAFETY: the kernel has filled the message, whose buffer is aligned and still there.
+    let mut element = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !element.is_null() {
+        // SAFETY: the element is within the buffer.
+        let head = unsafe { *element };
+        if (head.cmsg_level, head.cmsg_type) == (libc::SOL_PACKET, libc::PACKET_AUXDATA) {
+            // SAFETY: behind a head of this type is this value.
+            let aux: libc::tpacket_auxdata =
+                unsafe { libc::CMSG_DATA(element).cast::<libc::tpacket_auxdata>().read_unaligned() };
+            if aux.tp_status & libc::TP_STATUS_VLAN_VALID == 0 {
+                return None;
+            }
+            let ([p0, p1], [t0, t1]) = (aux.tp_vlan_tpid.to_be_bytes(), aux.tp_vlan_tci.to_be_bytes());
+            return Some([p0, p1, t0, t1]);
+        }
+        // SAFETY: see above.
+        element = unsafe { libc::CMSG_NXTHDR(message, element) };
+    }
+    None
 }

@@ -1,60 +1,16 @@
 //! Programs on a cgroup: one of somebody else, which are there, and what they cost.
 
-use std::ffi::c_long;
 use std::fs::{self, File};
-use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya::programs::loaded_programs;
 
-// linux/bpf.h
-const PROG_LOAD: c_long = 5;
-const PROG_QUERY: c_long = 16;
-const LINK_CREATE: c_long = 28;
-const PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
-const ATTACH_TYPE_CONNECT4: u32 = 10;
+use crate::bpf::{self, Instruction};
 
-/// `r0 = 1; exit`: go on.
-const CODE: [u64; 2] = [0x0000_0001_0000_00b7, 0x0000_0000_0000_0095];
-
-#[repr(C)]
-#[derive(Default)]
-struct Load {
-    kind: u32,
-    instruction_count: u32,
-    instructions: u64,
-    license: u64,
-    log: [u64; 2],
-    kernel_version: u32,
-    flags: u32,
-    name: [u8; 16],
-    ifindex: u32,
-    expected_attach_type: u32,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct Link {
-    program: u32,
-    target: u32,
-    attach_type: u32,
-    flags: u32,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct Query {
-    target: u32,
-    attach_type: u32,
-    query_flags: u32,
-    attach_flags: u32,
-    ids: u64,
-    count: u32,
-    pad: u32,
-    rest: [u64; 4],
-}
+/// Go on.
+const CODE: [Instruction; 2] = bpf::returning(1);
 
 /// A program that lets every connect(2) of a cgroup pass, attached until it is dropped.
 #[derive(Debug)]
@@ -65,39 +21,17 @@ pub struct ForeignHook {
 impl ForeignHook {
     /// Attaches it.
     pub fn attach(cgroup: &Path) -> Result<ForeignHook> {
-        let mut load = Load {
-            kind: PROG_TYPE_CGROUP_SOCK_ADDR,
-            instruction_count: CODE.len() as u32,
-            instructions: CODE.as_ptr() as u64,
-            license: c"Dual MIT/GPL".as_ptr() as u64,
-            expected_attach_type: ATTACH_TYPE_CONNECT4,
-            ..Load::default()
-        };
-        let program = descriptor(PROG_LOAD, &mut load).context("loading a foreign hook")?;
+        let program = bpf::load(bpf::CONNECT4, "", &CODE)?;
         let cgroup = File::open(cgroup)?;
-        let mut link = Link {
-            program: program.as_raw_fd() as u32,
-            target: cgroup.as_raw_fd() as u32,
-            attach_type: ATTACH_TYPE_CONNECT4,
-            flags: 0,
-        };
-        Ok(ForeignHook { _link: descriptor(LINK_CREATE, &mut link).context("attaching a foreign hook")? })
+        let link = bpf::attach(bpf::CONNECT4, program.as_fd(), cgroup.as_raw_fd() as u32, 0);
+        Ok(ForeignHook { _link: link.context("a foreign hook")? })
     }
 }
 
 /// The kernel's ids of the programs on connect(2) over IPv4 of a cgroup.
 pub fn on_connect(cgroup: &Path) -> Result<Vec<u32>> {
     let file = File::open(cgroup)?;
-    let mut ids = [0_u32; 64];
-    let mut query = Query {
-        target: file.as_raw_fd() as u32,
-        attach_type: ATTACH_TYPE_CONNECT4,
-        ids: ids.as_mut_ptr() as u64,
-        count: ids.len() as u32,
-        ..Query::default()
-    };
-    bpf(PROG_QUERY, &mut query).with_context(|| format!("asking for the programs of {}", cgroup.display()))?;
-    Ok(ids.into_iter().take(query.count as usize).collect())
+    bpf::attached(bpf::CONNECT4, file.as_raw_fd() as u32).with_context(|| cgroup.display().to_string())
 }
 
 /// How often a program ran, and how long in all, in nanoseconds; counted while [`Statistics`] lives.
@@ -134,18 +68,4 @@ impl Drop for Statistics {
     fn drop(&mut self) {
         let _ = fs::write(STATISTICS, &self.before);
     }
-}
-
-fn bpf<A>(command: c_long, attributes: &mut A) -> io::Result<c_long> {
-    // SAFETY: the attributes have the kernel's layout for this command, the kernel takes what is beyond them as zero, and every
-    // pointer in them is to memory that outlives the call and is as large as they say.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<A>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-/// bpf(2), for commands that return a descriptor.
-fn descriptor<A>(command: c_long, attributes: &mut A) -> io::Result<OwnedFd> {
-    let fd = bpf(command, attributes)?;
-    // SAFETY: the kernel has just made it for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }

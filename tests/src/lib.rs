@@ -10,6 +10,7 @@
 
 pub mod agent;
 pub mod apiserver;
+pub mod bpf;
 pub mod capture;
 pub mod cgroup;
 pub mod client;
@@ -30,6 +31,7 @@ pub mod scrape;
 pub mod stacked;
 pub mod stats;
 pub mod status;
+pub mod tap;
 pub mod topology;
 pub mod until;
 pub mod version;

@@ -11,13 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::{LIMIT, OFTEN, breaks, end, served_more, serving, settle, unstarted, wait, watches_open};
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
+use common::{LIMIT, OFTEN, SANDBOX, breaks, end, served_more, serving, settle, unstarted, wait, watches_open};
 use xvip_tests::agent::{Agent, adapt, find};
 use xvip_tests::apiserver::pattern_digest;
-use xvip_tests::foreign::Foreign;
+use xvip_tests::foreign::{Foreign, push_out};
 use xvip_tests::process::Process;
-use xvip_tests::run::{PIN_DIR, node_of};
-use xvip_tests::topology::{BALANCERS, Topology, program};
+use xvip_tests::run::{PIN_DIR, leftovers, node_of};
+use xvip_tests::stacked::{NODES, Stacked};
+use xvip_tests::topology::{BALANCERS, Topology, VIP, host, program};
+use xvip_tests::until::until;
 
 /// Lets the agent choose, which on a veth is TC.
 const AUTO: (&str, &str) = ("datapath = \"xdp\"", "datapath = \"auto\"");
@@ -239,4 +242,76 @@ fn an_interface_may_have_a_dot_in_its_name() {
     assert!(agent.stop(LIMIT).unwrap().unwrap().success());
     assert_eq!(pins(agent.netns().name()), Vec::<String>::new());
     end(topology);
+}
+
+/// What it gets enters by XDP, what it answers leaves by TC.
+#[test]
+fn by_xdp_the_holders_own_server_is_served_too() {
+    let listen = format!("\"{VIP}\"");
+    let built = Stacked::build(&find().unwrap(), Path::new(SANDBOX), &listen, "");
+    let mut stacked = built.unwrap_or_else(|err| panic!("{err:#}"));
+    for node in &stacked.nodes {
+        let config = fs::read_to_string(node.agent.config()).unwrap();
+        let native = adapt(&config, &[("interface = \"eth0\"", "interface = \"eth0\"\ndatapath = \"xdp\"")]).unwrap();
+        node.agent.write_config(&native).unwrap();
+    }
+    stacked.start(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+    let (client, _) = host(&stacked.lan, &stacked.run, "client", "192.0.2.50").unwrap();
+    let (holder, _) = stacked.holder().unwrap();
+    let (name, ..) = NODES[holder];
+    let status = stacked.nodes[holder].agent.status().unwrap();
+    assert_eq!(status.datapath.mode, "xdp");
+    let dial = |stacked: &Stacked, count: usize, path: &str| {
+        let dialled = stacked.dial_from(&client, None, VIP.parse().unwrap(), count, path).unwrap();
+        assert!(dialled.failed.is_empty(), "{dialled:?}");
+        dialled
+    };
+    let packets = |stacked: &Stacked, reason: &str| -> u64 {
+        let status = stacked.nodes[holder].agent.status().unwrap();
+        status.datapath.packets.iter().filter(|row| row.reason == reason).map(|row| row.packets).sum()
+    };
+    let served = dial(&stacked, 600, "/whoami").served;
+    println!("600 connections: {served:?}");
+    assert_eq!(served.len(), 3);
+    assert!(packets(&stacked, "to_local") > 0 && packets(&stacked, "from_local") > 0);
+    // Much data; among six in a row its own is.
+    let before = packets(&stacked, "from_local");
+    let bytes: usize = (0..6).map(|_| dial(&stacked, 1, "/bytes?n=20000000").bytes).sum();
+    assert!(bytes > 120_000_000);
+    wait("its own server to have sent some of it", || packets(&stacked, "from_local") > before + 100);
+
+    // Somebody takes what leaves off the device: it is missed, and put back.
+    let netns = stacked.nodes[holder].netns.clone();
+    let leaving = || netns.enter(|| SchedClassifier::query_tcx("eth0", TcAttachType::Egress)).unwrap().unwrap().1;
+    let of_ours = |programs: Vec<ProgramInfo>| {
+        programs.iter().find(|info| info.name_as_str() == Some("xvip_leave")).map(ProgramInfo::id)
+    };
+    let first = of_ours(leaving());
+    assert!(first.is_some());
+    let directories = fs::read_dir(PIN_DIR).unwrap().flatten().map(|entry| entry.path());
+    let is_its = |path: &Path| path.file_name().is_some_and(|name| node_of(&name.to_string_lossy()) == netns.name());
+    let directory = directories.into_iter().find(|path| is_its(path)).unwrap();
+    push_out(&directory.join("link-leave-eth0")).unwrap();
+    wait("it to be put back", || of_ours(leaving()).is_some_and(|program| Some(program) != first));
+    stacked.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+    let told = stacked.nodes[holder].agent.status().unwrap().events;
+    assert!(told.iter().any(|event| event.text.contains("is gone")), "{told:?}");
+
+    // It holds the VIP again, or another node does: all three serve, whoever it is.
+    assert_eq!(dial(&stacked, 300, "/whoami").served.len(), 3);
+    // The holder's own server dies and comes back.
+    let (holder, _) = stacked.holder().unwrap();
+    let (its, ..) = NODES[holder];
+    stacked.nodes[holder].server.kill9().unwrap();
+    let state = |stacked: &Stacked| {
+        stacked.nodes[holder].agent.status().unwrap().backend(its).map(|backend| backend.state.clone())
+    };
+    wait("it to be down", || state(&stacked).as_deref() == Some("down"));
+    assert_eq!(dial(&stacked, 300, "/whoami").served.len(), 2);
+    println!("the holder was {name}, then {its}");
+    let run = stacked.run.name().to_owned();
+    drop((client, netns));
+    drop(stacked);
+    let _ = until("nothing to be left", Duration::from_secs(5), || leftovers(&run).is_empty().then_some(()));
+    assert_eq!(leftovers(&run), Vec::<String>::new());
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use xvip_tests::agent::{adapt, find};
 use xvip_tests::apiserver::ApiServer;
 use xvip_tests::foreign::Foreign;
+use xvip_tests::ipv6;
 use xvip_tests::keepalived::{Keepalived, Settings};
 use xvip_tests::process::output_within;
 use xvip_tests::topology::{BALANCERS, Topology, program};
@@ -167,6 +168,34 @@ fn faults_made_on_purpose_are_found() {
     println!("{}", output_within(command, LIMIT).unwrap().1);
     topology.client.ip("address del 192.0.2.100/24 dev eth0").unwrap();
     drop((foreign, server, netns, port));
+    end(topology);
+}
+
+#[test]
+fn somebody_with_a_vip_of_ipv6_is_found() {
+    let topology = unstarted(2, &[]);
+    ipv6::number(&topology).unwrap();
+    let ours = &topology.balancers[0].agent;
+    let config = fs::read_to_string(ours.config()).unwrap();
+    let keys = format!("virtual_addresses = [\"{}/64\"]\nunicast_peers = [\"{}\"]", ipv6::VIP, ipv6::BALANCERS[1]);
+    ours.write_config(&ipv6::with_router(&config, &keys).unwrap()).unwrap();
+    backends_answer(&topology);
+    let said = |report: &Value, severity: &str, words: &str| {
+        of(report, severity).into_iter().any(|(_, _, seen)| seen.contains(words))
+    };
+    let (_, report) = examine_configured(&topology, 0);
+    let free = format!("nobody answers neighbour solicitations for {}", ipv6::VIP);
+    assert!(said(&report, "ok", &free), "{report:#}");
+    let peer = xvip_tests::topology::mac(topology.balancers[1].agent.netns()).unwrap();
+    let text = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
+    assert!(said(&report, "ok", &format!("peer {} is at {}", ipv6::BALANCERS[1], text(peer))), "{report:#}");
+
+    topology.client.ip(&format!("address add {}/64 dev eth0 nodad", ipv6::VIP)).unwrap();
+    let (good, report) = examine_configured(&topology, 0);
+    assert!(!good);
+    let mac = text(xvip_tests::topology::mac(&topology.client).unwrap());
+    let taken = format!("{mac} answers neighbour solicitations for {}, and no router of the group is heard", ipv6::VIP);
+    assert!(said(&report, "problem", &taken), "{report:#}");
     end(topology);
 }
 

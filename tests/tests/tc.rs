@@ -1,5 +1,5 @@
-//! The TC datapath: on plain veths with everything they leave to be done, on other devices, and beside other people's
-//! programs. Needs root.
+//! The TC datapath: on plain veths with everything they leave to be done, with tags, and beside other people's programs.
+//! Needs root.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "functions shared by tests fail as tests do")]
 
 mod common;
@@ -11,12 +11,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::{
-    LIMIT, OFTEN, breaks, curl, end, served_more, serving, serving_both, settle, streams_of, unstarted, wait,
+    LIMIT, OFTEN, breaks, curl, end, plain, served_more, serving, serving_both, settle, streams_of, unstarted, wait,
     watches_open,
 };
+use lb_ebpf::cases::Frame;
 use sha2::{Digest as _, Sha256};
 use xvip_tests::agent::{Agent, adapt, find};
 use xvip_tests::apiserver::pattern_digest;
+use xvip_tests::capture::{Capture, Sender};
 use xvip_tests::foreign::{Foreign, push_out};
 use xvip_tests::netns::Netns;
 use xvip_tests::process::Process;
@@ -24,26 +26,14 @@ use xvip_tests::run::{PIN_DIR, node_of};
 use xvip_tests::scrape::Scrape;
 use xvip_tests::stats::Failure;
 use xvip_tests::status::Status;
-use xvip_tests::topology::{BALANCERS, SERVERS, Topology, VIP, program, tc_programs};
+use xvip_tests::topology::{BALANCERS, CLIENT, Topology, VIP, VIP_ADDRESS, mac, program, tc_programs};
 use xvip_tests::version::Version;
-use xvip_tests::wire::{finish_frames, leave_frames};
+use xvip_tests::wire::finish_frames;
 
 const TC: (&str, &str) = ("datapath = \"xdp\"", "datapath = \"tc\"");
 const AUTO: (&str, &str) = ("datapath = \"xdp\"", "datapath = \"auto\"");
 /// The longest frame of a wire.
 const WIRE: f64 = 1514.0;
-
-/// Makes every wire a plain veth: checksums unfinished, segments joined.
-fn plain(topology: &Topology) {
-    let roles = ["client"].into_iter().chain(SERVERS.map(|(name, _)| name)).chain(BALANCERS.map(|(name, _, _)| name));
-    let plugged = topology.lan.netns().ip("-o link show type veth").unwrap();
-    for role in roles {
-        let port = format!("{role}.eth0");
-        if plugged.contains(&format!(" {port}@")) {
-            leave_frames(topology.lan.netns(), &port).unwrap();
-        }
-    }
-}
 
 /// Where the link of a node is pinned.
 fn pin(node: &str, mode: &str) -> PathBuf {
@@ -183,52 +173,6 @@ fn what_is_long_and_unfinished_is_answered_with_a_reset_too() {
     assert_eq!(load.summary(Duration::ZERO, load.now()).failed(), 0);
     drop((load, servers));
     end(topology);
-}
-
-#[test]
-fn other_devices_than_a_veth_are_served_by_tc() {
-    let devices = [
-        ("br1", ["link add br1 type bridge forward_delay 0", "link set eth0 master br1"], "bridge"),
-        ("mv1", ["link add mv1 link eth0 type macvlan mode bridge", "link set eth0 up"], "macvlan"),
-    ];
-    for (name, made, kind) in devices {
-        let on_it = format!("interface = \"{name}\"");
-        let mut topology = unstarted(1, &[OFTEN, AUTO, ("interface = \"eth0\"", &on_it)]);
-        plain(&topology);
-        let netns = topology.balancers[0].agent.netns().clone();
-        let (_, address, _) = BALANCERS[0];
-        netns.ip(&format!("address del {address}/24 dev eth0")).unwrap();
-        for words in made {
-            netns.ip(words).unwrap();
-        }
-        netns.ip(&format!("address add {address}/24 dev {name}")).unwrap();
-        netns.ip(&format!("link set {name} up")).unwrap();
-        // The device below a macvlan would answer for its addresses too, with an Ethernet address of its own.
-        netns.sysctl("net/ipv4/conf/all/arp_ignore", "1").unwrap();
-        let agent = &mut topology.balancers[0].agent;
-        agent.start().unwrap();
-        let status = agent.wait_for("to be active", LIMIT, |status| status.is_active() && status.all_up()).unwrap();
-        println!("{name}: {}: {}", status.datapath.mode, status.datapath.reason);
-        assert_eq!(status.datapath.mode, "tc");
-        assert!(status.datapath.reason.contains(&format!("kind {kind}")), "{}", status.datapath.reason);
-        wait("the service", || topology.curl(&["-f"], "/livez").unwrap().0.success());
-        let load = topology.load(Duration::from_millis(10), 3).unwrap();
-        watches_open(&load);
-        served_more(&load, 100);
-        let bytes = 10_000_000;
-        let file = topology.run.dir().join("body");
-        let words = ["-f", "-o", &file.display().to_string()];
-        assert!(topology.curl(&words, &format!("/bytes?n={bytes}")).unwrap().0.success());
-        let from = format!("@{}", file.display());
-        let (_, answer) = topology.curl(&["-f", "-H", "Expect:", "--data-binary", &from], "/digest").unwrap();
-        assert_eq!(answer, pattern_digest(bytes));
-        let sum = load.summary(Duration::ZERO, settle(&load));
-        assert_eq!(sum.failed(), 0, "{sum:?}");
-        assert!(topology.balancers[0].agent.stop(LIMIT).unwrap().unwrap().success());
-        assert_eq!(tc_programs(&netns, name).unwrap(), vec![]);
-        drop((load, netns));
-        end(topology);
-    }
 }
 
 #[test]
@@ -396,5 +340,65 @@ fn another_nodes_agent_is_refused_beside_tc() {
     assert!(topology.curl(&["-f"], "/livez").unwrap().0.success());
     assert!(topology.balancers[0].agent.stop(LIMIT).unwrap().unwrap().success());
     drop(netns);
+    end(topology);
+}
+
+#[test]
+fn a_priority_is_kept_and_frames_of_other_vlans_pass() {
+    const VIP_OCTETS: [u8; 4] = [192, 0, 2, 100];
+    let topology = serving(1, &[OFTEN, TC]);
+    let netns = topology.balancers[0].agent.netns();
+    assert!(topology.curl(&["-f"], "/livez").unwrap().0.success());
+    let syn = |tag: Option<u16>, from_port: u16| {
+        let plain = Frame {
+            mac_to: mac(netns).unwrap(),
+            mac_from: mac(&topology.client).unwrap(),
+            from: CLIENT.parse().unwrap(),
+            to: VIP_ADDRESS.parse().unwrap(),
+            from_port,
+            to_port: 8443,
+            ttl: 64,
+            identification: 7,
+            fragment: 0x4000,
+            sequence: 1_000_000,
+            acknowledgement: 0,
+            flags: 2,
+            window: 500,
+            options: Vec::new(),
+            payload: Vec::new(),
+        };
+        let mut frame = plain.bytes();
+        if let Some(tag) = tag {
+            frame.splice(12..12, [[0x81, 0], tag.to_be_bytes()].concat());
+        }
+        frame
+    };
+    // Priority 3 in VLAN 7, priority 5 in no VLAN (IEEE 802.1Q section 6.9.1), and none.
+    let frames = [syn(Some(0x6007), 40_007), syn(Some(0xa000), 40_000), syn(None, 40_001)];
+    let (capture, client) = (Capture::start(netns, "eth0").unwrap(), Capture::start(&topology.client, "eth0").unwrap());
+    let sender = Sender::open(&topology.client, "eth0").unwrap();
+    frames.iter().for_each(|frame| sender.send(frame).unwrap());
+    // The tag of each packet from the VIP to a backend.
+    let parts = |frame: &[u8]| {
+        let tag = (frame.get(12..14) == Some(&[0x81, 0])).then(|| u16::from_be_bytes([frame[14], frame[15]]));
+        (tag, frame.get(if tag.is_some() { 18 } else { 14 }..).unwrap_or_default().to_vec())
+    };
+    let opened = || -> Vec<Option<u16>> {
+        let sent = capture.frames(true).into_iter().map(|frame| parts(&frame));
+        let is_syn = |packet: &[u8]| packet.get(12..16) == Some(&VIP_OCTETS) && packet.get(33) == Some(&2);
+        sent.filter(|(_, packet)| is_syn(packet)).map(|(tag, _)| tag).collect()
+    };
+    wait("the last of them to be served", || opened().contains(&None));
+    assert_eq!(opened(), [Some(0xa000), None]);
+    let arrived = capture.frames(false);
+    assert!(arrived.contains(&frames[0]) && arrived.contains(&frames[1]), "with their tags");
+    let answered = |port: u16| {
+        let is_answer =
+            |packet: &[u8]| packet.get(12..16) == Some(&VIP_OCTETS) && packet.get(22..24) == Some(&port.to_be_bytes());
+        client.frames(false).iter().any(|frame| is_answer(&parts(frame).1))
+    };
+    wait("backends to answer", || answered(40_000) && answered(40_001));
+    assert!(!answered(40_007), "that is another network's");
+    drop((capture, client, sender));
     end(topology);
 }

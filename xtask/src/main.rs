@@ -1,6 +1,7 @@
 //! `cargo xtask`: prepares, builds, checks and runs xvip.
 
 mod lint;
+mod measure;
 mod run;
 mod setup;
 mod step;
@@ -31,6 +32,8 @@ enum Task {
     Lint,
     /// Prepares, lints and runs every test
     Test(test::Options),
+    /// Measures outages, spread, bulk and memory, on a machine with nothing else to do
+    Measure(measure::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -41,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         Task::Run(options) => run::run(&options),
         Task::Lint => lint::lint(),
         Task::Test(options) => test::test(&options),
+        Task::Measure(options) => measure::measure(&options),
     }
 }
 

@@ -25,6 +25,10 @@ const TEST_PROGRAMS: [(&str, &str); 8] = [
     ("tshark", "tshark"),
 ];
 
+/// Programs that measurements compare with.
+const MEASURED_PROGRAMS: [(&str, &str); 4] =
+    [("haproxy", "haproxy"), ("ip", "iproute2"), ("keepalived", "keepalived"), ("nft", "nftables")];
+
 /// Makes sure that the kernel side can be built.
 pub(crate) fn toolchain() -> anyhow::Result<()> {
     // The sandbox makes its namespaces and links with `ip`.
@@ -56,6 +60,11 @@ pub(crate) fn toolchain() -> anyhow::Result<()> {
 /// Makes sure that the peers of the namespace tests are there.
 pub(crate) fn test_programs() -> anyhow::Result<()> {
     packages_for(&TEST_PROGRAMS)
+}
+
+/// Makes sure that what measurements compare with is there.
+pub(crate) fn measured_programs() -> anyhow::Result<()> {
+    packages_for(&MEASURED_PROGRAMS)
 }
 
 /// Makes sure that rustup's formatter and linter are there.

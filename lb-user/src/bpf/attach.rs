@@ -1,6 +1,6 @@
 //! Loads the object, chooses how to attach it, attaches and pins it; adopts what an earlier agent left.
 
-mod choose;
+pub mod choose;
 mod link;
 mod observe;
 mod program;
@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use super::layout::{Pin, established_entries, shapes};
 use crate::config;
 use choose::Choice;
+pub(crate) use observe::facts;
 use program::Program;
 
 const BPFFS: &str = "/sys/fs/bpf";
@@ -220,8 +221,10 @@ impl Datapath {
             return Ok(());
         }
         let mut program = Program::Tc(tc(&mut self.ebpf, LEAVE_PROGRAM)?, TcAttachType::Egress);
-        attach_at(&mut program, device, &path)?
-            .map_err(|why| DatapathError::Attach { interface: device.name.clone(), why })?;
+        attach_at(&mut program, device, &path)?.map_err(|why| {
+            let why = format!("a backend is this node itself, whose answers leave by TC: {why}");
+            DatapathError::Attach { interface: device.name.clone(), why }
+        })?;
         self.leaving = Some(program.id()?);
         info!(interface = device.name, "a backend is this node itself: its answers get the VIP for their source");
         Ok(())
@@ -388,7 +391,7 @@ fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, 
         );
         return Err(DatapathError::Attach { interface: device.name.clone(), why });
     }
-    let mut choices = choose::modes(spec.datapath, &observe::facts(device, directory));
+    let mut choices = choose::modes(spec.datapath, &observe::facts(device, |id| observe::is_ours(id, directory)));
     // What an earlier agent attached is tried first: its program can be exchanged without a gap.
     choices.sort_by_key(|choice| !link::is_live(&link_path(directory, choice.mode, device), device.index));
     let is_veth = device.kind.as_deref() == Some("veth");

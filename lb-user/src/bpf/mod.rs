@@ -16,7 +16,8 @@ mod layout;
 mod sweep;
 mod tables;
 
-pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, flush, is_pinned};
+pub(crate) use attach::facts;
+pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, choose, flush, is_pinned};
 pub use counters::{Counters, PacketCounts};
 pub use hooks::{HookError, Hooks, cgroup_root};
 pub use sweep::{Entries, Sweep, Sweeper};

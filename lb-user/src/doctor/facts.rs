@@ -7,8 +7,8 @@ use std::time::Duration;
 use lb_proto::health::Outcome;
 use lb_proto::wire::arp::Mac;
 
-use super::suggest::Traits;
-use crate::config::{Datapath, Faults, IpNet};
+use crate::bpf::choose;
+use crate::config::{Datapath, Faults, IpNet, Listen};
 
 /// Something that was looked at, or why it could not be.
 pub type Seen<T> = Result<T, String>;
@@ -93,7 +93,7 @@ pub struct Device {
     /// Its name.
     pub name: String,
     /// What decides on the datapath.
-    pub traits: Traits,
+    pub traits: choose::Facts,
     /// Switched on and with carrier.
     pub up: bool,
     /// Whether it has an Ethernet address.
@@ -184,8 +184,14 @@ impl Program {
     /// Whether it is one of xvip's, by its name.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        self.name.as_ref().is_some_and(|name| name.starts_with("xvip"))
+        self.name.as_deref().is_some_and(is_ours)
     }
+}
+
+/// Whether a program of this name is one of xvip's.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with("xvip")
 }
 
 /// A virtual router of the configuration.
@@ -203,14 +209,14 @@ pub struct Router {
     pub interval: Duration,
     /// Its VIPs.
     pub addresses: Vec<IpAddr>,
-    /// Peers it speaks to, and whether they answer ARP; none: multicast.
+    /// Peers it speaks to, and whether they answer for their addresses; none: multicast.
     pub peers: Vec<(IpAddr, Seen<Answer>)>,
 }
 
-/// What asking for an address by ARP has brought.
+/// What asking for an address has brought, by ARP or by neighbour solicitation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// There is no such interface, or it is down, or the address is of IPv6: nobody was asked.
+    /// There is no such interface, or it is down: nobody was asked.
     NoWire,
     /// It is not in a subnet of the interface: nobody was asked.
     Elsewhere,
@@ -260,7 +266,7 @@ pub struct Service {
     /// Its name.
     pub name: String,
     /// Where it listens.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
     /// Whether its health check speaks TLS.
     pub tls: bool,
     /// Why its health check cannot be made ready.

@@ -134,7 +134,7 @@ impl Check {
         match self {
             Self::Configuration => "The agent refuses a configuration that is wrong or does not fit the host.",
             Self::Build => "The agent loads the kernel side from its own binary.",
-            Self::Kernel => "The datapath uses what Linux has since 5.15, and on a veth since 5.18.",
+            Self::Kernel => "The datapath uses what Linux has since 5.15, on a veth since 5.18, and by TC since 6.6.",
             Self::Btf => "The kernel takes the datapath's types only if it has its own.",
             Self::Jit => "Without the compiler each packet is handled by an interpreter several times slower.",
             Self::Bpffs => "Programs and tables are pinned there, so that they outlive the agent.",

@@ -3,15 +3,15 @@
 //! ```text
 //!  observe::* ──Facts──> judge ──findings──> print
 //! ```
-//! `observe` asks the kernel, the wire and the backends; it attaches nothing, adds no address, and sends only ARP probes, health
-//! checks and TLS handshakes. `judge` does no I/O. `suggest` says which datapath suits a device.
+//! `observe` asks the kernel, the wire and the backends; it attaches nothing, adds no address, and sends only ARP probes,
+//! neighbour solicitations, health checks and TLS handshakes. `judge` does no I/O. Which datapath suits a device is what
+//! the agent itself would choose ([`crate::bpf::choose`]).
 
 pub mod facts;
 pub mod finding;
 pub mod judge;
 mod observe;
 mod print;
-pub mod suggest;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;

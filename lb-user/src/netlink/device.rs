@@ -1,10 +1,11 @@
-//! What is on a device: an XDP program, whoever put it there, and VLANs.
+//! What is on a device: an XDP program, whoever put it there, VLANs, and how much a packet may hold.
 
 use rtnetlink::packet_core::NlasIterator;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 
 use super::NetlinkError;
+use super::attributes::{attributes, text};
 use super::exchange::{self, malformed};
 
 const LOOK_AT_LINK: &str = "look at a link";
@@ -15,7 +16,10 @@ const HEADER: usize = 16;
 const NESTED: u16 = 0x8000;
 
 // linux/if_link.h
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_XDP: u16 = 43;
@@ -28,12 +32,28 @@ const PROGRAM_IDS: [u16; 4] = [4, 5, 6, 7];
 /// # Errors
 /// When the kernel cannot be asked, or the device is not there.
 pub fn xdp_program(ifindex: u32) -> Result<Option<u32>, NetlinkError> {
+    program(&look(ifindex)?)
+}
+
+/// Bytes of the largest packet that a device takes. Blocks like [`xdp_program`].
+///
+/// # Errors
+/// When the kernel cannot be asked, or the device is not there.
+pub fn mtu(ifindex: u32) -> Result<u32, NetlinkError> {
+    let link = look(ifindex)?;
+    let mut attributes = NlasIterator::new(link.as_slice()).map_while(Result::ok);
+    let mtu = attributes.find(|attribute| attribute.kind() == IFLA_MTU);
+    let mtu = mtu.and_then(|mtu| mtu.value().first_chunk().map(|mtu| u32::from_ne_bytes(*mtu)));
+    mtu.ok_or_else(|| malformed(LOOK_AT_LINK, "it has no MTU"))
+}
+
+/// The attributes of a link.
+fn look(ifindex: u32) -> Result<Vec<u8>, NetlinkError> {
     let mut request = LinkMessage::default();
     request.header.index = ifindex;
     request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let reply = exchange::ask(LOOK_AT_LINK, &RouteNetlinkMessage::GetLink(request))?;
-    let attributes = reply.body.get(HEADER..).ok_or_else(|| malformed(LOOK_AT_LINK, "it is cut short"))?;
-    program(attributes)
+    reply.body.get(HEADER..).map(<[u8]>::to_vec).ok_or_else(|| malformed(LOOK_AT_LINK, "it is cut short"))
 }
 
 /// Whether interfaces for VLANs are on a device. Blocks like [`xdp_program`].
@@ -45,6 +65,25 @@ pub fn has_vlans(ifindex: u32) -> Result<bool, NetlinkError> {
     request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let links = exchange::dump(LIST_LINKS, &RouteNetlinkMessage::GetLink(request))?;
     Ok(links.iter().any(|link| is_vlan_on(link.body.get(HEADER..).unwrap_or_default(), ifindex)))
+}
+
+/// The names of the links that are part of a device: a bond's wires, a bridge's ports. Blocks like [`xdp_program`].
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn members(ifindex: u32) -> Result<Vec<String>, NetlinkError> {
+    let mut request = LinkMessage::default();
+    request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let links = exchange::dump(LIST_LINKS, &RouteNetlinkMessage::GetLink(request))?;
+    Ok(links.iter().filter_map(|link| member(link.body.get(HEADER..).unwrap_or_default(), ifindex)).collect())
+}
+
+/// The name among the attributes of a link, if it is part of the device.
+fn member(link: &[u8], ifindex: u32) -> Option<String> {
+    let attributes = attributes(link);
+    let of = |kind| attributes.iter().find(|(of, _)| *of == kind).map(|(_, value)| *value);
+    of(IFLA_MASTER).filter(|master| *master == ifindex.to_ne_bytes())?;
+    of(IFLA_IFNAME).map(text)
 }
 
 /// Whether these are the attributes of a VLAN on the device.
@@ -123,9 +162,18 @@ mod tests {
     }
 
     #[test]
-    fn the_loopback_has_neither() {
+    fn a_member_names_its_device_and_itself() {
+        let wire = [attribute(IFLA_IFNAME, b"eth1\0"), attribute(IFLA_MASTER, &7_u32.to_ne_bytes())].concat();
+        assert_eq!(member(&wire, 7).as_deref(), Some("eth1"));
+        assert_eq!(member(&wire, 8), None);
+        assert_eq!(member(&attribute(IFLA_IFNAME, b"eth1\0"), 7), None);
+    }
+
+    #[test]
+    fn the_loopback_has_neither_and_takes_packets() {
         assert!(!has_vlans(1).unwrap());
         assert_eq!(xdp_program(1).unwrap(), None);
+        assert!(mtu(1).unwrap() >= 1280);
         assert!(xdp_program(u32::MAX >> 1).is_err());
     }
 }

@@ -9,8 +9,8 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
+use super::NetlinkError;
 use super::attributes::{attributes, word};
-use super::{Netlink, NetlinkError};
 
 const ASK_FEATURES: &str = "ask for the features of a device";
 
@@ -30,33 +30,29 @@ const NLMSG_ERROR: u16 = 2;
 const HEADER: usize = 16;
 const GENERIC_HEADER: usize = HEADER + 4;
 
-impl Netlink {
-    /// Whether the driver of a device runs XDP; `None` where the kernel does not say.
-    ///
-    /// # Errors
-    /// The socket failed, or the answer makes no sense.
-    pub async fn runs_xdp(&self, ifindex: u32) -> Result<Option<bool>, NetlinkError> {
-        Self::run(move || {
-            let failed = |source| NetlinkError::Refused { doing: ASK_FEATURES, source };
-            let socket = open().map_err(failed)?;
-            let family = message(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME, b"netdev\0");
-            let family = match ask(&socket, &family) {
-                Ok(body) => value(&body, CTRL_ATTR_FAMILY_ID).and_then(|id| id.first_chunk().copied()),
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => None,
-                Err(error) => return Err(failed(error)),
-            };
-            let Some(family) = family.map(u16::from_ne_bytes) else { return Ok(None) };
-            let device = message(family, NETDEV_CMD_DEV_GET, NETDEV_A_DEV_IFINDEX, &ifindex.to_ne_bytes());
-            let body = ask(&socket, &device).map_err(failed)?;
-            // A word of 64 bits, of which the lower half is in use.
-            let features = value(&body, NETDEV_A_DEV_XDP_FEATURES).and_then(|features| {
-                let features: [u8; 8] = *features.first_chunk()?;
-                Some(u64::from_ne_bytes(features))
-            });
-            Ok(features.map(|features| features & u64::from(NETDEV_XDP_ACT_BASIC) != 0))
-        })
-        .await
-    }
+/// Whether the driver of a device says that it runs XDP; `None` where the kernel does not tell. Blocks for as long as the kernel
+/// takes to answer.
+///
+/// # Errors
+/// The socket failed, or the answer makes no sense.
+pub fn runs_xdp(ifindex: u32) -> Result<Option<bool>, NetlinkError> {
+    let failed = |source| NetlinkError::Refused { doing: ASK_FEATURES, source };
+    let socket = open().map_err(failed)?;
+    let family = message(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME, b"netdev\0");
+    let family = match ask(&socket, &family) {
+        Ok(body) => value(&body, CTRL_ATTR_FAMILY_ID).and_then(|id| id.first_chunk().copied()),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => None,
+        Err(error) => return Err(failed(error)),
+    };
+    let Some(family) = family.map(u16::from_ne_bytes) else { return Ok(None) };
+    let device = message(family, NETDEV_CMD_DEV_GET, NETDEV_A_DEV_IFINDEX, &ifindex.to_ne_bytes());
+    let body = ask(&socket, &device).map_err(failed)?;
+    // A word of 64 bits, of which the lower half is in use.
+    let features = value(&body, NETDEV_A_DEV_XDP_FEATURES).and_then(|features| {
+        let features: [u8; 8] = *features.first_chunk()?;
+        Some(u64::from_ne_bytes(features))
+    });
+    Ok(features.map(|features| features & u64::from(NETDEV_XDP_ACT_BASIC) != 0))
 }
 
 fn open() -> io::Result<OwnedFd> {
@@ -119,9 +115,9 @@ mod tests {
         assert_eq!(value(&request[GENERIC_HEADER..], CTRL_ATTR_FAMILY_NAME), Some(b"netdev\0".as_slice()));
     }
 
-    #[tokio::test]
-    async fn a_device_that_is_not_there_is_refused_where_the_kernel_knows_any() {
-        let answer = Netlink::connect().unwrap().runs_xdp(u32::MAX / 2).await;
+    #[test]
+    fn a_device_that_is_not_there_is_refused_where_the_kernel_knows_any() {
+        let answer = runs_xdp(u32::MAX / 2);
         assert!(matches!(answer, Ok(None) | Err(NetlinkError::Refused { .. })), "{answer:?}");
     }
 }

@@ -23,7 +23,8 @@ use std::io;
 
 pub use apply::{Added, Addresses};
 pub use detail::{AttachedXdp, Detail};
-pub use device::{has_vlans, xdp_program};
+pub use device::{has_vlans, members, mtu, xdp_program};
+pub use features::runs_xdp;
 pub use filters::Filter;
 pub use monitor::{Group, Monitor};
 pub use observe::{Address, Interfaces, Link, Neighbour, NeighbourState, Observed, Speaker};

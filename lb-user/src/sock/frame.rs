@@ -1,4 +1,4 @@
-//! A packet socket that sends whole Ethernet frames and hears nothing.
+//! Packet sockets: one that sends whole Ethernet frames and hears nothing, and one that hears them.
 
 use std::io;
 use std::mem::size_of;
@@ -52,4 +52,27 @@ impl FrameSocket {
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
+}
+
+/// A packet socket that hears the frames of one EtherType on one interface, or all (`ETH_P_ALL`). It does not block where
+/// [`SockFlag::SOCK_NONBLOCK`] is given.
+///
+/// # Errors
+/// Not permitted without `CAP_NET_RAW`; no such interface.
+pub fn hear(ifindex: u32, ethertype: u16, flags: SockFlag) -> io::Result<OwnedFd> {
+    // Without a protocol until it is bound: nothing of other interfaces gets into its queue.
+    let fd = socket(AddressFamily::Packet, SockType::Raw, flags | SockFlag::SOCK_CLOEXEC, None)?;
+    let of_interface = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as libc::c_ushort,
+        sll_protocol: ethertype.to_be(),
+        sll_ifindex: ifindex.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the pointer is to a live value of the length given, and the kernel only reads it.
+    let bound = unsafe { libc::bind(fd.as_raw_fd(), (&raw const of_interface).cast(), length) };
+    if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
 }

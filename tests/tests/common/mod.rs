@@ -13,8 +13,9 @@ use xvip_tests::process::output_within;
 use xvip_tests::run::{Run, leftovers};
 use xvip_tests::stats::{Failure, WatchChange};
 use xvip_tests::status::Status;
-use xvip_tests::topology::{Plan, Topology};
+use xvip_tests::topology::{BALANCERS, Plan, SERVERS, Topology};
 use xvip_tests::until::until;
+use xvip_tests::wire::leave_frames;
 
 /// The binary that holds the API servers.
 pub(crate) const SANDBOX: &str = env!("CARGO_BIN_EXE_xvip-sandbox");
@@ -40,6 +41,18 @@ pub(crate) fn unstarted(balancers: usize, changes: &[(&str, &str)]) -> Topology 
     let xvip = agent::find().unwrap();
     let plan = Plan { xvip: &xvip, sandbox: Path::new(SANDBOX), balancers, changes };
     Topology::build(&run, &plan).unwrap_or_else(|err| panic!("{err:#}"))
+}
+
+/// Makes every wire a plain veth: checksums unfinished, segments joined.
+pub(crate) fn plain(topology: &Topology) {
+    let roles = ["client"].into_iter().chain(SERVERS.map(|(name, _)| name)).chain(BALANCERS.map(|(name, _, _)| name));
+    let plugged = topology.lan.netns().ip("-o link show type veth").unwrap();
+    for role in roles {
+        let port = format!("{role}.eth0");
+        if plugged.contains(&format!(" {port}@")) {
+            leave_frames(topology.lan.netns(), &port).unwrap();
+        }
+    }
 }
 
 /// A world that serves both families, each by a service and API servers of its own.

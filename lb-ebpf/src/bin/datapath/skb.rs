@@ -238,14 +238,14 @@ impl Buffer {
         Self(context)
     }
 
-    /// The EtherType of an untagged frame.
+    /// The EtherType of a frame that is of no VLAN. A tag that only names a priority (VLAN 0) makes none, and is kept.
     #[inline(always)]
     pub(crate) fn ethertype(self) -> Option<Be16> {
         // SAFETY: the kernel hands the program a valid `__sk_buff`; so below.
-        let (protocol, vlan_present) = unsafe { ((*self.0).protocol, (*self.0).vlan_present) };
+        let (protocol, vlan_present, tag) = unsafe { ((*self.0).protocol, (*self.0).vlan_present, (*self.0).vlan_tci) };
         // The kernel may have taken a tag out of the frame; it will put it back when the frame is sent. The protocol is
         // as on the wire, in a word of its own.
-        (vlan_present == 0).then_some(Be16::from_raw(protocol as u16))
+        (vlan_present == 0 || tag & 0xfff == 0).then_some(Be16::from_raw(protocol as u16))
     }
 
     #[inline(always)]

@@ -7,35 +7,51 @@
 use super::Mode;
 use crate::config::Datapath;
 
+/// Bytes of the largest packet that native XDP takes in one page of 4096, with its head room and tail room; some drivers
+/// take less.
+pub const LARGEST_NATIVE: u32 = 3498;
+
 /// What is known of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Facts {
+pub struct Facts {
     /// `veth`, `bridge` and the like; none for hardware.
-    pub(super) kind: Option<String>,
+    pub kind: Option<String>,
     /// Name of its driver, if it has one that says so.
-    pub(super) driver: Option<String>,
+    pub driver: Option<String>,
+    /// Whether the driver says that it runs XDP; none where the kernel does not tell (before 6.3).
+    pub native_xdp: Option<bool>,
     /// Whether it joins segments that arrive (GRO in hardware).
-    pub(super) joins: bool,
+    pub joins: bool,
     /// Whether it joins segments in a way that cannot be undone (LRO).
-    pub(super) joins_for_good: bool,
+    pub joins_for_good: bool,
     /// Whether VLANs are on it whose tags it takes out of frames, so that XDP would take them for untagged.
-    pub(super) hides_tags: bool,
+    pub hides_tags: bool,
     /// The kernel's id of an XDP program of somebody else.
-    pub(super) foreign_xdp: Option<u32>,
-    /// Whether the kernel has tcx.
-    pub(super) has_tcx: bool,
+    pub foreign_xdp: Option<u32>,
+    /// Whether the kernel has tcx (since 6.6).
+    pub has_tcx: bool,
+    /// Bytes of the largest packet.
+    pub mtu: u32,
 }
 
 /// A mode to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Choice {
+pub struct Choice {
     /// The mode.
-    pub(super) mode: Mode,
+    pub mode: Mode,
     /// Why it is the one that serves, for people.
-    pub(super) why: String,
+    pub why: String,
+}
+
+/// The mode that suits a device best, as far as it shows beforehand.
+#[must_use]
+pub fn best(facts: &Facts) -> Choice {
+    let first = automatic(facts).into_iter().next();
+    first.unwrap_or_else(|| Choice { mode: Mode::Generic, why: String::new() })
 }
 
 /// The modes to try, the best first; never none.
+#[must_use]
 pub(super) fn modes(asked: Datapath, facts: &Facts) -> Vec<Choice> {
     let one = |mode| vec![Choice { mode, why: "the configuration asks for it".to_owned() }];
     let mut choices = match asked {
@@ -60,7 +76,8 @@ fn automatic(facts: &Facts) -> Vec<Choice> {
     let native = choice(Mode::Native, "the driver runs XDP");
     let generic = choice(Mode::Generic, "nothing better works here");
     if !facts.has_tcx {
-        return vec![native, generic];
+        // Not every driver says of itself what it can do, so native XDP is tried all the same.
+        return if facts.native_xdp == Some(false) { vec![generic, native] } else { vec![native, generic] };
     }
     if let Some(why) = reason_for_tc(facts) {
         let tc = choice(Mode::Tc, &why);
@@ -84,8 +101,13 @@ fn reason_for_tc(facts: &Facts) -> Option<String> {
         let why = "VLANs are on the device and their tags are hidden from XDP (rx-vlan-hw-parse is on)";
         return Some(why.to_owned());
     }
-    let joins = facts.joins && facts.driver.as_deref() == Some("virtio_net");
-    joins.then(|| "virtio_net hands packets over joined (rx-gro-hw is on), which XDP would end".to_owned())
+    if facts.joins && facts.driver.as_deref() == Some("virtio_net") {
+        return Some("virtio_net hands packets over joined (rx-gro-hw is on), which XDP would end".to_owned());
+    }
+    if facts.native_xdp == Some(false) {
+        return Some("the driver does not run XDP".to_owned());
+    }
+    (facts.mtu > LARGEST_NATIVE).then(|| format!("an MTU of {} is too large for XDP in one page", facts.mtu))
 }
 
 #[cfg(test)]
@@ -119,6 +141,14 @@ mod tests {
             ),
             ("virtio", card("virtio_net"), &[Native, Tc, Generic], "the driver runs XDP"),
             ("virtio that joins", joining("virtio_net"), &[Tc, Native, Generic], "rx-gro-hw"),
+            (
+                "a card without XDP",
+                Facts { native_xdp: Some(false), ..card("e1000") },
+                &[Tc, Native, Generic],
+                "does not run XDP",
+            ),
+            ("a card with XDP", Facts { native_xdp: Some(true), ..card("ixgbe") }, &[Native, Tc, Generic], "runs XDP"),
+            ("jumbo frames", Facts { mtu: 9000, ..card("ixgbe") }, &[Tc, Native, Generic], "MTU of 9000"),
             ("veth", of_kind("veth"), &[Tc, Native, Generic], "kind veth"),
             ("tap", of_kind("tun"), &[Tc, Native, Generic], "kind tun"),
             ("bridge", of_kind("bridge"), &[Tc, Native, Generic], "kind bridge"),
@@ -129,6 +159,12 @@ mod tests {
             ("veth with a program", foreign(of_kind("veth")), &[Tc], "number 7"),
             ("a card, no tcx", old(card("ixgbe")), &[Native, Generic], "the driver runs XDP"),
             ("veth, no tcx", old(of_kind("veth")), &[Native, Generic], "the driver runs XDP"),
+            (
+                "a bridge, no tcx",
+                old(Facts { native_xdp: Some(false), ..of_kind("bridge") }),
+                &[Generic, Native],
+                "nothing better",
+            ),
             ("a card with a program, no tcx", old(foreign(card("ixgbe"))), &[Native, Generic], "runs XDP"),
         ];
         for (what, facts, wanted, why) in table {
@@ -136,6 +172,7 @@ mod tests {
             let found: Vec<_> = choices.iter().map(|choice| choice.mode).collect();
             assert_eq!(found, *wanted, "{what}");
             assert!(choices[0].why.contains(why), "{what}: {}", choices[0].why);
+            assert_eq!(best(facts), choices[0], "{what}");
         }
     }
 

@@ -10,7 +10,7 @@ use tracing::warn;
 use super::choose::Facts;
 use super::{Device, PROGRAM, TC_PROGRAM, is_link, link};
 use crate::ethtool;
-use crate::netlink::{has_vlans, xdp_program};
+use crate::netlink::{has_vlans, members, mtu, runs_xdp, xdp_program};
 
 /// The feature by which a device joins segments so that they can be parted again, as ethtool names it.
 const JOINS: &str = "rx-gro-hw";
@@ -21,12 +21,13 @@ const HIDES_TAGS: &str = "rx-vlan-hw-parse";
 /// The first kernel with tcx.
 const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 
-/// What is known of a device; what cannot be found out counts as not there. `directory` has the pins of our own links.
-pub(super) fn facts(device: &Device, directory: &Path) -> Facts {
+/// What is known of a device; what cannot be found out counts as not there. An XDP program that `is_ours` by its number
+/// is no obstacle. Blocks for as long as the kernel takes to answer.
+pub(crate) fn facts(device: &Device, is_ours: impl Fn(u32) -> bool) -> Facts {
     let features = ethtool::features(&device.name).unwrap_or_default();
     let has = |name| features.iter().any(|feature| feature == name);
     let foreign_xdp = match xdp_program(device.index) {
-        Ok(program) => program.filter(|id| !is_ours(*id, directory)),
+        Ok(program) => program.filter(|id| !is_ours(*id)),
         Err(error) => {
             warn!("cannot see whether an XDP program is on {}: {error}", device.name);
             None
@@ -35,12 +36,30 @@ pub(super) fn facts(device: &Device, directory: &Path) -> Facts {
     Facts {
         kind: device.kind.clone(),
         driver: ethtool::driver(&device.name).map(|driver| driver.name).ok(),
+        native_xdp: runs_xdp(device.index).ok().flatten(),
         joins: has(JOINS),
-        joins_for_good: has(JOINS_FOR_GOOD),
+        joins_for_good: joins_for_good(device, has(JOINS_FOR_GOOD)),
         hides_tags: has(HIDES_TAGS) && has_vlans(device.index).unwrap_or_default(),
         foreign_xdp,
-        has_tcx: KernelVersion::current().is_ok_and(|version| version >= TCX),
+        has_tcx: has_tcx(),
+        mtu: mtu(device.index).unwrap_or_default(),
     }
+}
+
+/// A bond says that it does what any of its wires may do; what they do counts.
+fn joins_for_good(device: &Device, says_so: bool) -> bool {
+    let wire_joins = |wire: &String| {
+        ethtool::features(wire).is_ok_and(|features| features.iter().any(|feature| feature == JOINS_FOR_GOOD))
+    };
+    match device.kind.as_deref() {
+        Some("bond" | "team") => says_so && members(device.index).is_ok_and(|wires| wires.iter().any(wire_joins)),
+        _ => says_so,
+    }
+}
+
+/// Whether the kernel has tcx.
+pub(super) fn has_tcx() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= TCX)
 }
 
 /// The program of another node's agent on a device, whichever way it is attached; none where the kernel does not tell
@@ -58,7 +77,8 @@ pub(super) fn rival(device: &Device, directory: &Path) -> Option<u32> {
     by_tc.or_else(by_xdp)
 }
 
-fn is_ours(program: u32, directory: &Path) -> bool {
+/// Whether a link that is pinned below `directory` is of this program.
+pub(super) fn is_ours(program: u32, directory: &Path) -> bool {
     let mut entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     entries.any(|path| is_link(&path) && link::read(&path).is_ok_and(|link| link.program_id == program))
 }

@@ -8,6 +8,7 @@ use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::{XdpLink, XdpLinkId};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 
+use super::observe::has_tcx;
 use super::{Device, chain};
 use crate::clock;
 
@@ -122,8 +123,9 @@ fn xdp_refusal(error: &ProgramError, mode: XdpMode) -> String {
 
 fn tc_refusal(error: &ProgramError) -> String {
     match errno(error) {
+        Some(_) if !has_tcx() => "the kernel has no tcx: use Linux 6.6 or newer".to_owned(),
         Some(libc::EINVAL | libc::EOPNOTSUPP) => {
-            format!("the kernel has no tcx; it needs 6.6 or newer with CONFIG_NET_XGRESS ({})", chain(error))
+            format!("the kernel refuses tcx; it needs CONFIG_NET_XGRESS ({})", chain(error))
         }
         Some(libc::ERANGE) => {
             "the device has as many TC programs as it can have; find them with `bpftool net` and remove one".to_owned()

@@ -1,10 +1,11 @@
 //! What an interface means for the datapath.
 
 use super::list;
+use crate::bpf::Mode;
+use crate::bpf::choose::{self, Choice, LARGEST_NATIVE};
 use crate::config::Datapath;
 use crate::doctor::facts::{Configuration, Device, Facts, Hook, Program};
 use crate::doctor::finding::{About, Check, Finding, Subject};
-use crate::doctor::suggest::{LARGEST_NATIVE, Suggestion, suggest};
 
 /// `arp_ignore` that answers for no address (Documentation/networking/ip-sysctl.rst).
 const ANSWERS_NEVER: u32 = 8;
@@ -69,28 +70,35 @@ fn datapath(device: &Device, asked: Asked, about: &mut About<'_>) {
     if !device.ethernet || asked == Asked::Routers {
         return;
     }
-    let (suggestion, why) = suggest(&device.traits);
-    let seen = format!("datapath {} suits it: {why}", suggestion.label());
+    let Choice { mode, why } = choose::best(&device.traits);
+    let seen = match (mode, device.traits.native_xdp) {
+        (Mode::Native, None) => {
+            "datapath xdp suits it if its driver runs XDP, which this kernel does not tell beforehand".to_owned()
+        }
+        _ => format!("datapath {} suits it: {why}", mode.label()),
+    };
     let auto = r#"set node.datapath = "auto""#;
-    match (asked, suggestion) {
-        (_, Suggestion::Nothing) => about.problem(
+    if let (Some(program), false) = (device.traits.foreign_xdp, device.traits.has_tcx) {
+        return about.problem(
             Check::Datapath,
-            format!("no datapath can be attached: {why}"),
+            format!("no datapath can be attached: another XDP program, number {program}, is on it, and the kernel has no tcx"),
             "remove the other program (`bpftool net` names it) or use Linux 6.6 or newer",
-        ),
-        (Asked::Datapath(Datapath::Tc), _) if !device.traits.tcx => {
+        );
+    }
+    match (asked, mode) {
+        (Asked::Datapath(Datapath::Tc), _) if !device.traits.has_tcx => {
             about.problem(Check::Datapath, "TC is asked for, and the kernel has no tcx", "use Linux 6.6 or newer");
         }
-        (Asked::Datapath(Datapath::Tc), Suggestion::NativeXdp) => {
+        (Asked::Datapath(Datapath::Tc), Mode::Native) => {
             about.note(Check::Datapath, format!("TC is asked for; {seen}"), auto);
         }
         (Asked::Datapath(Datapath::Xdp), _) if device.traits.native_xdp == Some(false) => {
             about.problem(Check::Datapath, "native XDP is asked for, which the driver does not run", auto);
         }
-        (Asked::Datapath(Datapath::Xdp), Suggestion::Tc) => {
+        (Asked::Datapath(Datapath::Xdp), Mode::Tc) => {
             about.warning(Check::Datapath, format!("native XDP is asked for; {seen}"), auto);
         }
-        (Asked::Datapath(Datapath::XdpGeneric), Suggestion::NativeXdp | Suggestion::Tc) => {
+        (Asked::Datapath(Datapath::XdpGeneric), Mode::Native | Mode::Tc) => {
             about.note(Check::Datapath, format!("generic XDP is asked for; {seen}"), auto);
         }
         _ => about.ok(Check::Datapath, seen),
@@ -126,20 +134,20 @@ fn offloads(device: &Device, asked: Asked, about: &mut About<'_>) {
         (offloads.tso, "TSO"),
         (offloads.gro, "GRO"),
         (offloads.lro, "LRO"),
-        (device.traits.joins_segments && !offloads.lro, "hardware GRO"),
+        (device.traits.joins, "hardware GRO"),
     ];
     let on: Vec<_> = named.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect();
     let seen = if on.is_empty() { "no offloads".to_owned() } else { format!("offloads: {}", list(on)) };
     let name = &device.name;
     let native = matches!(asked, Asked::Datapath(Datapath::Xdp))
-        || asked != Asked::Routers && suggest(&device.traits).0 == Suggestion::NativeXdp;
+        || asked != Asked::Routers && choose::best(&device.traits).mode == Mode::Native;
     if offloads.lro {
         about.warning(
             Check::Offloads,
             seen,
             format!("run `ethtool -K {name} lro off`, as on every host that forwards"),
         );
-    } else if native && device.traits.joins_segments {
+    } else if native && device.traits.joins {
         about.note(Check::Offloads, seen, format!("run `ethtool -K {name} rx-gro-hw off` if native XDP is refused"));
     } else if native && device.traits.kind.as_deref() == Some("veth") && asked != Asked::Nothing {
         let remedy =

@@ -4,9 +4,12 @@ use super::list;
 use crate::doctor::facts::{Configuration, Facts, Host};
 use crate::doctor::finding::{About, Check, Finding, Subject};
 
-/// Major and minor version of the oldest kernel, and of the oldest where the interface is a veth.
+/// Major and minor version of the oldest kernel, of the oldest where the interface is a veth, of the oldest that was tried, and
+/// of the first with tcx.
 const OLDEST: (u32, u32) = (5, 15);
 const OLDEST_VETH: (u32, u32) = (5, 18);
+const TRIED: (u32, u32) = (6, 1);
+const TCX: (u32, u32) = (6, 6);
 
 /// Capabilities of the agent, by bit (linux/capability.h). Who has CAP_SYS_ADMIN has those that were split off it.
 const NEEDED: [(u32, &str); 4] = [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
@@ -71,6 +74,15 @@ fn kernel(facts: &Facts, about: &mut About<'_>) {
     match version(release) {
         Some(version) if version < oldest => {
             about.problem(Check::Kernel, seen, format!("use Linux {}.{} or newer", oldest.0, oldest.1));
+        }
+        Some(version) if version < TRIED => {
+            let remedy = format!("use Linux {}.{} or newer, or try it out before you rely on it", TRIED.0, TRIED.1);
+            about.warning(Check::Kernel, format!("{seen}, on which xvip has not been tried"), remedy);
+        }
+        Some(version) if version < TCX => {
+            let remedy =
+                format!("use Linux {}.{} or newer for datapath \"tc\" and for backends on the balancers", TCX.0, TCX.1);
+            about.note(Check::Kernel, format!("{seen}, which has no tcx"), remedy);
         }
         Some(_) => about.ok(Check::Kernel, seen),
         None => about.note(Check::Kernel, format!("{seen}, which is no version"), "make sure it is 5.15 or newer"),

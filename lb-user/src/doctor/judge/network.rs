@@ -125,7 +125,7 @@ fn peers(router: &Router, about: &mut About<'_>) {
         match answer {
             Ok(Answer::From(macs)) if macs.is_empty() => about.warning(
                 Check::Peers,
-                format!("peer {peer} does not answer ARP on {}", router.interface),
+                format!("peer {peer} does not answer {} on {}", question(*peer), router.interface),
                 "start its host, or correct unicast_peers",
             ),
             Ok(Answer::From(macs)) => about.ok(Check::Peers, format!("peer {peer} is at {}", list(macs))),
@@ -141,9 +141,18 @@ fn peers(router: &Router, about: &mut About<'_>) {
     }
 }
 
+/// By what an address is asked for.
+const fn question(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "ARP",
+        IpAddr::V6(_) => "neighbour solicitations",
+    }
+}
+
 /// Who has a VIP, and whether it should.
 fn holder(facts: &Facts, router: &Router, vip: &Vip, about: &mut About<'_>) {
     let address = vip.address;
+    let asked = question(address);
     if let Some((interface, false)) = &vip.held {
         about.problem(
             Check::Vip,
@@ -155,7 +164,7 @@ fn holder(facts: &Facts, router: &Router, vip: &Vip, about: &mut About<'_>) {
         // That it is in no subnet, or the interface is down, is said elsewhere.
         Ok(Answer::Elsewhere | Answer::NoWire) => return,
         Ok(Answer::From(macs)) => macs,
-        Err(why) => return about.unseen(Check::Vip, &format!("who answers ARP for {address}"), why),
+        Err(why) => return about.unseen(Check::Vip, &format!("who answers {asked} for {address}"), why),
     };
     let here = facts.adverts.iter().filter(|advert| advert.interface == router.interface && advert.priority > 0);
     let mut speakers = here.filter(|advert| same_group(router, advert)).map(|advert| advert.source);
@@ -163,28 +172,28 @@ fn holder(facts: &Facts, router: &Router, vip: &Vip, about: &mut About<'_>) {
     match (macs.as_slice(), speakers.next()) {
         ([], _) if ours => about.ok(Check::Vip, format!("{address} is held here by xvip, and by nobody else")),
         ([], _) if vip.held.is_some() => {}
-        ([], _) => about.ok(Check::Vip, format!("nobody answers ARP for {address}")),
+        ([], _) => about.ok(Check::Vip, format!("nobody answers {asked} for {address}")),
         ([mac], Some(speaker)) if vip.held.is_none() => {
             about.ok(Check::Vip, format!("{address} is at {mac}, held by the router {speaker} of the group"));
         }
         (macs, _) if vip.held.is_some() => about.problem(
             Check::Vip,
-            format!("{address} is on this host, and {} answers ARP for it too", list(macs)),
+            format!("{address} is on this host, and {} answers {asked} for it too", list(macs)),
             "find that host by its MAC (`bridge fdb`, the switch) and take the address from it",
         ),
         ([mac], None) => about.problem(
             Check::Vip,
-            format!("{mac} answers ARP for {address}, and no router of the group is heard"),
+            format!("{mac} answers {asked} for {address}, and no router of the group is heard"),
             "find that host by its MAC (`bridge fdb`, the switch) and take the address from it, or choose another VIP",
         ),
         (macs, Some(_)) => about.problem(
             Check::Vip,
-            format!("{} all answer ARP for {address}", list(macs)),
+            format!("{} all answer {asked} for {address}", list(macs)),
             "leave the address to the routers of the group, and take it from the others",
         ),
         (macs, None) => about.problem(
             Check::Vip,
-            format!("{} all answer ARP for {address}, and no router of the group is heard", list(macs)),
+            format!("{} all answer {asked} for {address}, and no router of the group is heard", list(macs)),
             "take the address from all of them, or choose another VIP",
         ),
     }
@@ -194,7 +203,7 @@ fn holder(facts: &Facts, router: &Router, vip: &Vip, about: &mut About<'_>) {
 fn neighbours(facts: &Facts, vip: &Vip, about: &mut About<'_>) {
     for other in &facts.others {
         let near = other.subnets.iter().any(|subnet| subnet.prefix > 0 && subnet.contains(vip.address));
-        if near && other.arp_ignore == Ok(0) && other.name != vip.interface {
+        if near && vip.address.is_ipv4() && other.arp_ignore == Ok(0) && other.name != vip.interface {
             about.warning(
                 Check::ArpIgnore,
                 format!("{} is in the subnet of {} as well, and answers ARP for it", other.name, vip.address),

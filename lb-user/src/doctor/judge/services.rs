@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use lb_proto::health::Outcome;
 
 use super::list;
+use crate::config::Listen;
 use crate::doctor::facts::{Backend, Certificate, Configuration, Facts, Listener, Service};
 use crate::doctor::finding::{About, Check, Finding, Subject};
 
@@ -30,6 +31,7 @@ pub(super) fn judge(facts: &Facts, now: u64, findings: &mut Vec<Finding>) {
             let subject = Subject::Backend(service.name.clone(), backend.name.clone());
             let mut about = About::new(subject, findings);
             route(backend, interface, &mut about);
+            own(facts, backend, interface, &mut about);
             reachable(backend, &mut about);
             path_mtu(facts, backend, interface, &mut about);
             certificate(backend, now, &mut about);
@@ -74,10 +76,10 @@ fn of_service(facts: &Facts, service: &Service, findings: &mut Vec<Finding>) {
     let mut about = About::new(Subject::Service(service.name.clone()), findings);
     let mut free = true;
     for listener in facts.listeners.iter().flatten().filter(|listener| !is_xvip(listener)) {
-        let same_port = |listen: &&SocketAddr| listen.port() == listener.address.port();
+        let same_port = |listen: &&Listen| listen.has(listener.address.port());
         for listen in service.listen.iter().filter(same_port) {
             let seen = format!("{} listens at {}, and the service at {listen}", owner(listener), listener.address);
-            if listener.address.ip() == listen.ip() {
+            if listener.address.ip() == listen.address {
                 free = false;
                 about.warning(Check::Listeners, seen, "stop it: once xvip runs, nothing from the wire reaches it");
             } else if listener.address.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
@@ -137,6 +139,18 @@ fn route(backend: &Backend, interface: &str, about: &mut About<'_>) {
             Some(gateway) => about.ok(Check::Route, format!("{} is behind {gateway} on {interface}", address.ip())),
             None => about.ok(Check::Route, format!("{} is in a subnet of {interface}", address.ip())),
         },
+    }
+}
+
+/// A backend on this node needs TC at the way out, whichever way packets come in.
+fn own(facts: &Facts, backend: &Backend, interface: &str, about: &mut About<'_>) {
+    let has_tcx = facts.devices.iter().find(|device| device.name == interface).map(|device| device.traits.has_tcx);
+    if backend.route.as_ref().is_ok_and(|way| way.local) && has_tcx == Some(false) {
+        about.problem(
+            Check::Datapath,
+            format!("{} is this host, its answers leave by TC, and the kernel has no tcx", backend.address.ip()),
+            "use Linux 6.6 or newer where a balancer is a backend, or balance on other nodes",
+        );
     }
 }
 

@@ -7,10 +7,10 @@ use lb_proto::health::{Outcome, Phase};
 use lb_proto::wire::arp::Mac;
 
 use super::judge;
+use crate::bpf::choose;
 use crate::config::{self, Datapath};
 use crate::doctor::facts::*;
 use crate::doctor::finding::{Check, Finding, Severity};
-use crate::doctor::suggest::Traits;
 
 const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 86_400;
@@ -49,12 +49,12 @@ fn well() -> Facts {
         },
         devices: vec![Device {
             name: "eth0".into(),
-            traits: Traits {
+            traits: choose::Facts {
                 driver: Some("ixgbe".into()),
                 native_xdp: Some(true),
-                tcx: true,
+                has_tcx: true,
                 mtu: 1500,
-                ..Traits::default()
+                ..choose::Facts::default()
             },
             up: true,
             ethernet: true,
@@ -91,13 +91,17 @@ fn well() -> Facts {
         }],
         services: vec![Service {
             name: "apiserver".into(),
-            listen: vec!["192.0.2.100:8443".parse().unwrap()],
+            listen: vec![listen("192.0.2.100:8443")],
             tls: true,
             check_fails: None,
             backends: vec![backend("master1", "192.0.2.31"), backend("master2", "192.0.2.32")],
         }],
         listeners: Ok(vec![]),
     }
+}
+
+fn listen(text: &str) -> config::Listen {
+    text.parse::<std::net::SocketAddr>().unwrap().into()
 }
 
 fn backend(name: &str, address: &str) -> Backend {
@@ -168,6 +172,8 @@ const HOST: &[Case] = &[
         },
         &[(Problem, C::Kernel)],
     ),
+    ("a kernel that was not tried", |f| f.host.kernel = Ok("5.15.0".into()), &[(Warning, C::Kernel)]),
+    ("no tcx", |f| f.host.kernel = Ok("6.1.0-56-amd64".into()), &[(Note, C::Kernel)]),
     ("no version", |f| f.host.kernel = Ok("mainline".into()), &[(Note, C::Kernel)]),
     ("no BTF", |f| f.host.btf = false, &[(Problem, C::Btf)]),
     ("no JIT", |f| f.host.jit = Ok(0), &[(Warning, C::Jit)]),
@@ -188,7 +194,7 @@ const DEVICE: &[Case] = &[
     ("few queues", |f| f.devices[0].queues = Ok(1), &[(Note, C::Queues)]),
     ("no queues known", |f| f.devices[0].queues = Err("no".into()), &[]),
     ("LRO", |f| f.devices[0].offloads.as_mut().unwrap().lro = true, &[(Warning, C::Offloads)]),
-    ("hardware GRO", |f| f.devices[0].traits.joins_segments = true, &[(Note, C::Offloads)]),
+    ("hardware GRO", |f| f.devices[0].traits.joins = true, &[(Note, C::Offloads)]),
     (
         "native XDP without a driver for it",
         |f| {
@@ -209,7 +215,7 @@ const DEVICE: &[Case] = &[
         "somebody's XDP where there is no tcx",
         |f| {
             f.devices[0].programs = program("foreign", Hook::XdpNative);
-            (f.devices[0].traits.foreign_xdp, f.devices[0].traits.tcx) = (true, false);
+            (f.devices[0].traits.foreign_xdp, f.devices[0].traits.has_tcx) = (Some(7), false);
         },
         &[(Problem, C::Datapath), (Warning, C::Programs)],
     ),
@@ -372,6 +378,22 @@ const NETWORK: &[Case] = &[
 const SERVICES: &[Case] = &[
     ("haproxy at the VIP", |f| f.listeners = listener("192.0.2.100:8443", "haproxy"), &[(Warning, C::Listeners)]),
     ("haproxy at every address", |f| f.listeners = listener("0.0.0.0:8443", "haproxy"), &[(Note, C::Listeners)]),
+    (
+        "something in a range of ports",
+        |f| {
+            f.services[0].listen = vec![config::Listen { last: 9000, ..listen("192.0.2.100:8000") }];
+            f.listeners = listener("192.0.2.100:8999", "haproxy");
+        },
+        &[(Warning, C::Listeners)],
+    ),
+    (
+        "a backend on this host without tcx",
+        |f| {
+            f.devices[0].traits.has_tcx = false;
+            f.services[0].backends[0].route.as_mut().unwrap().local = true;
+        },
+        &[(Problem, C::Datapath)],
+    ),
     ("something at another address", |f| f.listeners = listener("127.0.0.1:8443", "haproxy"), &[]),
     ("metrics port taken", |f| f.listeners = listener("127.0.0.1:9910", "node"), &[(Problem, C::Listeners)]),
     ("metrics port ours", |f| f.listeners = listener("0.0.0.0:9910", "xvip"), &[]),

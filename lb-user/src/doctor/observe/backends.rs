@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -25,10 +25,8 @@ pub(super) async fn service(
 ) -> Service {
     let plan = Plan::new(&service.health_check.kind);
     let tls = matches!(service.health_check.kind, CheckKind::Tls(_) | CheckKind::Https(..));
-    // The first port of a range stands for all.
-    let listen: Vec<_> = service.listen.iter().map(|listen| SocketAddr::new(listen.address, listen.first)).collect();
-    let vips: Vec<IpAddr> =
-        listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).collect();
+    let addresses = service.listen.iter().map(|listen| listen.address);
+    let vips: Vec<IpAddr> = addresses.filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).collect();
     let mut tasks = Vec::new();
     for backend in service.backends {
         let plan = plan.as_ref().ok().cloned();
@@ -61,6 +59,7 @@ pub(super) async fn service(
         // A task that failed has been abandoned by the runtime, which ends.
         backends.extend(task.await.ok());
     }
+    let listen = service.listen;
     Service { name: service.name, listen, tls, check_fails: plan.err().map(|error| error.to_string()), backends }
 }
 

@@ -3,17 +3,14 @@
 use std::io;
 
 use crate::doctor::facts::Offloads;
-use crate::ethtool::{Buffer, features};
+use crate::ethtool::Buffer;
 
 // linux/ethtool.h
 const RX_CHECKSUM: u32 = 0x14;
 const TX_CHECKSUM: u32 = 0x16;
 const TSO: u32 = 0x1e;
-const FLAGS: u32 = 0x25;
 const GRO: u32 = 0x2b;
 const CHANNELS: u32 = 0x3c;
-/// `ETH_FLAG_LRO`
-const FLAG_LRO: u32 = 1 << 15;
 
 /// Queues that receive, alone or combined with sending.
 pub(super) fn receive_queues(device: &str) -> io::Result<u32> {
@@ -23,8 +20,8 @@ pub(super) fn receive_queues(device: &str) -> io::Result<u32> {
     Ok(receive.saturating_add(combined))
 }
 
-/// Offloads in force.
-pub(super) fn offloads(device: &str) -> io::Result<Offloads> {
+/// Offloads in force; `lro` is known already.
+pub(super) fn offloads(device: &str, lro: bool) -> io::Result<Offloads> {
     // struct ethtool_value: command, value.
     let value = |command| asked(device, command, 8).map(|answer| answer.word(4));
     Ok(Offloads {
@@ -32,13 +29,8 @@ pub(super) fn offloads(device: &str) -> io::Result<Offloads> {
         tx_checksum: value(TX_CHECKSUM)? != 0,
         tso: value(TSO)? != 0,
         gro: value(GRO)? != 0,
-        lro: value(FLAGS)? & FLAG_LRO != 0,
+        lro,
     })
-}
-
-/// Whether the device itself joins received segments in a way that can be undone (`rx-gro-hw`).
-pub(super) fn joins_segments(device: &str) -> io::Result<bool> {
-    Ok(features(device)?.iter().any(|feature| feature == "rx-gro-hw"))
 }
 
 /// The answer to a command, which is as long as the command's structure.
@@ -55,14 +47,12 @@ mod tests {
 
     #[test]
     fn a_device_that_is_not_there_is_an_error() {
-        assert_eq!(offloads("no-such-device").err().and_then(|error| error.raw_os_error()), Some(libc::ENODEV));
+        assert_eq!(offloads("no-such-device", false).err().and_then(|error| error.raw_os_error()), Some(libc::ENODEV));
         assert!(receive_queues("no-such-device").is_err());
-        assert!(joins_segments("no-such-device").is_err());
     }
 
     #[test]
-    fn the_loopback_has_offloads_and_joins_nothing() {
-        assert!(offloads("lo").unwrap().tso);
-        assert!(!joins_segments("lo").unwrap());
+    fn the_loopback_has_offloads() {
+        assert!(offloads("lo", false).unwrap().tso);
     }
 }

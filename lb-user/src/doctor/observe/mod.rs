@@ -10,15 +10,14 @@ mod programs;
 mod wire;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use aya::util::KernelVersion;
 use lb_proto::family::Family;
 use tokio::task::JoinHandle;
 
-use super::facts::{Answer, Configuration, Device, Facts, Other, Program, Router, Seen, Subnet, Vip};
-use super::suggest::Traits;
+use super::facts::{Answer, Configuration, Device, Facts, Other, Router, Seen, Subnet, Vip};
+use crate::bpf::{self, choose};
 use crate::clock;
 use crate::config::{Config, Faults, Listen, Loaded, Vrrp};
 use crate::netlink::{Detail, Interfaces, Link, Netlink, NetlinkError};
@@ -27,9 +26,6 @@ use crate::netlink::{Detail, Interfaces, Link, Netlink, NetlinkError};
 const LISTEN_LEAST: Duration = Duration::from_millis(3200);
 /// Routers that speak less often are not waited for.
 const LISTEN_MOST: Duration = Duration::from_secs(15);
-
-/// The first kernel with tcx.
-const TCX: KernelVersion = KernelVersion::new(6, 6, 0);
 
 /// Looks at everything.
 ///
@@ -148,22 +144,12 @@ async fn device(
 ) -> Device {
     let programs = programs::on(netlink, &link.name, detail, names).await;
     let driver = crate::ethtool::driver(&link.name).map(|driver| driver.name).map_err(|error| error.to_string());
-    let offloads = ethtool::offloads(&link.name).map_err(|error| error.to_string());
-    let xdp = programs.iter().filter_map(|program| program.as_ref().ok());
-    let foreign = |program: &Program| program.is_xdp() && program.name.is_some() && !program.is_ours();
+    let traits = traits(link, names).await;
+    let offloads = ethtool::offloads(&link.name, traits.joins_for_good).map_err(|error| error.to_string());
     let master = detail.master.and_then(|index| interfaces.links.iter().find(|link| link.index == index));
     Device {
         name: link.name.clone(),
-        traits: Traits {
-            kind: link.kind.clone(),
-            driver: driver.as_ref().ok().cloned(),
-            native_xdp: netlink.runs_xdp(link.index).await.ok().flatten(),
-            joins_segments: ethtool::joins_segments(&link.name).unwrap_or(false)
-                || offloads.as_ref().is_ok_and(|offloads| offloads.lro),
-            foreign_xdp: xdp.into_iter().any(foreign),
-            tcx: KernelVersion::current().is_ok_and(|version| version >= TCX),
-            mtu: link.mtu,
-        },
+        traits,
         up: link.up,
         ethernet: link.mac.is_some(),
         mtu: link.mtu,
@@ -176,6 +162,14 @@ async fn device(
         rp_filter: host::setting(&link.name, "rp_filter"),
         arp_ignore: host::setting(&link.name, "arp_ignore"),
     }
+}
+
+/// What the agent would know of a link before it chooses. Programs whose names may not be seen count as ours.
+async fn traits(link: &Link, names: &programs::Names) -> choose::Facts {
+    let device = bpf::Device { name: link.name.clone(), index: link.index, kind: link.kind.clone() };
+    let names = names.clone();
+    let looked = tokio::task::spawn_blocking(move || bpf::facts(&device, |id| names.is_ours(id))).await;
+    looked.unwrap_or_default()
 }
 
 fn others(interfaces: &Interfaces, links: &[Link]) -> Vec<Other> {
@@ -206,16 +200,25 @@ impl View<'_> {
         subnets.filter(|subnet| !self.vips.contains(&subnet.address)).collect()
     }
 
+    /// An address of IPv6 that an interface always has, where it has IPv6.
+    fn link_local(&self, link: &Link) -> Option<Ipv6Addr> {
+        self.interfaces.addresses_of(link.index).find_map(|address| match address.net.address {
+            IpAddr::V6(address) if address.is_unicast_link_local() => Some(address),
+            _ => None,
+        })
+    }
+
     /// Begins to ask for the peers and the VIPs of a router.
     fn ask(&self, router: &Vrrp) -> (Vec<Asked>, Vec<Asked>) {
         let link = self.interfaces.link(&router.interface).filter(|link| link.up);
         let subnets = link.map(|link| self.subnets(link)).unwrap_or_default();
+        let local = link.and_then(|link| self.link_local(link));
         let ask = |address: IpAddr| {
             let near = subnets.iter().any(|subnet| subnet.contains(address));
             let link = link.cloned();
             let task = tokio::spawn(async move {
                 match link {
-                    Some(link) if near => wire::who_has(link, address).await,
+                    Some(link) if near => wire::who_has(link, local, address).await,
                     Some(_) => Ok(Answer::Elsewhere),
                     None => Ok(Answer::NoWire),
                 }

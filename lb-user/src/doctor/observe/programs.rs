@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType, loaded_programs};
 
-use crate::doctor::facts::{Hook, Program, Seen};
+use crate::doctor::facts::{Hook, Program, Seen, is_ours};
 use crate::netlink::{Detail, Netlink};
 
 /// Names of all loaded programs, by the kernel's number.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Names(BTreeMap<u32, String>);
 
 impl Names {
@@ -16,6 +16,11 @@ impl Names {
     pub(super) fn look() -> Self {
         let named = |info: ProgramInfo| (info.id(), info.name_as_str().unwrap_or_default().to_owned());
         Self(loaded_programs().map_while(Result::ok).map(named).collect())
+    }
+
+    /// Whether a program is one of xvip's, or may not be seen.
+    pub(super) fn is_ours(&self, id: u32) -> bool {
+        self.0.get(&id).is_none_or(|name| is_ours(name))
     }
 
     fn of(&self, id: u32) -> Option<String> {

@@ -1,14 +1,14 @@
-//! What is heard on the wire: adverts of virtual routers, and who answers ARP for an address.
+//! What is heard on the wire: adverts of virtual routers, and who says that it has an address.
 
 use std::io;
-use std::mem::size_of;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use lb_proto::family::Family;
 use lb_proto::wire::arp::{Arp, Mac, Operation};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socket};
+use lb_proto::wire::neighbour;
+use nix::sys::socket::{MsgFlags, SockFlag, recv};
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout_at;
 
@@ -16,7 +16,7 @@ use super::advert;
 use crate::clock;
 use crate::doctor::facts::{Advert, Answer, Seen};
 use crate::netlink::Link;
-use crate::sock::frame::FrameSocket;
+use crate::sock::frame::{FrameSocket, hear};
 use crate::sock::vrrp::{LARGEST, Opened};
 use crate::sock::watched;
 
@@ -49,69 +49,64 @@ pub(super) async fn adverts(link: Link, family: Family, deadline: Instant) -> Se
     Ok(heard)
 }
 
-/// Asks who has `address`, without saying who asks, as a host does before it takes an address (RFC 5227 section 2.1).
-pub(super) async fn who_has(link: Link, address: IpAddr) -> Seen<Answer> {
-    let IpAddr::V4(address) = address else { return Ok(Answer::NoWire) };
-    let Some(mac) = link.mac else { return Ok(Answer::Elsewhere) };
-    ask(&link, Mac(mac), address).await.map_err(|error| error.to_string())
+/// Asks who has `address`: by ARP without saying who asks, as a host does before it takes an address (RFC 5227 section 2.1); for
+/// IPv6 from the interface's own address `local`, because a question without one would stop whoever is about to take it.
+pub(super) async fn who_has(link: Link, local: Option<Ipv6Addr>, address: IpAddr) -> Seen<Answer> {
+    let Some(mac) = link.mac.map(Mac) else { return Ok(Answer::Elsewhere) };
+    let asked = match (address, local) {
+        (IpAddr::V4(target), _) => {
+            let probe = Arp {
+                destination: Mac::BROADCAST,
+                source: mac,
+                operation: Operation::Request,
+                sender_mac: mac,
+                sender: Ipv4Addr::UNSPECIFIED,
+                target_mac: Mac::ZERO,
+                target,
+            };
+            let said = |frame: &[u8]| Arp::parse(frame).ok().map(|arp| (arp.sender.into(), arp.sender_mac));
+            ask(&link, mac, address, libc::ETH_P_ARP, &probe.emit(), said).await
+        }
+        (IpAddr::V6(target), Some(local)) => {
+            let question = neighbour::solicitation(mac, local, target);
+            let said = |frame: &[u8]| neighbour::advertisement(frame).map(|(target, mac)| (target.into(), mac));
+            ask(&link, mac, address, libc::ETH_P_IPV6, &question, said).await
+        }
+        (IpAddr::V6(_), None) => return Err(format!("{} has no link-local address to ask from", link.name)),
+    };
+    asked.map_err(|error| error.to_string())
 }
 
-async fn ask(link: &Link, mac: Mac, address: Ipv4Addr) -> io::Result<Answer> {
-    let ear = watched(listen(link.index)?)?;
+/// Sends a question and collects the Ethernet addresses of those who say that they have `address`.
+async fn ask(
+    link: &Link, mac: Mac, address: IpAddr, ethertype: libc::c_int, question: &[u8],
+    said: impl Fn(&[u8]) -> Option<(IpAddr, Mac)>,
+) -> io::Result<Answer> {
+    let ear = watched(hear(link.index, ethertype as u16, SockFlag::SOCK_NONBLOCK)?)?;
     let mouth = FrameSocket::open()?;
-    let probe = Arp {
-        destination: Mac::BROADCAST,
-        source: mac,
-        operation: Operation::Request,
-        sender_mac: mac,
-        sender: Ipv4Addr::UNSPECIFIED,
-        target_mac: Mac::ZERO,
-        target: address,
-    };
     let mut answers: Vec<Mac> = Vec::new();
+    let mut frame = [0; 128];
     for turn in 1..=PROBES {
-        mouth.send(link.index, &probe.emit())?;
+        mouth.send(link.index, question)?;
         let wait = if turn == PROBES { PATIENCE } else { BETWEEN_PROBES };
         let deadline = clock::now() + wait;
-        while let Ok(said) = timeout_at(deadline.into(), next(&ear)).await {
-            let said = said?;
-            let new = said.filter(|said| said.sender == address && said.sender_mac != mac).map(|said| said.sender_mac);
+        while let Ok(length) = timeout_at(deadline.into(), next(&ear, &mut frame)).await {
+            let new = said(frame.get(..length?).unwrap_or_default());
+            let new = new.filter(|(of, at)| *of == address && *at != mac).map(|(_, mac)| mac);
             answers.extend(new.filter(|mac| !answers.contains(mac)));
         }
     }
     Ok(Answer::From(answers))
 }
 
-/// The next ARP packet; `None` where a frame was none.
-async fn next(ear: &AsyncFd<OwnedFd>) -> io::Result<Option<Arp>> {
-    let mut frame = [0; 128];
+/// Length of the next frame, as much of it as there is room for.
+async fn next(ear: &AsyncFd<OwnedFd>, frame: &mut [u8]) -> io::Result<usize> {
     loop {
         let mut ready = ear.readable().await?;
-        match ready.try_io(|fd| Ok(recv(fd.as_raw_fd(), &mut frame, MsgFlags::MSG_DONTWAIT)?)) {
-            Ok(Ok(length)) => return Ok(frame.get(..length).and_then(|frame| Arp::parse(frame).ok())),
+        match ready.try_io(|fd| Ok(recv(fd.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT)?)) {
             Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(Err(error)) => return Err(error),
+            Ok(outcome) => return outcome,
             Err(_not_ready) => {}
         }
     }
-}
-
-/// A packet socket that hears the ARP of one interface.
-fn listen(ifindex: u32) -> io::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    // Without a protocol until it is bound: nothing of other interfaces gets into its queue.
-    let fd = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
-    let of_interface = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as libc::c_ushort,
-        sll_protocol: (libc::ETH_P_ARP as u16).to_be(),
-        sll_ifindex: ifindex.cast_signed(),
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-    // SAFETY: the pointer is to a live value of the length given, and the kernel only reads it.
-    let bound = unsafe { libc::bind(fd.as_raw_fd(), (&raw const of_interface).cast(), length) };
-    if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
 }

@@ -60,7 +60,7 @@ enum What {
     Spread,
     /// 200 MB in each direction through one connection.
     Bulk,
-    /// TCP streams over plain veths through TC, beside nftables and no balancer; needs the program nft.
+    /// TCP streams over plain veths through TC, beside nftables and no balancer; needs the program nft (package nftables).
     Plain,
     /// Memory and processor time with 0 and 100,000 flows, and the size of the program.
     Memory,

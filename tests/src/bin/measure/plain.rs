@@ -180,7 +180,9 @@ fn balance_by_nftables(netns: &Netns) -> Result<()> {
     let mut nft: Command = netns.command("nft");
     let output = match nft.arg(rules).output() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            bail!("there is no nft to compare with: install the package nftables")
+            bail!(
+                "there is no nft to compare with: run `cargo xtask measure -- plain`, or install the package nftables"
+            )
         }
         outcome => outcome.context("starting nft")?,
     };

@@ -1,5 +1,7 @@
 //! Just enough of a BPF assembler to write the programs that the datapath is compared with.
 
+use xvip_tests::bpf::Instruction;
+
 /// A register.
 #[derive(Clone, Copy)]
 pub(crate) struct Register(u8);
@@ -30,16 +32,6 @@ pub(crate) enum Width {
     Half = 0x08,
     Word = 0x00,
     Double = 0x18,
-}
-
-/// One instruction, as the kernel reads it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Instruction {
-    code: u8,
-    registers: u8,
-    offset: i16,
-    immediate: i32,
 }
 
 /// A program in the making, with one exit for everything unexpected.

@@ -7,7 +7,6 @@
 
 mod assembler;
 mod programs;
-mod syscall;
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -20,6 +19,7 @@ use lb_ebpf::cases::{Frame, World};
 use lb_ebpf::net::header::flag;
 use lb_ebpf::net::{Be16, Be32};
 use programs::{Cursor, FED, action};
+use xvip_tests::bpf;
 use xvip_tests::kernel::{Datapath, Hook, stay_on_cpu};
 
 /// Flows in the table.
@@ -76,7 +76,7 @@ struct Options {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     stay_on_cpu(0)?;
-    let headers = syscall::create_map(syscall::ARRAY, FED, 2 * FLOWS)?;
+    let headers = bpf::create_map(bpf::ARRAY, FED, 2 * FLOWS)?;
     let mut datapaths = vec![("xvip".to_owned(), established(Datapath::load(CAPACITY)?, headers.as_fd())?)];
     for path in &options.objects {
         let object = std::fs::read(path).with_context(|| path.display().to_string())?;
@@ -84,10 +84,10 @@ fn main() -> anyhow::Result<()> {
         datapaths.push((name, established(Datapath::load_object(&object, CAPACITY, Hook::Xdp)?, headers.as_fd())?));
     }
     let (_, shipped) = datapaths.first().context("no datapath")?;
-    let drop = syscall::load_program("drop", &programs::drop())?;
-    let swap = syscall::load_program("swap", &programs::swap())?;
+    let drop = bpf::load(bpf::XDP, "drop", &programs::drop())?;
+    let swap = bpf::load(bpf::XDP, "swap", &programs::swap())?;
     let table = shipped.established_fd().as_raw_fd();
-    let translate = syscall::load_program("translate", &programs::translate(table))?;
+    let translate = bpf::load(bpf::XDP, "translate", &programs::translate(table))?;
     let mut contenders = vec![
         Contender { name: "XDP_DROP", program: drop.as_fd(), action: action::DROP, datapath: None },
         Contender { name: "XDP_TX", program: swap.as_fd(), action: action::TX, datapath: None },
@@ -183,7 +183,7 @@ fn establish(world: &World, datapath: &mut Datapath, headers: BorrowedFd<'_>) ->
             datapath.established.insert(key, flow, 0)?;
             let frame = frame(&key, world.node.mac, mac).bytes();
             let header = frame.first_chunk::<FED>().context("the frame is shorter than its headers")?;
-            syscall::update_map(headers, place, header)?;
+            bpf::update_map(headers, place, header)?;
         }
     }
     Ok(())
@@ -212,22 +212,22 @@ fn frame(key: &FlowKey, mac_to: [u8; 6], mac_from: [u8; 6]) -> Frame {
 
 impl Feeder {
     fn new(headers: BorrowedFd<'_>) -> anyhow::Result<Self> {
-        let cursor = syscall::create_map(syscall::ARRAY, size_of::<Cursor>(), 1)?;
-        let under_test = syscall::create_map(syscall::PROGRAM_ARRAY, size_of::<u32>(), 1)?;
+        let cursor = bpf::create_map(bpf::ARRAY, size_of::<Cursor>(), 1)?;
+        let under_test = bpf::create_map(bpf::PROGRAM_ARRAY, size_of::<u32>(), 1)?;
         let code = programs::feed(cursor.as_raw_fd(), headers.as_raw_fd(), under_test.as_raw_fd());
-        Ok(Self { program: syscall::load_program("feed", &code)?, cursor, under_test })
+        Ok(Self { program: bpf::load(bpf::XDP, "feed", &code)?, cursor, under_test })
     }
 
     /// Warms up, then measures.
     fn run(&self, contender: &Contender<'_>, load: &Load) -> anyhow::Result<u32> {
         let first = if load.direction == Direction::ToClient { FLOWS } else { 0 };
         let cursor = Cursor { next: first, first, end: first + load.flows };
-        syscall::update_map(self.cursor.as_fd(), 0, &cursor)?;
-        syscall::update_map(self.under_test.as_fd(), 0, &contender.program.as_raw_fd())?;
+        bpf::update_map(self.cursor.as_fd(), 0, &cursor)?;
+        bpf::update_map(self.under_test.as_fd(), 0, &contender.program.as_raw_fd())?;
         let frame = [0; 74];
         // One round through the flows to warm up what a running system has warm.
-        syscall::run_program(self.program.as_fd(), &frame, load.flows)?;
-        let ran = syscall::run_program(self.program.as_fd(), &frame, RUNS)?;
+        bpf::run(self.program.as_fd(), &frame, load.flows)?;
+        let ran = bpf::run(self.program.as_fd(), &frame, RUNS)?;
         let wanted = contender.action as u32;
         ensure!(ran.action == wanted, "{} ended with action {}, not {wanted}", contender.name, ran.action);
         Ok(ran.nanoseconds)

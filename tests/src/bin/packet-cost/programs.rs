@@ -4,7 +4,8 @@ use std::mem::offset_of;
 
 use lb_ebpf::abi::{Flow, FlowKey};
 
-use super::assembler::{Assembler, FRAME, Instruction, R0, R1, R2, R3, R4, R6, R7, R8, Width};
+use super::assembler::{Assembler, FRAME, R0, R1, R2, R3, R4, R6, R7, R8, Width};
+use xvip_tests::bpf::Instruction;
 
 /// Bytes of a frame that the feeder writes: the headers, up to a multiple of eight.
 pub(crate) const FED: usize = 56;
