@@ -7,6 +7,7 @@ mod checksum;
 pub mod ipv4;
 pub mod ipv6;
 pub mod ndisc;
+pub mod peer;
 pub mod vrrp;
 
 /// Why bytes were refused. Each cause is also a counter: [`WireError::reason`].
