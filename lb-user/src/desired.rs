@@ -24,6 +24,12 @@ pub trait World {
     fn connections(&self, service: &str, backend: &str) -> u64;
     /// Ethernet address of the next hop towards an address.
     fn next_hop(&self, address: IpAddr) -> Option<[u8; 6]>;
+    /// Whether the agent of a backend's node has said that it delivers.
+    fn delivers(&self, service: &str, backend: &str) -> bool;
+    /// Whether an address is a neighbour, with no router in between; so too while that is not known.
+    fn is_neighbour(&self, address: IpAddr) -> bool;
+    /// Ethernet addresses of nodes that may forward to this one, besides those it forwards to.
+    fn fellows(&self) -> BTreeSet<[u8; 6]>;
     /// This node's own addresses, without the VIPs it holds for xvip.
     fn own_addresses(&self) -> &BTreeSet<IpAddr>;
 }
@@ -66,6 +72,14 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// Names of services with a backend that is this node itself, whatever their mode.
+    #[must_use]
+    pub fn own_services(&self, config: &Config) -> BTreeSet<String> {
+        let services = config.services.iter().zip(&self.wanted.services);
+        let own = services.filter(|(_, wanted)| wanted.backends.iter().any(|b| b.delivery == Delivery::Local));
+        own.map(|(service, _)| service.name.clone()).collect()
+    }
+
     /// Whether a backend is this node itself.
     #[must_use]
     pub fn has_own(&self) -> bool {
@@ -87,7 +101,11 @@ pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Res
         Ok(service_wanted)
     });
     let services = services.collect::<Result<Vec<_>, _>>()?;
-    let fellows = fellows(&services);
+    let fellows = match config.node.role {
+        Role::Balancer => fellows(&services).into_iter().chain(world.fellows()).collect(),
+        // It takes every packet as one that was forwarded.
+        Role::Backend => BTreeSet::new(),
+    };
     let everywhere = config.services.iter().flat_map(|service| &service.listen).any(Listen::is_everywhere);
     // Where the table is too small, some addresses of a very large node are not known as its own.
     let own = world.own_addresses().difference(&vips).filter(|address| everywhere && !address.is_loopback());
@@ -100,7 +118,7 @@ pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Res
 }
 
 /// Where packets from outside arrive: what the virtual routers carry; without any, all that is listened at.
-fn vips(config: &Config) -> BTreeSet<IpAddr> {
+pub(crate) fn vips(config: &Config) -> BTreeSet<IpAddr> {
     let carried = config.vrrp.iter().flat_map(|router| router.virtual_addresses.iter().map(|vip| vip.address));
     let own: BTreeSet<_> = config.vrrp.iter().filter_map(|router| router.unicast_source).collect();
     let listened = config.services.iter().flat_map(|service| &service.listen);
@@ -140,7 +158,9 @@ fn node(config: &Config, interface: Interface) -> Node {
     let flag = |on: bool, flag: u32| if on { flag } else { 0 };
     Node {
         version: VERSION,
-        flags: flag(interface.redirect, node_flag::REDIRECT) | flag(interface.forwards, node_flag::FIB),
+        flags: flag(interface.redirect, node_flag::REDIRECT)
+            | flag(interface.forwards, node_flag::FIB)
+            | flag(config.node.role == Role::Backend, node_flag::DELIVERS_ONLY),
         ifindex: interface.index,
         resets_per_second: RESETS_PER_SECOND,
         first_port: *ports.start(),
@@ -155,34 +175,39 @@ fn node(config: &Config, interface: Interface) -> Node {
 fn of_service(
     service: &Service, vips: &BTreeSet<IpAddr>, role: Role, world: &impl World,
 ) -> Result<(WantedService, bool), Unserved> {
-    let member =
-        |backend: &Backend| Member { weight: backend.weight, state: world.health(&service.name, &backend.name) };
+    let is_own = |backend: &Backend| world.own_addresses().contains(&backend.address.ip());
+    let forwards = service.mode == ServiceMode::Dsr && role == Role::Balancer;
+    let is_beyond = |backend: &Backend| forwards && !is_own(backend) && !world.is_neighbour(backend.address.ip());
+    let member = |backend: &Backend| Member {
+        weight: backend.weight,
+        state: match is_beyond(backend) {
+            true => State::Down { lost: false },
+            false => world.health(&service.name, &backend.name),
+        },
+    };
     let members: Vec<_> = service.backends.iter().map(member).collect();
     let decision = decide(&members);
     let backends = service.backends.iter().zip(&decision.standings).map(|(backend, standing)| {
         let full = backend.max_connections > 0
             && world.connections(&service.name, &backend.name) >= u64::from(backend.max_connections);
-        let own = world.own_addresses().contains(&backend.address.ip());
-        // Who forwards has chosen already; whether the backend is well is that node's to judge.
-        let share = match role {
-            Role::Balancer if standing.eligible && !full => backend.weight,
-            Role::Backend if own => 1,
-            Role::Balancer | Role::Backend => 0,
-        };
+        let own = is_own(backend);
+        // Of a node that has not said it delivers, nothing is known but that its server answers: where all fail and are
+        // used all the same, it gets translated packets, for which it needs no agent.
+        let delivers = world.delivers(&service.name, &backend.name) && !is_beyond(backend);
         Ok(WantedBackend {
             endpoint: endpoint(backend.address)?,
-            share,
+            share: if standing.eligible && !full { backend.weight } else { 0 },
+            // Who forwards here has judged the backend; its packets are to reach it as long as it is there.
             gone: standing.lost && !(own && role == Role::Backend),
-            delivery: match (own, service.mode, role) {
-                (true, ..) => Delivery::Local,
-                (false, ServiceMode::Dsr, Role::Balancer) => Delivery::Direct,
-                (false, ..) => Delivery::Translated,
+            delivery: match own {
+                true => Delivery::Local,
+                false if forwards && delivers => Delivery::Direct,
+                false => Delivery::Translated,
             },
             mac: world.next_hop(backend.address.ip()).unwrap_or_default(),
         })
     });
     let backends = backends.collect::<Result<Vec<_>, _>>()?;
-    let is_own = |backend: &Backend| world.own_addresses().contains(&backend.address.ip());
     let mut candidates = service.backends.iter().zip(&backends);
     let (listeners, local_listeners) = places(service, vips)?;
     let wanted = WantedService {
@@ -227,6 +252,10 @@ mod tests {
         b: State,
         connections: u64,
         own: BTreeSet<IpAddr>,
+        /// The agent of a's node says so.
+        delivers: bool,
+        /// There is a router between this node and the backends.
+        beyond: bool,
     }
 
     impl World for Known {
@@ -242,6 +271,18 @@ mod tests {
             (address == IpAddr::from([192, 0, 2, 31])).then_some([2, 0, 0, 0, 0, 31])
         }
 
+        fn delivers(&self, _: &str, backend: &str) -> bool {
+            backend == "a" && self.delivers
+        }
+
+        fn is_neighbour(&self, _: IpAddr) -> bool {
+            !self.beyond
+        }
+
+        fn fellows(&self) -> BTreeSet<[u8; 6]> {
+            [[2, 0, 0, 0, 0, 21]].into()
+        }
+
         fn own_addresses(&self) -> &BTreeSet<IpAddr> {
             &self.own
         }
@@ -250,7 +291,7 @@ mod tests {
     impl Known {
         /// On the node of backend b.
         fn new(a: State, b: State, connections: u64) -> Self {
-            Self { a, b, connections, own: [[192, 0, 2, 32].into()].into() }
+            Self { a, b, connections, own: [[192, 0, 2, 32].into()].into(), delivers: true, beyond: false }
         }
     }
 
@@ -331,5 +372,42 @@ mod tests {
         let one = wanted(FILE, &known);
         assert_eq!(shown(&one.services[0].listeners), ["192.0.2.100:8443"]);
         assert!(one.own.is_empty(), "nothing listens everywhere");
+    }
+
+    fn of_a(file: &str, known: &Known) -> (Delivery, u16) {
+        let backend = wanted(file, known).services[0].backends[0];
+        (backend.delivery, backend.share)
+    }
+
+    #[test]
+    fn packets_are_forwarded_as_they_came_to_neighbours_that_deliver() {
+        let up = State::Up;
+        let dsr = FILE.replace("idle_timeout", "mode = \"dsr\"\n        idle_timeout");
+        let known = Known::new(up, up, 0);
+        assert_eq!(of_a(FILE, &known), (Delivery::Translated, 3), "in mode snat never");
+        assert_eq!(of_a(&dsr, &known), (Delivery::Direct, 3));
+        let macs: BTreeSet<[u8; 6]> = [[2, 0, 0, 0, 0, 21], [2, 0, 0, 0, 0, 31]].into();
+        assert_eq!(wanted(&dsr, &known).fellows, macs, "who it forwards to, and who else has an agent");
+
+        let silent = || Known { delivers: false, ..Known::new(up, up, 0) };
+        assert_eq!(of_a(&dsr, &silent()), (Delivery::Translated, 3), "until its agent has said so");
+        let all_down = Known { a: State::Down { lost: false }, b: State::Down { lost: false }, ..silent() };
+        assert_eq!(of_a(&dsr, &all_down), (Delivery::Translated, 3), "when all fail, all are used");
+        assert_eq!(of_a(&dsr, &Known { beyond: true, ..Known::new(up, up, 0) }), (Delivery::Translated, 0));
+        let alone = Known { beyond: true, b: State::Down { lost: false }, ..Known::new(up, up, 0) };
+        assert_eq!(of_a(&dsr, &alone), (Delivery::Translated, 3), "when all fail, all are used");
+    }
+
+    #[test]
+    fn a_node_that_only_delivers_says_so_and_forwards_nothing() {
+        let text = FILE.replace("idle_timeout", "mode = \"dsr\"\n        idle_timeout");
+        let text = text.replace("[node]", "[node]\n        role = \"backend\"");
+        let lost = State::Down { lost: true };
+        let node = wanted(&text, &Known::new(State::Up, lost, 0));
+        assert_eq!(node.node.flags & node_flag::DELIVERS_ONLY, node_flag::DELIVERS_ONLY);
+        assert!(node.fellows.is_empty());
+        let [a, b] = node.services[0].backends[..] else { panic!() };
+        assert_eq!((a.delivery, a.share), (Delivery::Translated, 3), "for its own clients");
+        assert_eq!((b.delivery, b.share, b.gone), (Delivery::Local, 0, false), "what is forwarded reaches it");
     }
 }

@@ -120,6 +120,8 @@ pub mod node_flag {
     pub const REDIRECT: u32 = 1;
     /// The kernel's FIB answers on this interface (it forwards).
     pub const FIB: u32 = 2;
+    /// The node forwards nothing: every packet to a service counts as forwarded to it.
+    pub const DELIVERS_ONLY: u32 = 4;
 }
 
 /// An address and a port. A backend's port may be zero: its connections keep the port that the client asked for.

@@ -173,6 +173,10 @@ fn to_fellows() -> Vec<Case> {
         world.services[0].1.own = 0;
         world.backends[0].delivery = Delivery::Translated as u16;
     });
+    let delivers_only = others_only.clone().with(|world| {
+        world.node.flags = node_flag::DELIVERS_ONLY;
+        world.fellows = vec![];
+    });
     let routed = others_only.clone().with(|world| world.node.flags = node_flag::FIB);
     vec![
         in_world(
@@ -206,6 +210,23 @@ fn to_fellows() -> Vec<Case> {
                 turns(&ack, Reason::Opened, &forwarded(&ack, 1)),
                 turns(&by_fellow(&data), Reason::NoFlow, &Frame { mac_to: FELLOW_MAC, ..reset(&data) }),
                 turns(&by_fellow(&next), Reason::NewLocal, &to_own(&by_fellow(&next))),
+            ],
+        ),
+        in_world(
+            "a handshake that this node forwarded before another did so is not forwarded back",
+            others_only.clone(),
+            vec![
+                turns(&syn, Reason::NewFlow, &forwarded(&syn, 1)),
+                turns(&by_fellow(&syn), Reason::NewLocal, &to_own(&by_fellow(&syn))),
+            ],
+        ),
+        in_world(
+            "a node that only delivers forwards nothing, whoever sends it",
+            delivers_only,
+            vec![
+                turns(&syn, Reason::NewLocal, &to_own(&syn)),
+                leaves(&own_answer(SYN | ACK), Reason::LocalHandshake, &from_vip(&own_answer(SYN | ACK))),
+                turns(&ack, Reason::LocalOpened, &to_own(&ack)),
             ],
         ),
         in_world(

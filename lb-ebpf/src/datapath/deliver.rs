@@ -55,6 +55,9 @@ pub(super) fn own<'a>(tables: &'a impl Tables, service: &Service) -> Option<(u32
 /// Whether another node has forwarded this packet, rather than sent it: a client behind that node is answered there.
 #[inline(always)]
 pub(super) fn is_forwarded(head: &TcpHead, tables: &impl Tables, node: &Node, key: &FlowKey) -> bool {
+    if node.flags & node_flag::DELIVERS_ONLY != 0 {
+        return true;
+    }
     let from = head.mac_source();
     tables.is_fellow(from)
         && (node.flags & node_flag::FIB == 0

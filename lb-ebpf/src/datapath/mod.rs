@@ -154,7 +154,9 @@ fn unknown(
     let now = tables.now();
     let opens = track::is_opening(head);
     if let Some(half) = tables.half_open(key) {
-        if !(opens && open::is_orphan(tables, key, half)) {
+        // As above: it was this node that forwarded, before another did.
+        let forwarded_back = half.is_direct() && deliver::is_forwarded(head, tables, node, key);
+        if !forwarded_back && !(opens && open::is_orphan(tables, key, half)) {
             return open::half_open(head, length as u64, tables, node, key, half, now);
         }
         open::forget(tables, key, half);
