@@ -12,6 +12,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use lb_ebpf::abi::MAX_FELLOWS;
 use lb_proto::health::State as Health;
 use lb_proto::plan::{Place, Plan, TooMuch, plan};
 use lb_proto::vrrp::State;
@@ -29,6 +30,10 @@ use crate::netlink::{Added, Addresses, Interfaces, Link, Netlink, NetlinkError, 
 const RESOLVE_EVERY: Duration = Duration::from_secs(1);
 /// How long a route is believed without news.
 const ROUTE_LIFETIME: Duration = Duration::from_secs(5);
+
+/// How long frames of a node that is no fellow any more are still taken as forwarded: longer than its agent, or ours,
+/// takes to start again.
+const FELLOWS_LINGER: Duration = Duration::from_secs(60);
 
 /// What a pass could not do.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +68,8 @@ pub struct Snapshots<'a> {
     pub health: &'a HealthSnapshot,
     /// Connections.
     pub sweep: &'a Sweep,
+    /// Nodes with an agent that may forward to this one.
+    pub fellows: &'a BTreeSet<IpAddr>,
 }
 
 /// Keeps what must be remembered between passes.
@@ -86,6 +93,10 @@ pub struct Reconciler {
     /// Places by service and backend name.
     places: BTreeMap<(String, String), Place>,
     fail_open: BTreeMap<String, bool>,
+    /// What this node does for others, by the tables as they are.
+    service_of_others: (BTreeSet<String>, BTreeSet<IpAddr>),
+    /// Fellows that are none any more, and since when.
+    lingering: BTreeMap<[u8; 6], Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +122,22 @@ impl Reconciler {
             foreign: BTreeSet::new(),
             places: BTreeMap::new(),
             fail_open: BTreeMap::new(),
+            service_of_others: Default::default(),
+            lingering: BTreeMap::new(),
         }
+    }
+
+    /// Services with a backend on this node, and addresses of nodes whose frames count as forwarded, both by the tables
+    /// as they were last written.
+    #[must_use]
+    pub fn service_of_others(&self) -> &(BTreeSet<String>, BTreeSet<IpAddr>) {
+        &self.service_of_others
+    }
+
+    /// The router towards a backend, if there is one.
+    #[must_use]
+    pub fn router_to(&self, backend: IpAddr) -> Option<IpAddr> {
+        self.routes.get(&backend).map(|(_, hop)| hop.address).filter(|hop| *hop != backend)
     }
 
     /// The place of a backend, once a pass has given it one.
@@ -198,9 +224,11 @@ impl Reconciler {
         &mut self, snapshots: &Snapshots<'_>, datapath: &mut Datapath, tables: &mut Tables, now: Instant,
     ) -> Result<(), PassError> {
         let observed = self.netlink.observe().await?;
-        self.next_hops(snapshots.config, &observed, now).await;
-        let desired = self.desired(snapshots, datapath.attachment(), &observed)?;
-        let Plan { ops, places } = plan(&desired.wanted, &tables.observe()?)?;
+        self.next_hops(snapshots, &observed, now).await;
+        let mut desired = self.desired(snapshots, datapath.attachment(), &observed)?;
+        let before = tables.observe()?;
+        self.linger(&mut desired.wanted.fellows, &before.fellows, now);
+        let Plan { ops, places } = plan(&desired.wanted, &before)?;
         // Answers must be met before there are any.
         let has_own = desired.has_own();
         if has_own {
@@ -211,6 +239,10 @@ impl Reconciler {
             tables.apply(op)?;
         }
         datapath.answer_for_own(has_own)?;
+        let is_fellow = |(_, mac): &(&IpAddr, &[u8; 6])| desired.wanted.fellows.contains(*mac);
+        let own = observed.interfaces.addresses.iter().map(|address| address.net.address);
+        let known = self.macs.iter().filter(is_fellow).map(|(address, _)| *address).chain(own).collect();
+        self.service_of_others = (desired.own_services(snapshots.config), known);
         self.report_fail_open(&desired.fail_open);
         self.fail_open = desired.fail_open;
         self.places.clear();
@@ -220,6 +252,17 @@ impl Reconciler {
             }
         }
         Ok(())
+    }
+
+    /// Lets those that were fellows be some a little longer: what they have on the way must not be forwarded again.
+    fn linger(&mut self, wanted: &mut BTreeSet<[u8; 6]>, known: &BTreeSet<[u8; 6]>, now: Instant) {
+        self.lingering.retain(|mac, _| known.contains(mac) && !wanted.contains(mac));
+        for mac in known.difference(&wanted.clone()) {
+            let since = *self.lingering.entry(*mac).or_insert(now);
+            if now.saturating_duration_since(since) < FELLOWS_LINGER && wanted.len() < MAX_FELLOWS as usize {
+                wanted.insert(*mac);
+            }
+        }
     }
 
     fn desired(
@@ -252,10 +295,12 @@ impl Reconciler {
         }
     }
 
-    /// Learns the Ethernet address towards each backend, and asks the kernel to resolve what it does not know.
-    async fn next_hops(&mut self, config: &Config, observed: &Observed, now: Instant) {
-        let backends: BTreeSet<_> =
-            config.services.iter().flat_map(|service| &service.backends).map(|backend| backend.address.ip()).collect();
+    /// Learns the Ethernet address towards each backend and fellow, and asks the kernel to resolve what it does not know.
+    async fn next_hops(&mut self, snapshots: &Snapshots<'_>, observed: &Observed, now: Instant) {
+        let config = snapshots.config;
+        let named = config.services.iter().flat_map(|service| &service.backends);
+        let named: BTreeSet<_> = named.map(|backend| backend.address.ip()).collect();
+        let backends: BTreeSet<_> = named.union(snapshots.fellows).copied().collect();
         let interface = observed.interfaces.link(&config.node.interface).map(|link| link.index);
         self.routes.retain(|backend, _| backends.contains(backend));
         self.macs.retain(|backend, _| backends.contains(backend));
@@ -267,7 +312,7 @@ impl Reconciler {
                 continue;
             };
             if Some(hop.ifindex) != interface {
-                if self.elsewhere.insert(backend) {
+                if named.contains(&backend) && self.elsewhere.insert(backend) {
                     warn!(%backend, interface = config.node.interface, "the route to this backend leaves by another interface, where its answers would not be seen; it gets no connections until that changes");
                 }
                 self.macs.remove(&backend);
@@ -341,6 +386,19 @@ impl World for Known<'_> {
 
     fn next_hop(&self, address: IpAddr) -> Option<[u8; 6]> {
         self.reconciler.macs.get(&address).copied()
+    }
+
+    fn delivers(&self, service: &str, backend: &str) -> bool {
+        self.snapshots.health.delivers(service, backend)
+    }
+
+    fn is_neighbour(&self, address: IpAddr) -> bool {
+        self.reconciler.router_to(address).is_none()
+    }
+
+    fn fellows(&self) -> BTreeSet<[u8; 6]> {
+        let neighbours = self.snapshots.fellows.iter().filter(|address| self.is_neighbour(**address));
+        neighbours.filter_map(|address| self.next_hop(*address)).collect()
     }
 
     fn own_addresses(&self) -> &BTreeSet<IpAddr> {

@@ -6,14 +6,13 @@ use std::net::IpAddr;
 use super::report::{Report, wrong};
 use super::{Role, ServiceMode, node, service, vrrp};
 
-pub(super) fn check(
-    node: &node::Draft, routers: &[vrrp::Draft], services: &[service::Draft], report: &Report<'_>,
-) {
+pub(super) fn check(node: &node::Draft, routers: &[vrrp::Draft], services: &[service::Draft], report: &Report<'_>) {
     let is_direct = |service: &&service::Draft| service.mode.is_some_and(|mode| mode.value == ServiceMode::Dsr);
     for service in services.iter().filter(is_direct) {
         one_backend_each(service, report);
         let inside = service.listen.items.iter().all(|listen| listen.value.is_loopback());
-        if let Some(mode) = service.mode.filter(|_| inside && service.listen.whole && !service.listen.items.is_empty()) {
+        if let Some(mode) = service.mode.filter(|_| inside && service.listen.whole && !service.listen.items.is_empty())
+        {
             let what = "mode \"dsr\" is for packets, and this service is found by this node's own clients alone";
             report.add(mode.at, wrong(what, "listen at a VIP, or leave mode out"));
         }
@@ -35,7 +34,8 @@ pub(super) fn check(
     if let Some(listen) = everywhere
         && listens.all(|listen| listen.value.is_everywhere() || listen.value.is_loopback())
     {
-        let what = format!("listen {} names no VIP, and a node with role \"backend\" has no [[vrrp]] that does", listen.value);
+        let what =
+            format!("listen {} names no VIP, and a node with role \"backend\" has no [[vrrp]] that does", listen.value);
         report.add(listen.at, wrong(what, "list the VIPs, such as [\"192.0.2.100:8443\"]"));
     }
 }
@@ -47,7 +47,8 @@ fn one_backend_each(service: &service::Draft, report: &Report<'_>) {
         let ip = address.value.ip();
         if let Some(first) = first.get(&ip) {
             let line = report.line(*first);
-            let what = format!("address {} is on the node of the backend in line {line}, and mode is \"dsr\"", address.value);
+            let what =
+                format!("address {} is on the node of the backend in line {line}, and mode is \"dsr\"", address.value);
             let remedy = "a packet forwarded there does not say for which of the two: keep one, or use mode = \"snat\"";
             report.add(address.at, wrong(what, remedy));
         }

@@ -35,26 +35,32 @@ const ROOM: usize = LENGTH + 1;
 
 /// The port cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen at UDP port {port} for other nodes' agents: {source}; choose another node.peer_port, on all nodes")]
+#[error(
+    "cannot listen at UDP port {port} for other nodes' agents: {source}; choose another node.peer_port, on all nodes"
+)]
 pub struct PeerPortError {
     port: u16,
     #[source]
     source: io::Error,
 }
 
-/// Where other nodes reach this one, opened and not in use yet.
+/// Where other nodes are to reach this one from now on.
 #[derive(Debug)]
-pub struct PeerSockets(Vec<DatagramSocket>);
+pub struct PeerSockets {
+    families: BTreeSet<Family>,
+    /// Of the families that were not open before.
+    opened: Vec<DatagramSocket>,
+}
 
 impl PeerSockets {
-    /// Opens the port for these families. Needs a tokio runtime.
+    /// Opens the port for those of `families` that are not `open` yet. Needs a tokio runtime.
     ///
     /// # Errors
     /// When the port cannot be had.
-    pub fn open(port: u16, families: &BTreeSet<Family>) -> Result<Self, PeerPortError> {
-        let open = |family: &Family| DatagramSocket::open(*family, port);
-        let sockets = families.iter().map(open).collect::<Result<_, _>>();
-        sockets.map(Self).map_err(|source| PeerPortError { port, source })
+    pub fn open(port: u16, families: BTreeSet<Family>, open: &BTreeSet<Family>) -> Result<Self, PeerPortError> {
+        let opened = families.difference(open).map(|family| DatagramSocket::open(*family, port));
+        let opened = opened.collect::<Result<_, _>>().map_err(|source| PeerPortError { port, source })?;
+        Ok(Self { families, opened })
     }
 }
 
@@ -75,7 +81,7 @@ pub struct Asker(mpsc::Sender<Command>);
 #[derive(Debug)]
 enum Command {
     Ask { node: IpAddr, listeners: Vec<SocketAddr>, deadline: Instant, reply: oneshot::Sender<Finding> },
-    Listen(Vec<DatagramSocket>),
+    Listen(PeerSockets),
     Relied { reply: oneshot::Sender<bool> },
 }
 
@@ -97,9 +103,9 @@ impl Handle {
 
     /// Uses these sockets from now on.
     pub async fn listen(&mut self, sockets: PeerSockets) {
-        self.families = sockets.0.iter().map(DatagramSocket::family).collect();
+        self.families.clone_from(&sockets.families);
         // Without a driver nobody listens, which its end has been told for.
-        let _ = self.commands.send(Command::Listen(sockets.0)).await;
+        let _ = self.commands.send(Command::Listen(sockets)).await;
     }
 
     /// What this node does for others from now on.
@@ -135,7 +141,8 @@ impl Drop for Handle {
 impl Asker {
     /// Whether the agent of a node delivers for all of `listeners`, known by `deadline`.
     pub async fn ask(&self, node: IpAddr, listeners: Vec<SocketAddr>, deadline: Instant) -> Finding {
-        let silent = listeners.first().map_or((Presence::Delivers, SocketAddr::new(node, 0)), |l| (Presence::Silent, *l));
+        let silent =
+            listeners.first().map_or((Presence::Delivers, SocketAddr::new(node, 0)), |l| (Presence::Silent, *l));
         let (reply, answer) = oneshot::channel();
         if self.0.send(Command::Ask { node, listeners, deadline, reply }).await.is_err() {
             return silent;
@@ -216,7 +223,10 @@ impl PeerDriver {
                 self.waiting.insert(nonce, reply);
                 self.peers.begin(nonce, node, &listeners, deadline, now);
             }
-            Command::Listen(sockets) => self.sockets = sockets,
+            Command::Listen(PeerSockets { families, opened }) => {
+                self.sockets.retain(|socket| families.contains(&socket.family()));
+                self.sockets.extend(opened);
+            }
             Command::Relied { reply } => {
                 let lately = |at: Instant| now.saturating_duration_since(at) < LATELY;
                 let _ = reply.send(self.relied.is_some_and(lately));

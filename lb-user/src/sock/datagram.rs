@@ -134,7 +134,10 @@ mod tests {
         let (to, mut buffer) = (SocketAddr::from(([127, 0, 0, 9], port)), [0; 8]);
         client.send_to(b"hello, there", to).await.unwrap();
         let datagram = server.receive(&mut buffer).await.unwrap();
-        assert_eq!(datagram, Datagram { length: 8, from: client.local_addr().unwrap(), to: Some([127, 0, 0, 9].into()) });
+        assert_eq!(
+            datagram,
+            Datagram { length: 8, from: client.local_addr().unwrap(), to: Some([127, 0, 0, 9].into()) }
+        );
         server.send(datagram.to, datagram.from, b"here").unwrap();
         let (length, from) = client.recv_from(&mut buffer).await.unwrap();
         assert_eq!((length, from), (4, to));

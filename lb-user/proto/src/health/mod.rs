@@ -195,7 +195,9 @@ fn not_delivered(f: &mut fmt::Formatter<'_>, presence: Presence, listener: Socke
             f,
             "the agent there does not deliver for {listener} (its configuration needs the service, in mode dsr, with this backend)"
         ),
-        Presence::NotYet => write!(f, "the agent there is not ready to deliver for {listener} (see `xvip status` on it)"),
+        Presence::NotYet => {
+            write!(f, "the agent there is not ready to deliver for {listener} (see `xvip status` on it)")
+        }
         Presence::Leaving => f.write_str("the agent there is stopping"),
         Presence::Delivers => write!(f, "the agent there delivers for {listener}"),
     }

@@ -35,7 +35,8 @@ impl Fellows {
         }
         let entry = self.nodes.entry(node).or_insert(Node { asked: None, answered: None, seen: now });
         entry.seen = now;
-        if entry.answered.is_some_and(|at| !is_old(at, FRESH)) || entry.asked.is_some_and(|(_, at)| !is_old(at, ASK_EVERY))
+        if entry.answered.is_some_and(|at| !is_old(at, FRESH))
+            || entry.asked.is_some_and(|(_, at)| !is_old(at, ASK_EVERY))
         {
             return false;
         }

@@ -168,7 +168,8 @@ fn a_flood_of_questions_is_answered_in_part() {
     let now = start();
     let mut peers = Peers::new(PORT);
     let mut count = |now| {
-        let asked = (0..1000).filter(|_| answer_to(&mut peers, question(1, 8443), at(OTHER), &post(&[]), now).is_some());
+        let asked =
+            (0..1000).filter(|_| answer_to(&mut peers, question(1, 8443), at(OTHER), &post(&[]), now).is_some());
         asked.count()
     };
     assert_eq!((count(now), count(now)), (256, 0));

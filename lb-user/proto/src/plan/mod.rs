@@ -186,6 +186,8 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     if observed.node != wanted.node {
         ops.push(Op::SetNode(wanted.node));
     }
+    // Nobody is forwarded to before what he forwards is known as such.
+    ops.extend(wanted.fellows.difference(&observed.fellows).map(|mac| Op::AddFellow(*mac)));
     let (mut adds, mut rings, mut services, mut preferences) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut places = Vec::with_capacity(wanted.services.len());
     let mut endpoints = BTreeMap::new();
@@ -254,7 +256,6 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     }
     ops.append(&mut adds);
     ops.append(&mut rings);
-    ops.extend(wanted.fellows.difference(&observed.fellows).map(|mac| Op::AddFellow(*mac)));
     ops.extend(vips.difference(&observed.vips).map(|vip| Op::AddVip(*vip)));
     ops.append(&mut preferences);
     ops.append(&mut services);
