@@ -14,6 +14,7 @@ pub mod capture;
 pub mod cgroup;
 pub mod client;
 pub mod dial;
+pub mod direct;
 pub mod foreign;
 pub mod hooks;
 pub mod ipv6;

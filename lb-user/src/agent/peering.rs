@@ -14,8 +14,8 @@ use crate::drivers::peer::{Asker, Handle, PeerDriver, PeerPortError, PeerSockets
 
 /// The longest that the datapath stays for others at a stop.
 const LONGEST_LEAVE: Duration = Duration::from_secs(3);
-/// Added to the time between two questions, for the tables to be written there.
-const LEAVE_MARGIN: Duration = Duration::from_millis(250);
+/// Added to the time between two questions, for the tables to be written there, and for short connections to end.
+const LEAVE_MARGIN: Duration = Duration::from_millis(500);
 
 /// The driver, and what it was told last.
 pub(super) struct Peering {

@@ -151,9 +151,9 @@ impl Outcome {
 }
 
 impl Outcome {
-    /// Whether its established connections are over with it: the node that translates for it is about to stop.
+    /// Whether the node that translates for it is about to stop: its connections are over with the next failure.
     #[must_use]
-    pub fn ends_connections(&self) -> bool {
+    pub fn is_farewell(&self) -> bool {
         matches!(self, Self::NotDelivered { presence: Presence::Leaving, .. })
     }
 

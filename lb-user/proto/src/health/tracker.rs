@@ -96,8 +96,8 @@ pub struct Tracker {
     failed: u32,
     /// Failures without a TCP connection in a row.
     tcp_failed: u32,
-    /// What ends its connections was found since the last `Ready`.
-    ended: bool,
+    /// Its node has said farewell since the last `Ready`.
+    leaving: bool,
 }
 
 impl Tracker {
@@ -113,7 +113,7 @@ impl Tracker {
             ready: 0,
             failed: 0,
             tcp_failed: 0,
-            ended: false,
+            leaving: false,
         }
     }
 
@@ -125,14 +125,14 @@ impl Tracker {
                 self.ready = self.ready.saturating_add(1);
                 self.failed = 0;
                 self.tcp_failed = 0;
-                self.ended = false;
+                self.leaving = false;
                 (self.after_ready(), self.ready)
             }
             failure => {
                 self.ready = 0;
                 self.failed = self.failed.saturating_add(1);
                 self.tcp_failed = if failure.is_tcp_failure() { self.tcp_failed.saturating_add(1) } else { 0 };
-                self.ended |= failure.ends_connections();
+                self.leaving |= failure.is_farewell();
                 (self.after_failure(failure), self.failed)
             }
         };
@@ -159,7 +159,7 @@ impl Tracker {
     fn after_failure(&self, failure: &Outcome) -> State {
         match self.state {
             State::Up if !failure.is_refusal() && self.failed < self.fall => State::Up,
-            _ => State::Down { lost: self.tcp_failed >= self.fall || self.ended },
+            _ => State::Down { lost: self.tcp_failed >= self.fall || self.leaving && !failure.is_farewell() },
         }
     }
 

@@ -149,7 +149,8 @@ fn by_definition(rise: usize, fall: usize, results: &[Outcome]) -> State {
             Some(false) => last_n(rise, &is_ready),
         });
     }
-    let left = told.iter().rev().take_while(|o| !is_ready(o)).any(|o| o.ends_connections());
+    let left = told.iter().rev().take_while(|o| !is_ready(o)).any(|o| o.is_farewell())
+        && told.last().is_some_and(|o| !o.is_farewell());
     let lost = left || told.len() >= fall && told.iter().rev().take(fall).all(|o| o.is_tcp_failure());
     match up {
         None => State::Unchecked,
@@ -186,7 +187,7 @@ proptest! {
 }
 
 #[test]
-fn a_node_that_stops_delivering_is_out_at_once_and_its_connections_are_gone() {
+fn a_node_that_stops_delivering_is_out_at_once_and_its_connections_go_with_it() {
     let listener = "192.0.2.100:8443".parse().unwrap();
     let found = |presence| Outcome::NotDelivered { presence, listener };
     let now = epoch();
@@ -198,7 +199,7 @@ fn a_node_that_stops_delivering_is_out_at_once_and_its_connections_are_gone() {
         }
         tracker.state()
     };
-    assert_eq!(after(&[found(Presence::Leaving)]), State::Down { lost: true });
+    assert_eq!(after(&[found(Presence::Leaving)]), State::Down { lost: false }, "it still delivers");
     assert_eq!(after(&[found(Presence::Leaving), found(Presence::Silent)]), State::Down { lost: true });
     assert_eq!(after(&[found(Presence::NotServed)]), State::Down { lost: false });
     let silent = found(Presence::Silent);
