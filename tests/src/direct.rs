@@ -132,11 +132,13 @@ impl Direct {
     }
 
     fn config(&self, node: &Node, role: &str, router: &str, mode: &str) -> String {
+        // Both ways in, on both sides.
+        let datapath = if [BALANCERS[0].0, SERVERS[0].0].contains(&node.netns.role()) { "xdp" } else { "tc" };
         let backend = |(name, address): (&str, &str)| {
             format!("[[service.backend]]\nname = \"{name}\"\naddress = \"{address}:6443\"\n")
         };
         format!(
-            "[node]\nname = \"{}\"\ninterface = \"eth0\"\ncgroup = \"{}\"\nrole = \"{role}\"\n\
+            "[node]\nname = \"{}\"\ninterface = \"eth0\"\ndatapath = \"{datapath}\"\ncgroup = \"{}\"\nrole = \"{role}\"\n\
              [metrics]\nlisten = \"127.0.0.1:9910\"\n[admin]\nsocket = \"{}\"\n{router}\
              [[service]]\nname = \"apiserver\"\nlisten = \"{VIP}\"\nmode = \"{mode}\"\n\
              [service.health_check]\ntype = \"https\"\nca_file = \"{}\"\ninterval = \"500ms\"\ntimeout = \"450ms\"\n{}",

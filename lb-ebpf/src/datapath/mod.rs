@@ -156,7 +156,7 @@ fn unknown(
     if let Some(half) = tables.half_open(key) {
         // As above: it was this node that forwarded, before another did.
         let forwarded_back = half.is_direct() && deliver::is_forwarded(head, tables, node, key);
-        if !forwarded_back && !(opens && open::is_orphan(tables, key, half)) {
+        if !(forwarded_back || opens && open::is_orphan(tables, key, half)) {
             return open::half_open(head, length as u64, tables, node, key, half, now);
         }
         open::forget(tables, key, half);

@@ -299,3 +299,6 @@ async fn receive(socket: Option<&DatagramSocket>, buffer: &mut [u8]) -> io::Resu
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

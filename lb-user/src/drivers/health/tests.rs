@@ -317,6 +317,7 @@ async fn a_worker_that_dies_is_replaced() {
         report,
         snapshot: watch::channel(HealthSnapshot::default()).0,
         observer: Arc::new(()),
+        asker: None,
         random: RandomState::new(),
     };
     let target = targets(&service(CheckKind::Http(http()), &[("m1", server.address)]));
