@@ -24,7 +24,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::admin::{self, AdminServer, ClaimError, ReloadRequest, ReloadResult};
-use crate::bpf::{self, Datapath, DatapathError, Device, Spec, Sweeper, TableError, Tables};
+use crate::bpf::{self, Datapath, DatapathError, Device, Entries, Spec, Sweeper, TableError, Tables};
 use crate::clock::{self, unix};
 use crate::config::{self, Config, Faults, Loaded, Vrrp};
 use crate::direct;
@@ -261,7 +261,7 @@ impl Fault {
 /// What is held of the loaded datapath.
 struct Kernel {
     tables: Tables,
-    capacities: (u64, u64),
+    capacities: Entries,
     sweeping: Sweeping,
     log: Option<JoinHandle<()>>,
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use lb_ebpf::abi::{Delivery, Endpoint, MAX_OWN_ADDRESSES, Node, VERSION, node_flag};
-use lb_ebpf::net::Be32;
 use lb_proto::health::State;
 use lb_proto::health::policy::{Member, decide};
 use lb_proto::plan::{Wanted, WantedBackend, WantedService};
@@ -32,19 +31,6 @@ pub trait World {
     fn fellows(&self) -> BTreeSet<[u8; 6]>;
     /// This node's own addresses, without the VIPs it holds for xvip.
     fn own_addresses(&self) -> &BTreeSet<IpAddr>;
-}
-
-/// A service that the datapath cannot serve; the configuration lets none through.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is IPv6, which the packet datapath does not serve yet; use IPv4")]
-pub struct Unserved(pub SocketAddr);
-
-/// As the datapath's tables have it, which are IPv4's so far.
-fn endpoint(address: SocketAddr) -> Result<Endpoint, Unserved> {
-    match address {
-        SocketAddr::V4(address) => Ok(address.into()),
-        SocketAddr::V6(_) => Err(Unserved(address)),
-    }
 }
 
 /// The interface, as the datapath has to know it.
@@ -89,18 +75,16 @@ impl Desired {
 }
 
 /// Puts it together.
-///
-/// # Errors
-/// A service that the datapath cannot serve.
-pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Result<Desired, Unserved> {
+#[must_use]
+pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Desired {
     let mut fail_open = BTreeMap::new();
     let vips = vips(config);
     let services = config.services.iter().map(|service| {
-        let (service_wanted, open) = of_service(service, &vips, config.node.role, world)?;
+        let (service_wanted, open) = of_service(service, &vips, config.node.role, world);
         fail_open.insert(service.name.clone(), open);
-        Ok(service_wanted)
+        service_wanted
     });
-    let services = services.collect::<Result<Vec<_>, _>>()?;
+    let services: Vec<_> = services.collect();
     let fellows = match config.node.role {
         Role::Balancer => fellows(&services).into_iter().chain(world.fellows()).collect(),
         // It takes every packet as one that was forwarded.
@@ -109,12 +93,8 @@ pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Res
     let everywhere = config.services.iter().flat_map(|service| &service.listen).any(Listen::is_everywhere);
     // Where the table is too small, some addresses of a very large node are not known as its own.
     let own = world.own_addresses().difference(&vips).filter(|address| everywhere && !address.is_loopback());
-    let own = own.filter_map(|address| match address {
-        IpAddr::V4(address) => Some(Be32::from(*address)),
-        IpAddr::V6(_) => None,
-    });
-    let own = own.take(MAX_OWN_ADDRESSES as usize).collect();
-    Ok(Desired { wanted: Wanted { node: node(config, interface), services, own, fellows }, fail_open })
+    let own = own.map(|address| (*address).into()).take(MAX_OWN_ADDRESSES as usize).collect();
+    Desired { wanted: Wanted { node: node(config, interface), services, own, fellows }, fail_open }
 }
 
 /// Where packets from outside arrive: what the virtual routers carry; without any, all that is listened at.
@@ -127,16 +107,16 @@ pub(crate) fn vips(config: &Config) -> BTreeSet<IpAddr> {
 }
 
 /// Where a service is found: by packets and local clients, and by local clients alone.
-fn places(service: &Service, vips: &BTreeSet<IpAddr>) -> Result<(Vec<Endpoint>, Vec<Endpoint>), Unserved> {
+fn places(service: &Service, vips: &BTreeSet<IpAddr>) -> (Vec<Endpoint>, Vec<Endpoint>) {
     let (mut all, mut local) = (BTreeSet::new(), BTreeSet::new());
     for listen in &service.listen {
         for port in listen.ports() {
             if listen.is_everywhere() {
                 // Every VIP of its own family.
-                let vips = vips.iter().filter(|vip| vip.is_ipv4());
-                all.extend(vips.map(|vip| endpoint((*vip, port).into())).collect::<Result<Vec<_>, _>>()?);
+                let vips = vips.iter().filter(|vip| vip.is_ipv4() == listen.address.is_ipv4());
+                all.extend(vips.map(|vip| Endpoint::from(SocketAddr::new(*vip, port))));
             }
-            let at = endpoint((listen.address, port).into())?;
+            let at = SocketAddr::new(listen.address, port).into();
             if vips.contains(&listen.address) {
                 all.insert(at)
             } else {
@@ -144,7 +124,7 @@ fn places(service: &Service, vips: &BTreeSet<IpAddr>) -> Result<(Vec<Endpoint>, 
             };
         }
     }
-    Ok((all.into_iter().collect(), local.into_iter().collect()))
+    (all.into_iter().collect(), local.into_iter().collect())
 }
 
 /// Nodes that forward to this one when they hold the VIP: those with a backend beside one of this node's own.
@@ -172,9 +152,7 @@ fn node(config: &Config, interface: Interface) -> Node {
     }
 }
 
-fn of_service(
-    service: &Service, vips: &BTreeSet<IpAddr>, role: Role, world: &impl World,
-) -> Result<(WantedService, bool), Unserved> {
+fn of_service(service: &Service, vips: &BTreeSet<IpAddr>, role: Role, world: &impl World) -> (WantedService, bool) {
     let is_own = |backend: &Backend| world.own_addresses().contains(&backend.address.ip());
     let forwards = service.mode == ServiceMode::Dsr && role == Role::Balancer;
     let is_beyond = |backend: &Backend| forwards && !is_own(backend) && !world.is_neighbour(backend.address.ip());
@@ -194,8 +172,8 @@ fn of_service(
         // Of a node that has not said it delivers, nothing is known but that its server answers: where all fail and are
         // used all the same, it gets translated packets, for which it needs no agent.
         let delivers = world.delivers(&service.name, &backend.name) && !is_beyond(backend);
-        Ok(WantedBackend {
-            endpoint: endpoint(backend.address)?,
+        WantedBackend {
+            endpoint: backend.address.into(),
             share: if standing.eligible && !full { backend.weight } else { 0 },
             // Who forwards here has judged the backend; its packets are to reach it as long as it is there.
             gone: standing.lost && !(own && role == Role::Backend),
@@ -205,11 +183,11 @@ fn of_service(
                 false => Delivery::Translated,
             },
             mac: world.next_hop(backend.address.ip()).unwrap_or_default(),
-        })
+        }
     });
-    let backends = backends.collect::<Result<Vec<_>, _>>()?;
+    let backends: Vec<_> = backends.collect();
     let mut candidates = service.backends.iter().zip(&backends);
-    let (listeners, local_listeners) = places(service, vips)?;
+    let (listeners, local_listeners) = places(service, vips);
     let wanted = WantedService {
         listeners,
         local_listeners,
@@ -220,7 +198,7 @@ fn of_service(
         idle_seconds: u32::try_from(service.idle_timeout.as_secs()).unwrap_or(u32::MAX),
         backends,
     };
-    Ok((wanted, decision.fail_open))
+    (wanted, decision.fail_open)
 }
 
 #[cfg(test)]
@@ -298,7 +276,7 @@ mod tests {
     fn shares(world: &Known) -> (Vec<(u16, bool)>, bool) {
         let config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
         let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0 };
-        let desired = desired(&config, interface, world).unwrap();
+        let desired = desired(&config, interface, world);
         let backends = &desired.wanted.services[0].backends;
         (backends.iter().map(|backend| (backend.share, backend.gone)).collect(), desired.fail_open["api"])
     }
@@ -326,7 +304,7 @@ mod tests {
     fn wanted(file: &str, known: &Known) -> Wanted {
         let config = parse(file, "xvip.toml", &Env::default()).unwrap_or_else(|faults| panic!("{faults}")).config;
         let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0 };
-        desired(&config, interface, known).unwrap().wanted
+        desired(&config, interface, known).wanted
     }
 
     #[test]
@@ -355,7 +333,7 @@ mod tests {
         let known = Known { own: own.into(), ..Known::new(State::Up, State::Up, 0) };
         let everywhere = wanted(&file, &known);
         let shown = |places: &[Endpoint]| {
-            let place = |at: &Endpoint| format!("{}:{}", std::net::Ipv4Addr::from(at.address), at.port.get());
+            let place = |at: &Endpoint| SocketAddr::from(*at).to_string();
             let mut places: Vec<_> = places.iter().map(place).collect();
             places.sort();
             places
@@ -367,7 +345,7 @@ mod tests {
         );
         assert_eq!(shown(&service.local_listeners), ["0.0.0.0:4300", "127.0.0.1:8443", "192.0.2.21:9443"]);
         let node = std::net::Ipv4Addr::new(192, 0, 2, 21);
-        assert_eq!(everywhere.own, [Be32::from(node)].into(), "neither VIPs nor loopback");
+        assert_eq!(everywhere.own, [IpAddr::from(node).into()].into(), "neither VIPs nor loopback");
 
         let one = wanted(FILE, &known);
         assert_eq!(shown(&one.services[0].listeners), ["192.0.2.100:8443"]);

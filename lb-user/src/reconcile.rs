@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use crate::bpf::{Attachment, Datapath, DatapathError, Sweep, TableError, Tables};
 use crate::config::{Config, IpNet};
-use crate::desired::{Desired, Interface, Unserved, World, desired};
+use crate::desired::{Desired, Interface, World, desired};
 use crate::drivers::garp::GarpHandle;
 use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
@@ -44,9 +44,6 @@ pub enum PassError {
     /// The datapath's tables.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// A service the datapath does not serve.
-    #[error(transparent)]
-    Unserved(#[from] Unserved),
     /// More than the tables hold.
     #[error(transparent)]
     TooMuch(#[from] TooMuch),
@@ -280,7 +277,7 @@ impl Reconciler {
         let own = observed.interfaces.addresses.iter().filter(|address| !address.ours);
         let own = own.map(|address| address.net.address).collect();
         let known = Known { reconciler: self, snapshots, own };
-        Ok(desired(snapshots.config, interface, &known)?)
+        Ok(desired(snapshots.config, interface, &known))
     }
 
     fn report_fail_open(&self, now: &BTreeMap<String, bool>) {
@@ -419,9 +416,11 @@ fn surplus(vrrp: &VrrpSnapshot, interfaces: &Interfaces) -> Vec<(u32, IpNet)> {
     ours.map(|address| (address.ifindex, address.net)).filter(|address| !held.contains(address)).collect()
 }
 
-/// Whether the kernel forwards what enters by this interface; only then does it answer the datapath's questions for
-/// next hops.
+/// Whether the kernel forwards what enters by this interface, of either IP version; only then does it answer the
+/// datapath's questions for next hops.
 fn forwards(interface: &str) -> bool {
-    std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{interface}/forwarding"))
-        .is_ok_and(|value| value.trim() == "1")
+    ["ipv4", "ipv6"].iter().any(|version| {
+        std::fs::read_to_string(format!("/proc/sys/net/{version}/conf/{interface}/forwarding"))
+            .is_ok_and(|value| value.trim() == "1")
+    })
 }

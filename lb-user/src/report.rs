@@ -6,7 +6,7 @@ use std::time::Instant;
 use lb_proto::health::State;
 
 use crate::agent::NO_BACKEND_HERE;
-use crate::bpf::{Attachment, Sweep, TableError, Tables};
+use crate::bpf::{Attachment, Entries, Sweep, TableError, Tables};
 use crate::clock::unix_of;
 use crate::config::{Backend, Config, Role, Service, ServiceMode};
 use crate::drivers::health::HealthSnapshot;
@@ -31,8 +31,8 @@ pub struct Sources<'a> {
     pub detached_because: &'a str,
     /// The datapath's tables.
     pub tables: &'a Tables,
-    /// Entries the connection tables can hold: established, half-open.
-    pub capacities: (u64, u64),
+    /// Entries the connection tables of either IP version can hold.
+    pub capacities: Entries,
     /// Connections.
     pub sweep: &'a Sweep,
     /// Virtual routers.
@@ -76,7 +76,7 @@ fn datapath(sources: &Sources<'_>) -> Result<DatapathStatus, TableError> {
         packets,
     });
     let table = |table: &str, entries, capacity| TableStatus { table: table.to_owned(), entries, capacity };
-    let (established, half_open) = sources.capacities;
+    let ([four, six], capacity) = (sources.sweep.entries, sources.capacities);
     let attachment = sources.attachment;
     Ok(DatapathStatus {
         mode: attachment.map_or("none", |attachment| attachment.mode.label()).to_owned(),
@@ -84,8 +84,10 @@ fn datapath(sources: &Sources<'_>) -> Result<DatapathStatus, TableError> {
         interface: sources.config.node.interface.clone(),
         program_id: attachment.map_or(0, |attachment| attachment.program_id),
         tables: vec![
-            table("established", sources.sweep.established, established),
-            table("half_open", sources.sweep.half_open, half_open),
+            table("established", four.established, capacity.established),
+            table("half_open", four.half_open, capacity.half_open),
+            table("established_ipv6", six.established, capacity.established),
+            table("half_open_ipv6", six.half_open, capacity.half_open),
         ],
         packets: packets.collect(),
     })

@@ -75,7 +75,7 @@ pub struct DatapathStatus {
     pub interface: String,
     /// Kernel id of the attached program; 0: none.
     pub program_id: u32,
-    /// Entries in use, by table: `established`, `half_open`.
+    /// Entries in use, by table: `established`, `half_open`, and with `_ipv6` the same of IPv6.
     pub tables: Vec<TableStatus>,
     /// Packets by verdict and reason, zero rows left out.
     pub packets: Vec<PacketCount>,

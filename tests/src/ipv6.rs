@@ -1,17 +1,19 @@
 //! The small world over IPv6 too: addresses beside those of IPv4, and a virtual router of that family.
 
 use std::net::Ipv6Addr;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::agent::adapt;
+use crate::apiserver::ApiServer;
 use crate::netns::Netns;
 use crate::process::output_within;
 use crate::status::{Status, Vrrp};
-use crate::topology::Topology;
-use crate::until::until;
+use crate::topology::{self, Topology};
+use crate::version::Version;
 
 /// The VIP.
 pub const VIP: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100);
@@ -25,14 +27,30 @@ pub const BALANCERS: [&str; 2] = ["2001:db8::21", "2001:db8::22"];
 /// Gives the client and the balancers their IPv6 addresses.
 pub fn number(topology: &Topology) -> Result<()> {
     let balancers = topology.balancers.iter().map(|balancer| balancer.agent.netns());
-    let hosts = balancers.zip(BALANCERS).chain([(&topology.client, CLIENT)]);
-    for (netns, address) in hosts {
-        netns.ip(&format!("-6 address add {address}/64 dev eth0 nodad"))?;
-        // keepalived tries to send from a link-local address that is not proven unique, and complains.
-        let proven = || netns.ip("-6 address show dev eth0 tentative").is_ok_and(|text| text.trim().is_empty());
-        until("link-local addresses to be usable", Duration::from_secs(20), || proven().then_some(()))?;
-    }
-    Ok(())
+    let addresses = topology::BALANCERS.iter().map(|(_, address, _)| *address);
+    let mut hosts = balancers.zip(addresses).chain([(&topology.client, topology::CLIENT)]);
+    hosts.try_for_each(|(netns, address)| Version::V6.equip(netns, address))
+}
+
+/// The API servers once more, at their hosts' IPv6 addresses, under their own names.
+pub fn servers(topology: &Topology, sandbox: &Path) -> Result<Vec<ApiServer>> {
+    let servers = topology.servers.iter().zip(topology::SERVERS).map(|(server, (name, address))| {
+        Version::V6.equip(server.netns(), address)?;
+        let address = Version::V6.text(address);
+        let keys = topology.authority.server(&format!("{name}-ipv6"), &[name, &address, &VIP.to_string()])?;
+        ApiServer::start(sandbox, server.netns(), &format!("[{address}]:6443"), &keys)
+    });
+    servers.collect()
+}
+
+/// A configuration with all it has for IPv4 once more for IPv6, under names of its own.
+#[must_use]
+pub fn doubled(config: &str) -> String {
+    let shared = config.find("[[vrrp]]").unwrap_or(config.len());
+    let (shared, own) = config.split_at(shared);
+    let six = Version::V6.text(own).replace("name = \"k8s\"", &format!("name = \"{ROUTER}\""));
+    let six = six.replace("name = \"apiserver\"", "name = \"apiserver6\"");
+    format!("{shared}{own}\n{six}")
 }
 
 /// A configuration with a second virtual router, of IPv6 and with the VRID of the first. `keys` are lines of its own; its priority

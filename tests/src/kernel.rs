@@ -12,6 +12,7 @@ use lb_ebpf::abi::{
     Backend, Bucket, Endpoint, Flow, FlowKey, Node, Reason, Service, Traffic, Verdict, budget, mac_key, map, node_flag,
 };
 use lb_ebpf::cases::{Executor, World};
+use lb_ebpf::net::{Address, Be128};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -81,11 +82,13 @@ pub struct Datapath {
     pub established: HashMap<MapData, FlowKey, Flow>,
     /// The half-open flows.
     pub half_open: HashMap<MapData, FlowKey, Flow>,
+    established6: HashMap<MapData, FlowKey<Be128>, Flow<Be128>>,
+    half_open6: HashMap<MapData, FlowKey<Be128>, Flow<Be128>>,
     established_fd: OwnedFd,
     program: Ebpf,
     hook: Hook,
     node: Array<MapData, Node>,
-    vips: HashMap<MapData, u32, u32>,
+    vips: HashMap<MapData, [u32; 4], u32>,
     services: HashMap<MapData, Endpoint, Service>,
     backends: Array<MapData, Backend>,
     backend_slots: HashMap<MapData, Endpoint, u32>,
@@ -125,6 +128,7 @@ impl Datapath {
     pub fn load_object(object: &[u8], capacity: u32, hook: Hook) -> anyhow::Result<Self> {
         let mut program = EbpfLoader::new()
             .map_max_entries(map::ESTABLISHED, capacity)
+            .map_max_entries(map::ESTABLISHED6, capacity)
             .load(object)
             .context("could not load the datapath object; this needs root, or CAP_BPF and CAP_NET_ADMIN")?;
         match hook {
@@ -142,6 +146,8 @@ impl Datapath {
             established_fd: established.fd().as_fd().try_clone_to_owned()?,
             established: Map::HashMap(established).try_into()?,
             half_open: take(map::HALF_OPEN)?.try_into()?,
+            established6: take(map::ESTABLISHED6)?.try_into()?,
+            half_open6: take(map::HALF_OPEN6)?.try_into()?,
             node: take(map::NODE)?.try_into()?,
             vips: take(map::VIPS)?.try_into()?,
             services: take(map::SERVICES)?.try_into()?,
@@ -220,6 +226,8 @@ impl Datapath {
     pub fn forget(&mut self) -> anyhow::Result<()> {
         empty(&mut self.established)?;
         empty(&mut self.half_open)?;
+        empty(&mut self.established6)?;
+        empty(&mut self.half_open6)?;
         for budget in 0..budget::COUNT {
             self.budgets.set(budget, zeroes()?, 0)?;
         }
@@ -233,13 +241,20 @@ impl Datapath {
         Ok(())
     }
 
-    /// Copies of both tables of flows: established, half-open.
+    /// Copies of both tables of flows of IPv4: established, half-open.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn flows(&self) -> anyhow::Result<[BTreeMap<FlowKey, Flow>; 2]> {
-        let copy = |table: &HashMap<MapData, FlowKey, Flow>| table.iter().collect::<Result<_, _>>();
         Ok([copy(&self.established)?, copy(&self.half_open)?])
+    }
+
+    /// The same of IPv6.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn flows6(&self) -> anyhow::Result<[BTreeMap<FlowKey<Be128>, Flow<Be128>>; 2]> {
+        Ok([copy(&self.established6)?, copy(&self.half_open6)?])
     }
 
     /// What was counted for each backend that had traffic, by slot.
@@ -362,6 +377,14 @@ fn nothing() -> World {
         fellows: Vec::new(),
         capacity: 0,
     }
+}
+
+fn copy<A: Address>(table: &HashMap<MapData, FlowKey<A>, Flow<A>>) -> anyhow::Result<BTreeMap<FlowKey<A>, Flow<A>>>
+where
+    FlowKey<A>: aya::Pod,
+    Flow<A>: aya::Pod,
+{
+    Ok(table.iter().collect::<Result<_, _>>()?)
 }
 
 fn empty<K: aya::Pod, V: aya::Pod>(table: &mut HashMap<MapData, K, V>) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ use crate::pki::Authority;
 use crate::run::Run;
 use crate::topology::{VIP_ADDRESS, host, unsettled};
 use crate::until::until;
+use crate::version::Version;
 use crate::wire::{Lan, Port};
 
 /// Name, address, VRRP priority.
@@ -54,33 +55,47 @@ pub struct Node {
 impl Stacked {
     /// Makes everything and starts the API servers; `service` is added to the `[[service]]` table.
     pub fn build(xvip: &Path, sandbox: &Path, listen: &str, service: &str) -> Result<Stacked> {
+        Self::over(Version::V4, xvip, sandbox, listen, service)
+    }
+
+    /// The same over an IP version; `listen` is written for IPv4.
+    pub fn over(version: Version, xvip: &Path, sandbox: &Path, listen: &str, service: &str) -> Result<Stacked> {
         let run = Run::start()?;
         let lan = Lan::create(&run, "lan")?;
         let authority = Authority::create(run.dir())?;
-        let addresses = NODES.map(|(_, address, _)| address);
+        let addresses = NODES.map(|(_, address, _)| version.text(address));
+        let names: Vec<_> =
+            [VIP_ADDRESS, "127.0.0.1"].map(|name| version.text(name)).into_iter().chain(addresses.clone()).collect();
         let mut nodes = Vec::new();
         for (name, address, priority) in NODES {
             let (netns, port) = host(&lan, &run, name, address)?;
+            version.equip(&netns, address)?;
             let cgroup = Cgroup::create(&run, name)?;
             // A connection to one node may end at another, and all certificates are good for all.
-            let keys = authority.server(name, &[&[VIP_ADDRESS, "127.0.0.1"][..], &addresses].concat())?;
-            let server = ApiServer::start(sandbox, &netns, &format!("{address}:6443"), &keys)?;
-            let peers: Vec<_> = addresses.iter().filter(|other| **other != address).collect();
+            let keys = authority.server(name, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+            let server = ApiServer::start(sandbox, &netns, &version.text(&format!("{address}:6443")), &keys)?;
+            let peers: Vec<_> =
+                NODES.iter().map(|(_, address, _)| address).filter(|other| **other != address).collect();
             let backends = NODES.map(|(name, address, _)| {
                 format!("\n[[service.backend]]\nname = \"{name}\"\naddress = \"{address}:6443\"\n")
             });
+            // Everything with an address in it.
+            let plan = format!(
+                "[[vrrp]]\nname = \"k8s\"\nvirtual_router_id = 51\npriority = {priority}\nadvert_interval = \"100ms\"\n\
+                 unicast_source = \"{address}\"\nunicast_peers = {peers:?}\nvirtual_addresses = [\"{VIP_ADDRESS}/24\"]\n\
+                 [[service]]\nname = \"apiserver\"\nlisten = {listen}\n{service}\n",
+            );
             let config = format!(
                 "[node]\nname = \"{}\"\ninterface = \"eth0\"\ncgroup = \"{}\"\n\
                  [metrics]\nlisten = \"127.0.0.1:9910\"\n[admin]\nsocket = \"{}\"\n\
-                 [[vrrp]]\nname = \"k8s\"\nvirtual_router_id = 51\npriority = {priority}\nadvert_interval = \"100ms\"\n\
-                 unicast_source = \"{address}\"\nunicast_peers = {peers:?}\nvirtual_addresses = [\"{VIP_ADDRESS}/24\"]\n\
-                 [[service]]\nname = \"apiserver\"\nlisten = {listen}\n{service}\n\
+                 {}\
                  [service.health_check]\ntype = \"https\"\nca_file = \"{}\"\ninterval = \"500ms\"\ntimeout = \"450ms\"\n{}",
                 netns.name(),
                 cgroup.path().display(),
                 Agent::socket_of(&netns).display(),
+                version.text(&plan),
                 authority.ca_file().display(),
-                backends.concat(),
+                version.text(&backends.concat()),
             );
             let agent = Agent::new(xvip, &netns, &config)?;
             nodes.push(Node { agent, server, port, netns, cgroup });

@@ -78,8 +78,7 @@ fn a_client_from_outside_is_served_by_every_node() {
     let (mut stacked, client) = serving(&format!("\"{VIP}\""), "");
     let (holder, _) = stacked.holder().unwrap();
 
-    let served = dial(&stacked, &client, VIP, 10_000);
-    println!("10000 connections of a client, none failed: {served:?}");
+    let served = dial(&stacked, &client, VIP, 600);
     let most = served.iter().map(|(_, count)| count).max().unwrap();
     let least = served.iter().map(|(_, count)| count).min().unwrap();
     assert!(served.len() == 3 && most - least <= 2 * std::thread::available_parallelism().unwrap().get(), "{served:?}");

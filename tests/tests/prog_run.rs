@@ -2,9 +2,11 @@
 #![allow(clippy::panic, reason = "functions shared by tests fail as tests do")]
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use lb_ebpf::abi::{Flow, FlowKey, Reason, Verdict, node_flag};
 use lb_ebpf::cases::{Case, Event, Executor as _, Hosts, Model, Step, Story, World, all, any_packet, any_story, play};
+use lb_ebpf::net::{Address, V4, V6};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 use xvip_tests::kernel::{Hook, Kernel, SHORTEST_FRAME};
@@ -132,13 +134,14 @@ fn alike(story: &Story, kernel: &mut Kernel, mut saw: impl FnMut(Reason)) -> Res
         saw(reason);
     }
     let datapath = kernel.datapath().expect("begun");
-    prop_assert_eq!(timeless(model.flows()), timeless(datapath.flows().expect("tables can be read")));
+    prop_assert_eq!(timeless(model.flows::<V4>()), timeless(datapath.flows().expect("tables can be read")));
+    prop_assert_eq!(timeless(model.flows::<V6>()), timeless(datapath.flows6().expect("tables can be read")));
     prop_assert_eq!(model.traffic(), datapath.traffic().expect("tables can be read"));
     Ok(())
 }
 
 /// Without the words that differ when a second ends between the two runs.
-fn timeless<M: IntoIterator<Item = (FlowKey, Flow)>>(tables: [M; 2]) -> [Vec<(FlowKey, Flow)>; 2] {
+fn timeless<A: Address>(tables: [BTreeMap<FlowKey<A>, Flow<A>>; 2]) -> [Vec<(FlowKey<A>, Flow<A>)>; 2] {
     tables.map(|table| table.into_iter().map(|(key, flow)| (key, Flow { seen: 0, routed: 0, ..flow })).collect())
 }
 
@@ -162,10 +165,16 @@ fn any_bytes_end_with_one_reason_and_pass_unchanged_by_tc() {
 }
 
 fn any_bytes(hook: Hook) {
-    let world = World::standard();
+    // VIPs of both versions.
+    let six = World::standard().in_ipv6();
+    let world = World::standard().with(|world| {
+        world.vips.extend(six.vips);
+        world.services.extend(six.services);
+    });
     let kernel = RefCell::new(kernel(hook));
-    // Most bytes are no IPv4 for us and get one look; lend some the beginning of a packet.
-    let bytes = (any_packet(), proptest::collection::vec(any::<u8>(), SHORTEST_FRAME..1501), 0usize..60);
+    // Most bytes are no IP for us and get one look; lend some the beginning of a packet.
+    let packet = any::<bool>().prop_flat_map(any_packet);
+    let bytes = (packet, proptest::collection::vec(any::<u8>(), SHORTEST_FRAME..1501), 0usize..80);
     let outcome = seeded(3000).run(&bytes, |(packet, mut bytes, lent)| {
         for (byte, lent) in bytes.iter_mut().zip(packet.iter().take(lent)) {
             *byte = *lent;

@@ -17,6 +17,7 @@ use xvip_tests::netns::Netns;
 use xvip_tests::run::leftovers;
 use xvip_tests::scrape::Scrape;
 use xvip_tests::stacked::{NODES, Stacked};
+use xvip_tests::topology::host;
 use xvip_tests::until::until;
 
 /// Everywhere a service may be found by a node's own clients.
@@ -156,26 +157,51 @@ fn a_node_goes_to_others_as_soon_as_its_own_server_is_not_ready() {
 }
 
 #[test]
-fn ten_thousand_connections_from_the_holder_and_from_a_backup() {
+fn ten_thousand_connections_from_the_holder_from_a_backup_and_from_a_client() {
     let mut stacked = serving(EVERYWHERE, "local = \"spread\"");
+    let (client, _) = host(&stacked.lan, &stacked.run, "client", "192.0.2.50").unwrap();
     let (holder, others) = stacked.holder().unwrap();
     let statistics = Statistics::on().unwrap();
-    for (node, target) in [(holder, "192.0.2.100:8443"), (others[0], "127.0.0.1:4300")] {
+    // Who, the node whose hooks and datapath they meet, what they dial, and whether they are that node's own.
+    for (from, node, target, own) in [
+        ("the holder", holder, "192.0.2.100:8443", true),
+        ("a backup", others[0], "127.0.0.1:4300", true),
+        ("a client", holder, "192.0.2.100:8443", false),
+    ] {
         let before = translated(&stacked, node);
         let programs = hooks::on_connect(stacked.nodes[node].cgroup.path()).unwrap();
         let program = hooks::named("xvip_connect4", &programs).unwrap();
         let (runs, nanoseconds) = hooks::cost(program).unwrap();
-        let dialled = dial(&stacked, node, target, 10_000);
+        let dialled = match own {
+            true => dial(&stacked, node, target, 10_000),
+            false => stacked.dial_from(&client, None, at(target), 10_000, "/whoami").unwrap(),
+        };
         let (runs, nanoseconds) = hooks::cost(program).map(|(r, n)| (r - runs, n - nanoseconds)).unwrap();
         println!(
-            "{} to {target}: 10000 served, none failed, {:?}; {runs} runs of the hook, {} ns each",
-            NODES[node].0,
+            "{from} to {target}: {} served, failed: {:?}, {:?}; {runs} runs of the hook, {} ns each",
+            dialled.answers(),
+            dialled.failed,
             dialled.served,
             nanoseconds / runs.max(1)
         );
         let spread = 2 * std::thread::available_parallelism().unwrap().get();
         let (most, least) = (dialled.served.values().max().unwrap(), dialled.served.values().min().unwrap());
         assert!(dialled.served.len() == 3 && most - least <= spread, "{dialled:?}");
+        assert!(dialled.failed.is_empty() && dialled.answers() == 10_000, "{dialled:?}");
+        // Once for each connection of the node's own; and for the agent's health checks, which keep theirs while they can.
+        let once = if own { 10_000 } else { 0 };
+        assert!((once..once + 100).contains(&runs), "{runs} runs of the hook");
+        if !own {
+            let packets = |reason: &str| {
+                let status = stacked.nodes[node].agent.status().unwrap();
+                status.datapath.packets.iter().filter(|row| row.reason == reason).map(|row| row.packets).sum::<u64>()
+            };
+            wait("packets to and from the holder's own server", || {
+                packets("to_local") > 0 && packets("from_local") > 0
+            });
+            assert_eq!(translated(&stacked, node), before, "none of the client's");
+            continue;
+        }
         let mut since = Vec::new();
         let counted = until("the connections to be counted", LIMIT, || {
             since = translated(&stacked, node).iter().zip(&before).map(|(now, before)| now - before).collect();
@@ -225,7 +251,7 @@ fn ten_thousand_connections_from_the_holder_and_from_a_backup() {
     println!("{served} connections while the agent was killed and started again, none failed");
     assert!(served > 0);
     stacked.nodes = agents;
-    drop(netns);
+    drop((netns, client));
     end(stacked);
 }
 

@@ -2,28 +2,28 @@
 
 use super::word::{Readable, Word};
 use super::{CLOSED_SECONDS, HALF_OPEN_SECONDS, RESET_SECONDS, TIME_WAIT_SECONDS};
-use crate::net::checksum::{change16, change32, fold};
-use crate::net::{Be16, Be32};
+use crate::net::checksum::{change16, fold};
+use crate::net::{Address, Be16, Be32, Be128};
 
-/// Addresses and ports as a packet carries them.
+/// Addresses and ports as a packet carries them; `A` is [`Be32`] for IPv4 and [`Be128`] for IPv6.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct FlowKey {
+pub struct FlowKey<A = Be32> {
     /// Source address.
-    pub source: Be32,
+    pub source: A,
     /// Destination address.
-    pub destination: Be32,
+    pub destination: A,
     /// Source port.
     pub source_port: Be16,
     /// Destination port.
     pub destination_port: Be16,
 }
 
-impl FlowKey {
+impl<A: Address> FlowKey<A> {
     /// The key of a packet in answer to one with this key.
     #[inline(always)]
     #[must_use]
-    pub const fn reversed(&self) -> Self {
+    pub fn reversed(&self) -> Self {
         Self {
             source: self.destination,
             destination: self.source,
@@ -72,13 +72,14 @@ pub mod state {
 
 /// A flow in one direction: what to write into its packets, and what has been seen of it.
 ///
-/// `W` is `u32` for a copy and [`Word`] ([`SharedFlow`]) for the entry itself, which other CPUs write too.
+/// `A` is as in [`FlowKey`]. `W` is `u32` for a copy and [`Word`] ([`SharedFlow`]) for the entry itself, which other CPUs
+/// write too.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Flow<W = u32> {
+pub struct Flow<A = Be32, W = u32> {
     /// The key its packets have when they leave.
-    pub translated: FlowKey,
-    /// What the translation, and one hop less to live, add to the complement of the IPv4 header checksum.
+    pub translated: FlowKey<A>,
+    /// What the translation, and one hop less to live, add to the complement of the IPv4 header checksum; IPv6 has none.
     pub ip_change: u16,
     /// What the translation adds to the complement of the TCP checksum.
     pub tcp_change: u16,
@@ -111,21 +112,23 @@ pub struct Flow<W = u32> {
 }
 
 /// A flow's entry as it lies in the table.
-pub type SharedFlow = Flow<Word>;
+pub type SharedFlow<A = Be32> = Flow<A, Word>;
 
 const _: () = {
     assert!(size_of::<FlowKey>() == 12);
     assert!(size_of::<Flow>() == 60);
     assert!(size_of::<SharedFlow>() == size_of::<Flow>() && align_of::<SharedFlow>() == align_of::<Flow>());
+    assert!(size_of::<FlowKey<Be128>>() == 36);
+    assert!(size_of::<Flow<Be128>>() == 84);
+    assert!(size_of::<SharedFlow<Be128>>() == 84 && align_of::<SharedFlow<Be128>>() == align_of::<Flow<Be128>>());
 };
 
-impl Flow {
+impl<A: Address> Flow<A> {
     /// An entry that turns packets of `key` into packets of `translated`.
     #[inline(always)]
     #[must_use]
-    pub fn new(key: &FlowKey, translated: FlowKey, direction: Direction, now: u32) -> Self {
-        let addresses = change32(key.source.raw(), translated.source.raw())
-            + change32(key.destination.raw(), translated.destination.raw());
+    pub fn new(key: &FlowKey<A>, translated: FlowKey<A>, direction: Direction, now: u32) -> Self {
+        let addresses = addresses(key, &translated);
         let ports = change16(key.source_port.raw(), translated.source_port.raw())
             + change16(key.destination_port.raw(), translated.destination_port.raw());
         // TTL is the upper half of its word, so one less is 0x0100 less.
@@ -143,27 +146,24 @@ impl Flow {
     /// The same for packets that are delivered as `delivery` says; those to and from this node itself pass no router.
     #[inline(always)]
     #[must_use]
-    pub fn delivered(self, key: &FlowKey, delivery: Delivery) -> Self {
-        let addresses = change32(key.source.raw(), self.translated.source.raw())
-            + change32(key.destination.raw(), self.translated.destination.raw());
-        let ip_change = if delivery as u16 == Delivery::Local as u16 { fold(addresses) } else { self.ip_change };
+    pub fn delivered(self, key: &FlowKey<A>, delivery: Delivery) -> Self {
+        let is_local = delivery as u16 == Delivery::Local as u16;
+        let ip_change = if is_local { fold(addresses(key, &self.translated)) } else { self.ip_change };
         Self { delivery: delivery as u16, ip_change, ..self }
-    }
-
-    /// The same with the Ethernet address of the client's next hop.
-    #[inline(always)]
-    #[must_use]
-    pub fn with_mac(self, mac: [u8; 6]) -> Self {
-        let (mac_high, mac_low) = split_mac(mac);
-        Self { mac_high, mac_low, ..self }
     }
 }
 
-impl<W: Readable> Flow<W> {
+/// What a change of both addresses adds to the complement of a checksum over them.
+#[inline(always)]
+fn addresses<A: Address>(from: &FlowKey<A>, to: &FlowKey<A>) -> u32 {
+    from.source.change(to.source) + from.destination.change(to.destination)
+}
+
+impl<A: Address, W: Readable> Flow<A, W> {
     /// The key of the entry for the other direction.
     #[inline(always)]
     #[must_use]
-    pub fn other(&self) -> FlowKey {
+    pub fn other(&self) -> FlowKey<A> {
         self.translated.reversed()
     }
 
@@ -218,7 +218,7 @@ impl<W: Readable> Flow<W> {
     }
 }
 
-impl SharedFlow {
+impl<A: Address> SharedFlow<A> {
     /// Notes that a packet was seen in this second.
     #[inline(always)]
     pub fn touch(&self, now: u32) {
@@ -237,8 +237,10 @@ impl SharedFlow {
     }
 }
 
+/// An Ethernet address as two words of a flow.
 #[inline(always)]
-const fn split_mac(mac: [u8; 6]) -> (u32, u32) {
+#[must_use]
+pub const fn split_mac(mac: [u8; 6]) -> (u32, u32) {
     let [a, b, c, d, e, f] = mac;
     (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, 0, 0]))
 }

@@ -28,5 +28,5 @@ pub struct Dialled {
 
 const _: () = {
     assert!(size_of::<Hook>() == 8);
-    assert!(size_of::<Dialled>() == 16);
+    assert!(size_of::<Dialled>() == 40);
 };

@@ -10,15 +10,15 @@ mod pod;
 mod reason;
 mod word;
 
-pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, state};
+pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, split_mac, state};
 pub use local::{Dialled, Hook, MAX_OWN_ADDRESSES, NOBODY};
 pub use reason::{Reason, Verdict};
 pub use word::{Readable, Word};
 
-use crate::net::{Be16, Be32};
+use crate::net::{Be16, Be128};
 
 /// Version of this boundary.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Places a node can listen at: address:port, of all services together; a range of ports takes one for each.
 pub const MAX_LISTENERS: u32 = 16_384;
@@ -34,7 +34,7 @@ pub const RING_SIZE: u32 = 512;
 pub const MAX_SERVICES: u32 = 64;
 /// Rounds: two for each service, one in use and one being written.
 pub const MAX_RINGS: u32 = 2 * MAX_SERVICES;
-/// Entries of the table of half-open flows; a flow has two.
+/// Entries of the table of half-open flows of an IP version; a flow has two.
 pub const HALF_OPEN_ENTRIES: u32 = 65_536;
 
 /// Seconds a half-open flow may be silent.
@@ -67,10 +67,14 @@ pub mod map {
     pub const TURNS: &str = "TURNS";
     /// Slot -> source ports tried, per CPU.
     pub const PORT_CURSORS: &str = "PORT_CURSORS";
-    /// [`super::FlowKey`] -> [`super::Flow`]; nothing is ever pushed out.
+    /// [`super::FlowKey`] -> [`super::Flow`] of IPv4; nothing is ever pushed out.
     pub const ESTABLISHED: &str = "ESTABLISHED";
     /// The same, for flows whose handshake is not complete; the oldest are pushed out.
     pub const HALF_OPEN: &str = "HALF_OPEN";
+    /// [`ESTABLISHED`] for IPv6.
+    pub const ESTABLISHED6: &str = "ESTABLISHED6";
+    /// [`HALF_OPEN`] for IPv6.
+    pub const HALF_OPEN6: &str = "HALF_OPEN6";
     /// [`super::Reason`] -> packets, per CPU.
     pub const PACKETS: &str = "PACKETS";
     /// Slot -> [`super::Traffic`], per CPU.
@@ -118,18 +122,18 @@ pub struct Node {
 pub mod node_flag {
     /// Send by redirecting to [`super::Node::ifindex`] instead of XDP_TX.
     pub const REDIRECT: u32 = 1;
-    /// The kernel's FIB answers on this interface (it forwards).
+    /// The kernel's FIB answers on this interface (it forwards packets of at least one IP version).
     pub const FIB: u32 = 2;
     /// The node forwards nothing: every packet to a service counts as forwarded to it.
     pub const DELIVERS_ONLY: u32 = 4;
 }
 
-/// An address and a port. A backend's port may be zero: its connections keep the port that the client asked for.
+/// An address of either IP version and a port. A backend's port may be zero: its connections keep the port that the client asked for.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Endpoint {
     /// Address.
-    pub address: Be32,
+    pub address: Be128,
     /// Port.
     pub port: Be16,
     /// Zero.
@@ -140,7 +144,7 @@ impl Endpoint {
     /// From its parts.
     #[inline(always)]
     #[must_use]
-    pub const fn new(address: Be32, port: Be16) -> Self {
+    pub const fn new(address: Be128, port: Be16) -> Self {
         Self { address, port, pad: 0 }
     }
 
@@ -154,9 +158,10 @@ impl Endpoint {
 
 impl Backend {
     /// Whether the slot waits for another backend.
+    #[inline(always)]
     #[must_use]
     pub fn is_free(&self) -> bool {
-        self.endpoint.address == Be32::default()
+        self.endpoint.address == Be128::default()
     }
 }
 
@@ -174,9 +179,21 @@ pub const fn key_mac(key: u64) -> [u8; 6] {
     [a, b, c, d, e, f]
 }
 
+impl From<core::net::SocketAddr> for Endpoint {
+    fn from(address: core::net::SocketAddr) -> Self {
+        Self::new(address.ip().into(), Be16::new(address.port()))
+    }
+}
+
 impl From<core::net::SocketAddrV4> for Endpoint {
     fn from(address: core::net::SocketAddrV4) -> Self {
-        Self::new((*address.ip()).into(), Be16::new(address.port()))
+        core::net::SocketAddr::V4(address).into()
+    }
+}
+
+impl From<Endpoint> for core::net::SocketAddr {
+    fn from(endpoint: Endpoint) -> Self {
+        Self::new(endpoint.address.into(), endpoint.port.get())
     }
 }
 
@@ -252,9 +269,9 @@ pub struct Bucket {
 
 const _: () = {
     assert!(size_of::<Node>() == 32);
-    assert!(size_of::<Endpoint>() == 8);
+    assert!(size_of::<Endpoint>() == 20);
     assert!(size_of::<Service>() == 16);
-    assert!(size_of::<Backend>() == 24);
+    assert!(size_of::<Backend>() == 36);
     assert!(size_of::<Traffic>() == 40);
     assert!(size_of::<Bucket>() == 8);
 };

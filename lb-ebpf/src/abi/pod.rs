@@ -1,6 +1,7 @@
 //! Leave for aya to move these types to and from the kernel as bytes.
 
 use super::{Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, Hook, Node, Service, Traffic};
+use crate::net::Be128;
 
 macro_rules! pod {
     ($($name:ty),*) => {$(
@@ -10,4 +11,4 @@ macro_rules! pod {
     )*};
 }
 
-pod!(Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, Hook, Node, Service, Traffic);
+pod!(Backend, Bucket, Dialled, Endpoint, Flow, Flow<Be128>, FlowKey, FlowKey<Be128>, Hook, Node, Service, Traffic);

@@ -66,12 +66,12 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Too short for an Ethernet and IPv4 header.
+    /// Too short for an Ethernet and IP header.
     Runt = Pass "runt",
     /// The agent has not said yet what to do.
     NotConfigured = Pass "not_configured",
-    /// Something other than untagged IPv4.
-    NotIpv4 = Pass "not_ipv4",
+    /// Something other than IP, or with a VLAN tag.
+    NotIp = Pass "not_ip",
     /// Sent to another Ethernet address.
     OtherMac = Pass "other_mac",
     /// Sent to an address that is no VIP.
@@ -120,7 +120,7 @@ reasons! {
     IpVersion = Drop "ip_version",
     /// The IP header claims less than its minimum.
     IpHeaderLength = Drop "ip_header_length",
-    /// IP options.
+    /// IP options, or extension headers.
     IpOptions = Drop "ip_options",
     /// A fragment.
     IpFragment = Drop "ip_fragment",

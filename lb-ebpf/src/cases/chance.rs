@@ -90,8 +90,8 @@ impl Passing {
     }
 }
 
-/// A packet a client or a backend could send, or nearly.
-pub fn any_packet() -> impl Strategy<Value = Vec<u8>> {
+/// A packet a client or a backend could send, or nearly, of IPv6 if `six`.
+pub fn any_packet(six: bool) -> impl Strategy<Value = Vec<u8>> {
     let flags = prop_oneof![
         6 => Just(SYN), 1 => Just(SYN | ACK), 3 => Just(ACK), 1 => Just(FIN | ACK), 1 => Just(RST), 1 => any::<u8>(),
     ];
@@ -100,7 +100,7 @@ pub fn any_packet() -> impl Strategy<Value = Vec<u8>> {
     let spoil = prop_oneof![8 => Just(None), 1 => any::<(u16, u8)>().prop_map(Some)];
     let sender = prop_oneof![9 => Just(None), 1 => Just(Some(OTHER_MAC))];
     (flags, numbers, ends, sender, proptest::collection::vec(any::<u8>(), 0..20), spoil).prop_map(
-        |(flags, numbers, (slot, port, to_port, from_client), sender, payload, spoil)| {
+        move |(flags, numbers, (slot, port, to_port, from_client), sender, payload, spoil)| {
             let mut frame = if from_client {
                 Frame { payload, from_port: CLIENT_PORT + port, to_port, ..request(flags) }
             } else {
@@ -111,6 +111,9 @@ pub fn any_packet() -> impl Strategy<Value = Vec<u8>> {
             }
             if let Some(mac_from) = sender {
                 frame = Frame { mac_from, ..frame };
+            }
+            if six {
+                frame = frame.in_ipv6();
             }
             let Some((at, bit)) = spoil else {
                 return frame.bytes();
@@ -175,7 +178,7 @@ fn any_world(capacity: u32) -> impl Strategy<Value = World> {
                 world.rings = vec![0, 1, 2, 2, 1, 0];
                 world.services[0].1.ring_length = first;
                 world.services.push((
-                    core::net::SocketAddrV4::new(VIP, PORT + 1).into(),
+                    core::net::SocketAddr::new(VIP, PORT + 1).into(),
                     Service { number: 1, ring_length: second, ring_start: 3, idle_seconds: 60, own },
                 ));
             })
@@ -183,16 +186,17 @@ fn any_world(capacity: u32) -> impl Strategy<Value = World> {
     )
 }
 
-/// A story of up to `length` events.
+/// A story of up to `length` events, in one IP version or the other.
 pub fn any_story(length: usize) -> impl Strategy<Value = Story> {
     let capacity = prop_oneof![1 => 1u32..4, 1 => Just(1024)];
-    capacity.prop_flat_map(move |capacity| {
+    (capacity, any::<bool>()).prop_flat_map(move |(capacity, six)| {
+        let world = move || any_world(capacity).prop_map(move |world| if six { world.in_ipv6() } else { world });
         let event = prop_oneof![
-            20 => any_packet().prop_map(Event::Arrives),
+            20 => any_packet(six).prop_map(Event::Arrives),
             30 => any_answer(),
-            1 => any_world(capacity).prop_map(|world| Event::Agent(Box::new(world))),
+            1 => world().prop_map(|world| Event::Agent(Box::new(world))),
         ];
         let events = proptest::collection::vec(event, 1..length);
-        (any_world(capacity), events).prop_map(|(world, events)| Story { world, events })
+        (world(), events).prop_map(|(world, events)| Story { world, events })
     })
 }

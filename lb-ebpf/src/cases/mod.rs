@@ -7,12 +7,13 @@ mod delivery;
 mod frame;
 mod model;
 mod ranges;
+mod six;
 mod table;
 mod world;
 
 pub use chance::{Event, Hosts, Passing, Story, any_packet, any_story};
-pub use frame::{Frame, checksums_are_right};
-pub use model::Model;
+pub use frame::{Frame, checksums_are_right, sixth};
+pub use model::{Kept, Model, Table};
 pub use table::all;
 pub use world::World;
 
@@ -22,6 +23,8 @@ use crate::abi::{Reason, Verdict};
 pub struct Case {
     /// Says what it shows.
     pub name: &'static str,
+    /// Its IP version.
+    pub version: u8,
     /// The tables at the beginning.
     pub world: World,
     /// What happens.
@@ -79,7 +82,7 @@ pub fn play(case: &Case, executor: &mut impl Executor) -> Result<(), String> {
             Step::Arrives { frame, reason, becomes } => (executor.run(frame), reason, becomes),
             Step::Leaves { frame, reason, becomes } => (executor.leave(frame), reason, becomes),
         };
-        let place = format!("{}, step {}", case.name, at + 1);
+        let place = format!("{}, IPv{}, step {}", case.name, case.version, at + 1);
         if got != *reason {
             return Err(format!("{place}: ended as {}, not as {}", got.label(), reason.label()));
         }

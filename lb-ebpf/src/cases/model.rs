@@ -7,19 +7,22 @@ use super::{Executor, World};
 use crate::abi::{
     Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Node, Readable as _, Reason, Service, SharedFlow, Traffic,
 };
-use crate::datapath::tables::{Note, Refused, Tables};
+use crate::datapath::tables::{Drafts, Note, Refused, Tables};
 use crate::datapath::{leave, process};
-use crate::net::Be32;
+use crate::net::header::ethertype;
+use crate::net::{Address, Be32, Be128, Family, V4, V6};
 use crate::packet::Owned;
 
-type Entries = RefCell<BTreeMap<FlowKey, &'static SharedFlow>>;
+type Entries<A> = RefCell<BTreeMap<FlowKey<A>, &'static SharedFlow<A>>>;
+/// A copy of a table of flows.
+pub type Table<A> = BTreeMap<FlowKey<A>, Flow<A>>;
 type Cursors = RefCell<BTreeMap<u32, u32>>;
 
 /// The kernel's part, in memory.
 pub struct Model {
     world: World,
-    established: Entries,
-    half_open: Entries,
+    four: Flows<Be32>,
+    six: Flows<Be128>,
     turns: Cursors,
     ports: Cursors,
     traffic: RefCell<BTreeMap<u32, Traffic>>,
@@ -27,10 +30,45 @@ pub struct Model {
     /// The clock, in seconds.
     pub now: Cell<u32>,
     /// Next hops the kernel's FIB knows, by destination.
-    pub neighbours: RefCell<BTreeMap<Be32, [u8; 6]>>,
+    pub neighbours: RefCell<BTreeMap<Be128, [u8; 6]>>,
     /// What was noted.
     pub notes: RefCell<Vec<Note>>,
 }
+
+/// An IP version's tables of flows.
+#[derive(Default)]
+struct Flows<A: Address> {
+    established: Entries<A>,
+    half_open: Entries<A>,
+}
+
+/// An IP version as the model keeps its flows.
+pub trait Kept: Family {
+    /// Copies of both tables: established, half-open.
+    fn flows(model: &Model) -> [Table<Self::Address>; 2];
+    #[doc(hidden)]
+    fn tables(model: &Model) -> Borrowed<'_, Self::Address>;
+}
+
+/// An IP version's tables of flows, lent.
+pub struct Borrowed<'a, A: Address>(&'a Flows<A>);
+
+macro_rules! kept {
+    ($family:ty, $field:ident) => {
+        impl Kept for $family {
+            fn flows(model: &Model) -> [Table<Self::Address>; 2] {
+                [&model.$field.established, &model.$field.half_open]
+                    .map(|table| table.borrow().iter().map(|(key, flow)| (*key, copy(flow))).collect())
+            }
+
+            fn tables(model: &Model) -> Borrowed<'_, Self::Address> {
+                Borrowed(&model.$field)
+            }
+        }
+    };
+}
+kept!(V4, four);
+kept!(V6, six);
 
 impl Model {
     /// A kernel with these tables and no connection.
@@ -38,8 +76,8 @@ impl Model {
     pub fn new(world: World) -> Self {
         Self {
             world,
-            established: Entries::default(),
-            half_open: Entries::default(),
+            four: Flows::default(),
+            six: Flows::default(),
             turns: Cursors::default(),
             ports: Cursors::default(),
             traffic: RefCell::default(),
@@ -50,17 +88,20 @@ impl Model {
         }
     }
 
-    /// Entries of both tables: established, half-open.
+    /// Entries of both tables: established, half-open, of both IP versions.
     #[must_use]
     pub fn entries(&self) -> (usize, usize) {
-        (self.established.borrow().len(), self.half_open.borrow().len())
+        let (four, six) = (&self.four, &self.six);
+        (
+            four.established.borrow().len() + six.established.borrow().len(),
+            four.half_open.borrow().len() + six.half_open.borrow().len(),
+        )
     }
 
-    /// Copies of both tables: established, half-open.
+    /// Copies of both tables of an IP version: established, half-open.
     #[must_use]
-    pub fn flows(&self) -> [BTreeMap<FlowKey, Flow>; 2] {
-        [&self.established, &self.half_open]
-            .map(|table| table.borrow().iter().map(|(key, flow)| (*key, copy(flow))).collect())
+    pub fn flows<F: Kept>(&self) -> [Table<F::Address>; 2] {
+        F::flows(self)
     }
 
     /// What was counted for each backend, by slot.
@@ -72,16 +113,23 @@ impl Model {
     /// Whether each entry of a table has its other half, and it points back; or is over and keeps a source port at rest.
     #[must_use]
     pub fn pairs_are_whole(&self) -> bool {
-        let rests = |flow: &SharedFlow| !flow.is_from_client() && flow.is_closed();
+        self.four.pairs_are_whole() && self.six.pairs_are_whole()
+    }
+}
+
+impl<A: Address> Flows<A> {
+    fn pairs_are_whole(&self) -> bool {
+        let rests = |flow: &SharedFlow<A>| !flow.is_from_client() && flow.is_closed();
         [&self.established, &self.half_open].iter().all(|table| {
             let table = table.borrow();
-            let is_paired =
-                |key: &FlowKey, flow: &SharedFlow| table.get(&flow.other()).is_some_and(|other| other.other() == *key);
+            let is_paired = |key: &FlowKey<A>, flow: &SharedFlow<A>| {
+                table.get(&flow.other()).is_some_and(|other| other.other() == *key)
+            };
             table.iter().all(|(key, flow)| rests(flow) || flow.is_direct() || is_paired(key, flow))
         })
     }
 
-    fn add(table: &Entries, key: &FlowKey, flow: &Flow, capacity: u32) -> Result<(), Refused> {
+    fn add(table: &Entries<A>, key: &FlowKey<A>, flow: &Flow<A>, capacity: u32) -> Result<(), Refused> {
         let mut table = table.borrow_mut();
         if table.contains_key(key) || table.len() >= capacity as usize {
             return Err(Refused);
@@ -92,7 +140,7 @@ impl Model {
     }
 }
 
-fn share(flow: &Flow) -> SharedFlow {
+fn share<A: Address>(flow: &Flow<A>) -> SharedFlow<A> {
     Flow {
         translated: flow.translated,
         ip_change: flow.ip_change,
@@ -113,7 +161,7 @@ fn share(flow: &Flow) -> SharedFlow {
     }
 }
 
-fn copy(flow: &SharedFlow) -> Flow {
+fn copy<A: Address>(flow: &SharedFlow<A>) -> Flow<A> {
     Flow {
         translated: flow.translated,
         ip_change: flow.ip_change,
@@ -160,12 +208,16 @@ impl Executor for Model {
 
     fn leave(&mut self, frame: &[u8]) -> (Reason, Vec<u8>) {
         let mut packet = Owned::new(frame);
-        let reason = leave(&mut packet, self);
+        let reason = match ethertype(&mut packet) {
+            Ok(V4::ETHERTYPE) => leave::<V4>(&mut packet, self),
+            Ok(V6::ETHERTYPE) => leave::<V6>(&mut packet, self),
+            _ => Reason::NotVip,
+        };
         (reason, packet.bytes())
     }
 }
 
-impl Tables for Model {
+impl<F: Kept> Tables<F> for Model {
     fn node(&self) -> Option<&Node> {
         (self.world.node.version != 0).then_some(&self.world.node)
     }
@@ -174,8 +226,8 @@ impl Tables for Model {
         self.now.get()
     }
 
-    fn is_vip(&self, address: Be32) -> bool {
-        self.world.vips.contains(&address)
+    fn is_vip(&self, address: F::Address) -> bool {
+        self.world.vips.contains(&address.into())
     }
 
     fn service(&self, listener: &Endpoint) -> Option<Service> {
@@ -211,32 +263,37 @@ impl Tables for Model {
         4
     }
 
-    fn established(&self, key: &FlowKey) -> Option<&SharedFlow> {
-        self.established.borrow().get(key).copied()
+    fn established(&self, key: &FlowKey<F::Address>) -> Option<&SharedFlow<F::Address>> {
+        F::tables(self).0.established.borrow().get(key).copied()
     }
 
-    fn half_open(&self, key: &FlowKey) -> Option<&SharedFlow> {
-        self.half_open.borrow().get(key).copied()
+    fn half_open(&self, key: &FlowKey<F::Address>) -> Option<&SharedFlow<F::Address>> {
+        F::tables(self).0.half_open.borrow().get(key).copied()
     }
 
-    fn add_established(&self, key: &FlowKey, flow: &Flow) -> Result<(), Refused> {
-        Self::add(&self.established, key, flow, self.world.capacity)
+    fn drafts(&self) -> Option<&mut Drafts<F::Address>> {
+        // As leaky as entries.
+        Some(Box::leak(Box::default()))
     }
 
-    fn add_half_open(&self, key: &FlowKey, flow: &Flow) -> Result<(), Refused> {
-        Self::add(&self.half_open, key, flow, HALF_OPEN_ENTRIES)
+    fn add_established(&self, key: &FlowKey<F::Address>, flow: &Flow<F::Address>) -> Result<(), Refused> {
+        Flows::add(&F::tables(self).0.established, key, flow, self.world.capacity)
     }
 
-    fn remove_established(&self, key: &FlowKey) {
-        self.established.borrow_mut().remove(key);
+    fn add_half_open(&self, key: &FlowKey<F::Address>, flow: &Flow<F::Address>) -> Result<(), Refused> {
+        Flows::add(&F::tables(self).0.half_open, key, flow, HALF_OPEN_ENTRIES)
     }
 
-    fn remove_half_open(&self, key: &FlowKey) {
-        self.half_open.borrow_mut().remove(key);
+    fn remove_established(&self, key: &FlowKey<F::Address>) {
+        F::tables(self).0.established.borrow_mut().remove(key);
     }
 
-    fn next_hop(&self, _source: Be32, destination: Be32, _length: u16) -> Option<[u8; 6]> {
-        self.neighbours.borrow().get(&destination).copied()
+    fn remove_half_open(&self, key: &FlowKey<F::Address>) {
+        F::tables(self).0.half_open.borrow_mut().remove(key);
+    }
+
+    fn next_hop(&self, _source: F::Address, destination: F::Address, _length: u16) -> Option<[u8; 6]> {
+        self.neighbours.borrow().get(&destination.into()).copied()
     }
 
     fn spend_reset(&self, now: u32, per_second: u32) -> bool {
@@ -264,7 +321,7 @@ impl Tables for Model {
         traffic.bytes_out += bytes;
     }
 
-    fn note(&self, note: Note, _client: &FlowKey, _slot: u32) {
+    fn note(&self, note: Note, _client: &FlowKey<F::Address>, _slot: u32) {
         self.notes.borrow_mut().push(note);
     }
 }

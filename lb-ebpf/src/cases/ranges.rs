@@ -1,6 +1,6 @@
 //! Services over several ports, with backends that keep the port the client asked for.
 
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{IpAddr, SocketAddr};
 
 use super::world::{FIRST_PORT, VIP, answer, request, reset, to_backend, to_client};
 use super::{Case, Frame, Step, World};
@@ -14,7 +14,7 @@ const LAST: u16 = 30_001;
 fn world() -> World {
     World::standard().with(|world| {
         let service = Service { number: 0, ring_length: 3, ring_start: 0, idle_seconds: 7200, own: 0 };
-        world.services = (FIRST..=LAST).map(|port| (SocketAddrV4::new(VIP, port).into(), service)).collect();
+        world.services = (FIRST..=LAST).map(|port| (SocketAddr::new(VIP, port).into(), service)).collect();
         if let Some(first) = world.backends.first_mut() {
             *first = Backend { endpoint: Endpoint { port: Default::default(), ..first.endpoint }, ..*first };
         }
@@ -44,17 +44,24 @@ pub(super) fn ranges() -> Vec<Case> {
     let beyond = Frame { to_port: LAST + 1, ..request(SYN) };
     // Nothing is known of this one: it must not reach the host's stack, which would answer in the VIP's name.
     let stray = Frame { from_port: LAST, ..answer(0, FIRST_PORT + 7, ACK) };
-    let stranger = Frame { from: Ipv4Addr::new(192, 0, 2, 99), ..stray.clone() };
+    let stranger = Frame { from: IpAddr::from([192, 0, 2, 99]), ..stray.clone() };
     let passes = |frame: &Frame, reason| turns(frame, reason, frame);
     vec![
-        Case { name: "a backend without a port keeps the client's", world: world(), steps: kept(FIRST, FIRST_PORT) },
-        Case { name: "at the last port of a range as well", world: world(), steps: kept(LAST, FIRST_PORT) },
         Case {
+            version: 4,
+            name: "a backend without a port keeps the client's",
+            world: world(),
+            steps: kept(FIRST, FIRST_PORT),
+        },
+        Case { version: 4, name: "at the last port of a range as well", world: world(), steps: kept(LAST, FIRST_PORT) },
+        Case {
+            version: 4,
             name: "a backend with a port gets every port of the range there",
             world: world().with(|world| world.rings = vec![1, 1, 1]),
             steps: vec![turns(&other, Reason::NewFlow, &to_backend(&other, 1, FIRST_PORT))],
         },
         Case {
+            version: 4,
             name: "a range ends where it ends, and answers from any port of a backend without one are known",
             world: world(),
             steps: vec![

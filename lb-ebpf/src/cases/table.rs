@@ -1,12 +1,12 @@
 //! The cases.
 
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 use super::delivery::delivery;
 use super::world::{
     CLIENT, CLIENT_PORT, FIRST_PORT, PORT, VIP, answer, backend, request, reset, to_backend, to_client,
 };
-use super::{Case, Frame, Step, World};
+use super::{Case, Frame, Step, World, six};
 use crate::abi::Reason;
 use crate::net::header::flag::{ACK, FIN, RST, SYN};
 
@@ -36,7 +36,7 @@ fn handshake(slot: u8, source_port: u16) -> Vec<Step> {
 }
 
 pub(super) fn case(name: &'static str, steps: Vec<Step>) -> Case {
-    Case { name, world: World::standard(), steps }
+    Case { name, version: 4, world: World::standard(), steps }
 }
 
 fn after_handshake(name: &'static str, more: Vec<Step>) -> Case {
@@ -55,6 +55,9 @@ pub fn all() -> Vec<Case> {
     cases.extend(malformed());
     cases.extend(super::ranges::ranges());
     cases.extend(delivery());
+    let six: Vec<_> = cases.iter().filter_map(six::translated).collect();
+    cases.extend(six);
+    cases.extend(six::own());
     cases
 }
 
@@ -176,6 +179,7 @@ fn flows() -> Vec<Case> {
             ],
         ),
         Case {
+            version: 4,
             name: "a service's own port is not a source port",
             world: World::standard().with(|world| world.node.first_port = PORT),
             steps: vec![turns(&syn, Reason::NewFlow, &to_backend(&syn, 0, PORT + 1))],
@@ -316,13 +320,20 @@ fn answers() -> Vec<Case> {
                 turns(&request(ACK), Reason::BackendGone, &reset(&request(ACK))),
             ],
         ),
-        Case { name: "no backend", world: nobody, steps: vec![turns(&syn, Reason::NoBackend, &reset(&syn))] },
         Case {
+            version: 4,
+            name: "no backend",
+            world: nobody,
+            steps: vec![turns(&syn, Reason::NoBackend, &reset(&syn))],
+        },
+        Case {
+            version: 4,
             name: "no source ports at all",
             world: no_ports,
             steps: vec![turns(&syn, Reason::NoSourcePort, &reset(&syn))],
         },
         Case {
+            version: 4,
             name: "the last source port is taken",
             world: one_port,
             steps: vec![
@@ -332,6 +343,7 @@ fn answers() -> Vec<Case> {
             ],
         },
         Case {
+            version: 4,
             name: "no room for an established flow",
             world: tight,
             steps: vec![
@@ -342,11 +354,13 @@ fn answers() -> Vec<Case> {
             ],
         },
         Case {
+            version: 4,
             name: "a next hop nobody knows",
             world: unresolved,
             steps: vec![stays(syn.bytes(), Reason::NoNeighbour)],
         },
         Case {
+            version: 4,
             name: "this second's answers are spent",
             world: mute,
             steps: vec![stays(data.bytes(), Reason::ResetLimit)],
@@ -355,7 +369,7 @@ fn answers() -> Vec<Case> {
 }
 
 fn not_ours() -> Vec<Case> {
-    let own = Ipv4Addr::new(192, 0, 2, 21);
+    let own = IpAddr::from([192, 0, 2, 21]);
     let plain = Frame { to: own, to_port: 22, ..request(SYN) };
     let passes = |name, frame: Vec<u8>, reason| case(name, vec![stays(frame, reason)]);
     let mut cases = vec![
@@ -397,15 +411,19 @@ fn not_ours() -> Vec<Case> {
         ),
         passes(
             "VRRP",
-            Frame { to: Ipv4Addr::new(224, 0, 0, 18), ..request(0) }.bytes_with(|bytes| {
+            Frame { to: IpAddr::from([224, 0, 0, 18]), ..request(0) }.bytes_with(|bytes| {
                 bytes[0..6].copy_from_slice(&[0x01, 0, 0x5e, 0, 0, 0x12]);
                 bytes[23] = 112;
             }),
             Reason::OtherMac,
         ),
         passes("UDP to the service's port", request(SYN).bytes_with(|bytes| bytes[23] = 17), Reason::NotTcp),
-        passes("ARP", request(SYN).bytes_with(|bytes| bytes[12..14].copy_from_slice(&[0x08, 0x06])), Reason::NotIpv4),
-        passes("IPv6", request(SYN).bytes_with(|bytes| bytes[12..14].copy_from_slice(&[0x86, 0xdd])), Reason::NotIpv4),
+        passes("ARP", request(SYN).bytes_with(|bytes| bytes[12..14].copy_from_slice(&[0x08, 0x06])), Reason::NotIp),
+        passes(
+            "IPv4 under IPv6's EtherType",
+            request(SYN).bytes_with(|bytes| bytes[12..14].copy_from_slice(&[0x86, 0xdd])),
+            Reason::NotVip,
+        ),
         passes(
             "a VLAN tag",
             {
@@ -413,10 +431,11 @@ fn not_ours() -> Vec<Case> {
                 bytes.splice(12..12, [0x81, 0x00, 0x00, 0x05]);
                 bytes
             },
-            Reason::NotIpv4,
+            Reason::NotIp,
         ),
         passes("a frame without an IP header", request(SYN).bytes()[..20].to_vec(), Reason::Runt),
         Case {
+            version: 4,
             name: "before the agent has spoken",
             world: World::standard().with(|world| world.node.version = 0),
             steps: vec![stays(request(SYN).bytes(), Reason::NotConfigured)],

@@ -1,10 +1,11 @@
 //! What the agent has written into the tables, and the hosts of the stories.
 
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::Frame;
+use super::frame::sixth;
 use crate::abi::{Backend, Delivery, Endpoint, Node, RING_SIZE, Service, VERSION};
-use crate::net::Be32;
+use crate::net::Be128;
 use crate::net::header::flag;
 
 /// The tables that the agent writes.
@@ -13,7 +14,7 @@ pub struct World {
     /// This node.
     pub node: Node,
     /// VIPs.
-    pub vips: Vec<Be32>,
+    pub vips: Vec<Be128>,
     /// Listeners.
     pub services: Vec<(Endpoint, Service)>,
     /// Backends by slot.
@@ -26,9 +27,9 @@ pub struct World {
     pub capacity: u32,
 }
 
-pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
+pub(super) const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100));
 pub(super) const PORT: u16 = 8443;
-pub(super) const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+pub(super) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
 pub(super) const CLIENT_PORT: u16 = 40_000;
 pub(super) const BACKEND_PORT: u16 = 6443;
 pub(super) const FIRST_PORT: u16 = 20_000;
@@ -36,8 +37,8 @@ pub(super) const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
 pub(super) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
 
 /// Address of a backend by slot.
-pub(super) const fn backend(slot: u8) -> Ipv4Addr {
-    Ipv4Addr::new(192, 0, 2, 31 + slot)
+pub(super) const fn backend(slot: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 31 + slot))
 }
 
 /// Ethernet address of a backend by slot.
@@ -50,7 +51,7 @@ impl World {
     #[must_use]
     pub fn standard() -> Self {
         let backends = (0..3).map(|slot| Backend {
-            endpoint: SocketAddrV4::new(backend(slot), BACKEND_PORT).into(),
+            endpoint: SocketAddr::new(backend(slot), BACKEND_PORT).into(),
             generation: 1,
             service: 0,
             gone: 0,
@@ -71,7 +72,7 @@ impl World {
             },
             vips: vec![VIP.into()],
             services: vec![(
-                SocketAddrV4::new(VIP, PORT).into(),
+                SocketAddr::new(VIP, PORT).into(),
                 Service { number: 0, ring_length: 3, ring_start: 0, idle_seconds: 7200, own: 0 },
             )],
             backends: backends.collect(),
@@ -79,6 +80,16 @@ impl World {
             fellows: Vec::new(),
             capacity: 1024,
         }
+    }
+
+    /// The same of hosts with IPv6 addresses.
+    #[must_use]
+    pub fn in_ipv6(mut self) -> Self {
+        let six = |address: &mut Be128| *address = sixth(IpAddr::from(*address)).into();
+        self.vips.iter_mut().for_each(six);
+        self.services.iter_mut().for_each(|(at, _)| six(&mut at.address));
+        self.backends.iter_mut().for_each(|backend| six(&mut backend.endpoint.address));
+        self
     }
 
     /// The same after a change.

@@ -8,7 +8,7 @@
 //! be other hosts'.
 
 use crate::abi::{Backend, Dialled, Endpoint, Hook, Service};
-use crate::net::{Be16, Be32};
+use crate::net::{Be16, Be32, Be128};
 
 /// Places of the round that are looked at for a backend that serves: more than one, because the agent replaces a
 /// round while it is being read, and because the preferred backend may be known not to answer.
@@ -21,7 +21,7 @@ pub trait LocalTables {
     /// What is behind an address and port.
     fn service(&self, listener: &Endpoint) -> Option<Service>;
     /// Whether the address is one of this node's own.
-    fn is_own(&self, address: Be32) -> bool;
+    fn is_own(&self, address: Be128) -> bool;
     /// Whether some backend listens there.
     fn is_backend(&self, endpoint: &Endpoint) -> bool;
     /// A backend by its slot.
@@ -68,21 +68,42 @@ pub fn peer(kept: &Dialled, peer: Endpoint) -> Option<Endpoint> {
     (kept.reached == peer).then_some(kept.asked)
 }
 
-/// The service that listens at this address and port, or at this port of every address.
+/// The service that listens at this address and port, or at this port of every address of its IP version.
 #[inline(always)]
 fn listener(tables: &impl LocalTables, asked: Endpoint) -> Option<Service> {
-    const LOOPBACK: Be32 = Be32::from_wire([127, 0, 0, 1]);
-    const ANY: Be32 = Be32::from_wire([0; 4]);
-    // Connecting to 0.0.0.0 is connecting to this host.
-    let address = if asked.address == ANY { LOOPBACK } else { asked.address };
+    let (any, loopback) = every_address(asked.address);
+    // Connecting to 0.0.0.0 or :: is connecting to this host.
+    let address = if asked.address == any { loopback } else { asked.address };
     if let Some(service) = tables.service(&Endpoint::new(address, asked.port)) {
         return Some(service);
     }
-    let [first, ..] = address.wire();
-    if first != 127 && !tables.is_own(address) {
+    if !is_loopback(address) && !tables.is_own(address) {
         return None;
     }
-    tables.service(&Endpoint::new(ANY, asked.port))
+    tables.service(&Endpoint::new(any, asked.port))
+}
+
+/// What stands for every address of this one's version, and where a host reaches itself.
+#[inline(always)]
+fn every_address(address: Be128) -> (Be128, Be128) {
+    const ZERO: Be32 = Be32::new(0);
+    const MAPPED: Be32 = Be32::new(0xffff);
+    match address.mapped() {
+        Some(_) => {
+            let loopback = Be32::from_wire([127, 0, 0, 1]);
+            (Be128::from_words([ZERO, ZERO, MAPPED, ZERO]), Be128::from_words([ZERO, ZERO, MAPPED, loopback]))
+        }
+        None => (Be128::from_words([ZERO; 4]), Be128::from_words([ZERO, ZERO, ZERO, Be32::new(1)])),
+    }
+}
+
+/// 127.0.0.0/8 or ::1.
+#[inline(always)]
+fn is_loopback(address: Be128) -> bool {
+    match address.mapped() {
+        Some(address) => address.wire()[0] == 127,
+        None => address == every_address(address).1,
+    }
 }
 
 /// The preferred backend, else the next in turn.
@@ -125,20 +146,9 @@ fn choose(tables: &impl LocalTables, service: &Service, port: Be16) -> Option<Tr
 #[inline(always)]
 fn serving(tables: &impl LocalTables, service: &Service, slot: u32) -> Option<Endpoint> {
     let backend = tables.backend(slot)?;
-    let serves = backend.generation != 0
-        && backend.gone == 0
-        && backend.service == service.number
-        && backend.endpoint.address != Be32::default();
+    let serves =
+        backend.generation != 0 && backend.gone == 0 && backend.service == service.number && !backend.is_free();
     serves.then_some(backend.endpoint)
-}
-
-/// An IPv4 address inside an IPv6 one (RFC 4291 section 2.5.5.2), as four words of the wire.
-#[inline(always)]
-#[must_use]
-pub fn mapped(words: [u32; 4]) -> Option<Be32> {
-    let [first, second, third, last] = words;
-    let is_mapped = first == 0 && second == 0 && third == u32::from_ne_bytes([0, 0, 0xff, 0xff]);
-    is_mapped.then_some(Be32::from_wire(last.to_ne_bytes()))
 }
 
 /// A port as the kernel shows it to a hook: in network order, in a word of its own.

@@ -22,76 +22,205 @@ mod rewrite;
 pub mod tables;
 mod track;
 
-use crate::abi::{Backend, Endpoint, FlowKey, Node, Readable as _, Reason, SharedFlow, node_flag};
-use crate::net::Be16;
-use crate::net::header::{TCP_HALFWORDS, TcpHead, flag};
+use crate::abi::{Backend, Endpoint, Flow, FlowKey, Node, Readable as _, Reason, SharedFlow, node_flag};
+use crate::net::header::{TcpHead, ethertype, flag};
+use crate::net::{Be16, Family, V4, V6};
 use crate::packet::Packet;
+use parse::Odd;
 use tables::{Note, Tables};
 
 pub use deliver::leave;
+pub use reset::answer;
+
+/// A flow's key, in one IP version.
+type Key<F> = FlowKey<<F as Family>::Address>;
+/// A flow's entry as it lies in its table.
+type Entry<F> = SharedFlow<<F as Family>::Address>;
+/// A flow's entry before it lies there.
+type NewFlow<F> = Flow<<F as Family>::Address>;
+
+/// An IP version that the datapath handles.
+pub trait Handled: Family + Odd {}
+impl<F: Family + Odd> Handled for F {}
+
+/// Why the sender gets a RST instead; always a reason whose verdict is to reply.
+pub type ResetFor = Reason;
+
+/// What comes next for a packet. The kernel verifies each part by itself, so they are apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing: this is how it ended.
+    End(Reason),
+    /// No established flow has it: [`unknown`].
+    Unknown,
+    /// It opens a connection to a service: [`open()`].
+    Open,
+    /// Its sender gets a RST: [`answer()`].
+    Reset(ResetFor),
+}
+
+impl From<Result<Reason, ResetFor>> for Step {
+    #[inline(always)]
+    fn from(outcome: Result<Reason, ResetFor>) -> Self {
+        match outcome {
+            Ok(reason) => Self::End(reason),
+            Err(reset) => Self::Reset(reset),
+        }
+    }
+}
 
 /// Decides about a frame and rewrites it; the caller sends, passes or drops it as the reason's verdict says.
 ///
 /// Total: every frame, however malformed, ends with a reason. A frame whose verdict is to pass has not been changed.
 #[inline(always)]
-pub fn process(packet: &mut impl Packet, tables: &impl Tables) -> Reason {
-    match decide(packet, tables) {
-        Ok(reason) => reason,
-        Err(reset) => reset::answer(packet, tables, reset),
+pub fn process(packet: &mut impl Packet, tables: &(impl Tables<V4> + Tables<V6>)) -> Reason {
+    match ethertype(packet) {
+        Ok(V4::ETHERTYPE) => whole::<V4>(packet, tables),
+        Ok(V6::ETHERTYPE) => whole::<V6>(packet, tables),
+        other => no_ip(other.is_ok()),
     }
 }
 
-/// Why the sender gets a RST instead; always a reason whose verdict is to reply.
-type ResetFor = Reason;
+/// How a frame ends that is not IP.
+#[inline(always)]
+pub fn no_ip(has_ethertype: bool) -> Reason {
+    if has_ethertype { Reason::NotIp } else { Reason::Runt }
+}
 
 #[inline(always)]
-fn decide(packet: &mut impl Packet, tables: &impl Tables) -> Result<Reason, ResetFor> {
+fn whole<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Reason {
+    let step = match known(packet, tables) {
+        Step::Unknown => unknown(packet, tables),
+        step => step,
+    };
+    let step = match step {
+        Step::Open => open(packet, tables),
+        step => step,
+    };
+    match step {
+        Step::End(reason) => reason,
+        Step::Reset(reset) => answer(packet, tables).unwrap_or(reset),
+        // Each part comes before those it may call for.
+        Step::Unknown | Step::Open => Reason::NotVip,
+    }
+}
+
+/// The first part: a frame of this IP version whose flow is established, or that is none of ours at first sight.
+#[inline(always)]
+pub fn known<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
     let length = packet.len();
     let Some(node) = tables.node() else {
-        return Ok(Reason::NotConfigured);
+        return Step::End(Reason::NotConfigured);
     };
-    let Ok(halfwords) = packet.head::<TCP_HALFWORDS>() else {
-        return Ok(parse::odd(packet, tables, node));
+    let Ok(head) = F::head(packet) else {
+        return Step::End(F::odd(packet, tables, node));
     };
-    let head = TcpHead::over(halfwords);
-    if !parse::is_plain_tcp(head, node) {
-        return Ok(parse::odd(packet, tables, node));
+    if !F::is_plain_tcp(head) || head.mac_destination() != node.mac {
+        return Step::End(F::odd(packet, tables, node));
     }
-    let key = FlowKey {
-        source: head.source(),
-        destination: head.destination(),
-        source_port: head.source_port(),
-        destination_port: head.destination_port(),
+    let key = key(head);
+    let Some(flow) = tables.established(&key) else {
+        return Step::Unknown;
     };
-    if let Some(flow) = tables.established(&key) {
-        if flow.is_local() && !flow.is_from_client() {
-            // This node's own answers do not arrive from outside.
-            return Ok(Reason::NotVip);
-        }
-        if let Some(fault) = parse::fault(head, length) {
-            return Ok(fault);
-        }
-        if flow.is_direct() && deliver::is_forwarded(head, tables, node, &key) {
-            // It was this node that forwarded, before another did.
-            tables.remove_established(&key);
-            return unknown(head, length, tables, node, &key);
-        }
-        if !(track::is_opening(head) && flow.is_closed()) {
-            return established(head, length as u64, tables, node, &key, flow);
-        }
+    if flow.is_local() && !flow.is_from_client() {
+        // This node's own answers do not arrive from outside.
+        return Step::End(Reason::NotVip);
+    }
+    if let Some(fault) = parse::fault(head, length) {
+        return Step::End(fault);
+    }
+    if flow.is_direct() && deliver::is_forwarded(head, tables, node, &key) {
+        // It was this node that forwarded, before another did.
+        tables.remove_established(&key);
+        return Step::Unknown;
+    }
+    if track::is_opening(head) && flow.is_closed() {
         // The client uses its port again: a new connection, which gets a backend of its own. The entry for answers
         // stays for its time, because the backend remembers the source port.
         if flow.is_from_client() {
             tables.remove_established(&key);
         }
+        return Step::Unknown;
     }
-    unknown(head, length, tables, node, &key)
+    established(head, length as u64, tables, node, &key, flow).into()
+}
+
+/// The second part: a frame that [`known`] found no established flow for.
+#[inline(always)]
+pub fn unknown<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
+    let length = packet.len();
+    let (Some(node), Ok(head)) = (tables.node(), F::head(packet)) else {
+        return Step::End(Reason::NotConfigured);
+    };
+    let key = key(head);
+    if !tables.is_vip(key.destination) {
+        return Step::End(Reason::NotVip);
+    }
+    let is_service = tables.service(&listener::<F>(&key)).is_some();
+    if !is_service && !is_backend_answer(tables, node, &key) {
+        return Step::End(Reason::NotService);
+    }
+    if let Some(fault) = parse::fault(head, length) {
+        return Step::End(fault);
+    }
+    if parse::is_martian(&key, tables) {
+        return Step::End(Reason::Martian);
+    }
+    let opens = track::is_opening(head);
+    if let Some(half) = tables.half_open(&key) {
+        // As in the first part: it was this node that forwarded, before another did.
+        let forwarded_back = half.is_direct() && deliver::is_forwarded(head, tables, node, &key);
+        if !(forwarded_back || opens && open::is_orphan(tables, &key, half)) {
+            return open::half_open(head, length as u64, tables, node, &key, half, tables.now()).into();
+        }
+        open::forget(tables, &key, half);
+    }
+    if opens && is_service {
+        return Step::Open;
+    }
+    let flags = head.flags();
+    if flags & flag::RST != 0 {
+        return Step::End(Reason::StrayReset);
+    }
+    if flags & (flag::SYN | flag::ACK) == 0 {
+        return Step::End(Reason::TcpFlags);
+    }
+    Step::Reset(Reason::NoFlow)
+}
+
+/// The third part: the first packet of a connection, as [`unknown`] has found.
+#[inline(always)]
+pub fn open<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
+    let (Some(node), Ok(head)) = (tables.node(), F::head(packet)) else {
+        return Step::End(Reason::NotConfigured);
+    };
+    let key = key(head);
+    let Some(service) = tables.service(&listener::<F>(&key)) else {
+        return Step::End(Reason::NotService);
+    };
+    open::new_flow(head, tables, node, &key, &service, tables.now()).into()
+}
+
+/// Where a packet's receiver listens.
+#[inline(always)]
+fn listener<F: Family>(key: &Key<F>) -> Endpoint {
+    Endpoint::new(key.destination.into(), key.destination_port)
+}
+
+#[inline(always)]
+fn key<F: Family>(head: &TcpHead<F>) -> Key<F> {
+    FlowKey {
+        source: head.source(),
+        destination: head.destination(),
+        source_port: head.source_port(),
+        destination_port: head.destination_port(),
+    }
 }
 
 /// A packet of an established flow.
 #[inline(always)]
-fn established(
-    head: &mut TcpHead, bytes: u64, tables: &impl Tables, node: &Node, key: &FlowKey, flow: &SharedFlow,
+fn established<F: Family>(
+    head: &mut TcpHead<F>, bytes: u64, tables: &impl Tables<F>, node: &Node, key: &Key<F>, flow: &Entry<F>,
 ) -> Result<Reason, ResetFor> {
     let now = tables.now();
     let slot = flow.backend as u32;
@@ -130,79 +259,38 @@ fn established(
     Ok(Reason::ToBackend)
 }
 
-/// A packet without an established flow.
-#[inline(always)]
-fn unknown(
-    head: &mut TcpHead, length: usize, tables: &impl Tables, node: &Node, key: &FlowKey,
-) -> Result<Reason, ResetFor> {
-    if !tables.is_vip(key.destination) {
-        return Ok(Reason::NotVip);
-    }
-    let service = tables.service(&Endpoint::new(key.destination, key.destination_port));
-    // Fields of a service that is not there would be registers without a value; where the compiler happens to save
-    // one of those, the verifier refuses the program.
-    let (is_service, service) = (service.is_some(), service.unwrap_or_default());
-    if !is_service && !is_backend_answer(tables, node, key) {
-        return Ok(Reason::NotService);
-    }
-    if let Some(fault) = parse::fault(head, length) {
-        return Ok(fault);
-    }
-    if parse::is_martian(key, tables) {
-        return Ok(Reason::Martian);
-    }
-    let now = tables.now();
-    let opens = track::is_opening(head);
-    if let Some(half) = tables.half_open(key) {
-        // As above: it was this node that forwarded, before another did.
-        let forwarded_back = half.is_direct() && deliver::is_forwarded(head, tables, node, key);
-        if !(forwarded_back || opens && open::is_orphan(tables, key, half)) {
-            return open::half_open(head, length as u64, tables, node, key, half, now);
-        }
-        open::forget(tables, key, half);
-    }
-    if opens && is_service {
-        return open::new_flow(head, tables, node, key, &service, now);
-    }
-    let flags = head.flags();
-    if flags & flag::RST != 0 {
-        return Ok(Reason::StrayReset);
-    }
-    if flags & (flag::SYN | flag::ACK) == 0 {
-        return Ok(Reason::TcpFlags);
-    }
-    Err(Reason::NoFlow)
-}
-
 /// The flow's backend, unless it is gone.
 #[inline(always)]
-fn backend_of<'a>(tables: &'a impl Tables, flow: &SharedFlow) -> Option<&'a Backend> {
+fn backend_of<'a, F: Family>(tables: &'a impl Tables<F>, flow: &Entry<F>) -> Option<&'a Backend> {
     let backend = tables.backend(flow.backend as u32)?;
     (backend.generation == flow.generation && backend.gone == 0).then_some(backend)
 }
 
 /// The entry for the other direction, unless the client's port belongs to another flow by now.
 #[inline(always)]
-fn pair<'a>(tables: &'a impl Tables, key: &FlowKey, flow: &SharedFlow) -> Option<&'a SharedFlow> {
+fn pair<'a, F: Family>(tables: &'a impl Tables<F>, key: &Key<F>, flow: &Entry<F>) -> Option<&'a Entry<F>> {
     tables.established(&flow.other()).filter(|other| other.other() == *key)
 }
 
 /// Whether this could be a backend's answer to one of our source ports.
 #[inline(always)]
-fn is_backend_answer(tables: &impl Tables, node: &Node, key: &FlowKey) -> bool {
+fn is_backend_answer<F: Family>(tables: &impl Tables<F>, node: &Node, key: &Key<F>) -> bool {
     let offset = (key.destination_port.get() as u32).wrapping_sub(node.first_port as u32);
     // A backend without a port answers from any.
-    let (itself, any_port) = (Endpoint::new(key.source, key.source_port), Endpoint::new(key.source, Be16::default()));
+    let (itself, any_port) =
+        (Endpoint::new(key.source.into(), key.source_port), Endpoint::new(key.source.into(), Be16::default()));
     offset < node.port_count as u32 && (tables.is_backend(&itself) || tables.is_backend(&any_port))
 }
 
 /// Where a packet to the client goes: as the kernel's tables say, else to where its own packets came from.
 #[inline(always)]
-fn client_mac(head: &TcpHead, tables: &impl Tables, node: &Node, flow: &SharedFlow, now: u32) -> Option<[u8; 6]> {
+fn client_mac<F: Family>(
+    head: &TcpHead<F>, tables: &impl Tables<F>, node: &Node, flow: &Entry<F>, now: u32,
+) -> Option<[u8; 6]> {
     if node.flags & node_flag::FIB != 0 && flow.routed.get() != now {
         flow.routed.set(now);
         let translated = &flow.translated;
-        if let Some(mac) = tables.next_hop(translated.source, translated.destination, head.total_length().get()) {
+        if let Some(mac) = tables.next_hop(translated.source, translated.destination, F::ip_length(head) as u16) {
             flow.set_mac(mac);
         }
     }
@@ -212,7 +300,7 @@ fn client_mac(head: &TcpHead, tables: &impl Tables, node: &Node, flow: &SharedFl
 
 /// Remembers where the client's packets come from, when that has changed.
 #[inline(always)]
-fn learn_client_mac(head: &TcpHead, tables: &impl Tables, flow: &SharedFlow) {
+fn learn_client_mac<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, flow: &Entry<F>) {
     let mac = head.mac_source();
     if flow.mac() != mac {
         flow.set_mac(mac);

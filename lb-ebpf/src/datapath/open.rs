@@ -1,20 +1,20 @@
 //! How a flow begins: a backend and a source port for a SYN, the handshake, and the move to the established table.
 
-use super::tables::{Note, Tables};
-use super::{ResetFor, backend_of, deliver, pair, rewrite};
+use super::tables::{Drafts, Note, Tables};
+use super::{Entry, Key, NewFlow, ResetFor, backend_of, deliver, pair, rewrite};
 use crate::abi::{
-    Backend, Delivery, Direction, Endpoint, Flow, FlowKey, Node, Readable as _, Reason, Service, SharedFlow, state,
+    Backend, Delivery, Direction, Endpoint, Flow, FlowKey, Node, Readable as _, Reason, Service, split_mac, state,
 };
-use crate::net::Be16;
 use crate::net::header::{TcpHead, flag};
+use crate::net::{Address as _, Be16, Family};
 
 /// Source ports tried before a backend counts as exhausted.
 const PORT_TRIES: u32 = 24;
 
 /// A SYN of no known flow.
 #[inline(always)]
-pub(super) fn new_flow(
-    head: &mut TcpHead, tables: &impl Tables, node: &Node, key: &FlowKey, service: &Service, now: u32,
+pub(super) fn new_flow<F: Family>(
+    head: &mut TcpHead<F>, tables: &impl Tables<F>, node: &Node, key: &Key<F>, service: &Service, now: u32,
 ) -> Result<Reason, ResetFor> {
     let chosen = if deliver::is_forwarded(head, tables, node, key) {
         deliver::own(tables, service)
@@ -24,25 +24,19 @@ pub(super) fn new_flow(
     let Some((slot, backend)) = chosen else {
         return Err(Reason::NoBackend);
     };
-    let begin = |translated, delivery| {
-        let flow = Flow::new(key, translated, Direction::ToBackend, now).with_mac(head.mac_source());
-        Flow {
-            backend: slot as u16,
-            service: service.number,
-            generation: backend.generation,
-            idle_seconds: service.idle_seconds,
-            ..flow.delivered(key, delivery)
-        }
+    let Some(Drafts { there: flow, back }) = tables.drafts() else {
+        return Ok(Reason::HalfOpenFull);
     };
     if backend.delivery == Delivery::Direct as u16 {
         let Some(mac) = rewrite::backend_mac(head, tables, node, backend, key) else {
             return Ok(Reason::NoNeighbour);
         };
-        let flow = begin(*key, Delivery::Direct);
-        if tables.add_half_open(key, &flow).is_err() {
+        *flow = Flow::new(key, *key, Direction::ToBackend, now).delivered(key, Delivery::Direct);
+        begin(flow, head, slot, backend, service);
+        if tables.add_half_open(key, flow).is_err() {
             return Ok(Reason::HalfOpenFull);
         }
-        rewrite::translate(head, &flow, node, mac);
+        rewrite::translate(head, flow, node, mac);
         return Ok(Reason::NewFlow);
     }
     // This node's own backend sees the client's address; with a port of ours, because the client may have a connection
@@ -50,7 +44,7 @@ pub(super) fn new_flow(
     let is_local = backend.delivery == Delivery::Local as u16;
     let to = FlowKey {
         source: if is_local { key.source } else { key.destination },
-        destination: backend.endpoint.address,
+        destination: F::Address::of(backend.endpoint.address),
         source_port: Be16::default(),
         destination_port: backend.endpoint.reached_for(key.destination_port).port,
     };
@@ -63,42 +57,47 @@ pub(super) fn new_flow(
         return Err(Reason::NoSourcePort);
     };
     let delivery = if is_local { Delivery::Local } else { Delivery::Translated };
-    let flow = begin(FlowKey { source_port: port, ..to }, delivery);
-    if !add_both(tables, key, &flow, now) {
+    let translated = FlowKey { source_port: port, ..to };
+    *flow = Flow::new(key, translated, Direction::ToBackend, now).delivered(key, delivery);
+    begin(flow, head, slot, backend, service);
+    *back = answering::<F>(key, flow, now);
+    // The entries of both directions, or none.
+    let answers = translated.reversed();
+    if tables.add_half_open(&answers, back).is_err() {
+        return Ok(Reason::HalfOpenFull);
+    }
+    if tables.add_half_open(key, flow).is_err() {
+        tables.remove_half_open(&answers);
         return Ok(Reason::HalfOpenFull);
     }
     if is_local {
-        rewrite::deliver(head, &flow);
+        rewrite::deliver(head, flow);
         return Ok(Reason::NewLocal);
     }
-    rewrite::translate(head, &flow, node, mac);
+    rewrite::translate(head, flow, node, mac);
     Ok(Reason::NewFlow)
 }
 
-/// Adds the half-open entries of both directions, or none.
+/// What a new flow knows of its ends besides the translation.
 #[inline(always)]
-fn add_both(tables: &impl Tables, key: &FlowKey, flow: &Flow, now: u32) -> bool {
-    let answers = flow.other();
-    if tables.add_half_open(&answers, &answering(key, flow, now)).is_err() {
-        return false;
-    }
-    let both = tables.add_half_open(key, flow).is_ok();
-    if !both {
-        tables.remove_half_open(&answers);
-    }
-    both
+fn begin<F: Family>(flow: &mut NewFlow<F>, head: &TcpHead<F>, slot: u32, backend: &Backend, service: &Service) {
+    flow.backend = slot as u16;
+    flow.service = service.number;
+    flow.generation = backend.generation;
+    flow.idle_seconds = service.idle_seconds;
+    (flow.mac_high, flow.mac_low) = split_mac(head.mac_source());
 }
 
 /// Whether a half-open flow leads nowhere: its backend is gone, or its other entry was pushed out.
 #[inline(always)]
-pub(super) fn is_orphan(tables: &impl Tables, key: &FlowKey, half: &SharedFlow) -> bool {
+pub(super) fn is_orphan<F: Family>(tables: &impl Tables<F>, key: &Key<F>, half: &Entry<F>) -> bool {
     half.is_from_client()
         && (backend_of(tables, half).is_none() || !half.is_direct() && other_half(tables, key, half).is_none())
 }
 
 /// Removes a half-open flow: this entry, and the other one if it is of the same flow.
 #[inline(always)]
-pub(super) fn forget(tables: &impl Tables, key: &FlowKey, half: &SharedFlow) {
+pub(super) fn forget<F: Family>(tables: &impl Tables<F>, key: &Key<F>, half: &Entry<F>) {
     let other = half.other();
     if other_half(tables, key, half).is_some() {
         tables.remove_half_open(&other);
@@ -109,14 +108,14 @@ pub(super) fn forget(tables: &impl Tables, key: &FlowKey, half: &SharedFlow) {
 /// The entry of a half-open flow for the other direction. One that does not point back is another flow's: entries are
 /// pushed out one by one, and ports are used again.
 #[inline(always)]
-fn other_half<'a>(tables: &'a impl Tables, key: &FlowKey, half: &SharedFlow) -> Option<&'a SharedFlow> {
+fn other_half<'a, F: Family>(tables: &'a impl Tables<F>, key: &Key<F>, half: &Entry<F>) -> Option<&'a Entry<F>> {
     tables.half_open(&half.other()).filter(|other| other.other() == *key)
 }
 
 /// A packet of a flow whose handshake is not complete.
 #[inline(always)]
-pub(super) fn half_open(
-    head: &mut TcpHead, bytes: u64, tables: &impl Tables, node: &Node, key: &FlowKey, half: &SharedFlow, now: u32,
+pub(super) fn half_open<F: Family>(
+    head: &mut TcpHead<F>, bytes: u64, tables: &impl Tables<F>, node: &Node, key: &Key<F>, half: &Entry<F>, now: u32,
 ) -> Result<Reason, ResetFor> {
     if !half.is_from_client() {
         let reason = from_backend(head, tables, key, half, now)?;
@@ -129,8 +128,8 @@ pub(super) fn half_open(
 
 /// A packet of this node's own backend, where it leaves, of a flow whose handshake is not complete.
 #[inline(always)]
-pub(super) fn from_local(
-    head: &mut TcpHead, tables: &impl Tables, key: &FlowKey, half: &SharedFlow, now: u32,
+pub(super) fn from_local<F: Family>(
+    head: &mut TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, half: &Entry<F>, now: u32,
 ) -> Reason {
     // Without the client's entry it is the answer to a packet that was delivered in time: its source is still ours to set.
     let _ = from_backend(head, tables, key, half, now);
@@ -139,8 +138,8 @@ pub(super) fn from_local(
 }
 
 #[inline(always)]
-fn from_backend(
-    head: &TcpHead, tables: &impl Tables, key: &FlowKey, half: &SharedFlow, now: u32,
+fn from_backend<F: Family>(
+    head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, half: &Entry<F>, now: u32,
 ) -> Result<Reason, ResetFor> {
     let client = half.other();
     let flags = head.flags();
@@ -163,8 +162,8 @@ fn from_backend(
 }
 
 #[inline(always)]
-fn from_client(
-    head: &mut TcpHead, bytes: u64, tables: &impl Tables, node: &Node, key: &FlowKey, half: &SharedFlow, now: u32,
+fn from_client<F: Family>(
+    head: &mut TcpHead<F>, bytes: u64, tables: &impl Tables<F>, node: &Node, key: &Key<F>, half: &Entry<F>, now: u32,
 ) -> Result<Reason, ResetFor> {
     let answers = half.other();
     let flags = head.flags();
@@ -180,7 +179,7 @@ fn from_client(
     if half.is_local() {
         if completes {
             let flow = promote(head, bytes, tables, key, half, &answers, now)?;
-            rewrite::deliver(head, &flow);
+            rewrite::deliver(head, flow);
             return Ok(Reason::LocalOpened);
         }
         rewrite::deliver(head, half);
@@ -192,7 +191,7 @@ fn from_client(
     };
     if completes {
         let flow = promote(head, bytes, tables, key, half, &answers, now)?;
-        rewrite::translate(head, &flow, node, mac);
+        rewrite::translate(head, flow, node, mac);
         return Ok(Reason::Opened);
     }
     rewrite::translate(head, half, node, mac);
@@ -202,7 +201,7 @@ fn from_client(
 
 /// Forgets a handshake that the client gives up.
 #[inline(always)]
-fn end(head: &TcpHead, tables: &impl Tables, key: &FlowKey, half: &SharedFlow) {
+fn end<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, half: &Entry<F>) {
     // Before the SYN-ACK a RST is the client's word to a backend that still remembers the source port (TIME-WAIT): it
     // ends that memory, and the client's next SYN must meet the same backend and port (RFC 9293 section 3.10.7.3).
     if head.flags() & flag::RST != 0 && half.state.get() & state::ANSWERED != 0 {
@@ -212,10 +211,14 @@ fn end(head: &TcpHead, tables: &impl Tables, key: &FlowKey, half: &SharedFlow) {
 
 /// Moves both entries to the table from which nothing is pushed out.
 #[inline(always)]
-fn promote(
-    head: &TcpHead, bytes: u64, tables: &impl Tables, key: &FlowKey, half: &SharedFlow, answers: &FlowKey, now: u32,
-) -> Result<Flow, ResetFor> {
-    let mut flow = Flow::new(key, half.translated, Direction::ToBackend, now);
+fn promote<'a, F: Family>(
+    head: &TcpHead<F>, bytes: u64, tables: &'a impl Tables<F>, key: &Key<F>, half: &Entry<F>, answers: &Key<F>,
+    now: u32,
+) -> Result<&'a NewFlow<F>, ResetFor> {
+    let Some(Drafts { there: flow, back: answer }) = tables.drafts() else {
+        return Err(Reason::TableFull);
+    };
+    *flow = Flow::new(key, half.translated, Direction::ToBackend, now);
     flow.ip_change = half.ip_change;
     flow.delivery = half.delivery;
     flow.backend = half.backend;
@@ -230,23 +233,23 @@ fn promote(
         flow.expect = head.sequence().get().wrapping_add(head.segment_length());
     }
     if half.is_direct() {
-        let added = tables.add_established(key, &flow).is_ok() || tables.established(key).is_some();
+        let added = tables.add_established(key, flow).is_ok() || tables.established(key).is_some();
         tables.remove_half_open(key);
-        return opened(bytes, tables, key, flow, added);
+        return opened(bytes, tables, key, flow, added).map(|()| &*flow);
     }
     // The source port is ours only while the entry for answers points back here.
     let Some(back) = other_half(tables, key, half) else {
         tables.remove_half_open(key);
         return Err(Reason::NoFlow);
     };
-    let mut answer = answering(key, &flow, now);
+    *answer = answering::<F>(key, flow, now);
     answer.acknowledged = back.acknowledged.get();
     answer.state = flow.state;
     // Another CPU may have been faster with the same flow.
-    let is_there = |at: &FlowKey, other: &FlowKey| tables.established(at).is_some_and(|flow| flow.other() == *other);
-    let added = tables.add_established(answers, &answer).is_ok() || is_there(answers, key);
+    let is_there = |at: &Key<F>, other: &Key<F>| tables.established(at).is_some_and(|flow| flow.other() == *other);
+    let added = tables.add_established(answers, answer).is_ok() || is_there(answers, key);
     let added = added && {
-        let both = tables.add_established(key, &flow).is_ok() || is_there(key, answers);
+        let both = tables.add_established(key, flow).is_ok() || is_there(key, answers);
         if !both {
             tables.remove_established(answers);
         }
@@ -254,12 +257,14 @@ fn promote(
     };
     tables.remove_half_open(answers);
     tables.remove_half_open(key);
-    opened(bytes, tables, key, flow, added)
+    opened(bytes, tables, key, flow, added).map(|()| &*flow)
 }
 
 /// Counts and tells a flow that was added; refuses one that was not.
 #[inline(always)]
-fn opened(bytes: u64, tables: &impl Tables, key: &FlowKey, flow: Flow, added: bool) -> Result<Flow, ResetFor> {
+fn opened<F: Family>(
+    bytes: u64, tables: &impl Tables<F>, key: &Key<F>, flow: &NewFlow<F>, added: bool,
+) -> Result<(), ResetFor> {
     let slot = flow.backend as u32;
     if !added {
         tables.note(Note::TableFull, key, slot);
@@ -267,12 +272,12 @@ fn opened(bytes: u64, tables: &impl Tables, key: &FlowKey, flow: Flow, added: bo
     }
     tables.count_in(slot, bytes, true);
     tables.note(Note::Opened, key, slot);
-    Ok(flow)
+    Ok(())
 }
 
 /// The entry for the backend's answers to a flow.
 #[inline(always)]
-fn answering(client: &FlowKey, flow: &Flow, now: u32) -> Flow {
+fn answering<F: Family>(client: &Key<F>, flow: &NewFlow<F>, now: u32) -> NewFlow<F> {
     let (key, delivery) = (flow.other(), if flow.is_local() { Delivery::Local } else { Delivery::Translated });
     let answers = Flow::new(&key, client.reversed(), Direction::ToClient, now).delivered(&key, delivery);
     Flow {
@@ -288,7 +293,7 @@ fn answering(client: &FlowKey, flow: &Flow, now: u32) -> Flow {
 
 /// Weighted round robin: the agent has laid out the round, the kernel takes turns.
 #[inline(always)]
-fn choose<'a>(tables: &'a impl Tables, service: &Service) -> Option<(u32, &'a Backend)> {
+fn choose<'a, F: Family>(tables: &'a impl Tables<F>, service: &Service) -> Option<(u32, &'a Backend)> {
     let length = service.ring_length as u32;
     if length == 0 {
         return None;
@@ -304,7 +309,7 @@ fn choose<'a>(tables: &'a impl Tables, service: &Service) -> Option<(u32, &'a Ba
 /// In turn, so that a port rests as long as possible before it is used again; at random places when that meets one
 /// in use. Flows that are over give theirs back when nothing else is left.
 #[inline(always)]
-fn free_port(tables: &impl Tables, node: &Node, slot: u32, to: FlowKey, now: u32) -> Option<Be16> {
+fn free_port<F: Family>(tables: &impl Tables<F>, node: &Node, slot: u32, to: Key<F>, now: u32) -> Option<Be16> {
     let count = node.port_count as u32;
     if count == 0 {
         return None;
@@ -318,7 +323,7 @@ fn free_port(tables: &impl Tables, node: &Node, slot: u32, to: FlowKey, now: u32
         let answers = FlowKey { source_port: port, ..to }.reversed();
         match use_of(tables, &answers, now) {
             // A service listens on this very port of the VIP.
-            _ if tables.service(&Endpoint::new(to.source, port)).is_some() => {}
+            _ if tables.service(&Endpoint::new(to.source.into(), port)).is_some() => {}
             Use::Free => return Some(port),
             Use::Over => {
                 reclaim(tables, &answers);
@@ -345,7 +350,7 @@ enum Use {
 }
 
 #[inline(always)]
-fn use_of(tables: &impl Tables, answers: &FlowKey, now: u32) -> Use {
+fn use_of<F: Family>(tables: &impl Tables<F>, answers: &Key<F>, now: u32) -> Use {
     if let Some(flow) = tables.established(answers) {
         // Either entry may have seen the last packet.
         let other_is_alive = pair(tables, answers, flow).is_some_and(|other| !other.is_expired(now));
@@ -366,7 +371,7 @@ fn use_of(tables: &impl Tables, answers: &FlowKey, now: u32) -> Use {
 
 /// Removes what is left of a flow that is over.
 #[inline(always)]
-fn reclaim(tables: &impl Tables, answers: &FlowKey) {
+fn reclaim<F: Family>(tables: &impl Tables<F>, answers: &Key<F>) {
     if let Some(flow) = tables.established(answers) {
         if pair(tables, answers, flow).is_some() {
             tables.remove_established(&flow.other());

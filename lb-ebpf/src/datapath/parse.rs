@@ -1,70 +1,109 @@
 //! What a frame is, before anything is done with it.
 
+use super::Key;
 use super::tables::Tables;
-use crate::abi::{FlowKey, Node, Reason};
-use crate::net::header::{ETHERNET, ETHERTYPE_IPV4, IPV4, IPV4_HALFWORDS, Ipv4Head, PROTOCOL_TCP, TCP, TcpHead, flag};
+use crate::abi::{Node, Reason};
+use crate::net::header::{ETHERNET, PROTOCOL_TCP, TCP, TcpHead, flag};
+use crate::net::{Address as _, Be16, Be32, Be128, Family, V4, V6};
 use crate::packet::Packet;
 
-/// Whether the frame is for us and TCP sits where it sits without IP options and fragments.
-#[inline(always)]
-pub(super) fn is_plain_tcp(head: &TcpHead, node: &Node) -> bool {
-    head.ethertype() == ETHERTYPE_IPV4
-        && head.version_ihl() == 0x45
-        && head.protocol() == PROTOCOL_TCP
-        && !head.is_fragment()
-        && head.mac_destination() == node.mac
+/// What is to be said of frames that are not plain TCP of an IP version.
+pub trait Odd: Family {
+    /// Everything that is not plain TCP to this node, or too short to tell.
+    fn odd(packet: &mut impl Packet, tables: &impl Tables<Self>, node: &Node) -> Reason;
 }
 
-/// Everything that is not plain TCP, or too short to tell.
+/// A frame up to the end of the IP header, as halfwords.
+const IPV4_HALFWORDS: usize = (ETHERNET + V4::IP) / 2;
+const IPV6_HALFWORDS: usize = (ETHERNET + V6::IP) / 2;
+
+impl Odd for V4 {
+    #[inline(always)]
+    fn odd(packet: &mut impl Packet, tables: &impl Tables<Self>, node: &Node) -> Reason {
+        let Ok(head) = packet.head::<IPV4_HALFWORDS>() else {
+            return Reason::Runt;
+        };
+        if !is_to(head, node) {
+            return Reason::OtherMac;
+        }
+        if !tables.is_vip(Be32::from_halves([head[15], head[16]])) {
+            return Reason::NotVip;
+        }
+        let [version_ihl, _] = head[7].to_ne_bytes();
+        let [_, protocol] = head[11].to_ne_bytes();
+        if version_ihl >> 4 != 4 {
+            return Reason::IpVersion;
+        }
+        if version_ihl & 0xf < 5 {
+            return Reason::IpHeaderLength;
+        }
+        if protocol != PROTOCOL_TCP {
+            return Reason::NotTcp;
+        }
+        if Be16::from_raw(head[10]).get() & 0x3fff != 0 {
+            return Reason::IpFragment;
+        }
+        if version_ihl & 0xf > 5 {
+            return Reason::IpOptions;
+        }
+        Reason::TcpTruncated
+    }
+}
+
+/// Headers between that of IPv6 and TCP (RFC 8200 section 4): hop by hop, routing, destination options, authentication.
+const EXTENSIONS: [u8; 4] = [0, 43, 60, 51];
+/// The fragment header.
+const FRAGMENT: u8 = 44;
+
+impl Odd for V6 {
+    #[inline(always)]
+    fn odd(packet: &mut impl Packet, tables: &impl Tables<Self>, node: &Node) -> Reason {
+        let Ok(head) = packet.head::<IPV6_HALFWORDS>() else {
+            return Reason::Runt;
+        };
+        if !is_to(head, node) {
+            return Reason::OtherMac;
+        }
+        let word = |at: usize| Be32::from_halves([head[at], head[at + 1]]);
+        if !tables.is_vip(Be128::from_words([word(19), word(21), word(23), word(25)])) {
+            return Reason::NotVip;
+        }
+        let [version, _] = head[7].to_ne_bytes();
+        let [next_header, _] = head[10].to_ne_bytes();
+        if version >> 4 != 6 {
+            return Reason::IpVersion;
+        }
+        match next_header {
+            PROTOCOL_TCP => Reason::TcpTruncated,
+            FRAGMENT => Reason::IpFragment,
+            _ if EXTENSIONS.contains(&next_header) => Reason::IpOptions,
+            _ => Reason::NotTcp,
+        }
+    }
+}
+
 #[inline(always)]
-pub(super) fn odd(packet: &mut impl Packet, tables: &impl Tables, node: &Node) -> Reason {
-    let Ok(halfwords) = packet.head::<IPV4_HALFWORDS>() else {
-        return Reason::Runt;
-    };
-    let head = Ipv4Head::over(halfwords);
-    if head.ethertype() != ETHERTYPE_IPV4 {
-        return Reason::NotIpv4;
-    }
-    if head.mac_destination() != node.mac {
-        return Reason::OtherMac;
-    }
-    if !tables.is_vip(head.destination()) {
-        return Reason::NotVip;
-    }
-    let version_ihl = head.version_ihl();
-    if version_ihl >> 4 != 4 {
-        return Reason::IpVersion;
-    }
-    if version_ihl & 0xf < 5 {
-        return Reason::IpHeaderLength;
-    }
-    if head.protocol() != PROTOCOL_TCP {
-        return Reason::NotTcp;
-    }
-    if head.is_fragment() {
-        return Reason::IpFragment;
-    }
-    if version_ihl & 0xf > 5 {
-        return Reason::IpOptions;
-    }
-    Reason::TcpTruncated
+fn is_to<const N: usize>(head: &[u16; N], node: &Node) -> bool {
+    let [a, b, c, d, e, f] = node.mac;
+    let mac = [[a, b], [c, d], [e, f]].map(u16::from_ne_bytes);
+    head[0] == mac[0] && head[1] == mac[1] && head[2] == mac[2]
 }
 
 /// What is wrong with a plain TCP packet to a VIP, if anything.
 #[inline(always)]
-pub(super) fn fault(head: &TcpHead, length: usize) -> Option<Reason> {
-    let total = head.total_length().get() as usize;
-    if total < IPV4 + TCP || total + ETHERNET > length {
+pub(super) fn fault<F: Family>(head: &TcpHead<F>, length: usize) -> Option<Reason> {
+    let total = F::ip_length(head) as usize;
+    if total < F::IP + TCP || total + ETHERNET > length {
         return Some(Reason::IpTotalLength);
     }
-    if !head.ip_checksum_is_right() {
+    if !F::header_is_sound(head) {
         return Some(Reason::IpChecksum);
     }
-    if head.ttl() <= 1 {
+    if F::hops(head) <= 1 {
         return Some(Reason::Ttl);
     }
     let header = head.tcp_header_length() as usize;
-    if header < TCP || IPV4 + header > total {
+    if header < TCP || F::IP + header > total {
         return Some(Reason::TcpDataOffset);
     }
     let flags = head.flags();
@@ -76,7 +115,6 @@ pub(super) fn fault(head: &TcpHead, length: usize) -> Option<Reason> {
 
 /// Whether no host can have this source address; nobody behind the datapath would stop it.
 #[inline(always)]
-pub(super) fn is_martian(key: &FlowKey, tables: &impl Tables) -> bool {
-    let first = key.source.wire()[0];
-    first == 0 || first == 127 || first >= 224 || key.source == key.destination || tables.is_vip(key.source)
+pub(super) fn is_martian<F: Family>(key: &Key<F>, tables: &impl Tables<F>) -> bool {
+    !key.source.is_a_hosts() || key.source == key.destination || tables.is_vip(key.source)
 }

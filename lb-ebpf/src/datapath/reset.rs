@@ -2,42 +2,36 @@
 
 use super::tables::Tables;
 use crate::abi::{Node, Reason};
-use crate::net::Be16;
-use crate::net::Be32;
-use crate::net::header::{IPV4, TCP, TCP_HALFWORDS, TO_TCP, TcpHead, flag};
+use crate::net::header::{TCP, TcpHead, flag};
+use crate::net::{Be16, Be32, Family};
 use crate::packet::Packet;
 
-/// Time to live of our own packets.
-const TTL: u8 = 64;
-/// The "don't fragment" bit: the answer is never longer than a header.
-const DONT_FRAGMENT: Be16 = Be16::new(0x4000);
+/// Hops that our own packets may live.
+const HOPS: u8 = 64;
 
-/// Turns a checked packet into the RST its sender must get for `reason`, within this second's budget.
+/// The last part: turns a checked packet into the RST that its sender must get, within this second's budget; a reason if
+/// it does not get one.
 #[inline(always)]
-pub(super) fn answer(packet: &mut impl Packet, tables: &impl Tables, reason: Reason) -> Reason {
-    let Some(node) = tables.node() else {
-        return Reason::CannotReply;
+pub fn answer<F: Family>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Option<Reason> {
+    let (Some(node), Ok(head)) = (tables.node(), F::head(packet)) else {
+        return Some(Reason::CannotReply);
     };
-    let Ok(halfwords) = packet.head::<TCP_HALFWORDS>() else {
-        return Reason::CannotReply;
-    };
-    let head = TcpHead::over(halfwords);
     // A RST is never answered, or two hosts could go on for ever.
     if head.flags() & flag::RST != 0 {
-        return Reason::StrayReset;
+        return Some(Reason::StrayReset);
     }
     if !tables.spend_reset(tables.now(), node.resets_per_second) {
-        return Reason::ResetLimit;
+        return Some(Reason::ResetLimit);
     }
     turn(head, node);
-    match packet.truncate(TO_TCP) {
-        Ok(()) => reason,
-        Err(_) => Reason::CannotReply,
+    match packet.truncate(TcpHead::<F>::LENGTH) {
+        Ok(()) => None,
+        Err(_) => Some(Reason::CannotReply),
     }
 }
 
 #[inline(always)]
-fn turn(head: &mut TcpHead, node: &Node) {
+fn turn<F: Family>(head: &mut TcpHead<F>, node: &Node) {
     let (source, destination) = (head.source(), head.destination());
     let (source_port, destination_port) = (head.source_port(), head.destination_port());
     let (sequence, acknowledgement, flags) = if head.flags() & flag::ACK != 0 {
@@ -48,12 +42,9 @@ fn turn(head: &mut TcpHead, node: &Node) {
     };
     head.set_mac_destination(head.mac_source());
     head.set_mac_source(node.mac);
-    head.set_total_length(Be16::new((IPV4 + TCP) as u16));
-    head.set_identification(Be16::default());
-    head.set_fragment(DONT_FRAGMENT);
-    head.set_ttl(TTL);
-    head.set_source(destination);
-    head.set_destination(source);
+    F::set_source(head, destination);
+    F::set_destination(head, source);
+    F::make_bare(head, HOPS);
     head.set_source_port(destination_port);
     head.set_destination_port(source_port);
     head.set_sequence(sequence);
@@ -62,6 +53,5 @@ fn turn(head: &mut TcpHead, node: &Node) {
     head.set_flags(flags);
     head.set_window(Be16::default());
     head.set_urgent(Be16::default());
-    head.seal_ipv4();
     head.seal_bare_tcp();
 }

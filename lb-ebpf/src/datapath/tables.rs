@@ -1,7 +1,7 @@
 //! Everything the datapath may ask besides the packet.
 
 use crate::abi::{Backend, Endpoint, Flow, FlowKey, Node, Service, SharedFlow};
-use crate::net::Be32;
+use crate::net::Family;
 
 /// A table took no entry, or the key was there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,14 +22,24 @@ pub enum Note {
     TableFull,
 }
 
-/// The kernel's maps and helpers, or a model of them.
-pub trait Tables {
+/// Where a flow's two entries are made: together they are more than a stack of the kernel's takes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Drafts<A> {
+    /// The entry for packets from the client.
+    pub there: Flow<A>,
+    /// The entry for answers.
+    pub back: Flow<A>,
+}
+
+/// The kernel's maps and helpers, or a model of them, as packets of one IP version need them.
+pub trait Tables<F: Family> {
     /// This node, once the agent has described it.
     fn node(&self) -> Option<&Node>;
     /// Seconds of the kernel's monotonic clock.
     fn now(&self) -> u32;
     /// Whether the address is one of the VIPs.
-    fn is_vip(&self, address: Be32) -> bool;
+    fn is_vip(&self, address: F::Address) -> bool;
     /// What is behind a VIP:port.
     fn service(&self, listener: &Endpoint) -> Option<Service>;
     /// A backend by its slot.
@@ -47,26 +57,29 @@ pub trait Tables {
     /// A random number.
     fn random(&self) -> u32;
     /// An entry of the table of established flows.
-    fn established(&self, key: &FlowKey) -> Option<&SharedFlow>;
+    fn established(&self, key: &FlowKey<F::Address>) -> Option<&SharedFlow<F::Address>>;
     /// An entry of the table of half-open flows.
-    fn half_open(&self, key: &FlowKey) -> Option<&SharedFlow>;
+    fn half_open(&self, key: &FlowKey<F::Address>) -> Option<&SharedFlow<F::Address>>;
+    /// Room for a new flow, of one user at a time, with anything in it.
+    #[allow(clippy::mut_from_ref, reason = "a place of this CPU's own, which tables that are shared lend out")]
+    fn drafts(&self) -> Option<&mut Drafts<F::Address>>;
     /// Adds an established entry.
     ///
     /// # Errors
     /// [`Refused`] when the table is full or has the key.
-    fn add_established(&self, key: &FlowKey, flow: &Flow) -> Result<(), Refused>;
+    fn add_established(&self, key: &FlowKey<F::Address>, flow: &Flow<F::Address>) -> Result<(), Refused>;
     /// Adds a half-open entry.
     ///
     /// # Errors
     /// [`Refused`] when the table cannot take it or has the key.
-    fn add_half_open(&self, key: &FlowKey, flow: &Flow) -> Result<(), Refused>;
+    fn add_half_open(&self, key: &FlowKey<F::Address>, flow: &Flow<F::Address>) -> Result<(), Refused>;
     /// Removes an established entry, if it is there.
-    fn remove_established(&self, key: &FlowKey);
+    fn remove_established(&self, key: &FlowKey<F::Address>);
     /// Removes a half-open entry, if it is there.
-    fn remove_half_open(&self, key: &FlowKey);
+    fn remove_half_open(&self, key: &FlowKey<F::Address>);
     /// The Ethernet address of the next hop for a packet from `source` to `destination`, by the kernel's FIB and
     /// neighbour tables.
-    fn next_hop(&self, source: Be32, destination: Be32, length: u16) -> Option<[u8; 6]>;
+    fn next_hop(&self, source: F::Address, destination: F::Address, length: u16) -> Option<[u8; 6]>;
     /// Takes one RST out of this second's budget; false when it is spent.
     fn spend_reset(&self, now: u32, per_second: u32) -> bool;
     /// Counts a packet from the client for the backend in `slot`, and a new flow.
@@ -74,5 +87,5 @@ pub trait Tables {
     /// Counts a packet to the client for the backend in `slot`.
     fn count_out(&self, slot: u32, bytes: u64);
     /// Tells the agent.
-    fn note(&self, note: Note, client: &FlowKey, slot: u32);
+    fn note(&self, note: Note, client: &FlowKey<F::Address>, slot: u32);
 }

@@ -1,8 +1,9 @@
 //! What the packets of an established flow say about its end.
 
-use super::pair;
 use super::tables::{Note, Tables};
-use crate::abi::{FlowKey, Readable as _, SharedFlow, state};
+use super::{Entry, Key, pair};
+use crate::abi::{Readable as _, state};
+use crate::net::Family;
 use crate::net::header::{TcpHead, flag};
 
 /// How far beyond the last acknowledgement a RST may claim to be: data can be under way.
@@ -17,7 +18,7 @@ const QUIET_SECONDS: u32 = 2;
 
 /// Whether the packet opens a connection.
 #[inline(always)]
-pub(super) fn is_opening(head: &TcpHead) -> bool {
+pub(super) fn is_opening<F: Family>(head: &TcpHead<F>) -> bool {
     head.flags() & (flag::SYN | flag::ACK) == flag::SYN
 }
 
@@ -26,7 +27,9 @@ pub(super) fn is_opening(head: &TcpHead) -> bool {
 /// Judged only after a silence, and only for packets that carry both numbers. Who does not belong is answered, and the
 /// flow is left alone: an outsider's guess must not end it.
 #[inline(always)]
-pub(super) fn is_of_another(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: &SharedFlow, now: u32) -> bool {
+pub(super) fn is_of_another<F: Family>(
+    head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow: &Entry<F>, now: u32,
+) -> bool {
     if now.saturating_sub(flow.seen.get()) < QUIET_SECONDS
         || head.flags() & (flag::SYN | flag::ACK | flag::RST) != flag::ACK
     {
@@ -46,7 +49,7 @@ const fn is_near(number: u32, last: u32) -> bool {
 
 /// Updates the flow by one of its packets.
 #[inline(always)]
-pub(super) fn follow(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: &SharedFlow, now: u32) {
+pub(super) fn follow<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow: &Entry<F>, now: u32) {
     flow.touch(now);
     let flags = head.flags();
     let acknowledged = head.acknowledgement().get();
@@ -60,7 +63,7 @@ pub(super) fn follow(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: 
 
 /// A side has closed or reset: both entries must know.
 #[inline(always)]
-fn end(head: &TcpHead, tables: &impl Tables, key: &FlowKey, flow: &SharedFlow) {
+fn end<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow: &Entry<F>) {
     if flow.is_direct() {
         // What the backend says is not seen here: the client's word must do, and its packets keep the entry alive.
         flow.state.set(flow.state.get() | state::FIN_CLIENT | state::FIN_BACKEND);

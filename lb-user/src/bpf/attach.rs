@@ -166,7 +166,9 @@ impl Datapath {
         let maps = usable_pins(&directory, spec.max_flows)?;
         let level: u8 = if spec.log_flows { 4 } else { 2 };
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries(map::ESTABLISHED, established_entries(spec.max_flows));
+        for table in [map::ESTABLISHED, map::ESTABLISHED6] {
+            loader.map_max_entries(table, established_entries(spec.max_flows));
+        }
         loader.override_global("AYA_LOG_LEVEL", &level, true);
         loader.override_global("PROBE_IFINDEX", &spec.device.index, true);
         for (name, path) in &maps {

@@ -11,7 +11,7 @@ use lb_ebpf::abi::{
     MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_RINGS, MAX_SERVICES, MAX_VIPS, Node, RING_SIZE, Reason, Service, Traffic,
     budget, map,
 };
-use lb_ebpf::net::Be32;
+use lb_ebpf::net::Be128;
 
 /// A map as the object declares it.
 #[derive(Debug, Clone, Copy)]
@@ -23,14 +23,14 @@ pub(super) struct Shape {
     entries: u32,
 }
 
-/// All maps that are pinned, with the connection table for `max_flows` flows.
-pub(super) fn shapes(max_flows: u32) -> [Shape; 19] {
+/// All maps that are pinned, with connection tables for `max_flows` flows of each IP version.
+pub(super) fn shapes(max_flows: u32) -> [Shape; 21] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
     let index = size_of::<u32>();
     let entries = established_entries(max_flows);
     [
         shape(map::NODE, MapType::Array, index, size_of::<Node>(), 1),
-        shape(map::VIPS, MapType::Hash, size_of::<Be32>(), index, MAX_VIPS),
+        shape(map::VIPS, MapType::Hash, size_of::<Be128>(), index, MAX_VIPS),
         shape(map::SERVICES, MapType::Hash, size_of::<Endpoint>(), size_of::<Service>(), MAX_LISTENERS),
         shape(map::BACKENDS, MapType::Array, index, size_of::<Backend>(), MAX_BACKENDS),
         shape(map::BACKEND_SLOTS, MapType::Hash, size_of::<Endpoint>(), index, MAX_BACKENDS),
@@ -40,11 +40,19 @@ pub(super) fn shapes(max_flows: u32) -> [Shape; 19] {
         shape(map::PORT_CURSORS, MapType::PerCpuArray, index, index, MAX_BACKENDS),
         shape(map::ESTABLISHED, MapType::Hash, size_of::<FlowKey>(), size_of::<Flow>(), entries),
         shape(map::HALF_OPEN, MapType::LruHash, size_of::<FlowKey>(), size_of::<Flow>(), HALF_OPEN_ENTRIES),
+        shape(map::ESTABLISHED6, MapType::Hash, size_of::<FlowKey<Be128>>(), size_of::<Flow<Be128>>(), entries),
+        shape(
+            map::HALF_OPEN6,
+            MapType::LruHash,
+            size_of::<FlowKey<Be128>>(),
+            size_of::<Flow<Be128>>(),
+            HALF_OPEN_ENTRIES,
+        ),
         shape(map::PACKETS, MapType::PerCpuArray, index, size_of::<u64>(), Reason::COUNT),
         shape(map::TRAFFIC, MapType::PerCpuArray, index, size_of::<Traffic>(), MAX_BACKENDS),
         shape(map::BUDGETS, MapType::PerCpuArray, index, size_of::<Bucket>(), budget::COUNT),
         shape(map::HOOK, MapType::Array, index, size_of::<Hook>(), 1),
-        shape(map::OWN, MapType::Hash, size_of::<Be32>(), index, MAX_OWN_ADDRESSES),
+        shape(map::OWN, MapType::Hash, size_of::<Be128>(), index, MAX_OWN_ADDRESSES),
         shape(map::PREFERRED, MapType::Array, index, index, MAX_SERVICES),
         shape(map::LOCAL_OPENED, MapType::PerCpuArray, index, size_of::<u64>(), MAX_BACKENDS),
         shape(map::DIALLED, MapType::SkStorage, index, size_of::<Dialled>(), 0),

@@ -19,7 +19,7 @@ mod tables;
 pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, flush, is_pinned};
 pub use counters::{Counters, PacketCounts};
 pub use hooks::{HookError, Hooks, cgroup_root};
-pub use sweep::{Sweep, Sweeper};
+pub use sweep::{Entries, Sweep, Sweeper};
 pub use tables::{TableError, Tables};
 
 /// The datapath object, as the build made it; empty in a build with `XVIP_EBPF_STUB=1`.

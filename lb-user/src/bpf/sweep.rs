@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aya::Ebpf;
 use aya::maps::{HashMap, MapData, MapError};
+use aya::{Ebpf, Pod};
 use lb_ebpf::abi::{Flow, FlowKey, HALF_OPEN_ENTRIES, map};
+use lb_ebpf::net::{Address, Be32, Be128};
 use lb_proto::plan::Place;
 use nix::time::{ClockId, clock_gettime};
 
@@ -20,14 +21,21 @@ use super::tables::{TableError, at, take};
 pub struct Sweep {
     /// Open connections by slot and generation of their backend.
     pub connections: BTreeMap<(u16, u32), u64>,
-    /// Entries of the table of established flows afterwards.
-    pub established: u64,
-    /// Entries of the table of half-open flows afterwards.
-    pub half_open: u64,
+    /// Entries of the tables afterwards, of IPv4 and of IPv6.
+    pub entries: [Entries; 2],
     /// Flows removed because of their silence.
     pub expired: u64,
     /// How long it took.
     pub took: Duration,
+}
+
+/// Entries of an IP version's tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// Of established flows.
+    pub established: u64,
+    /// Of half-open flows.
+    pub half_open: u64,
 }
 
 impl Sweep {
@@ -41,9 +49,23 @@ impl Sweep {
 
 /// The connection tables.
 pub struct Sweeper {
-    established: HashMap<MapData, FlowKey, Flow>,
-    half_open: HashMap<MapData, FlowKey, Flow>,
+    four: Flows<Be32>,
+    six: Flows<Be128>,
     capacity: u64,
+}
+
+/// Those of an IP version.
+struct Flows<A> {
+    names: Names,
+    established: HashMap<MapData, FlowKey<A>, Flow<A>>,
+    half_open: HashMap<MapData, FlowKey<A>, Flow<A>>,
+}
+
+/// What they are called.
+#[derive(Clone, Copy)]
+struct Names {
+    established: &'static str,
+    half_open: &'static str,
 }
 
 impl Sweeper {
@@ -53,37 +75,51 @@ impl Sweeper {
     /// When the object is not ours.
     pub fn take(ebpf: &mut Ebpf, max_flows: u32) -> Result<Self, TableError> {
         Ok(Self {
-            established: take(ebpf, map::ESTABLISHED)?,
-            half_open: take(ebpf, map::HALF_OPEN)?,
+            four: Flows::take(ebpf, Names { established: map::ESTABLISHED, half_open: map::HALF_OPEN })?,
+            six: Flows::take(ebpf, Names { established: map::ESTABLISHED6, half_open: map::HALF_OPEN6 })?,
             capacity: established_entries(max_flows).into(),
         })
     }
 
-    /// Entries each table can hold: established, half-open.
+    /// Entries the tables of either IP version can hold.
     #[must_use]
-    pub fn capacities(&self) -> (u64, u64) {
-        (self.capacity, HALF_OPEN_ENTRIES.into())
+    pub fn capacities(&self) -> Entries {
+        Entries { established: self.capacity, half_open: HALF_OPEN_ENTRIES.into() }
     }
 
-    /// Goes over both tables.
+    /// Goes over all tables.
     ///
     /// # Errors
     /// When a table cannot be read; what was removed before stays removed.
     pub fn sweep(&mut self) -> Result<Sweep, TableError> {
         let started = crate::clock::now();
         let mut sweep = Sweep::default();
-        self.sweep_established(&mut sweep)?;
-        sweep.half_open = self.count_half_open()?;
+        sweep.entries = [self.four.sweep(&mut sweep)?, self.six.sweep(&mut sweep)?];
         sweep.took = crate::clock::now().saturating_duration_since(started);
         Ok(sweep)
     }
+}
 
-    fn sweep_established(&mut self, sweep: &mut Sweep) -> Result<(), TableError> {
+impl<A: Address> Flows<A>
+where
+    FlowKey<A>: Pod,
+    Flow<A>: Pod,
+{
+    fn take(ebpf: &mut Ebpf, names: Names) -> Result<Self, TableError> {
+        Ok(Self { names, established: take(ebpf, names.established)?, half_open: take(ebpf, names.half_open)? })
+    }
+
+    fn sweep(&mut self, sweep: &mut Sweep) -> Result<Entries, TableError> {
+        Ok(Entries { established: self.sweep_established(sweep)?, half_open: self.count_half_open()? })
+    }
+
+    fn sweep_established(&mut self, sweep: &mut Sweep) -> Result<u64, TableError> {
         let now = kernel_seconds();
+        let mut entries = 0_u64;
         let mut over = Vec::new();
         for entry in self.established.iter() {
-            let (key, flow) = entry.map_err(at(map::ESTABLISHED))?;
-            sweep.established += 1;
+            let (key, flow) = entry.map_err(at(self.names.established))?;
+            entries += 1;
             let to_backend = flow.is_from_client();
             if self.is_over(&key, &flow, now)? {
                 over.push(key);
@@ -101,19 +137,19 @@ impl Sweeper {
             }
             match self.established.remove(&key) {
                 Ok(()) => {
-                    sweep.established = sweep.established.saturating_sub(1);
+                    entries = entries.saturating_sub(1);
                     sweep.expired += u64::from(flow.is_from_client());
                 }
                 // The datapath was faster.
                 Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(at(map::ESTABLISHED)(error)),
+                Err(error) => return Err(at(self.names.established)(error)),
             }
         }
-        Ok(())
+        Ok(entries)
     }
 
     /// A flow is silent only if both directions are. An entry whose pair is gone, or belongs to another flow by now, decides alone.
-    fn is_over(&self, key: &FlowKey, flow: &Flow, now: u32) -> Result<bool, TableError> {
+    fn is_over(&self, key: &FlowKey<A>, flow: &Flow<A>, now: u32) -> Result<bool, TableError> {
         if !flow.is_expired(now) {
             return Ok(false);
         }
@@ -121,11 +157,11 @@ impl Sweeper {
         Ok(pair.is_none_or(|pair| pair.is_expired(now)))
     }
 
-    fn flow(&self, key: &FlowKey) -> Result<Option<Flow>, TableError> {
+    fn flow(&self, key: &FlowKey<A>) -> Result<Option<Flow<A>>, TableError> {
         match self.established.get(key, 0) {
             Ok(flow) => Ok(Some(flow)),
             Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(at(map::ESTABLISHED)(error)),
+            Err(error) => Err(at(self.names.established)(error)),
         }
     }
 
@@ -134,7 +170,7 @@ impl Sweeper {
         let mut entries = 0;
         let mut stale = Vec::new();
         for entry in self.half_open.iter() {
-            let (key, flow) = entry.map_err(at(map::HALF_OPEN))?;
+            let (key, flow) = entry.map_err(at(self.names.half_open))?;
             if flow.is_stale_half_open(now) {
                 stale.push(key);
             } else {
@@ -146,11 +182,11 @@ impl Sweeper {
                 Ok(flow) if flow.is_stale_half_open(now) => {}
                 // Its client has tried again.
                 Ok(_) | Err(MapError::KeyNotFound) => continue,
-                Err(error) => return Err(at(map::HALF_OPEN)(error)),
+                Err(error) => return Err(at(self.names.half_open)(error)),
             }
             match self.half_open.remove(&key) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(at(map::HALF_OPEN)(error)),
+                Err(error) => return Err(at(self.names.half_open)(error)),
             }
         }
         Ok(entries)

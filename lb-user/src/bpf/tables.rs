@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError};
 use lb_ebpf::abi::{Backend, Endpoint, MAX_BACKENDS, MAX_SERVICES, Node, RING_SIZE, Service, key_mac, mac_key, map};
-use lb_ebpf::net::Be32;
+use lb_ebpf::net::Be128;
 use lb_proto::plan::{Observed, Op};
 
 use super::counters::Counters;
@@ -45,12 +45,12 @@ pub(super) fn take<T: TryFrom<aya::maps::Map, Error = MapError>>(
 /// The tables that the planner plans for.
 pub struct Tables {
     node: Array<MapData, Node>,
-    vips: HashMap<MapData, Be32Pod, u32>,
+    vips: HashMap<MapData, AddressPod, u32>,
     services: HashMap<MapData, Endpoint, Service>,
     backends: Array<MapData, Backend>,
     slots: HashMap<MapData, Endpoint, u32>,
     rings: Array<MapData, u32>,
-    own: HashMap<MapData, Be32Pod, u32>,
+    own: HashMap<MapData, AddressPod, u32>,
     preferred: Array<MapData, u32>,
     fellows: HashMap<MapData, u64, u32>,
     counters: Counters,
@@ -59,7 +59,7 @@ pub struct Tables {
 }
 
 /// An address as a key; the library's own type is not aya's to move.
-type Be32Pod = [u8; 4];
+type AddressPod = [u8; 16];
 
 impl Tables {
     /// Takes them out of the loaded object.
@@ -89,7 +89,7 @@ impl Tables {
     pub fn observe(&mut self) -> Result<Observed, TableError> {
         let node = self.node.get(&0, 0).map_err(at(map::NODE))?;
         let vips =
-            self.vips.keys().map(|key| key.map(Be32::from_wire)).collect::<Result<_, _>>().map_err(at(map::VIPS))?;
+            self.vips.keys().map(|key| key.map(Be128::from_wire)).collect::<Result<_, _>>().map_err(at(map::VIPS))?;
         let services: BTreeMap<_, _> = self.services.iter().collect::<Result<_, _>>().map_err(at(map::SERVICES))?;
         let slots = self.slots.iter().collect::<Result<_, _>>().map_err(at(map::BACKEND_SLOTS))?;
         let known = match self.known.take() {
@@ -114,7 +114,7 @@ impl Tables {
             rings.insert(service.ring_start, places.collect::<Result<Vec<_>, _>>().map_err(at(map::RINGS))?);
         }
         let own =
-            self.own.keys().map(|key| key.map(Be32::from_wire)).collect::<Result<_, _>>().map_err(at(map::OWN))?;
+            self.own.keys().map(|key| key.map(Be128::from_wire)).collect::<Result<_, _>>().map_err(at(map::OWN))?;
         let preferred = (0..MAX_SERVICES as u16).map(|number| Ok((number, self.preferred.get(&number.into(), 0)?)));
         let preferred = preferred.collect::<Result<_, _>>().map_err(at(map::PREFERRED))?;
         let fellows = self.fellows.keys().map(|key| key.map(key_mac)).collect::<Result<_, _>>();

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// An address and a port, or a range of ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Listen {
-    /// A VIP, 127.0.0.0/8, 0.0.0.0 (every address of the node and every VIP), or the node's own address.
+    /// A VIP, 127.0.0.0/8 or ::1, 0.0.0.0 or :: (every address of the node and every VIP of its family), or the node's own
+    /// address.
     pub address: IpAddr,
     /// First port, from 1.
     pub first: u16,
@@ -69,17 +70,19 @@ impl fmt::Display for Listen {
 #[derive(Default)]
 pub(super) struct Taken {
     by_address: BTreeMap<IpAddr, Ranges>,
-    /// All of one address, to be compared with what is listened at everywhere.
-    by_service: BTreeMap<usize, Ranges>,
+    /// All of one address, by service and whether they are IPv4's, to be compared with what is listened at everywhere.
+    by_service: BTreeMap<(usize, bool), Ranges>,
 }
 
 impl Taken {
     /// Takes a place for a service; where it was taken before, if it was.
     pub(super) fn take(&mut self, listen: Listen, service: usize, at: usize) -> Option<usize> {
-        let everywhere = self.by_address.get(&IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let is_ipv4 = listen.address.is_ipv4();
+        let unspecified: IpAddr = if is_ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let everywhere = self.by_address.get(&unspecified);
         let by_others = match listen.is_everywhere() {
             true => {
-                let others = self.by_service.iter().filter(|(other, _)| **other != service);
+                let others = self.by_service.iter().filter(|((other, four), _)| *other != service && *four == is_ipv4);
                 others.flat_map(|(_, ranges)| ranges.all(listen)).map(|(_, at)| at).min()
             }
             false => {
@@ -93,7 +96,7 @@ impl Taken {
         }
         self.by_address.entry(listen.address).or_default().add(listen, service, at);
         if !listen.is_everywhere() {
-            self.by_service.entry(service).or_default().add(listen, service, at);
+            self.by_service.entry((service, is_ipv4)).or_default().add(listen, service, at);
         }
         None
     }

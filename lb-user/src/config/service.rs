@@ -142,7 +142,6 @@ fn one_family(report: &Report<'_>, listen: &List<Listen>, backends: &[BackendDra
         let remedy = "give the backend one of the service's family";
         (address.at, address.value.ip(), address.value.to_string(), "address", remedy)
     });
-    let mut agree = true;
     for (at, address, shown, key, remedy) in
         others.chain(backends).filter(|(_, address, ..)| Family::of(*address) != family)
     {
@@ -150,12 +149,6 @@ fn one_family(report: &Report<'_>, listen: &List<Listen>, backends: &[BackendDra
         let line = report.line(first.at);
         let what = format!("{key} {shown} is {theirs}, the service listens at {family} in line {line}");
         report.add(at, wrong(what, remedy));
-        agree = false;
-    }
-    // The packet datapath is IPv4's so far.
-    if agree && family == Family::V6 {
-        let what = format!("listen {} is IPv6, which services do not have in this version", first.value);
-        report.add(first.at, wrong(what, "use IPv4"));
     }
 }
 

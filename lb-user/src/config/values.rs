@@ -279,16 +279,11 @@ fn prefixes(address: IpAddr) -> (u8, u8) {
     }
 }
 
-/// Where a service listens: an address and a port, or a range of ports. 0.0.0.0 is every address of the node.
+/// Where a service listens: an address and a port, or a range of ports. 0.0.0.0 and :: are every address of the node, of
+/// their IP version.
 pub(super) fn listen(text: &str) -> Result<Listen, Wrong> {
     let (address, ports) = address_and_port(text, "192.0.2.100:8443")?;
     let local = address.is_unspecified() || address.is_loopback();
-    if local && address.is_ipv6() {
-        return Err(wrong(
-            format!("{} is not the address of a VIP", quote(text)),
-            "use IPv4 for this node's own clients",
-        ));
-    }
     if !local {
         beyond_link(address, text)?;
     }
@@ -304,14 +299,17 @@ pub(super) fn listen(text: &str) -> Result<Listen, Wrong> {
     Err(wrong(format!("{} has {what}", quote(text)), remedy))
 }
 
-/// Address:port of a backend; without a port, which is 0 then, connections keep the client's.
+/// Address:port of a backend; without a port, which is 0 then, connections keep the client's. An IPv6 address is in
+/// brackets either way: without them nobody knows whether its last number is a port.
 pub(super) fn backend_address(text: &str) -> Result<SocketAddr, Wrong> {
-    match text.parse::<Ipv4Addr>() {
-        Ok(address) => {
-            beyond_link(address.into(), text)?;
+    let in_brackets = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let six = in_brackets.and_then(|text| text.parse::<Ipv6Addr>().ok()).map(IpAddr::from);
+    match six.or_else(|| text.parse::<Ipv4Addr>().ok().map(IpAddr::from)) {
+        Some(address) => {
+            beyond_link(address, text)?;
             Ok((address, 0).into())
         }
-        Err(_) => backend_socket(text),
+        None => backend_socket(text),
     }
 }
 

@@ -21,7 +21,7 @@ pub struct ApiServer {
     program: PathBuf,
     netns: Netns,
     listen: String,
-    keys: KeyFiles,
+    keys: Option<KeyFiles>,
     process: Option<Process>,
     ready: bool,
 }
@@ -29,8 +29,17 @@ pub struct ApiServer {
 impl ApiServer {
     /// Starts `program apiserver` (the sandbox's binary) in `netns` under the namespace's role as its name.
     pub fn start(program: &Path, netns: &Netns, listen: &str, keys: &KeyFiles) -> Result<ApiServer> {
+        Self::start_with(program, netns, listen, Some(keys))
+    }
+
+    /// The same without TLS.
+    pub fn start_plain(program: &Path, netns: &Netns, listen: &str) -> Result<ApiServer> {
+        Self::start_with(program, netns, listen, None)
+    }
+
+    fn start_with(program: &Path, netns: &Netns, listen: &str, keys: Option<&KeyFiles>) -> Result<ApiServer> {
         let (program, netns, listen) = (program.to_owned(), netns.clone(), listen.to_owned());
-        let mut server = ApiServer { program, netns, listen, keys: keys.clone(), process: None, ready: true };
+        let mut server = ApiServer { program, netns, listen, keys: keys.cloned(), process: None, ready: true };
         server.revive()?;
         Ok(server)
     }
@@ -52,7 +61,9 @@ impl ApiServer {
         }
         let mut command = self.netns.command(&self.program);
         command.arg("apiserver").args(["--listen", &self.listen, "--name", self.name()]);
-        command.arg("--cert").arg(&self.keys.cert).arg("--key").arg(&self.keys.key);
+        if let Some(keys) = &self.keys {
+            command.arg("--cert").arg(&keys.cert).arg("--key").arg(&keys.key);
+        }
         self.process = Some(Process::spawn(self.netns.run(), self.name(), command)?);
         self.ready = true;
         Ok(())

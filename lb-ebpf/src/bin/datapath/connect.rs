@@ -12,7 +12,7 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::SockAddrContext;
 use lb_ebpf::abi::{Backend, Dialled, Endpoint, Hook, MAX_BACKENDS, MAX_OWN_ADDRESSES, MAX_SERVICES, NOBODY, Service};
 use lb_ebpf::datapath::local::{self, LocalTables, Translation};
-use lb_ebpf::net::Be32;
+use lb_ebpf::net::{Be16, Be32, Be128};
 
 use crate::maps::{BACKEND_SLOTS, BACKENDS, RINGS, SERVICES};
 
@@ -25,7 +25,7 @@ const BPF_F_NO_PREALLOC: u32 = 1;
 #[map]
 static HOOK: Array<Hook> = Array::with_max_entries(1, 0);
 #[map]
-static OWN: HashMap<Be32, u32> = HashMap::with_max_entries(MAX_OWN_ADDRESSES, BPF_F_NO_PREALLOC);
+static OWN: HashMap<Be128, u32> = HashMap::with_max_entries(MAX_OWN_ADDRESSES, BPF_F_NO_PREALLOC);
 #[map]
 static PREFERRED: Array<u32> = Array::with_max_entries(MAX_SERVICES, 0);
 #[map]
@@ -49,10 +49,7 @@ pub(crate) fn xvip_connect4(context: SockAddrContext) -> i32 {
 /// connect(2) of an IPv6 socket, which may be to an IPv4 address.
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn xvip_connect6(context: SockAddrContext) -> i32 {
-    let Some(address) = local::mapped(words6(&context)) else {
-        return GO_ON;
-    };
-    let asked = Endpoint::new(address, local::port(port(&context)));
+    let asked = Endpoint::new(address6(&context), local::port(port(&context)));
     if let Some(translation) = translate(&context, asked) {
         set_address6(&context, translation.reached);
     }
@@ -72,10 +69,7 @@ pub(crate) fn xvip_getpeername4(context: SockAddrContext) -> i32 {
 /// getpeername(2) of an IPv6 socket.
 #[cgroup_sock_addr(getpeername6)]
 pub(crate) fn xvip_getpeername6(context: SockAddrContext) -> i32 {
-    let Some(address) = local::mapped(words6(&context)) else {
-        return GO_ON;
-    };
-    let peer = Endpoint::new(address, local::port(port(&context)));
+    let peer = Endpoint::new(address6(&context), local::port(port(&context)));
     if let Some(asked) = asked_by(&context, peer) {
         set_address6(&context, asked);
     }
@@ -132,11 +126,11 @@ fn asked_by(context: &SockAddrContext, peer: Endpoint) -> Option<Endpoint> {
 /// `BPF_F_CURRENT_NETNS`: that of the connecting socket.
 const OWN_NAMESPACE: u64 = u64::MAX;
 
-/// The IPv4 part of `struct bpf_sock_tuple` (linux/bpf.h), in network order.
+/// `struct bpf_sock_tuple` (linux/bpf.h), in network order; which version is meant is told by the length.
 #[repr(C)]
-struct Tuple {
-    source: u32,
-    destination: u32,
+struct Tuple<A> {
+    source: A,
+    destination: A,
     source_port: u16,
     port: u16,
 }
@@ -144,6 +138,24 @@ struct Tuple {
 /// The kernel, as the decision asks it.
 struct Kernel {
     context: *mut bpf_sock_addr,
+}
+
+impl Kernel {
+    #[inline(always)]
+    fn has_listener<A: Copy + Default>(&self, address: A, port: Be16) -> bool {
+        // From nobody: no connection matches, only who waits for one.
+        let mut tuple = Tuple { source: A::default(), destination: address, source_port: 0, port: port.raw() };
+        let length = size_of::<Tuple<A>>() as u32;
+        // SAFETY: context and structure are valid, and the length is the structure's.
+        let socket =
+            unsafe { bpf_sk_lookup_tcp(self.context.cast(), (&raw mut tuple).cast(), length, OWN_NAMESPACE, 0) };
+        if socket.is_null() {
+            return false;
+        }
+        // SAFETY: the socket was just handed out, and is given back once.
+        unsafe { bpf_sk_release(socket.cast()) };
+        true
+    }
 }
 
 impl LocalTables for Kernel {
@@ -159,7 +171,7 @@ impl LocalTables for Kernel {
     }
 
     #[inline(always)]
-    fn is_own(&self, address: Be32) -> bool {
+    fn is_own(&self, address: Be128) -> bool {
         OWN.get_ptr(address).is_some()
     }
 
@@ -185,18 +197,10 @@ impl LocalTables for Kernel {
 
     #[inline(always)]
     fn listens(&self, at: &Endpoint) -> bool {
-        // From nobody: no connection matches, only who waits for one.
-        let mut tuple = Tuple { source: 0, destination: at.address.raw(), source_port: 0, port: at.port.raw() };
-        let length = size_of::<Tuple>() as u32;
-        // SAFETY: context and structure are valid; a structure of this length asks for IPv4.
-        let socket =
-            unsafe { bpf_sk_lookup_tcp(self.context.cast(), (&raw mut tuple).cast(), length, OWN_NAMESPACE, 0) };
-        if socket.is_null() {
-            return false;
+        match at.address.mapped() {
+            Some(address) => self.has_listener(address.raw(), at.port),
+            None => self.has_listener(at.address.raw(), at.port),
         }
-        // SAFETY: the socket was just handed out, and is given back once.
-        unsafe { bpf_sk_release(socket.cast()) };
-        true
     }
 
     #[inline(always)]
@@ -237,30 +241,31 @@ fn port(context: &SockAddrContext) -> u32 {
 }
 
 #[inline(always)]
-fn address4(context: &SockAddrContext) -> Be32 {
+fn address4(context: &SockAddrContext) -> Be128 {
     // SAFETY: the address of a field of a valid context.
-    Be32::from_wire(word(unsafe { addr_of!((*context.sock_addr).user_ip4) }).to_ne_bytes())
+    Be32::from_wire(word(unsafe { addr_of!((*context.sock_addr).user_ip4) }).to_ne_bytes()).into()
 }
 
 #[inline(always)]
-fn words6(context: &SockAddrContext) -> [u32; 4] {
+fn address6(context: &SockAddrContext) -> Be128 {
     let context: *const bpf_sock_addr = context.sock_addr;
     // SAFETY: the addresses of fields of a valid context.
-    unsafe {
+    Be128::from_raw(unsafe {
         [
             word(addr_of!((*context).user_ip6[0])),
             word(addr_of!((*context).user_ip6[1])),
             word(addr_of!((*context).user_ip6[2])),
             word(addr_of!((*context).user_ip6[3])),
         ]
-    }
+    })
 }
 
 #[inline(always)]
 fn set_address4(context: &SockAddrContext, to: Endpoint) {
     // SAFETY: the addresses of fields of a valid context that the kernel lets programs write.
     unsafe {
-        set_word(addr_of_mut!((*context.sock_addr).user_ip4), to.address.raw());
+        let [_, _, _, address] = to.address.raw();
+        set_word(addr_of_mut!((*context.sock_addr).user_ip4), address);
         set_word(addr_of_mut!((*context.sock_addr).user_port), to.port.raw() as u32);
     }
 }
@@ -269,7 +274,11 @@ fn set_address4(context: &SockAddrContext, to: Endpoint) {
 fn set_address6(context: &SockAddrContext, to: Endpoint) {
     // SAFETY: the addresses of fields of a valid context that the kernel lets programs write.
     unsafe {
-        set_word(addr_of_mut!((*context.sock_addr).user_ip6[3]), to.address.raw());
+        let [a, b, c, d] = to.address.raw();
+        set_word(addr_of_mut!((*context.sock_addr).user_ip6[0]), a);
+        set_word(addr_of_mut!((*context.sock_addr).user_ip6[1]), b);
+        set_word(addr_of_mut!((*context.sock_addr).user_ip6[2]), c);
+        set_word(addr_of_mut!((*context.sock_addr).user_ip6[3]), d);
         set_word(addr_of_mut!((*context.sock_addr).user_port), to.port.raw() as u32);
     }
 }

@@ -10,15 +10,16 @@ use lb_ebpf::abi::{
     Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_RINGS,
     MAX_SERVICES, MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic, budget, mac_key,
 };
-use lb_ebpf::datapath::tables::{Note, Refused, Tables};
-use lb_ebpf::net::Be32;
+use lb_ebpf::datapath::tables::{Drafts, Note, Refused, Tables};
+use lb_ebpf::net::{Be32, Be128, Family, V4, V6};
 
 use crate::context::Context;
+use crate::skb::Head;
 
 #[map]
 static NODE: Array<Node> = Array::with_max_entries(1, 0);
 #[map]
-static VIPS: HashMap<Be32, u32> = HashMap::with_max_entries(MAX_VIPS, BPF_F_NO_PREALLOC);
+static VIPS: HashMap<Be128, u32> = HashMap::with_max_entries(MAX_VIPS, BPF_F_NO_PREALLOC);
 #[map]
 pub(crate) static SERVICES: HashMap<Endpoint, Service> = HashMap::with_max_entries(MAX_LISTENERS, BPF_F_NO_PREALLOC);
 #[map]
@@ -38,6 +39,11 @@ static PORT_CURSORS: PerCpuArray<u32> = PerCpuArray::with_max_entries(MAX_BACKEN
 static ESTABLISHED: HashMap<FlowKey, Flow> = HashMap::with_max_entries(2048, 0);
 #[map]
 static HALF_OPEN: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(HALF_OPEN_ENTRIES, 0);
+/// Takes memory as it fills: most nodes have no use for it. The agent sets the size.
+#[map]
+static ESTABLISHED6: HashMap<FlowKey<Be128>, Flow<Be128>> = HashMap::with_max_entries(2048, BPF_F_NO_PREALLOC);
+#[map]
+static HALF_OPEN6: LruHashMap<FlowKey<Be128>, Flow<Be128>> = LruHashMap::with_max_entries(HALF_OPEN_ENTRIES, 0);
 #[map]
 static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
 #[map]
@@ -47,6 +53,15 @@ static BUDGETS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(budget::COUN
 /// Only this program's business, so no part of the boundary to the agent.
 #[map]
 static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+static DRAFTS: PerCpuArray<Drafts<Be32>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static DRAFTS6: PerCpuArray<Drafts<Be128>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static HEAD: PerCpuArray<Head<V4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static HEAD6: PerCpuArray<Head<V6>> = PerCpuArray::with_max_entries(1, 0);
 
 /// The clock as a CPU last read it.
 #[repr(C)]
@@ -58,7 +73,92 @@ struct Clock {
 }
 
 const NANOSECONDS: u64 = 1_000_000_000;
-const AF_INET: u8 = 2;
+
+/// An IP version's tables of flows, and how the kernel is asked for its routes.
+pub(crate) trait Kept: Family {
+    /// Its established flows.
+    fn established() -> &'static HashMap<FlowKey<Self::Address>, Flow<Self::Address>>;
+    /// Its half-open flows.
+    fn half_open() -> &'static LruHashMap<FlowKey<Self::Address>, Flow<Self::Address>>;
+    /// Room for a new flow.
+    fn drafts() -> Option<*mut Drafts<Self::Address>>;
+    /// Room for what is copied of a frame.
+    fn head_copy() -> Option<*mut Head<Self>>;
+    /// Asks for the way between two addresses.
+    fn ask(lookup: &mut FibLookup, source: Self::Address, destination: Self::Address);
+    /// Hands a line to the agent's log.
+    fn write(note: Note, client: Self::Address, port: u16, slot: u32);
+}
+
+impl Kept for V4 {
+    #[inline(always)]
+    fn established() -> &'static HashMap<FlowKey, Flow> {
+        &ESTABLISHED
+    }
+
+    #[inline(always)]
+    fn half_open() -> &'static LruHashMap<FlowKey, Flow> {
+        &HALF_OPEN
+    }
+
+    #[inline(always)]
+    fn drafts() -> Option<*mut Drafts<Self::Address>> {
+        DRAFTS.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn head_copy() -> Option<*mut Head<Self>> {
+        HEAD.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn ask(lookup: &mut FibLookup, source: Be32, destination: Be32) {
+        const AF_INET: u8 = 2;
+        lookup.family = AF_INET;
+        lookup.__bindgen_anon_3.ipv4_src = source.raw();
+        lookup.__bindgen_anon_4.ipv4_dst = destination.raw();
+    }
+
+    #[inline(always)]
+    fn write(note: Note, client: Be32, port: u16, slot: u32) {
+        write4(note, client.get(), port, slot);
+    }
+}
+
+impl Kept for V6 {
+    #[inline(always)]
+    fn established() -> &'static HashMap<FlowKey<Be128>, Flow<Be128>> {
+        &ESTABLISHED6
+    }
+
+    #[inline(always)]
+    fn half_open() -> &'static LruHashMap<FlowKey<Be128>, Flow<Be128>> {
+        &HALF_OPEN6
+    }
+
+    #[inline(always)]
+    fn drafts() -> Option<*mut Drafts<Self::Address>> {
+        DRAFTS6.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn head_copy() -> Option<*mut Head<Self>> {
+        HEAD6.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn ask(lookup: &mut FibLookup, source: Be128, destination: Be128) {
+        const AF_INET6: u8 = 10;
+        lookup.family = AF_INET6;
+        lookup.__bindgen_anon_3.ipv6_src = source.raw();
+        lookup.__bindgen_anon_4.ipv6_dst = destination.raw();
+    }
+
+    #[inline(always)]
+    fn write(note: Note, client: Be128, port: u16, slot: u32) {
+        write6(note, client.wire(), port, slot);
+    }
+}
 
 /// The kernel, as the datapath asks it.
 pub(crate) struct Kernel<C> {
@@ -71,24 +171,36 @@ impl<C: Context> Kernel<C> {
     pub(crate) fn new(context: C) -> Self {
         Self { context }
     }
+}
 
-    /// Counts how a packet ended.
-    #[inline(always)]
-    pub(crate) fn count(&self, reason: Reason) {
-        if let Some(counter) = PACKETS.get_ptr_mut(reason as u32) {
-            // SAFETY: a map value of this CPU; the program is not preempted by itself.
-            unsafe { *counter += 1 };
-        }
+/// Counts how a packet ended.
+#[inline(always)]
+pub(crate) fn count(reason: Reason) {
+    count_number(reason as u32);
+}
+
+/// The same by the number of the reason.
+#[inline(always)]
+pub(crate) fn count_number(reason: u32) {
+    if let Some(counter) = PACKETS.get_ptr_mut(reason) {
+        // SAFETY: a map value of this CPU; the program is not preempted by itself.
+        unsafe { *counter += 1 };
     }
+}
+
+/// This node, once the agent has described it.
+#[inline(always)]
+pub(crate) fn node<'a>() -> Option<&'a Node> {
+    NODE.get(0).filter(|node| node.version != 0)
 }
 
 /// A table's entry as the datapath shares it with other CPUs.
 #[inline(always)]
-fn shared<'a>(entry: Option<*mut Flow>) -> Option<&'a SharedFlow> {
+fn shared<'a, A>(entry: Option<*mut Flow<A>>) -> Option<&'a SharedFlow<A>> {
     // SAFETY: the kernel keeps a looked-up value readable until the program ends. `SharedFlow` is `Flow` with its
     // changing words atomic, of the same layout (asserted beside the definition). An entry removed meanwhile may be
     // given to another flow; words are then mixed, never out of bounds, and a mixed translation is a lost packet.
-    entry.map(|entry| unsafe { &*entry.cast::<SharedFlow>() })
+    entry.map(|entry| unsafe { &*entry.cast::<SharedFlow<A>>() })
 }
 
 /// Adds to a counter of this CPU; returns what it was, apart for each CPU.
@@ -124,10 +236,10 @@ fn spend(bucket: Option<*mut Bucket>, now: u32, per_second: u32) -> bool {
     true
 }
 
-impl<C: Context> Tables for Kernel<C> {
+impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     #[inline(always)]
     fn node(&self) -> Option<&Node> {
-        NODE.get(0).filter(|node| node.version != 0)
+        node()
     }
 
     #[inline(always)]
@@ -150,7 +262,8 @@ impl<C: Context> Tables for Kernel<C> {
     }
 
     #[inline(always)]
-    fn is_vip(&self, address: Be32) -> bool {
+    fn is_vip(&self, address: F::Address) -> bool {
+        let address: Be128 = address.into();
         VIPS.get_ptr(address).is_some()
     }
 
@@ -197,45 +310,49 @@ impl<C: Context> Tables for Kernel<C> {
     }
 
     #[inline(always)]
-    fn established(&self, key: &FlowKey) -> Option<&SharedFlow> {
-        shared(ESTABLISHED.get_ptr_mut(key))
+    fn established(&self, key: &FlowKey<F::Address>) -> Option<&SharedFlow<F::Address>> {
+        shared(F::established().get_ptr_mut(key))
     }
 
     #[inline(always)]
-    fn half_open(&self, key: &FlowKey) -> Option<&SharedFlow> {
-        shared(HALF_OPEN.get_ptr_mut(key))
+    fn half_open(&self, key: &FlowKey<F::Address>) -> Option<&SharedFlow<F::Address>> {
+        shared(F::half_open().get_ptr_mut(key))
     }
 
     #[inline(always)]
-    fn add_established(&self, key: &FlowKey, flow: &Flow) -> Result<(), Refused> {
-        ESTABLISHED.insert(key, flow, BPF_NOEXIST.into()).map_err(|_| Refused)
+    fn drafts(&self) -> Option<&mut Drafts<F::Address>> {
+        // SAFETY: a map value of this CPU; the program is not preempted by itself, and makes one flow at a time.
+        F::drafts().map(|drafts| unsafe { &mut *drafts })
     }
 
     #[inline(always)]
-    fn add_half_open(&self, key: &FlowKey, flow: &Flow) -> Result<(), Refused> {
-        HALF_OPEN.insert(key, flow, BPF_NOEXIST.into()).map_err(|_| Refused)
+    fn add_established(&self, key: &FlowKey<F::Address>, flow: &Flow<F::Address>) -> Result<(), Refused> {
+        F::established().insert(key, flow, BPF_NOEXIST.into()).map_err(|_| Refused)
     }
 
     #[inline(always)]
-    fn remove_established(&self, key: &FlowKey) {
+    fn add_half_open(&self, key: &FlowKey<F::Address>, flow: &Flow<F::Address>) -> Result<(), Refused> {
+        F::half_open().insert(key, flow, BPF_NOEXIST.into()).map_err(|_| Refused)
+    }
+
+    #[inline(always)]
+    fn remove_established(&self, key: &FlowKey<F::Address>) {
         // Gone already is what was wanted.
-        let _ = ESTABLISHED.remove(key);
+        let _ = F::established().remove(key);
     }
 
     #[inline(always)]
-    fn remove_half_open(&self, key: &FlowKey) {
+    fn remove_half_open(&self, key: &FlowKey<F::Address>) {
         // Gone already is what was wanted.
-        let _ = HALF_OPEN.remove(key);
+        let _ = F::half_open().remove(key);
     }
 
     #[inline(always)]
-    fn next_hop(&self, source: Be32, destination: Be32, length: u16) -> Option<[u8; 6]> {
+    fn next_hop(&self, source: F::Address, destination: F::Address, length: u16) -> Option<[u8; 6]> {
         // SAFETY: a plain C structure, for which zero is a valid value in every field.
         let mut lookup: FibLookup = unsafe { core::mem::zeroed() };
-        lookup.family = AF_INET;
+        F::ask(&mut lookup, source, destination);
         lookup.__bindgen_anon_1.tot_len = self.context.length_to_route(length);
-        lookup.__bindgen_anon_3.ipv4_src = source.raw();
-        lookup.__bindgen_anon_4.ipv4_dst = destination.raw();
         let ingress = self.context.ifindex();
         lookup.ifindex = ingress;
         let context = self.context.as_ptr();
@@ -272,27 +389,43 @@ impl<C: Context> Tables for Kernel<C> {
     }
 
     #[inline(always)]
-    fn note(&self, note: Note, client: &FlowKey, slot: u32) {
+    fn note(&self, note: Note, client: &FlowKey<F::Address>, slot: u32) {
         // A flood of refused connections must not become a flood of lines.
         let refused = matches!(note, Note::NoSourcePort | Note::TableFull);
-        if !refused || spend(BUDGETS.get_ptr_mut(budget::WARNINGS), self.now(), 1) {
-            write(note, client.source.get(), client.source_port.get(), slot);
+        let now = Tables::<F>::now(self);
+        if !refused || spend(BUDGETS.get_ptr_mut(budget::WARNINGS), now, 1) {
+            F::write(note, client.source, client.source_port.get(), slot);
         }
     }
 }
 
-/// Hands a line to the agent's log. A function of its own, for the stack's sake.
-#[inline(never)]
-fn write(note: Note, client: u32, port: u16, slot: u32) {
-    // The log's macros take a context and leave it alone.
-    let context = ();
-    match note {
-        Note::Opened => debug!(&context, "flow of {:i}:{} opened to backend slot {}", client, port, slot),
-        Note::Closed => debug!(&context, "flow of {:i}:{} closed, backend slot {}", client, port, slot),
-        Note::BackendGone => debug!(&context, "flow of {:i}:{} reset, backend slot {} is gone", client, port, slot),
-        Note::NoSourcePort => {
-            warn!(&context, "connection of {:i}:{} refused, no source port to backend slot {}", client, port, slot);
+macro_rules! written {
+    ($(#[$doc:meta])* $name:ident($client:ty)) => {
+        $(#[$doc])*
+        #[inline(never)]
+        fn $name(note: Note, client: $client, port: u16, slot: u32) {
+            // The log's macros take a context and leave it alone.
+            let context = ();
+            match note {
+                Note::Opened => debug!(&context, "flow of {:i} port {} opened to backend slot {}", client, port, slot),
+                Note::Closed => debug!(&context, "flow of {:i} port {} closed, backend slot {}", client, port, slot),
+                Note::BackendGone => {
+                    debug!(&context, "flow of {:i} port {} reset, backend slot {} is gone", client, port, slot);
+                }
+                Note::NoSourcePort => {
+                    warn!(&context, "{:i} port {} refused, no source port to backend slot {}", client, port, slot);
+                }
+                Note::TableFull => warn!(&context, "{:i} port {} refused, table of flows is full", client, port),
+            }
         }
-        Note::TableFull => warn!(&context, "connection of {:i}:{} refused, table of flows is full", client, port),
-    }
+    };
 }
+
+written!(
+    /// Hands a line to the agent's log. A function of its own, for the stack's sake.
+    write4(u32)
+);
+written!(
+    /// The same for IPv6.
+    write6([u8; 16])
+);

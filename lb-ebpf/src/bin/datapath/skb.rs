@@ -9,57 +9,147 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::generated::{bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
-use aya_ebpf::programs::TcContext;
+use lb_ebpf::abi::{Reason, Verdict};
+use lb_ebpf::datapath;
 use lb_ebpf::net::checksum::{change16, fold};
-use lb_ebpf::net::header::{ETHERNET, TCP_HALFWORDS, TO_TCP, TcpHead};
+use lb_ebpf::net::header::{ETHERNET, TcpHead};
+use lb_ebpf::net::{Be16, Family, V6};
 use lb_ebpf::packet::{Packet, Short};
 
 use crate::context::Context;
+use crate::maps::{Kept, Kernel, count, count_number};
+use crate::parts::outcome;
+use crate::redirect;
 
-/// Where the addresses begin in a frame, in halfwords.
-const ADDRESSES: usize = 13;
-/// How many halfwords the addresses are.
-const ADDRESSES_LENGTH: usize = 4;
-/// Addresses and ports, which follow them, in halfwords.
-const KEY_LENGTH: usize = 6;
-/// Where the TCP checksum is in a frame, in bytes.
-const TCP_CHECKSUM: u32 = 50;
-
-/// A frame in a socket buffer.
-pub(crate) struct Frame {
-    buffer: Buffer,
-    head: Head,
-    /// Halfwords of `head` that have been read.
-    read: usize,
-    /// Addresses and ports as they arrived.
-    arrived: [u16; KEY_LENGTH],
+/// See [`datapath::known`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn known<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let step = datapath::known::<F>(&mut frame, &kernel);
+    outcome(step, |reason| end(context, frame.written(reason)))
 }
 
-/// The padding puts addresses at a multiple of four.
+/// See [`datapath::unknown`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn unknown<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let step = datapath::unknown::<F>(&mut frame, &kernel);
+    outcome(step, |reason| end(context, frame.written(reason)))
+}
+
+/// See [`datapath::open()`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let step = datapath::open::<F>(&mut frame, &kernel);
+    outcome(step, |reason| end(context, frame.written(reason)))
+}
+
+/// See [`datapath::answer()`]: the action.
+#[inline(always)]
+pub(crate) fn answer<F: Kept + datapath::Handled>(context: *mut __sk_buff, reason: u32) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    if let Some(instead) = datapath::answer::<F>(&mut frame, &kernel) {
+        return end(context, instead);
+    }
+    if frame.write_answer().is_err() {
+        return end(context, Reason::CannotReply);
+    }
+    count_number(reason);
+    redirect(buffer.ifindex()) as u32
+}
+
+/// See [`datapath::leave`]: the action.
+#[inline(always)]
+pub(crate) fn leaving<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let decided = datapath::leave::<F>(&mut frame, &kernel);
+    if decided.verdict() != Verdict::Deliver {
+        return TC_ACT_UNSPEC as u32;
+    }
+    end(context, frame.written(decided))
+}
+
+/// Counts how a frame ended; the action for it.
+#[inline(always)]
+pub(crate) fn end(context: *mut __sk_buff, reason: Reason) -> u32 {
+    count(reason);
+    match reason.verdict() {
+        // On to the programs behind this one, if there are any.
+        Verdict::Pass | Verdict::Deliver => TC_ACT_UNSPEC as u32,
+        Verdict::Drop => TC_ACT_SHOT as u32,
+        Verdict::Forward | Verdict::Reply => redirect(Buffer::new(context).ifindex()) as u32,
+    }
+}
+
+/// `BPF_F_IPV6` (Linux 6.16): a sum that the device made over the packet covers the addresses too, unlike IPv4's, where
+/// the header's own checksum makes up for them.
+const BPF_F_IPV6: u64 = 1 << 7;
+
+/// A frame of an IP version in a socket buffer.
+pub(crate) struct Frame<'a, F: Family> {
+    buffer: Buffer,
+    head: &'a mut Head<F>,
+    /// Halfwords of the head that have been read.
+    read: usize,
+}
+
+/// What is copied of a frame. The padding puts addresses at a multiple of four.
 #[repr(C, align(8))]
-struct Head {
+pub(crate) struct Head<F: Family> {
     padding: u16,
-    halfwords: [u16; TCP_HALFWORDS],
+    halfwords: F::Halfwords,
+    /// Addresses and ports as they arrived.
+    arrived: F::Ends,
 }
 
 /// The socket buffer itself.
 #[derive(Clone, Copy)]
 pub(crate) struct Buffer(*mut __sk_buff);
 
-impl Frame {
-    /// The frame of a context.
+impl<F: Kept> Frame<'_, F> {
+    /// Where addresses and ports begin in a frame, in halfwords.
+    const ENDS: usize = (ETHERNET + F::ADDRESSES) / 2;
+    /// How many halfwords both addresses are.
+    const ADDRESSES_LENGTH: usize = size_of::<F::Address>();
+    /// How many halfwords they and the ports are.
+    const ENDS_LENGTH: usize = Self::ADDRESSES_LENGTH + 2;
+
+    /// The frame of a socket buffer.
     #[inline(always)]
-    pub(crate) fn new(context: &TcContext) -> Self {
-        let head = Head { padding: 0, halfwords: [0; TCP_HALFWORDS] };
-        Self { buffer: Buffer(context.skb.skb), head, read: 0, arrived: [0; KEY_LENGTH] }
+    fn new(buffer: Buffer) -> Option<Self> {
+        // SAFETY: a map value of this CPU, which holds any bytes; the program is not preempted by itself, and looks at one
+        // frame at a time.
+        F::head_copy().map(|head| Self { buffer, head: unsafe { &mut *head }, read: 0 })
     }
 
-    /// For helpers.
+    /// Writes the packet back if its verdict is to go on changed; how it ends, then.
     #[inline(always)]
-    pub(crate) fn buffer(&self) -> Buffer {
-        self.buffer
+    fn written(&self, decided: Reason) -> Reason {
+        let is_changed = matches!(decided.verdict(), Verdict::Forward | Verdict::Deliver);
+        if is_changed && self.write_translated().is_err() { Reason::CannotReply } else { decided }
     }
 
     /// Writes a packet back that differs in what a translation changes.
@@ -67,24 +157,25 @@ impl Frame {
     /// # Errors
     /// When the kernel cannot make the buffer writable.
     #[inline(always)]
-    pub(crate) fn write_translated(&self) -> Result<(), Short> {
-        let head = &self.head.halfwords;
+    fn write_translated(&self) -> Result<(), Short> {
+        let (arrived, head) = (self.head.arrived.as_ref(), self.head.halfwords.as_ref());
         let (mut addresses, mut ports) = (0, 0);
         let mut at = 0;
-        while at < KEY_LENGTH {
-            let change = change16(self.arrived[at], head[ADDRESSES + at]);
-            if at < ADDRESSES_LENGTH {
+        while at < Self::ENDS_LENGTH {
+            let change = change16(arrived[at], head[Self::ENDS + at]);
+            if at < Self::ADDRESSES_LENGTH {
                 addresses += change;
             } else {
                 ports += change;
             }
             at += 1;
         }
+        let checksum = TcpHead::<F>::CHECKSUM as u32;
         // A sum that the device made over the packet stays: Ethernet is not in it, and what changes in the IP header,
         // or in the ports, a checksum in the same sum makes up for.
-        self.buffer.store(0, head.as_ptr(), TCP_CHECKSUM, 0)?;
-        self.buffer.change_checksum(fold(addresses), u64::from(BPF_F_PSEUDO_HDR))?;
-        self.buffer.change_checksum(fold(ports), 0)
+        self.buffer.store(0, head.as_ptr(), checksum, 0)?;
+        self.buffer.change_pseudo_header::<F>(fold(addresses))?;
+        self.buffer.change_checksum::<F>(fold(ports), 0)
     }
 
     /// Writes a packet back that was made anew, cut to its headers.
@@ -92,18 +183,19 @@ impl Frame {
     /// # Errors
     /// As [`Self::write_translated`].
     #[inline(always)]
-    pub(crate) fn write_answer(&mut self) -> Result<(), Short> {
-        if self.buffer.is_to_be_finished()? {
-            TcpHead::over(&mut self.head.halfwords).open_bare_tcp();
+    fn write_answer(&mut self) -> Result<(), Short> {
+        if self.buffer.is_to_be_finished::<F>()? {
+            TcpHead::<F>::over(&mut self.head.halfwords).open_bare_tcp();
         }
-        let head = &self.head.halfwords;
+        let head = self.head.halfwords.as_ref();
         self.buffer.store(0, head.as_ptr(), ETHERNET as u32, 0)?;
         let rest = head.as_ptr().wrapping_add(ETHERNET / 2);
-        self.buffer.store(ETHERNET as u32, rest, (TO_TCP - ETHERNET) as u32, u64::from(BPF_F_RECOMPUTE_CSUM))
+        let length = (TcpHead::<F>::LENGTH - ETHERNET) as u32;
+        self.buffer.store(ETHERNET as u32, rest, length, u64::from(BPF_F_RECOMPUTE_CSUM))
     }
 }
 
-impl Packet for Frame {
+impl<F: Kept> Packet for Frame<'_, F> {
     #[inline(always)]
     fn len(&self) -> usize {
         self.buffer.len() as usize
@@ -111,19 +203,22 @@ impl Packet for Frame {
 
     #[inline(always)]
     fn head<const N: usize>(&mut self) -> Result<&mut [u16; N], Short> {
-        const { assert!(N <= TCP_HALFWORDS) };
+        const { assert!(2 * N <= TcpHead::<F>::LENGTH) };
+        let Head { halfwords, arrived, .. } = &mut *self.head;
+        let head = halfwords.as_mut();
         if self.read < N {
-            self.buffer.load(0, self.head.halfwords.as_mut_ptr(), 2 * N as u32)?;
+            self.buffer.load(0, head.as_mut_ptr(), 2 * N as u32)?;
             self.read = N;
-            if N == TCP_HALFWORDS {
+            if 2 * N == TcpHead::<F>::LENGTH {
+                let arrived = arrived.as_mut();
                 let mut at = 0;
-                while at < KEY_LENGTH {
-                    self.arrived[at] = self.head.halfwords[ADDRESSES + at];
+                while at < Self::ENDS_LENGTH {
+                    arrived[at] = head[Self::ENDS + at];
                     at += 1;
                 }
             }
         }
-        self.head.halfwords.first_chunk_mut::<N>().ok_or(Short)
+        head.first_chunk_mut::<N>().ok_or(Short)
     }
 
     #[inline(always)]
@@ -137,17 +232,26 @@ impl Packet for Frame {
 }
 
 impl Buffer {
+    /// The socket buffer of a context.
     #[inline(always)]
-    fn len(self) -> u32 {
-        // SAFETY: the kernel hands the program a valid `__sk_buff`; so below.
-        unsafe { (*self.0).len }
+    pub(crate) fn new(context: *mut __sk_buff) -> Self {
+        Self(context)
     }
 
-    /// Whether the kernel has taken a VLAN tag out of the frame; it will put it back when the frame is sent.
+    /// The EtherType of an untagged frame.
     #[inline(always)]
-    pub(crate) fn is_tagged(self) -> bool {
+    pub(crate) fn ethertype(self) -> Option<Be16> {
+        // SAFETY: the kernel hands the program a valid `__sk_buff`; so below.
+        let (protocol, vlan_present) = unsafe { ((*self.0).protocol, (*self.0).vlan_present) };
+        // The kernel may have taken a tag out of the frame; it will put it back when the frame is sent. The protocol is
+        // as on the wire, in a word of its own.
+        (vlan_present == 0).then_some(Be16::from_raw(protocol as u16))
+    }
+
+    #[inline(always)]
+    fn len(self) -> u32 {
         // SAFETY: see above.
-        unsafe { (*self.0).vlan_present != 0 }
+        unsafe { (*self.0).len }
     }
 
     #[inline(always)]
@@ -162,24 +266,41 @@ impl Buffer {
         done(unsafe { bpf_skb_store_bytes(self.0, at, from.cast(), bytes, flags) })
     }
 
+    /// Adds to the complement of the TCP checksum because the addresses have changed.
+    #[inline(always)]
+    fn change_pseudo_header<F: Family>(self, change: u16) -> Result<(), Short> {
+        let pseudo_header = u64::from(BPF_F_PSEUDO_HDR);
+        if F::IP != V6::IP {
+            return self.change_checksum::<F>(change, pseudo_header);
+        }
+        if self.change_checksum::<F>(change, pseudo_header | BPF_F_IPV6).is_ok() {
+            return Ok(());
+        }
+        // An older kernel: what the flag is for happens by itself where the checksum is not left to be finished.
+        let flags = if self.is_to_be_finished::<F>()? { pseudo_header } else { 0 };
+        self.change_checksum::<F>(change, flags)
+    }
+
     /// Adds to the complement of the TCP checksum; with BPF_F_PSEUDO_HDR because the pseudo-header has changed, and
     /// otherwise because the segment has, which a checksum that is yet to be finished does not cover.
     #[inline(always)]
-    fn change_checksum(self, change: u16, flags: u64) -> Result<(), Short> {
+    fn change_checksum<F: Family>(self, change: u16, flags: u64) -> Result<(), Short> {
+        let at = TcpHead::<F>::CHECKSUM as u32;
         // SAFETY: the buffer is valid. The size of the field is 0, which stands for a difference.
-        done(unsafe { bpf_l4_csum_replace(self.0, TCP_CHECKSUM, 0, u64::from(change), flags) })
+        done(unsafe { bpf_l4_csum_replace(self.0, at, 0, u64::from(change), flags) })
     }
 
     /// Whether the TCP checksum is left to the device to finish. The kernel does not say so, but then a change of the
     /// segment leaves it alone.
     #[inline(always)]
-    fn is_to_be_finished(self) -> Result<bool, Short> {
+    fn is_to_be_finished<F: Family>(self) -> Result<bool, Short> {
+        let at = TcpHead::<F>::CHECKSUM as u32;
         let (mut before, mut after) = (0u16, 0u16);
-        self.load(TCP_CHECKSUM, &raw mut before, 2)?;
-        self.change_checksum(1, 0)?;
-        self.load(TCP_CHECKSUM, &raw mut after, 2)?;
+        self.load(at, &raw mut before, 2)?;
+        self.change_checksum::<F>(1, 0)?;
+        self.load(at, &raw mut after, 2)?;
         // Minus one, which undoes it.
-        self.change_checksum(!1, 0)?;
+        self.change_checksum::<F>(!1, 0)?;
         Ok(before == after)
     }
 }

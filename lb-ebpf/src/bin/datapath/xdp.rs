@@ -2,13 +2,74 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::bpf_xdp_adjust_tail;
-use aya_ebpf::programs::XdpContext;
+use lb_ebpf::abi::{Reason, Verdict, node_flag};
+use lb_ebpf::datapath;
 use lb_ebpf::packet::{Packet, Short};
 
 use crate::context::Context;
+use crate::maps::{Kept, Kernel, count, count_number, node};
+use crate::parts::outcome;
+use crate::redirect;
+
+/// See [`datapath::known`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn known<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
+    let mut frame = Frame::new(context);
+    let kernel = Kernel::new(frame);
+    outcome(datapath::known::<F>(&mut frame, &kernel), end)
+}
+
+/// See [`datapath::unknown`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn unknown<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
+    let mut frame = Frame::new(context);
+    let kernel = Kernel::new(frame);
+    outcome(datapath::unknown::<F>(&mut frame, &kernel), end)
+}
+
+/// See [`datapath::open()`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
+    let mut frame = Frame::new(context);
+    let kernel = Kernel::new(frame);
+    outcome(datapath::open::<F>(&mut frame, &kernel), end)
+}
+
+/// See [`datapath::answer()`]: the action.
+#[inline(always)]
+pub(crate) fn answer<F: Kept + datapath::Handled>(context: *mut xdp_md, reason: u32) -> u32 {
+    let mut frame = Frame::new(context);
+    let kernel = Kernel::new(frame);
+    match datapath::answer::<F>(&mut frame, &kernel) {
+        Some(instead) => end(instead),
+        None => {
+            count_number(reason);
+            send()
+        }
+    }
+}
+
+/// Counts how a frame ended; the action for it.
+#[inline(always)]
+pub(crate) fn end(reason: Reason) -> u32 {
+    count(reason);
+    match reason.verdict() {
+        Verdict::Pass | Verdict::Deliver => XDP_PASS,
+        Verdict::Drop => XDP_DROP,
+        Verdict::Forward | Verdict::Reply => send(),
+    }
+}
+
+#[inline(always)]
+fn send() -> u32 {
+    match node() {
+        Some(node) if node.flags & node_flag::REDIRECT != 0 => redirect(node.ifindex) as u32,
+        _ => XDP_TX,
+    }
+}
 
 /// A frame in the driver's buffer.
 #[derive(Clone, Copy)]
@@ -19,8 +80,8 @@ pub(crate) struct Frame {
 impl Frame {
     /// The frame of a context.
     #[inline(always)]
-    pub(crate) fn new(context: &XdpContext) -> Self {
-        Self { context: context.as_ptr().cast() }
+    pub(crate) fn new(context: *mut xdp_md) -> Self {
+        Self { context }
     }
 
     #[inline(always)]

@@ -14,7 +14,7 @@ const NETNS: u64 = 77;
 #[derive(Default)]
 struct Model {
     services: BTreeMap<Endpoint, Service>,
-    own: BTreeSet<Be32>,
+    own: BTreeSet<Be128>,
     backends: Vec<Backend>,
     rings: Vec<u32>,
     preferred: Option<u32>,
@@ -32,7 +32,7 @@ impl LocalTables for Model {
         self.services.get(listener).copied()
     }
 
-    fn is_own(&self, address: Be32) -> bool {
+    fn is_own(&self, address: Be128) -> bool {
         self.own.contains(&address)
     }
 
@@ -183,16 +183,26 @@ fn peers_are_what_was_dialled_as_long_as_it_is_the_same_connection() {
 }
 
 #[test]
-fn addresses_inside_of_others() {
-    let words = |address: &str| {
-        let octets = address.parse::<core::net::Ipv6Addr>().unwrap().octets();
-        core::array::from_fn(|at| u32::from_ne_bytes(core::array::from_fn(|byte| octets[at * 4 + byte])))
-    };
-    assert_eq!(mapped(words("::ffff:192.0.2.100")), Some(at(VIP, 0).address));
+fn an_address_is_of_one_version_or_the_other() {
+    let parse = |address: &str| Be128::from(address.parse::<core::net::Ipv6Addr>().unwrap());
+    assert_eq!(parse("::ffff:192.0.2.100"), at(VIP, 0).address);
     for other in ["::192.0.2.100", "::1", "64:ff9b::192.0.2.100", "2001:db8::ffff:192.0.2.100"] {
-        assert_eq!(mapped(words(other)), None, "{other}");
+        assert_eq!(parse(other).mapped(), None, "{other}");
     }
     assert_eq!(port(8443_u16.to_be().into()), Be16::new(8443));
+}
+
+#[test]
+fn services_at_every_address_are_those_of_one_version() {
+    let six = |address: &str| Endpoint::from(core::net::SocketAddr::new(address.parse().unwrap(), 4300));
+    let mut model = model(&[six("::")]);
+    model.own.insert(six("2001:db8::21").address);
+    for asked in ["::1", "::", "2001:db8::21"] {
+        assert!(super::connect(&model, NETNS, six(asked)).is_some(), "{asked}");
+    }
+    for other in ["2001:db8::22", "127.0.0.1", "0.0.0.0", "::2", "fe80::1"] {
+        assert!(super::connect(&model, NETNS, six(other)).is_none(), "{other}");
+    }
 }
 
 proptest! {

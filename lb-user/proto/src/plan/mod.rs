@@ -13,7 +13,7 @@ use lb_ebpf::abi::{
     Backend, Delivery, Endpoint, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_SERVICES, MAX_VIPS,
     NOBODY, Node, RING_SIZE, Service,
 };
-use lb_ebpf::net::Be32;
+use lb_ebpf::net::Be128;
 pub use ring::ring;
 
 /// What the datapath should do.
@@ -24,7 +24,7 @@ pub struct Wanted {
     /// In the order of the configuration.
     pub services: Vec<WantedService>,
     /// This node's own addresses, at most [`MAX_OWN_ADDRESSES`]; needed where a service listens at all of them.
-    pub own: BTreeSet<Be32>,
+    pub own: BTreeSet<Be128>,
     /// Ethernet addresses of nodes that may forward to this one without translating.
     pub fellows: BTreeSet<[u8; 6]>,
 }
@@ -72,7 +72,7 @@ pub struct Observed {
     /// This node.
     pub node: Node,
     /// VIPs.
-    pub vips: BTreeSet<Be32>,
+    pub vips: BTreeSet<Be128>,
     /// Listeners.
     pub services: BTreeMap<Endpoint, Service>,
     /// Slots that were ever used.
@@ -82,7 +82,7 @@ pub struct Observed {
     /// The rounds in use, by their first place.
     pub rings: BTreeMap<u32, Vec<u32>>,
     /// This node's own addresses.
-    pub own: BTreeSet<Be32>,
+    pub own: BTreeSet<Be128>,
     /// Slot plus 1 of the backend that local clients prefer, by service number; [`NOBODY`] may be left out.
     pub preferred: BTreeMap<u16, u32>,
     /// Nodes that forward to this one.
@@ -115,19 +115,19 @@ pub enum Op {
     /// Know a node as one that forwards to this one.
     AddFellow([u8; 6]),
     /// Know an address as a VIP.
-    AddVip(Be32),
+    AddVip(Be128),
     /// Serve at VIP:port, from now on like this.
     SetService(Endpoint, Service),
     /// Let the local clients of the service with this number prefer a backend: its slot plus 1, or [`NOBODY`].
     SetPreferred(u16, u32),
     /// Know an address as this node's own.
-    AddOwn(Be32),
+    AddOwn(Be128),
     /// Know it as that no more.
-    RemoveOwn(Be32),
+    RemoveOwn(Be128),
     /// Serve there no more.
     RemoveService(Endpoint),
     /// Know the address as a VIP no more.
-    RemoveVip(Be32),
+    RemoveVip(Be128),
     /// Know the endpoint as a backend's no more.
     RemoveSlot(Endpoint),
     /// Know the node as one that forwards to this one no more.

@@ -186,7 +186,7 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
                 .into_iter()
                 .map(|(port, (backends, vip, local, preferred))| WantedService {
                     listeners: if local { vec![] } else { vec![at(100 + vip, port)] },
-                    local_listeners: vec![Endpoint::new(Be32::default(), at(0, port).port)],
+                    local_listeners: vec![Endpoint::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))],
                     preferred,
                     idle_seconds: 60,
                     backends: backends
@@ -227,7 +227,7 @@ proptest! {
             }
             prop_assert_eq!(super::plan(&wanted, &observed).unwrap().ops, vec![]);
             prop_assert_eq!(&observed.own, &wanted.own);
-            prop_assert!(observed.vips.iter().all(|vip| *vip != Be32::default()), "0.0.0.0 is no VIP");
+            prop_assert!(observed.vips.iter().all(|vip| *vip != Ipv4Addr::UNSPECIFIED.into()), "0.0.0.0 is no VIP");
             prop_assert_eq!(&observed.fellows, &wanted.fellows);
             for service in observed.services.values() {
                 let own = service.own.checked_sub(1).map(|slot| observed.backends[&slot].delivery);

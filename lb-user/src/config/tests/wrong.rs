@@ -269,8 +269,8 @@ const SERVICE: &[Case] = &[
      r#"13:9: local "nearest" is unknown, use "prefer" or "spread""#),
     (r#""192.0.2.100:8443""#, r#""[2001:db8::1]""#,
      r#"12:10: listen "[2001:db8::1]" is an IPv6 address without a port, write it in brackets and add the port such as "[2001:db8::1]:8443""#),
-    (r#""192.0.2.100:8443""#, r#""[::]:8443""#,
-     r#"12:10: listen "[::]:8443" is not the address of a VIP, use IPv4 for this node's own clients"#),
+    (r#""192.0.2.100:8443""#, r#"["192.0.2.100:8443", "[::]:8443"]"#,
+     "12:32: listen [::]:8443 is IPv6, the service listens at IPv4 in line 12, list it in a service of its own"),
     (r#""192.0.2.100:8443""#, r#""[fe80::1]:8443""#,
      r#"12:10: listen "[fe80::1]:8443" is a link-local address, write an address that is good beyond the link"#),
     (r#""192.0.2.100:8443""#, r#"["192.0.2.100:8443", "[2001:db8::1]:8443"]"#,
@@ -508,18 +508,6 @@ fn wrong_virtual_routers_of_ipv6() {
     ] {
         assert_eq!(with(&keys), faults, "{keys}");
     }
-}
-
-/// Everything about it is right, and yet the packet datapath cannot serve it.
-#[test]
-fn services_of_ipv6_are_for_later() {
-    let text = BASE.replace("192.0.2.100/24", "2001:db8::100/64");
-    let text =
-        text.replace("192.0.2.100:8443", "[2001:db8::100]:8443").replace("192.0.2.31:6443", "[2001:db8::31]:6443");
-    assert_eq!(
-        refuse(&text),
-        "xvip.toml:12:10: listen [2001:db8::100]:8443 is IPv6, which services do not have in this version, use IPv4"
-    );
 }
 
 /// Text of `count` tables made by `table` from 1 up.

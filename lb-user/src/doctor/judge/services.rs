@@ -64,6 +64,12 @@ fn metrics_port(listener: &Listener, metrics: SocketAddr, findings: &mut Vec<Fin
     }
 }
 
+/// Whether a backend of the service is this host at this port: then who listens there is no stranger.
+fn has_own_at(service: &Service, port: u16) -> bool {
+    let is_own = |backend: &Backend| backend.route.as_ref().is_ok_and(|way| way.local);
+    service.backends.iter().any(|backend| backend.address.port() == port && is_own(backend))
+}
+
 fn of_service(facts: &Facts, service: &Service, findings: &mut Vec<Finding>) {
     let mut about = About::new(Subject::Service(service.name.clone()), findings);
     let mut free = true;
@@ -76,6 +82,10 @@ fn of_service(facts: &Facts, service: &Service, findings: &mut Vec<Finding>) {
                 about.warning(Check::Listeners, seen, "stop it: once xvip runs, nothing from the wire reaches it");
             } else if listener.address.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
                 free = false;
+                if has_own_at(service, listener.address.port()) {
+                    about.ok(Check::Listeners, format!("{seen}: a backend of its own"));
+                    continue;
+                }
                 about.note(
                     Check::Listeners,
                     seen,

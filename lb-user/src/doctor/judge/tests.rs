@@ -427,6 +427,16 @@ const SERVICES: &[Case] = &[
         },
         &[],
     ),
+    (
+        "on this host, at the service's own port",
+        |f| {
+            let own = &mut f.services[0].backends[0];
+            own.route = Ok(Way { interface: "lo".into(), gateway: None, local: true });
+            own.address.set_port(8443);
+            f.listeners = listener("0.0.0.0:8443", "kube-apiserver");
+        },
+        &[],
+    ),
     ("narrow path", |f| f.services[0].backends[0].path_mtu = Some(1400), &[(Warning, C::PathMtu)]),
     ("certificate without the VIP", |f| certificate(f).lacks = vec![ip("192.0.2.100")], &[(Problem, C::Certificate)]),
     ("certificate expired", |f| certificate(f).not_after = Some(NOW), &[(Problem, C::Certificate)]),

@@ -19,7 +19,10 @@ use crate::probe::{Plan, Prober};
 /// For a connection and a handshake besides the health check: longer than an API server under load takes.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-pub(super) async fn service(netlink: Netlink, interfaces: Interfaces, service: config::Service) -> Service {
+/// `carried`: the VIPs of all virtual routers.
+pub(super) async fn service(
+    netlink: Netlink, interfaces: Interfaces, service: config::Service, carried: Vec<IpAddr>,
+) -> Service {
     let plan = Plan::new(&service.health_check.kind);
     let tls = matches!(service.health_check.kind, CheckKind::Tls(_) | CheckKind::Https(..));
     // The first port of a range stands for all.
@@ -29,7 +32,7 @@ pub(super) async fn service(netlink: Netlink, interfaces: Interfaces, service: c
     let mut tasks = Vec::new();
     for backend in service.backends {
         let plan = plan.as_ref().ok().cloned();
-        let (interfaces, vips) = (interfaces.clone(), vips.clone());
+        let (interfaces, vips) = (interfaces.clone(), dialled(&service.listen, &vips, &carried));
         let timeout = service.health_check.timeout;
         let address = backend.checked_at(&service.health_check);
         tasks.push(tokio::spawn(async move {
@@ -61,6 +64,13 @@ pub(super) async fn service(netlink: Netlink, interfaces: Interfaces, service: c
     Service { name: service.name, listen, tls, check_fails: plan.err().map(|error| error.to_string()), backends }
 }
 
+/// The VIPs by which clients know the backends: those that are listened at, and where that is everywhere, all of its family.
+fn dialled(listen: &[config::Listen], vips: &[IpAddr], carried: &[IpAddr]) -> Vec<IpAddr> {
+    let everywhere = |vip: &IpAddr| listen.iter().any(|at| at.is_everywhere() && at.address.is_ipv4() == vip.is_ipv4());
+    let rest = carried.iter().filter(|vip| everywhere(vip) && !vips.contains(vip));
+    vips.iter().chain(rest).copied().collect()
+}
+
 async fn way(netlink: Netlink, interfaces: &Interfaces, backend: &config::Backend) -> Seen<Way> {
     let route = netlink.route_to(backend.address.ip()).await.map_err(|error| error.to_string())?;
     let link = interfaces.links.iter().find(|link| link.index == route.ifindex);
@@ -81,4 +91,23 @@ fn path_mtu(stream: &TcpStream) -> io::Result<u32> {
         libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length)
     };
     if asked < 0 { Err(io::Error::last_os_error()) } else { Ok(info.tcpi_pmtu) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    #[test]
+    fn certificates_are_for_every_vip_that_is_dialled() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let listen = |text: &str| config::Listen::from(text.parse::<SocketAddr>().unwrap());
+        let carried = [ip("192.0.2.100"), ip("192.0.2.101"), ip("2001:db8::100")];
+        let one = [ip("192.0.2.100")];
+        assert_eq!(dialled(&[listen("192.0.2.100:8443"), listen("127.0.0.1:8443")], &one, &carried), one);
+        assert_eq!(dialled(&[listen("0.0.0.0:4300")], &[], &carried), carried[..2]);
+        assert_eq!(dialled(&[listen("192.0.2.100:8443"), listen("0.0.0.0:4300")], &one, &carried), carried[..2]);
+        assert!(dialled(&[listen("0.0.0.0:4300")], &[], &[]).is_empty());
+    }
 }

@@ -52,8 +52,9 @@ pub(super) async fn facts(configuration: Option<Result<Loaded, Faults>>) -> Resu
         .map(|(link, family)| (link.name.clone(), tokio::spawn(wire::adverts(link, family, deadline))))
         .collect();
     let services = config.iter().flat_map(|config| config.services.clone());
-    let services: Vec<_> =
-        services.map(|service| tokio::spawn(backends::service(netlink, interfaces.clone(), service))).collect();
+    let services: Vec<_> = services
+        .map(|service| tokio::spawn(backends::service(netlink, interfaces.clone(), service, vips(routers))))
+        .collect();
     let view = View { interfaces: &interfaces, vips: vips(routers) };
     let asked: Vec<_> = routers.iter().map(|router| view.ask(router)).collect();
 

@@ -232,7 +232,7 @@ fn fill(pins: &Path) -> Result<Duration> {
         };
         let translated = FlowKey {
             source: (*vip.ip()).into(),
-            destination: backend.endpoint.address,
+            destination: backend.endpoint.address.mapped().context("not IPv4")?,
             source_port: Be16::new(u16::try_from(1024 + number as usize / slots.len())?),
             destination_port: backend.endpoint.port,
         };

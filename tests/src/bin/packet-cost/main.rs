@@ -9,12 +9,13 @@ mod assembler;
 mod programs;
 mod syscall;
 
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use lb_ebpf::abi::{Direction, Flow, FlowKey, Reason};
+use lb_ebpf::abi::{Direction, Flow, FlowKey, Reason, split_mac};
 use lb_ebpf::cases::{Frame, World};
 use lb_ebpf::net::header::flag;
 use lb_ebpf::net::{Be16, Be32};
@@ -145,7 +146,7 @@ fn established(mut datapath: Datapath, headers: BorrowedFd<'_>) -> anyhow::Resul
 
 /// Writes the flows, and the header of a packet of each in both directions.
 fn establish(world: &World, datapath: &mut Datapath, headers: BorrowedFd<'_>) -> anyhow::Result<()> {
-    let vip = *world.vips.first().context("no VIP")?;
+    let vip = world.vips.first().and_then(|vip| vip.mapped()).context("no VIP")?;
     let (listener, service) = world.services.first().context("no service")?;
     for number in 0..FLOWS {
         let slot = number as usize % world.backends.len();
@@ -158,7 +159,7 @@ fn establish(world: &World, datapath: &mut Datapath, headers: BorrowedFd<'_>) ->
         };
         let translated = FlowKey {
             source: vip,
-            destination: backend.endpoint.address,
+            destination: backend.endpoint.address.mapped().context("not IPv4")?,
             source_port: Be16::new(FIRST_PORT + (number as usize / world.backends.len()) as u16),
             destination_port: backend.endpoint.port,
         };
@@ -169,12 +170,15 @@ fn establish(world: &World, datapath: &mut Datapath, headers: BorrowedFd<'_>) ->
         for (key, flow, place, mac) in
             [(client, there, place, CLIENT_MAC), (translated.reversed(), back, FLOWS + place, backend.mac)]
         {
+            let (mac_high, mac_low) = split_mac(CLIENT_MAC);
             let flow = Flow {
                 backend: slot as u16,
                 service: service.number,
                 generation: backend.generation,
                 idle_seconds: service.idle_seconds,
-                ..flow.with_mac(CLIENT_MAC)
+                mac_high,
+                mac_low,
+                ..flow
             };
             datapath.established.insert(key, flow, 0)?;
             let frame = frame(&key, world.node.mac, mac).bytes();
@@ -190,8 +194,8 @@ fn frame(key: &FlowKey, mac_to: [u8; 6], mac_from: [u8; 6]) -> Frame {
     Frame {
         mac_to,
         mac_from,
-        from: key.source.into(),
-        to: key.destination.into(),
+        from: Ipv4Addr::from(key.source).into(),
+        to: Ipv4Addr::from(key.destination).into(),
         from_port: key.source_port.get(),
         to_port: key.destination_port.get(),
         ttl: 64,

@@ -1,0 +1,93 @@
+//! The packet logic in parts that the verifier looks at one by one.
+//!
+//! It takes a function that others could call as well (BTF linkage "global", Linux 5.6) by itself, for any argument; all
+//! paths through all parts together would be more than it walks. Each part has a stack of its own, too.
+
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use lb_ebpf::abi::Reason;
+use lb_ebpf::datapath::Step;
+use lb_ebpf::net::{V4, V6};
+
+use crate::{skb, xdp};
+
+/// What a part returns instead of an action when [`lb_ebpf::datapath::unknown`] has to go on.
+const UNKNOWN: u32 = 0x1000;
+/// The same for [`lb_ebpf::datapath::open()`].
+const OPEN: u32 = 0x1001;
+/// The same for [`lb_ebpf::datapath::answer()`]; the number of the reason is added.
+const ANSWER: u32 = 0x2000;
+
+/// What a part returns: the action that `end` maps a reason to, or who goes on.
+#[inline(always)]
+pub(crate) fn outcome(step: Step, end: impl FnOnce(Reason) -> u32) -> u32 {
+    match step {
+        Step::End(reason) => end(reason),
+        Step::Unknown => UNKNOWN,
+        Step::Open => OPEN,
+        Step::Reset(reason) => ANSWER + reason as u32,
+    }
+}
+
+/// A part as a function of its own.
+type Part<C> = extern "C" fn(*mut C) -> u32;
+
+/// Runs part after part until there is an action.
+#[inline(always)]
+pub(crate) fn run<C>(
+    context: *mut C, known: Part<C>, unknown: Part<C>, open: Part<C>, answer: extern "C" fn(*mut C, u32) -> u32,
+) -> u32 {
+    let mut action = known(context);
+    if action == UNKNOWN {
+        action = unknown(context);
+    }
+    if action == OPEN {
+        action = open(context);
+    }
+    let reason = action.wrapping_sub(ANSWER);
+    if reason < Reason::COUNT { answer(context, reason) } else { action }
+}
+
+macro_rules! parts {
+    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $open:ident, $answer:ident) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $known(context: *mut $context) -> u32 {
+            $by::known::<$family>(context)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $unknown(context: *mut $context) -> u32 {
+            $by::unknown::<$family>(context)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $open(context: *mut $context) -> u32 {
+            $by::open::<$family>(context)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $answer(context: *mut $context, reason: u32) -> u32 {
+            $by::answer::<$family>(context, reason)
+        }
+    };
+}
+
+parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_open4, xvip_answer4);
+parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_open6, xvip_answer6);
+parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_open4, xvip_tc_answer4);
+parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_open6, xvip_tc_answer6);
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn xvip_leave4(context: *mut __sk_buff) -> u32 {
+    skb::leaving::<V4>(context)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn xvip_leave6(context: *mut __sk_buff) -> u32 {
+    skb::leaving::<V6>(context)
+}

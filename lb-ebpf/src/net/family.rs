@@ -1,0 +1,73 @@
+//! What the packet logic needs to know of an IP version, so that it is written once for both.
+
+use core::fmt::Debug;
+use core::hash::Hash;
+
+use super::header::TcpHead;
+use super::{Be16, Be128};
+use crate::packet::{Packet, Short};
+
+/// An address as packets carry it.
+pub trait Address: Copy + Eq + Ord + Hash + Debug + Default + Into<Be128> + 'static {
+    /// The address of this version in a table of both; one of the other version gives nonsense, and no table mixes them.
+    fn of(address: Be128) -> Self;
+
+    /// What to add to the complement of a checksum when this address becomes `to`; at most eight halfwords' worth.
+    fn change(self, to: Self) -> u32;
+
+    /// The sum of its halfwords, as memory images.
+    fn sum(self) -> u32;
+
+    /// Whether a host can have it: not unspecified, loopback, multicast or reserved.
+    fn is_a_hosts(self) -> bool;
+}
+
+/// An IP version: where its fields are in a frame of Ethernet, IP without options or extension headers, and TCP.
+pub trait Family: Sized + Copy + Debug + 'static {
+    /// Its addresses.
+    type Address: Address;
+    /// A frame up to the end of the fixed part of the TCP header.
+    type Halfwords: AsRef<[u16]> + AsMut<[u16]> + Copy;
+    /// Both addresses and both ports, which lie side by side.
+    type Ends: AsRef<[u16]> + AsMut<[u16]> + Copy;
+
+    /// Its EtherType.
+    const ETHERTYPE: Be16;
+    /// Length of the IP header in bytes.
+    const IP: usize;
+    /// Where the addresses begin in the IP header, in bytes; the ports follow them.
+    const ADDRESSES: usize;
+
+    /// The head of a frame.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame ends earlier.
+    fn head(packet: &mut impl Packet) -> Result<&mut TcpHead<Self>, Short>;
+
+    /// Whether the IP header is followed by the beginning of a TCP header.
+    fn is_plain_tcp(head: &TcpHead<Self>) -> bool;
+
+    /// Whether the IP header's checksum is right, where it has one.
+    fn header_is_sound(head: &TcpHead<Self>) -> bool;
+
+    /// Source address.
+    fn source(head: &TcpHead<Self>) -> Self::Address;
+    /// Sets the same.
+    fn set_source(head: &mut TcpHead<Self>, address: Self::Address);
+    /// Destination address.
+    fn destination(head: &TcpHead<Self>) -> Self::Address;
+    /// Sets the same.
+    fn set_destination(head: &mut TcpHead<Self>, address: Self::Address);
+
+    /// Length of the IP packet in bytes, as the header claims.
+    fn ip_length(head: &TcpHead<Self>) -> u32;
+    /// Hops left to live.
+    fn hops(head: &TcpHead<Self>) -> u8;
+    /// Sets the same.
+    fn set_hops(head: &mut TcpHead<Self>, hops: u8);
+    /// Adds to the complement of the IP header's checksum, where it has one.
+    fn change_header(head: &mut TcpHead<Self>, change: u16);
+
+    /// Makes the IP header that of a packet of our own with a TCP header and nothing else; addresses are set already.
+    fn make_bare(head: &mut TcpHead<Self>, hops: u8);
+}

@@ -1,0 +1,136 @@
+//! IPv6 (RFC 8200) without extension headers.
+
+use super::checksum::{change32, halves};
+use super::family::{Address, Family};
+use super::header::{PROTOCOL_TCP, TCP, TcpHead, be32, field, set_be32};
+use super::{Be16, Be32, Be128};
+use crate::packet::{Packet, Short};
+
+/// IP version 6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum V6 {}
+
+/// Version 6, no traffic class, no flow label.
+const VERSION: Be32 = Be32::new(0x6000_0000);
+
+impl Address for Be128 {
+    #[inline(always)]
+    fn of(address: Be128) -> Self {
+        address
+    }
+
+    #[inline(always)]
+    fn change(self, to: Self) -> u32 {
+        let ([a, b, c, d], [e, f, g, h]) = (self.raw(), to.raw());
+        change32(a, e) + change32(b, f) + change32(c, g) + change32(d, h)
+    }
+
+    #[inline(always)]
+    fn sum(self) -> u32 {
+        let [a, b, c, d] = self.raw();
+        halves(a) + halves(b) + halves(c) + halves(d)
+    }
+
+    /// RFC 4291 section 2.4; IPv4-mapped addresses do not travel either (RFC 6890).
+    #[inline(always)]
+    fn is_a_hosts(self) -> bool {
+        let [first, second, third, last] = self.words();
+        let is_low = first.raw() == 0 && second.raw() == 0 && third.raw() == 0 && last.get() <= 1;
+        !is_low && self.mapped().is_none() && first.wire()[0] != 0xff
+    }
+}
+
+impl Family for V6 {
+    type Address = Be128;
+    type Halfwords = [u16; 37];
+    type Ends = [u16; 18];
+
+    const ETHERTYPE: Be16 = Be16::new(0x86dd);
+    const IP: usize = 40;
+    const ADDRESSES: usize = 8;
+
+    #[inline(always)]
+    fn head(packet: &mut impl Packet) -> Result<&mut TcpHead<Self>, Short> {
+        packet.head::<37>().map(TcpHead::over)
+    }
+
+    #[inline(always)]
+    fn is_plain_tcp(head: &TcpHead<Self>) -> bool {
+        head.version() >> 4 == 6 && head.next_header() == PROTOCOL_TCP
+    }
+
+    #[inline(always)]
+    fn header_is_sound(_head: &TcpHead<Self>) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn source(head: &TcpHead<Self>) -> Be128 {
+        be128(head.halfwords(), 22)
+    }
+
+    #[inline(always)]
+    fn set_source(head: &mut TcpHead<Self>, address: Be128) {
+        set_be128(head.halfwords_mut(), 22, address);
+    }
+
+    #[inline(always)]
+    fn destination(head: &TcpHead<Self>) -> Be128 {
+        be128(head.halfwords(), 38)
+    }
+
+    #[inline(always)]
+    fn set_destination(head: &mut TcpHead<Self>, address: Be128) {
+        set_be128(head.halfwords_mut(), 38, address);
+    }
+
+    #[inline(always)]
+    fn ip_length(head: &TcpHead<Self>) -> u32 {
+        Self::IP as u32 + head.payload_length().get() as u32
+    }
+
+    #[inline(always)]
+    fn hops(head: &TcpHead<Self>) -> u8 {
+        head.hop_limit()
+    }
+
+    #[inline(always)]
+    fn set_hops(head: &mut TcpHead<Self>, hops: u8) {
+        head.set_hop_limit(hops);
+    }
+
+    #[inline(always)]
+    fn change_header(_head: &mut TcpHead<Self>, _change: u16) {}
+
+    #[inline(always)]
+    fn make_bare(head: &mut TcpHead<Self>, hops: u8) {
+        set_be32(head.halfwords_mut(), 14, VERSION);
+        head.set_payload_length(Be16::new(TCP as u16));
+        head.set_hop_limit(hops);
+    }
+}
+
+impl TcpHead<V6> {
+    field!(/// IP version (upper half) and the first half of the traffic class.
+        version / set_version : u8 at 14);
+    field!(/// Length of what follows the header in bytes.
+        payload_length / set_payload_length : be16 at 18);
+    field!(/// Protocol of what follows the header.
+        next_header / set_next_header : u8 at 20);
+    field!(/// Hops left to live.
+        hop_limit / set_hop_limit : u8 at 21);
+}
+
+#[inline(always)]
+fn be128(halfwords: &[u16], at: usize) -> Be128 {
+    Be128::from_words([be32(halfwords, at), be32(halfwords, at + 4), be32(halfwords, at + 8), be32(halfwords, at + 12)])
+}
+
+#[inline(always)]
+fn set_be128(halfwords: &mut [u16], at: usize, value: Be128) {
+    let [a, b, c, d] = value.words();
+    set_be32(halfwords, at, a);
+    set_be32(halfwords, at + 4, b);
+    set_be32(halfwords, at + 8, c);
+    set_be32(halfwords, at + 12, d);
+}
