@@ -37,16 +37,7 @@ pub fn post(config: &Config, own: &BTreeSet<String>, known: BTreeSet<IpAddr>, re
     let of = |wanted: &dyn Fn(&&Service) -> bool| {
         config.direct_services().filter(wanted).flat_map(|service| places(service, &vips)).collect()
     };
-    Post {
-        configured: of(&|_| true),
-        own: of(&|service| own.contains(&service.name)),
-        ready,
-        known: match config.node.role {
-            Role::Balancer => Some(known),
-            Role::Backend => None,
-        },
-        leaving: false,
-    }
+    Post { configured: of(&|_| true), own: of(&|service| own.contains(&service.name)), ready, known, leaving: false }
 }
 
 /// Where packets to a service arrive.
@@ -111,11 +102,10 @@ mod tests {
         let config = config(FILE);
         let known: BTreeSet<IpAddr> = [[192, 0, 2, 32].into()].into();
         let post = post(&config, &["a".to_owned()].into(), known.clone(), true);
-        assert_eq!((post.configured.len(), post.own.len(), post.known), (4, 3, Some(known)));
+        assert_eq!((post.configured.len(), post.own.len(), post.known), (4, 3, known));
         let (head, tail) = (FILE.find("[[vrrp]]").unwrap(), FILE.find("[[service]]").unwrap());
         let text = format!("{}{}", &FILE[..head], &FILE[tail..]).replace("[node]", "[node]\nrole = \"backend\"");
         let config = super::tests::config(&text.replace(", \"192.0.2.31:8443\"", ""));
-        assert_eq!(super::post(&config, &BTreeSet::new(), BTreeSet::new(), true).known, None, "it forwards nothing");
         assert!(asked_of_all(&config).is_empty());
     }
 

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use lb_ebpf::abi::MAX_FELLOWS;
@@ -19,8 +19,8 @@ use lb_proto::vrrp::State;
 use tracing::{debug, info, warn};
 
 use crate::bpf::{Attachment, Datapath, DatapathError, Sweep, TableError, Tables};
-use crate::config::{Config, IpNet};
-use crate::desired::{Desired, Interface, World, desired};
+use crate::config::{Config, IpNet, Role};
+use crate::desired::{Desired, Interface, Way, World, desired};
 use crate::drivers::garp::GarpHandle;
 use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
@@ -100,6 +100,8 @@ pub struct Reconciler {
 struct NextHop {
     ifindex: u32,
     address: IpAddr,
+    /// The address of ours that the kernel would speak with.
+    source: Option<IpAddr>,
 }
 
 impl Reconciler {
@@ -131,10 +133,36 @@ impl Reconciler {
         &self.service_of_others
     }
 
-    /// The router towards a backend, if there is one.
+    /// The router towards a backend that is behind one, where nothing gets there as the client sent it.
     #[must_use]
     pub fn router_to(&self, backend: IpAddr) -> Option<IpAddr> {
-        self.routes.get(&backend).map(|(_, hop)| hop.address).filter(|hop| *hop != backend)
+        let hop = self.routes.get(&backend).map(|(_, hop)| hop.address)?;
+        (self.way_to(backend) == Way::Beyond).then_some(hop)
+    }
+
+    fn way_to(&self, node: IpAddr) -> Way {
+        match self.routes.get(&node) {
+            Some((_, hop)) if hop.address != node => match hop.source {
+                // All outer packets come from one address, by which the other end knows this node.
+                Some(IpAddr::V4(source)) if Some(source) == self.tunnel_source() => Way::Tunnel,
+                _ => Way::Beyond,
+            },
+            _ => Way::Link,
+        }
+    }
+
+    /// The address of ours that outer packets come from: the one that is spoken with to the first node behind a router.
+    fn tunnel_source(&self) -> Option<Ipv4Addr> {
+        self.routes.iter().find_map(|(node, (_, hop))| match (node, hop.source) {
+            (IpAddr::V4(_), Some(IpAddr::V4(source))) if hop.address != *node => Some(source),
+            _ => None,
+        })
+    }
+
+    /// Nodes behind routers that may forward to this one.
+    fn far_fellows(&self, fellows: &BTreeSet<IpAddr>) -> BTreeSet<Ipv4Addr> {
+        let far = fellows.iter().filter(|node| self.routes.get(node).is_some_and(|(_, hop)| hop.address != **node));
+        far.filter_map(|node| if let IpAddr::V4(node) = node { Some(*node) } else { None }).collect()
     }
 
     /// The place of a backend, once a pass has given it one.
@@ -236,9 +264,17 @@ impl Reconciler {
             tables.apply(op)?;
         }
         datapath.answer_for_own(has_own)?;
+        let near =
+            self.routes.iter().filter(|(node, (_, hop))| hop.address == **node && snapshots.fellows.contains(node));
+        let far = desired.wanted.tunnels.iter().map(|node| IpAddr::from(Ipv4Addr::from(*node)));
         let is_fellow = |(_, mac): &(&IpAddr, &[u8; 6])| desired.wanted.fellows.contains(*mac);
         let own = observed.interfaces.addresses.iter().map(|address| address.net.address);
-        let known = self.macs.iter().filter(is_fellow).map(|(address, _)| *address).chain(own).collect();
+        let known = match snapshots.config.node.role {
+            // A router's Ethernet address is nobody's.
+            Role::Balancer => self.macs.iter().filter(is_fellow).map(|(address, _)| *address).collect::<BTreeSet<_>>(),
+            Role::Backend => near.map(|(node, _)| *node).chain(far).collect(),
+        };
+        let known = known.into_iter().chain(own).collect();
         self.service_of_others = (desired.own_services(snapshots.config), known);
         self.report_fail_open(&desired.fail_open);
         self.fail_open = desired.fail_open;
@@ -266,13 +302,20 @@ impl Reconciler {
         &self, snapshots: &Snapshots<'_>, attachment: &Attachment, observed: &Observed,
     ) -> Result<Desired, PassError> {
         let device = &attachment.device;
-        let mac = observed.interfaces.link(&device.name).and_then(|link| link.mac);
+        let link = observed.interfaces.link(&device.name);
+        let mac = link.and_then(|link| link.mac);
         let interface = Interface {
             index: device.index,
             mac: mac.ok_or_else(|| PassError::NoMac(device.name.clone()))?,
             redirect: attachment.redirect,
             forwards: forwards(&device.name),
             port_offset: self.port_offset,
+            mtu: link.map_or(0, |link| u16::try_from(link.mtu).unwrap_or(u16::MAX)),
+            address: match snapshots.config.node.role {
+                Role::Balancer => self.tunnel_source(),
+                // Where others find the backend.
+                Role::Backend => own_backend(snapshots.config, observed),
+            },
         };
         let own = observed.interfaces.addresses.iter().filter(|address| !address.ours);
         let own = own.map(|address| address.net.address).collect();
@@ -336,7 +379,7 @@ impl Reconciler {
         }
         match self.netlink.route_to(backend).await {
             Ok(route) => {
-                let hop = NextHop { ifindex: route.ifindex, address: route.next_hop(backend) };
+                let hop = NextHop { ifindex: route.ifindex, address: route.next_hop(backend), source: route.source };
                 self.routes.insert(backend, (now, hop));
                 Some(hop)
             }
@@ -389,18 +432,33 @@ impl World for Known<'_> {
         self.snapshots.health.delivers(service, backend)
     }
 
-    fn is_neighbour(&self, address: IpAddr) -> bool {
-        self.reconciler.router_to(address).is_none()
+    fn way_to(&self, address: IpAddr) -> Way {
+        self.reconciler.way_to(address)
+    }
+
+    fn tunnels(&self) -> BTreeSet<Ipv4Addr> {
+        self.reconciler.far_fellows(self.snapshots.fellows)
     }
 
     fn fellows(&self) -> BTreeSet<[u8; 6]> {
-        let neighbours = self.snapshots.fellows.iter().filter(|address| self.is_neighbour(**address));
+        let neighbours = self.snapshots.fellows.iter().filter(|address| self.way_to(**address) == Way::Link);
         neighbours.filter_map(|address| self.next_hop(*address)).collect()
     }
 
     fn own_addresses(&self) -> &BTreeSet<IpAddr> {
         &self.own
     }
+}
+
+/// The first backend of a service with direct return that is this node itself.
+fn own_backend(config: &Config, observed: &Observed) -> Option<Ipv4Addr> {
+    let mut backends = config.direct_services().flat_map(|service| &service.backends);
+    let is_own =
+        |address: IpAddr| observed.interfaces.addresses.iter().any(|own| !own.ours && own.net.address == address);
+    backends.find_map(|backend| match backend.address.ip() {
+        IpAddr::V4(address) if is_own(address.into()) => Some(address),
+        _ => None,
+    })
 }
 
 /// Addresses of ours that no virtual router of this node holds.

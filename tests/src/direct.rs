@@ -85,6 +85,8 @@ pub struct Direct {
     pub client: Netns,
     /// Who signed the servers' certificates.
     pub authority: Authority,
+    /// A router and the segment behind it, where some nodes are.
+    pub behind: Option<(Netns, Lan)>,
     /// The segment.
     pub lan: Lan,
     /// Whose all of this is.
@@ -93,23 +95,45 @@ pub struct Direct {
 }
 
 impl Direct {
-    /// Makes everything and starts the API servers, and no agent.
-    pub fn build(xvip: &Path, sandbox: &Path) -> Result<Direct> {
+    /// Makes everything and starts the API servers, and no agent; all nodes but the first are behind a router if `far`.
+    pub fn build(xvip: &Path, sandbox: &Path, far: bool) -> Result<Direct> {
         let run = Run::start()?;
         let lan = Lan::create(&run, "lan")?;
         let (client, _) = host(&lan, &run, "client", CLIENT)?;
+        let behind = far.then(|| router(&run, &lan)).transpose()?;
+        let to_far = format!("route add {FAR}0/24 via {ROUTER}");
+        if far {
+            client.ip(&to_far)?;
+        }
         let authority = Authority::create(run.dir())?;
         let (mut nodes, mut servers, mut balancers) = (Vec::new(), Vec::new(), Vec::new());
-        for (name, address) in SERVERS {
-            let node = Node::create(&run, &lan, xvip, name, address)?;
+        for (place, (name, _)) in SERVERS.into_iter().enumerate() {
+            let address = &address_of(place, far);
+            let node = Node::create(
+                &run,
+                behind.as_ref().filter(|_| place > 0).map_or(&lan, |(_, lan)| lan),
+                xvip,
+                name,
+                address,
+            )?;
+            if far && place > 0 {
+                node.netns.ip(&format!("route add default via {FAR}1"))?;
+            } else if far {
+                node.netns.ip(&to_far)?;
+            }
             let keys = server_keys(&authority, name, address)?;
             servers.push(ApiServer::start(sandbox, &node.netns, &format!("{address}:6443"), &keys)?);
             nodes.push(node);
         }
         for (name, address, _) in BALANCERS {
-            balancers.push(Node::create(&run, &lan, xvip, name, address)?);
+            let balancer = Node::create(&run, &lan, xvip, name, address)?;
+            if far {
+                balancer.netns.ip(&to_far)?;
+            }
+            balancers.push(balancer);
         }
-        let direct = Direct { balancers, nodes, servers, client, authority, lan, run, sandbox: sandbox.to_owned() };
+        let direct =
+            Direct { balancers, nodes, servers, client, authority, behind, lan, run, sandbox: sandbox.to_owned() };
         direct.configure("dsr")?;
         Ok(direct)
     }
@@ -132,9 +156,11 @@ impl Direct {
     }
 
     fn config(&self, node: &Node, role: &str, router: &str, mode: &str) -> String {
-        // Both ways in, on both sides.
-        let datapath = if [BALANCERS[0].0, SERVERS[0].0].contains(&node.netns.role()) { "xdp" } else { "tc" };
-        let backend = |(name, address): (&str, &str)| {
+        // Both ways in, on both sides, near and far.
+        let datapath =
+            if [BALANCERS[0].0, SERVERS[0].0, SERVERS[2].0].contains(&node.netns.role()) { "xdp" } else { "tc" };
+        let backend = |place: usize| {
+            let (name, address) = (SERVERS[place].0, address_of(place, self.behind.is_some()));
             format!("[[service.backend]]\nname = \"{name}\"\naddress = \"{address}:6443\"\n")
         };
         format!(
@@ -146,7 +172,7 @@ impl Direct {
             node.cgroup.path().display(),
             Agent::socket_of(&node.netns).display(),
             self.authority.ca_file().display(),
-            SERVERS.map(backend).concat(),
+            (0..SERVERS.len()).map(backend).collect::<String>(),
         )
     }
 
@@ -165,8 +191,32 @@ impl Direct {
 
     /// Who answers one more connection of the client, and whom it sees as its client.
     pub fn whoami(&self) -> Result<(String, String)> {
-        whoami(&self.authority, &self.client)
+        whoami(&self.authority, &self.client, VIP)
     }
+}
+
+/// Addresses behind the router begin so.
+const FAR: &str = "198.51.100.";
+/// Where the router is found.
+const ROUTER: &str = "192.0.2.1";
+
+/// A router to a segment of its own.
+fn router(run: &Arc<Run>, lan: &Lan) -> Result<(Netns, Lan)> {
+    let behind = Lan::create(run, "far")?;
+    let netns = Netns::create(run, "router")?;
+    lan.attach(&netns, "eth0", &format!("{ROUTER}/24"))?;
+    behind.attach(&netns, "eth1", &format!("{FAR}1/24"))?;
+    netns.sysctl("net/ipv4/ip_forward", "1")?;
+    // What it forwards has the VIP for its source, which is on its other side.
+    for interface in ["all", "eth0", "eth1"] {
+        netns.sysctl(&format!("net/ipv4/conf/{interface}/rp_filter"), "0")?;
+    }
+    Ok((netns, behind))
+}
+
+fn address_of(place: usize, far: bool) -> String {
+    let address = SERVERS[place].1;
+    if far && place > 0 { address.replace("192.0.2.", FAR) } else { address.to_owned() }
 }
 
 /// Connections of a process to the VIP.
@@ -178,11 +228,11 @@ pub fn dial(
     dial::run(sandbox, netns, cgroup, &options, Duration::from_secs(240))
 }
 
-/// Who answers one more connection to the VIP, and whom it sees as its client: address and port.
-pub fn whoami(authority: &Authority, client: &Netns) -> Result<(String, String)> {
+/// Who answers one more connection to a place, and whom it sees as its client: address and port.
+pub fn whoami(authority: &Authority, client: &Netns, place: &str) -> Result<(String, String)> {
     let mut curl = client.command("curl");
     curl.args(["-s", "--max-time", "5", "--cacert"]).arg(authority.ca_file());
-    curl.args(["-w", "\n%{local_port}"]).arg(format!("https://{VIP}/whoami"));
+    curl.args(["-w", "\n%{local_port}"]).arg(format!("https://{place}/whoami"));
     let (status, text) = output_within(curl, Duration::from_secs(10))?;
     ensure!(status.success(), "curl ended with {status}: {text}");
     let field = |name: &str| {

@@ -4,18 +4,23 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{LIMIT, SANDBOX, wait};
 use xvip_tests::agent::{self, adapt};
+use xvip_tests::apiserver::{pattern, pattern_digest};
+use xvip_tests::capture::Capture;
 use xvip_tests::direct::{Direct, Node, dial, whoami};
 use xvip_tests::netns::Netns;
+use xvip_tests::process::output_within;
 use xvip_tests::run::leftovers;
 use xvip_tests::stacked::{NODES, Stacked};
-use xvip_tests::topology::{CLIENT, SERVERS, VIP_ADDRESS, host};
+use xvip_tests::topology::{BALANCERS, CLIENT, SERVERS, VIP, VIP_ADDRESS, host};
 use xvip_tests::until::until;
+use xvip_tests::version::Version;
 
 #[track_caller]
 fn nothing_left(run: &str) {
@@ -82,7 +87,7 @@ fn meanwhile(direct: &mut Direct, happening: impl FnOnce(&mut [Node], &mut [Node
 #[test]
 fn a_pair_forwards_and_three_nodes_answer() {
     let xvip = agent::find().unwrap();
-    let mut direct = Direct::build(&xvip, Path::new(SANDBOX)).unwrap_or_else(|err| panic!("{err:#}"));
+    let mut direct = Direct::build(&xvip, Path::new(SANDBOX), false).unwrap_or_else(|err| panic!("{err:#}"));
 
     // Nobody delivers yet: clients are served all the same, by translation.
     for balancer in &mut direct.balancers {
@@ -219,6 +224,59 @@ fn a_pair_forwards_and_three_nodes_answer() {
     nothing_left(&run);
 }
 
+#[test]
+fn nodes_behind_a_router_get_packets_inside_others() {
+    let xvip = agent::find().unwrap();
+    let mut direct = Direct::build(&xvip, Path::new(SANDBOX), true).unwrap_or_else(|err| panic!("{err:#}"));
+    for node in direct.balancers.iter_mut().chain(&mut direct.nodes) {
+        node.start().unwrap();
+    }
+    all_up(&mut direct);
+    wait("one to hold the VIP", || direct.holder().is_ok());
+    let content: PathBuf = direct.run.dir().join("content");
+    let mut bytes = vec![0; 4 << 20];
+    pattern(0, &mut bytes);
+    std::fs::write(&content, &bytes).unwrap();
+    let router = direct.behind.as_ref().unwrap().0.clone();
+
+    // By the balancer with XDP, then by the one with TC.
+    for turn in 0..2 {
+        let (holder, backup) = direct.holder().unwrap();
+        let ports = direct.balancers[holder].ports_taken().unwrap();
+        let capture = Capture::start(&router, "eth0").unwrap();
+        let answers = served(&direct, 600);
+        assert_eq!(answers.len(), 3, "{answers:?}");
+        assert_eq!(seen(&direct, 3), [CLIENT.to_owned()].into());
+        // Full segments towards each of them.
+        for _ in 0..6 {
+            let mut curl = direct.client.command("curl");
+            curl.args(["-s", "-S", "--max-time", "20", "--cacert"]).arg(direct.authority.ca_file());
+            curl.arg("--data-binary").arg(format!("@{}", content.display())).arg("https://192.0.2.100:8443/digest");
+            let (status, text) = output_within(curl, LIMIT).unwrap();
+            assert!(status.success() && text == pattern_digest(bytes.len() as u64), "{status}: {text}");
+        }
+        assert_eq!(direct.balancers[holder].ports_taken().unwrap(), ports, "no source port is spent");
+        let frames = capture.frames(false);
+        let wrapped: Vec<_> = frames.iter().filter(|frame| frame.get(23) == Some(&4)).map(Vec::len).collect();
+        let longest = wrapped.iter().max().copied().unwrap_or_default();
+        println!(
+            "{} outer packets by way of {}, the longest frame has {longest} bytes",
+            wrapped.len(),
+            BALANCERS[holder].0
+        );
+        assert!(wrapped.len() > 1000 && longest == 1514, "{} {longest}", wrapped.len());
+        assert_eq!(direct.balancers[holder].packets("tunnel_too_big").unwrap(), 0);
+        if turn == 0 {
+            direct.balancers[holder].agent.stop(LIMIT).unwrap();
+            direct.balancers[backup].agent.wait_for("the VIP", LIMIT, |status| status.is_active()).unwrap();
+        }
+    }
+
+    let run = direct.run.name().to_owned();
+    drop((router, direct));
+    nothing_left(&run);
+}
+
 /// Packets that have gone to the nodes.
 fn packets_to_nodes(stacked: &Stacked) -> u64 {
     let of = |node: &xvip_tests::stacked::Node| {
@@ -277,26 +335,48 @@ fn by_way_of_each(stacked: &Stacked, client: &Netns) -> Vec<Vec<String>> {
     answers
 }
 
-#[test]
-fn stacked_nodes_answer_themselves_and_never_in_a_circle() {
+/// Stacked nodes that serve, a client, and connections of the client; its address is what all servers see.
+#[track_caller]
+fn stacked(version: Version, connections: usize) -> (Stacked, Netns) {
     let xvip = agent::find().unwrap();
-    let listen = "[\"192.0.2.100:8443\", \"127.0.0.1:8443\"]";
-    let mut stacked = Stacked::build(&xvip, Path::new(SANDBOX), listen, "mode = \"dsr\"").unwrap();
+    let listen =
+        if version == Version::V4 { "[\"192.0.2.100:8443\", \"127.0.0.1:8443\"]" } else { "\"192.0.2.100:8443\"" };
+    let built = Stacked::over(version, &xvip, Path::new(SANDBOX), listen, "mode = \"dsr\"");
+    let mut stacked = built.unwrap_or_else(|err| panic!("{err:#}"));
     stacked.start(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
     let (client, _) = host(&stacked.lan, &stacked.run, "client", CLIENT).unwrap();
-
-    let dialled = dial(Path::new(SANDBOX), &stacked.authority, &client, None, 10_000, "/whoami").unwrap();
-    println!("10000 connections, {:?} failed: {:?}", dialled.failed, dialled.served);
-    assert!(dialled.failed.is_empty() && dialled.answers() == 10_000 && dialled.served.len() == 3, "{dialled:?}");
-    let mut peers = BTreeSet::new();
-    let mut answered = BTreeSet::new();
+    version.equip(&client, CLIENT).unwrap();
+    let place = version.at(VIP);
+    let dialled = stacked.dial_from(&client, None, place, connections, "/whoami").unwrap();
+    println!("{connections} connections to {place}, {:?} failed: {:?}", dialled.failed, dialled.served);
+    assert!(dialled.failed.is_empty() && dialled.answers() == connections && dialled.served.len() == 3, "{dialled:?}");
+    let (mut peers, mut answered) = (BTreeSet::new(), BTreeSet::new());
     wait("all servers to have answered", || {
-        let (server, peer) = whoami(&stacked.authority, &client).unwrap();
-        peers.insert(peer.split(':').next().unwrap().to_owned());
+        let (server, peer) = whoami(&stacked.authority, &client, &place.to_string()).unwrap();
+        peers.insert(peer.parse::<SocketAddr>().unwrap().ip().to_string());
         answered.insert(server);
         answered.len() == 3
     });
-    assert_eq!(peers, [CLIENT.to_owned()].into());
+    assert_eq!(peers, [version.text(CLIENT)].into());
+    (stacked, client)
+}
+
+#[track_caller]
+fn end(stacked: Stacked, client: Netns) {
+    let run = stacked.run.name().to_owned();
+    drop((client, stacked));
+    nothing_left(&run);
+}
+
+#[test]
+fn stacked_nodes_answer_themselves_over_ipv6() {
+    let (stacked, client) = stacked(Version::V6, 2000);
+    end(stacked, client);
+}
+
+#[test]
+fn stacked_nodes_answer_themselves_and_never_in_a_circle() {
+    let (mut stacked, client) = stacked(Version::V4, 10_000);
     let (holder, others) = stacked.holder().unwrap();
     for node in [holder, others[0]] {
         let own = stacked.dial(node, "127.0.0.1:8443".parse().unwrap(), 20, "/whoami").unwrap();
@@ -314,8 +394,5 @@ fn stacked_nodes_answer_themselves_and_never_in_a_circle() {
         assert_eq!(servers, &view.iter().map(|node| NODES[*node].0).collect::<Vec<_>>());
     }
 
-    let run = stacked.run.name().to_owned();
-    drop(client);
-    drop(stacked);
-    nothing_left(&run);
+    end(stacked, client);
 }

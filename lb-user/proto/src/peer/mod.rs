@@ -84,8 +84,8 @@ pub struct Post {
     pub own: Vec<Ports>,
     /// The datapath is attached, and its tables are written.
     pub ready: bool,
-    /// Nodes from which the datapath takes packets as forwarded; `None`: it forwards none, so any may send them.
-    pub known: Option<BTreeSet<IpAddr>>,
+    /// Nodes from which the datapath takes packets as forwarded.
+    pub known: BTreeSet<IpAddr>,
     /// The agent is about to stop.
     pub leaving: bool,
 }
@@ -94,7 +94,7 @@ impl Post {
     /// `None`: nothing is said.
     fn word(&self, from: IpAddr, listener: SocketAddr) -> Option<Word> {
         let among = |all: &[Ports]| all.iter().any(|ports| ports.has(listener));
-        let knows = || self.known.as_ref().is_none_or(|known| known.contains(&from));
+        let knows = || self.known.contains(&from);
         among(&self.configured).then(|| match among(&self.own) {
             false => Word::NotServed,
             true if self.leaving => Word::Leaving,
@@ -185,7 +185,7 @@ impl Peers {
         };
         self.out.push(Output::Send { to: from, from: to, message: question.answered(word) });
         // Who answers this can be a fellow; a spoofed address does not.
-        if post.known.is_some() && self.fellows.is_due(from.ip(), fresh, now) {
+        if self.fellows.is_due(from.ip(), fresh, now) {
             let message = Message { kind: Kind::Question, nonce: fresh, listener: question.listener };
             self.out.push(Output::Send { to: SocketAddr::new(from.ip(), self.port), from: to, message });
         }
