@@ -346,7 +346,7 @@ fn stacked(version: Version, connections: usize) -> (Stacked, Netns) {
     stacked.start(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
     let (client, _) = host(&stacked.lan, &stacked.run, "client", CLIENT).unwrap();
     version.equip(&client, CLIENT).unwrap();
-    let place = version.at(VIP);
+    let place = version.at(VIP).unwrap();
     let dialled = stacked.dial_from(&client, None, place, connections, "/whoami").unwrap();
     println!("{connections} connections to {place}, {:?} failed: {:?}", dialled.failed, dialled.served);
     assert!(dialled.failed.is_empty() && dialled.answers() == connections && dialled.served.len() == 3, "{dialled:?}");
