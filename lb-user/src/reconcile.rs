@@ -12,7 +12,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use lb_ebpf::abi::MAX_FELLOWS;
+use lb_ebpf::abi::{MAX_FELLOWS, MAX_TUNNELS};
+use lb_ebpf::net::Be32;
 use lb_proto::health::State as Health;
 use lb_proto::plan::{Place, Plan, TooMuch, plan};
 use lb_proto::vrrp::State;
@@ -92,8 +93,8 @@ pub struct Reconciler {
     fail_open: BTreeMap<String, bool>,
     /// What this node does for others, by the tables as they are.
     service_of_others: (BTreeSet<String>, BTreeSet<IpAddr>),
-    /// Fellows that are none any more, and since when.
-    lingering: BTreeMap<[u8; 6], Instant>,
+    /// Fellows that are none any more, on the link and behind routers, and since when.
+    lingering: (BTreeMap<[u8; 6], Instant>, BTreeMap<Be32, Instant>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +123,7 @@ impl Reconciler {
             places: BTreeMap::new(),
             fail_open: BTreeMap::new(),
             service_of_others: Default::default(),
-            lingering: BTreeMap::new(),
+            lingering: Default::default(),
         }
     }
 
@@ -147,7 +148,9 @@ impl Reconciler {
                 Some(IpAddr::V4(source)) if Some(source) == self.tunnel_source() => Way::Tunnel,
                 _ => Way::Beyond,
             },
-            _ => Way::Link,
+            Some(_) => Way::Link,
+            // Sent to where the last route led, it could come back from there.
+            None => Way::Beyond,
         }
     }
 
@@ -252,7 +255,8 @@ impl Reconciler {
         self.next_hops(snapshots, &observed, now).await;
         let mut desired = self.desired(snapshots, datapath.attachment(), &observed)?;
         let before = tables.observe()?;
-        self.linger(&mut desired.wanted.fellows, &before.fellows, now);
+        linger(&mut self.lingering.0, &mut desired.wanted.fellows, &before.fellows, MAX_FELLOWS, now);
+        linger(&mut self.lingering.1, &mut desired.wanted.tunnels, &before.tunnels, MAX_TUNNELS, now);
         let Plan { ops, places } = plan(&desired.wanted, &before)?;
         // Answers must be met before there are any.
         let has_own = desired.has_own();
@@ -285,17 +289,6 @@ impl Reconciler {
             }
         }
         Ok(())
-    }
-
-    /// Lets those that were fellows be some a little longer: what they have on the way must not be forwarded again.
-    fn linger(&mut self, wanted: &mut BTreeSet<[u8; 6]>, known: &BTreeSet<[u8; 6]>, now: Instant) {
-        self.lingering.retain(|mac, _| known.contains(mac) && !wanted.contains(mac));
-        for mac in known.difference(&wanted.clone()) {
-            let since = *self.lingering.entry(*mac).or_insert(now);
-            if now.saturating_duration_since(since) < FELLOWS_LINGER && wanted.len() < MAX_FELLOWS as usize {
-                wanted.insert(*mac);
-            }
-        }
     }
 
     fn desired(
@@ -450,6 +443,21 @@ impl World for Known<'_> {
     }
 }
 
+/// Lets those that were fellows be some a little longer: what they have on the way must not be forwarded again, nor left
+/// lying while an agent starts anew.
+fn linger<T: Ord + Copy>(
+    lingering: &mut BTreeMap<T, Instant>, wanted: &mut BTreeSet<T>, known: &BTreeSet<T>, most: u32, now: Instant,
+) {
+    lingering.retain(|fellow, _| known.contains(fellow) && !wanted.contains(fellow));
+    let gone: Vec<_> = known.difference(wanted).copied().collect();
+    for fellow in gone {
+        let since = *lingering.entry(fellow).or_insert(now);
+        if now.saturating_duration_since(since) < FELLOWS_LINGER && wanted.len() < most as usize {
+            wanted.insert(fellow);
+        }
+    }
+}
+
 /// The first backend of a service with direct return that is this node itself.
 fn own_backend(config: &Config, observed: &Observed) -> Option<Ipv4Addr> {
     let mut backends = config.direct_services().flat_map(|service| &service.backends);
@@ -481,4 +489,32 @@ fn forwards(interface: &str) -> bool {
         std::fs::read_to_string(format!("/proc/sys/net/{version}/conf/{interface}/forwarding"))
             .is_ok_and(|value| value.trim() == "1")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fellows_linger_for_a_minute_and_not_without_room() {
+        let start = crate::clock::now();
+        let mut lingering = BTreeMap::new();
+        let mut after = |wanted: &[u8], known: &[u8], seconds| {
+            let mut wanted: BTreeSet<_> = wanted.iter().copied().collect();
+            linger(
+                &mut lingering,
+                &mut wanted,
+                &known.iter().copied().collect(),
+                3,
+                start + Duration::from_secs(seconds),
+            );
+            wanted.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(after(&[1], &[1, 2], 0), [1, 2]);
+        assert_eq!(after(&[1], &[1, 2], 59), [1, 2]);
+        assert_eq!(after(&[1], &[1, 2], 60), [1]);
+        assert_eq!(after(&[1, 2], &[1, 2], 61), [1, 2]);
+        assert_eq!(after(&[1], &[1, 2], 119), [1, 2], "it was wanted in between");
+        assert_eq!(after(&[3, 4, 5], &[1, 2], 120), [3, 4, 5]);
+    }
 }

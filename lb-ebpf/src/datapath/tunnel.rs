@@ -101,7 +101,7 @@ pub fn wrap(packet: &mut impl Packet, tables: &impl Tables<V4>, segments: bool) 
     }
     let identification = if fragment == 0 { tables.random() as u16 } else { 0 };
     let mut front = [0; FRONT];
-    ethernet(&mut front, backend.mac, node.mac);
+    ethernet(&mut front, head.mac_destination(), node.mac);
     let [_, class] = head.first_of_ip();
     let first = u16::from_ne_bytes([0x45, class]);
     let words = [first, Be16::new(length as u16).raw(), Be16::new(identification).raw(), Be16::new(fragment).raw()];
