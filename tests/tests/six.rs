@@ -8,15 +8,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{LIMIT, OFTEN, SANDBOX, end, served_more, settle, unstarted, wait, watches_open};
+use common::{LIMIT, OFTEN, SANDBOX, both_served, curl, end, served_more, serving_both, settle, wait, watches_open};
 use sha2::{Digest as _, Sha256};
 use xvip_tests::agent;
-use xvip_tests::apiserver::{ApiServer, pattern_digest};
+use xvip_tests::apiserver::pattern_digest;
 use xvip_tests::client::{Client, Options};
 use xvip_tests::dial::{self, Dialled};
-use xvip_tests::ipv6::{self, ROUTER, VIP, router, shown};
-use xvip_tests::netns::Netns;
-use xvip_tests::process::output_within;
+use xvip_tests::ipv6::{ROUTER, VIP, router, shown};
 use xvip_tests::run::leftovers;
 use xvip_tests::stacked::{NODES, Stacked};
 use xvip_tests::status::Status;
@@ -26,34 +24,8 @@ use xvip_tests::version::Version;
 
 const PLACE: &str = "[2001:db8::100]:8443";
 
-/// Two balancers by XDP with a VIP and a service of each family, serving.
-#[track_caller]
-fn both() -> (Topology, Vec<ApiServer>) {
-    let mut topology = unstarted(2, &[OFTEN]);
-    ipv6::number(&topology).unwrap();
-    let servers = ipv6::servers(&topology, Path::new(SANDBOX)).unwrap();
-    for balancer in &mut topology.balancers {
-        let config = fs::read_to_string(balancer.agent.config()).unwrap();
-        balancer.agent.write_config(&ipv6::doubled(&config)).unwrap();
-        balancer.agent.start().unwrap();
-    }
-    all_well(&mut topology);
-    (topology, servers)
-}
-
-/// Waits until both families are served, by whichever balancer.
-#[track_caller]
-fn all_well(topology: &mut Topology) {
-    topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
-    wait("both virtual routers to be settled", || {
-        let states = topology.balancers.iter().map(|balancer| {
-            let status = balancer.agent.status().ok()?;
-            Some(router(&status, ROUTER)?.state.clone())
-        });
-        let mut states: Vec<_> = states.map(Option::unwrap_or_default).collect();
-        states.sort();
-        states == ["active", "backup"]
-    });
+fn url(path: &str) -> String {
+    format!("https://{PLACE}{path}")
 }
 
 fn load(topology: &Topology, watches: usize) -> Client {
@@ -61,25 +33,16 @@ fn load(topology: &Topology, watches: usize) -> Client {
     Client::start(&topology.client, Options { every: Duration::from_millis(15), watches, ..options }).unwrap()
 }
 
-fn curl(netns: &Netns, ca: &Path, words: &[&str], path: &str) -> String {
-    let mut curl = netns.command("curl");
-    curl.args(["-s", "-S", "-f", "--max-time", "60", "--cacert"]).arg(ca).args(words);
-    curl.arg(format!("https://{PLACE}{path}"));
-    let (status, text) = output_within(curl, LIMIT).unwrap();
-    assert!(status.success(), "{words:?} {path}: {text}");
-    text
-}
-
 #[test]
 fn both_families_are_served_by_xdp_and_much_data_arrives_unharmed() {
-    let (topology, servers) = both();
+    let (topology, servers) = serving_both(2, &[OFTEN]);
     let ca = topology.authority.ca_file();
     let (four, six) = (topology.load(Duration::from_millis(15), 3).unwrap(), load(&topology, 3));
     for client in [&four, &six] {
         watches_open(client);
         served_more(client, 200);
     }
-    let whoami = curl(&topology.client, &ca, &[], "/whoami");
+    let whoami = curl(&topology.client, &ca, &[], &url("/whoami"));
     assert!(whoami.contains("\"peer\":\"[2001:db8::100]:"), "backends see the VIP as their client: {whoami}");
 
     let bytes = 24_000_001;
@@ -87,10 +50,10 @@ fn both_families_are_served_by_xdp_and_much_data_arrives_unharmed() {
     let file = topology.run.dir().join("body");
     let (to, from) = (file.display().to_string(), format!("@{}", file.display()));
     for word in ["--http1.1", "--http2"] {
-        curl(&topology.client, &ca, &[word, "-o", &to], &format!("/bytes?n={bytes}"));
+        curl(&topology.client, &ca, &[word, "-o", &to], &url(&format!("/bytes?n={bytes}")));
         let sum: String = Sha256::digest(fs::read(&file).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(sum, digest, "download, {word}");
-        let answer = curl(&topology.client, &ca, &[word, "-H", "Expect:", "--data-binary", &from], "/digest");
+        let answer = curl(&topology.client, &ca, &[word, "-H", "Expect:", "--data-binary", &from], &url("/digest"));
         assert_eq!(answer, digest, "upload, {word}");
     }
 
@@ -140,7 +103,7 @@ fn fail_over(topology: &mut Topology, fault: fn(&mut Balancer), repair: fn(&mut 
     served_more(&six, 50);
     let repaired = six.now();
     repair(&mut topology.balancers[holder]);
-    all_well(topology);
+    both_served(topology);
     let healed = six.now();
     served_more(&six, 50);
     let during = six.summary(from, resumed);
@@ -152,7 +115,7 @@ fn fail_over(topology: &mut Topology, fault: fn(&mut Balancer), repair: fn(&mut 
 
 #[test]
 fn the_other_takes_over_after_a_stop_a_kill_and_a_cut() {
-    let (mut topology, servers) = both();
+    let (mut topology, servers) = serving_both(2, &[OFTEN]);
     fail_over(
         &mut topology,
         |holder| assert!(holder.agent.stop(LIMIT).unwrap().unwrap().success(), "{}", holder.agent.log_tail(10)),
@@ -166,7 +129,7 @@ fn the_other_takes_over_after_a_stop_a_kill_and_a_cut() {
 
 #[test]
 fn a_dead_server_costs_no_connection_once_that_is_known() {
-    let (topology, mut servers) = both();
+    let (topology, mut servers) = serving_both(2, &[OFTEN]);
     let six = load(&topology, 0);
     served_more(&six, 50);
     let holder = topology.owner().unwrap();
@@ -251,7 +214,8 @@ fn nodes_with_their_own_servers_serve_clients_from_outside_and_their_own() {
     let mut seen = std::collections::BTreeSet::new();
     wait("all servers to have answered", || {
         seen.insert(
-            curl(&client, &stacked.authority.ca_file(), &[], "/whoami").replace(|c: char| c.is_ascii_digit(), "#"),
+            curl(&client, &stacked.authority.ca_file(), &[], &url("/whoami"))
+                .replace(|c: char| c.is_ascii_digit(), "#"),
         );
         let text = seen.iter().cloned().collect::<String>();
         text.contains("\"peer\":\"[####:db#::##]:") && text.contains("\"peer\":\"[####:db#::###]:")

@@ -10,7 +10,10 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::{LIMIT, OFTEN, breaks, end, served_more, serving, settle, streams_of, unstarted, wait, watches_open};
+use common::{
+    LIMIT, OFTEN, breaks, curl, end, served_more, serving, serving_both, settle, streams_of, unstarted, wait,
+    watches_open,
+};
 use sha2::{Digest as _, Sha256};
 use xvip_tests::agent::{Agent, adapt, find};
 use xvip_tests::apiserver::pattern_digest;
@@ -21,7 +24,8 @@ use xvip_tests::run::{PIN_DIR, node_of};
 use xvip_tests::scrape::Scrape;
 use xvip_tests::stats::Failure;
 use xvip_tests::status::Status;
-use xvip_tests::topology::{BALANCERS, SERVERS, Topology, program, tc_programs};
+use xvip_tests::topology::{BALANCERS, SERVERS, Topology, VIP, program, tc_programs};
+use xvip_tests::version::Version;
 use xvip_tests::wire::{finish_frames, leave_frames};
 
 const TC: (&str, &str) = ("datapath = \"xdp\"", "datapath = \"tc\"");
@@ -85,10 +89,12 @@ fn what_came_unfinished_leaves_right_where_the_balancer_has_to_finish_it() {
 }
 
 fn bodies_arrive(finishes: bool) {
-    let topology = serving(1, &[OFTEN, TC]);
+    let (topology, servers) = serving_both(1, &[OFTEN, TC]);
     let netns = topology.balancers[0].agent.netns();
     // Next hops of clients come from the kernel's tables then.
-    netns.sysctl("net/ipv4/conf/eth0/forwarding", "1").unwrap();
+    for version in ["ipv4", "ipv6"] {
+        netns.sysctl(&format!("net/{version}/conf/eth0/forwarding"), "1").unwrap();
+    }
     plain(&topology);
     if finishes {
         finish_frames(netns, "eth0").unwrap();
@@ -101,30 +107,35 @@ fn bodies_arrive(finishes: bool) {
     let bytes = 48_000_001;
     let digest = pattern_digest(bytes);
     let file = topology.run.dir().join("body");
-    let before = traffic(&topology, "out");
-    let (status, _) = topology.curl(&["-f", "-o", &file.display().to_string()], &format!("/bytes?n={bytes}")).unwrap();
-    assert!(status.success());
-    let sum: String = Sha256::digest(fs::read(&file).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(sum, digest, "to the client");
-    let down = mean_length(&topology, "out", before, bytes);
+    let ca = topology.authority.ca_file();
+    for version in [Version::V4, Version::V6] {
+        let place = version.at(VIP).unwrap();
+        let before = traffic(&topology, "out");
+        let words = ["-o", &file.display().to_string()];
+        curl(&topology.client, &ca, &words, &format!("https://{place}/bytes?n={bytes}"));
+        let sum: String = Sha256::digest(fs::read(&file).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(sum, digest, "to the client, {version:?}");
+        let down = mean_length(&topology, "out", before, bytes);
 
-    let before = traffic(&topology, "in");
-    let from = format!("@{}", file.display());
-    let (_, answer) = topology.curl(&["-f", "-H", "Expect:", "--data-binary", &from], "/digest").unwrap();
-    assert_eq!(answer, digest, "to the backend");
-    let up = mean_length(&topology, "in", before, bytes);
-    println!("bytes a packet: {down:.0} to the client, {up:.0} to the backend");
-    assert!(down > 2.0 * WIRE && up > 2.0 * WIRE, "segments arrive joined and stay so");
+        let before = traffic(&topology, "in");
+        let from = format!("@{}", file.display());
+        let words = ["-H", "Expect:", "--data-binary", &from];
+        let answer = curl(&topology.client, &ca, &words, &format!("https://{place}/digest"));
+        assert_eq!(answer, digest, "to the backend, {version:?}");
+        let up = mean_length(&topology, "in", before, bytes);
+        println!("{version:?}: bytes a packet: {down:.0} to the client, {up:.0} to the backend");
+        assert!(down > 2.0 * WIRE && up > 2.0 * WIRE, "segments arrive joined and stay so");
+    }
 
     let sum = load.summary(Duration::ZERO, settle(&load));
     assert_eq!((sum.failed(), breaks(&load)), (0, vec![]), "{sum:?}");
-    drop(load);
+    drop((load, servers));
     end(topology);
 }
 
 #[test]
 fn what_is_long_and_unfinished_is_answered_with_a_reset_too() {
-    let mut topology = serving(1, &[OFTEN, TC]);
+    let (mut topology, servers) = serving_both(1, &[OFTEN, TC]);
     plain(&topology);
     let load = topology.load(Duration::from_millis(30), 9).unwrap();
     watches_open(&load);
@@ -133,12 +144,16 @@ fn what_is_long_and_unfinished_is_answered_with_a_reset_too() {
     // The balancer finishes its answers, so that their receivers verify them.
     finish_frames(topology.balancers[0].agent.netns(), "eth0").unwrap();
     // Three in a row are one on each backend. Nothing has been written on them yet.
-    let connect = || topology.client.enter(|| TcpStream::connect(Topology::vip()).unwrap()).unwrap();
-    let streams: Vec<_> = (0..6).map(|_| connect()).collect();
+    let connect = |version: Version| {
+        let place = version.at(VIP).unwrap();
+        topology.client.enter(|| TcpStream::connect(place).unwrap()).unwrap()
+    };
+    let streams: Vec<_> =
+        [Version::V4, Version::V6].into_iter().flat_map(|version| (0..6).map(move |_| version)).map(connect).collect();
     let agent = &mut topology.balancers[0].agent;
     let config = fs::read_to_string(agent.config()).unwrap();
     let backend = "\n[[service.backend]]\nname = \"master3\"\naddress = \"192.0.2.33:6443\"\n";
-    agent.write_config(&adapt(&config, &[(backend, "")]).unwrap()).unwrap();
+    agent.write_config(&adapt(&config, &[(backend, ""), (&Version::V6.text(backend), "")]).unwrap()).unwrap();
     agent.reload().unwrap();
     agent.wait_for("the backend to be gone", LIMIT, |status| status.backend("master3").is_none()).unwrap();
     let mut reset = 0;
@@ -151,7 +166,7 @@ fn what_is_long_and_unfinished_is_answered_with_a_reset_too() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(reset, 6);
+    assert_eq!(reset, 12);
     wait("the streams on master3 to break", || {
         let broken = breaks(&load);
         gone.iter().all(|stream| broken.iter().any(|(of, _)| of == stream))
@@ -166,7 +181,7 @@ fn what_is_long_and_unfinished_is_answered_with_a_reset_too() {
     };
     topology.balancers[0].agent.wait_for("the answers to be counted", LIMIT, answered).unwrap();
     assert_eq!(load.summary(Duration::ZERO, load.now()).failed(), 0);
-    drop(load);
+    drop((load, servers));
     end(topology);
 }
 

@@ -88,8 +88,8 @@ fn read(section: &Section<'_>) -> Draft {
         for address in backends.iter().filter_map(|backend| backend.address.filter(|at| at.value.port() == 0)) {
             let what = format!("address \"{}\" has no port", address.value.ip());
             let remedy = format!(
-                "write address:port such as \"{}:6443\", or, to keep the client's, set port in [service.health_check]",
-                address.value.ip()
+                "write address:port such as \"{}\", or, to keep the client's, set port in [service.health_check]",
+                SocketAddr::new(address.value.ip(), 6443)
             );
             section.report.add(address.at, wrong(what, remedy));
         }

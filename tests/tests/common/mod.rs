@@ -5,9 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use xvip_tests::agent;
+use xvip_tests::apiserver::ApiServer;
 use xvip_tests::client::Client;
+use xvip_tests::ipv6;
+use xvip_tests::netns::Netns;
+use xvip_tests::process::output_within;
 use xvip_tests::run::{Run, leftovers};
 use xvip_tests::stats::{Failure, WatchChange};
+use xvip_tests::status::Status;
 use xvip_tests::topology::{Plan, Topology};
 use xvip_tests::until::until;
 
@@ -35,6 +40,44 @@ pub(crate) fn unstarted(balancers: usize, changes: &[(&str, &str)]) -> Topology 
     let xvip = agent::find().unwrap();
     let plan = Plan { xvip: &xvip, sandbox: Path::new(SANDBOX), balancers, changes };
     Topology::build(&run, &plan).unwrap_or_else(|err| panic!("{err:#}"))
+}
+
+/// A world that serves both families, each by a service and API servers of its own.
+#[track_caller]
+pub(crate) fn serving_both(balancers: usize, changes: &[(&str, &str)]) -> (Topology, Vec<ApiServer>) {
+    let mut topology = unstarted(balancers, changes);
+    ipv6::number(&topology).unwrap();
+    let servers = ipv6::servers(&topology, Path::new(SANDBOX)).unwrap();
+    for balancer in &mut topology.balancers {
+        let config = std::fs::read_to_string(balancer.agent.config()).unwrap();
+        balancer.agent.write_config(&ipv6::doubled(&config)).unwrap();
+        balancer.agent.start().unwrap();
+    }
+    both_served(&mut topology);
+    (topology, servers)
+}
+
+/// Waits until both families are served, by whichever balancer.
+#[track_caller]
+pub(crate) fn both_served(topology: &mut Topology) {
+    topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+    wait("the virtual routers of IPv6 to be settled", || {
+        let state = |status: Status| Some(ipv6::router(&status, ipv6::ROUTER)?.state.clone());
+        let states = topology.balancers.iter().map(|balancer| balancer.agent.status().ok().and_then(state));
+        let states: Vec<_> = states.map(Option::unwrap_or_default).collect();
+        let count = |wanted: &str| states.iter().filter(|state| *state == wanted).count();
+        count("active") == 1 && count("active") + count("backup") == states.len()
+    });
+}
+
+/// `curl` in a namespace with these words before the URL; its output, after success.
+#[track_caller]
+pub(crate) fn curl(netns: &Netns, ca_file: &Path, words: &[&str], url: &str) -> String {
+    let mut curl = netns.command("curl");
+    curl.args(["-s", "-S", "-f", "--max-time", "60", "--cacert"]).arg(ca_file).args(words).arg(url);
+    let (status, text) = output_within(curl, LIMIT).unwrap();
+    assert!(status.success(), "{words:?} {url}: {text}");
+    text
 }
 
 /// Ends the world; nothing of it may be left.

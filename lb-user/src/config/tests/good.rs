@@ -280,14 +280,21 @@ fn services_of_both_families_live_side_by_side() {
 [[service]]
 name = "six"
 listen = ["[2001:db8::100]:8443", "[::1]:8443", "[::]:4300"]
+[service.health_check]
+type = "tcp"
+port = 6443
 [[service.backend]]
 name = "six1"
 address = "[2001:db8::31]:6443"
+[[service.backend]]
+name = "six2"
+address = "[2001:db8::32]"
 "#;
     let text = with_ipv6("virtual_addresses = [\"2001:db8::100/64\"]");
     let text = text.replace("\"192.0.2.100:8443\"", "[\"192.0.2.100:8443\", \"0.0.0.0:4300\"]");
     let config = accept(&format!("{text}{six}")).config;
     let shown = |at: usize| config.services[at].listen.iter().map(Listen::to_string).collect::<Vec<_>>();
     assert_eq!(shown(0), ["192.0.2.100:8443", "0.0.0.0:4300"]);
+    assert_eq!(config.services[1].backends[1].address, "[2001:db8::32]:0".parse().unwrap(), "keeps the client's port");
     assert_eq!(shown(1), ["[2001:db8::100]:8443", "[::1]:8443", "[::]:4300"], "everywhere is everywhere of a family");
 }

@@ -270,7 +270,7 @@ const SERVICE: &[Case] = &[
     (r#""192.0.2.100:8443""#, r#""[2001:db8::1]""#,
      r#"12:10: listen "[2001:db8::1]" is an IPv6 address without a port, write it in brackets and add the port such as "[2001:db8::1]:8443""#),
     (r#""192.0.2.100:8443""#, r#"["192.0.2.100:8443", "[::]:8443"]"#,
-     "12:32: listen [::]:8443 is IPv6, the service listens at IPv4 in line 12, list it in a service of its own"),
+     "12:31: listen [::]:8443 is IPv6, the service listens at IPv4 in line 12, list it in a service of its own"),
     (r#""192.0.2.100:8443""#, r#""[fe80::1]:8443""#,
      r#"12:10: listen "[fe80::1]:8443" is a link-local address, write an address that is good beyond the link"#),
     (r#""192.0.2.100:8443""#, r#"["192.0.2.100:8443", "[2001:db8::1]:8443"]"#,
