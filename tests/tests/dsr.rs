@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{LIMIT, SANDBOX, wait};
+use common::{LIMIT, SANDBOX, breaks, streams_of, wait, watches_open};
 use xvip_tests::agent::{self, adapt};
 use xvip_tests::apiserver::{pattern, pattern_digest};
 use xvip_tests::capture::Capture;
+use xvip_tests::client::{Client, Options};
 use xvip_tests::direct::{Direct, Node, dial, whoami};
 use xvip_tests::netns::Netns;
 use xvip_tests::process::output_within;
@@ -151,6 +152,12 @@ fn a_pair_forwards_and_three_nodes_answer() {
     let own = direct.dial(&node.netns, Some(&node.cgroup), 20, "/whoami").unwrap();
     assert_eq!((own.answers(), own.servers()), (20, vec!["master2"]), "{own:?}");
 
+    let place = VIP.parse().unwrap();
+    let options = Options { watches: 6, ..Options::https(place, direct.authority.ca_file()) };
+    let streams = Client::start(&direct.client, Options { every: Duration::from_millis(500), ..options }).unwrap();
+    watches_open(&streams);
+    let doomed = streams_of(&streams, "master1");
+
     // An agent stops: the balancers are told before it goes, so that no new connection fails.
     let count = meanwhile(&mut direct, |balancers, nodes| {
         let status = nodes[0].agent.stop(LIMIT).unwrap();
@@ -161,6 +168,10 @@ fn a_pair_forwards_and_three_nodes_answer() {
         }
     });
     println!("{count} connections while an agent was stopped, none failed");
+    // What it leaves behind is reset, and nothing else.
+    wait("its connections to be reset", || breaks(&streams).len() == doomed.len());
+    assert!(breaks(&streams).iter().all(|(stream, _)| doomed.contains(stream)), "{doomed:?} {:?}", breaks(&streams));
+    watches_open(&streams);
     assert_eq!(served(&direct, 60).len(), 2);
     direct.nodes[0].start().unwrap();
     all_up(&mut direct);
@@ -175,6 +186,8 @@ fn a_pair_forwards_and_three_nodes_answer() {
         nodes[1].start().unwrap();
     });
     println!("{count} connections while an agent was killed and started, none failed");
+    assert_eq!(breaks(&streams).len(), doomed.len(), "no connection breaks");
+    drop(streams);
     all_up(&mut direct);
 
     // A node is gone.
