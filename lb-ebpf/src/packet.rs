@@ -1,5 +1,11 @@
 //! The packet as the datapath sees it: a checked head of known length, and a tail that can be cut.
 
+#[cfg(any(test, feature = "cases"))]
+use crate::datapath::tunnel::OUTER;
+use crate::datapath::tunnel::{ERROR, FRONT};
+#[cfg(any(test, feature = "cases"))]
+use crate::net::header::ETHERNET;
+
 /// The packet is shorter than what was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Short;
@@ -25,6 +31,24 @@ pub trait Packet {
     /// # Errors
     /// [`Short`] when the device cannot.
     fn truncate(&mut self, len: usize) -> Result<(), Short>;
+
+    /// Puts an Ethernet and an outer IPv4 header in place of the Ethernet header.
+    ///
+    /// # Errors
+    /// [`Short`] when there is no room.
+    fn push(&mut self, front: &[u16; FRONT]) -> Result<(), Short>;
+
+    /// Takes the first 20 bytes behind the Ethernet header out.
+    ///
+    /// # Errors
+    /// [`Short`] when there are not so many.
+    fn pull(&mut self) -> Result<(), Short>;
+
+    /// Becomes a shorter frame.
+    ///
+    /// # Errors
+    /// [`Short`] when the device cannot, or the frame is shorter itself.
+    fn replace(&mut self, frame: &[u16; ERROR]) -> Result<(), Short>;
 }
 
 /// A frame in memory of our own.
@@ -67,6 +91,24 @@ impl Packet for Owned {
 
     fn truncate(&mut self, len: usize) -> Result<(), Short> {
         self.length = self.length.min(len);
+        Ok(())
+    }
+
+    fn push(&mut self, front: &[u16; FRONT]) -> Result<(), Short> {
+        self.halfwords.splice(..ETHERNET / 2, front.iter().copied());
+        self.length += OUTER;
+        Ok(())
+    }
+
+    fn pull(&mut self) -> Result<(), Short> {
+        self.halfwords.drain(ETHERNET / 2..FRONT);
+        self.length -= OUTER;
+        Ok(())
+    }
+
+    fn replace(&mut self, frame: &[u16; ERROR]) -> Result<(), Short> {
+        self.truncate(2 * ERROR)?;
+        self.head::<ERROR>()?.copy_from_slice(frame);
         Ok(())
     }
 }

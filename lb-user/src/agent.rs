@@ -6,6 +6,7 @@
 
 mod local;
 mod lock;
+mod peering;
 mod sweeping;
 
 use std::future::pending;
@@ -26,8 +27,10 @@ use crate::admin::{self, AdminServer, ClaimError, ReloadRequest, ReloadResult};
 use crate::bpf::{self, Datapath, DatapathError, Device, Entries, Spec, Sweeper, TableError, Tables};
 use crate::clock::{self, unix};
 use crate::config::{self, Config, Faults, Loaded, Vrrp};
+use crate::direct;
 use crate::drivers::garp::GarpDriver;
 use crate::drivers::health::{self, HealthDriver, HealthSnapshot, Target, TargetError};
+use crate::drivers::peer::PeerPortError;
 use crate::drivers::vrrp::{self, StartError, VrrpDriver, VrrpSnapshot};
 use crate::events::{self, Events, HealthObserver, Reporter};
 use crate::heartbeat::Heartbeat;
@@ -41,6 +44,8 @@ use crate::sysctl::{ReservedPorts, SysctlError};
 use local::Local;
 use lock::Lock;
 pub use lock::LockError;
+pub(crate) use peering::NO_BACKEND_HERE;
+use peering::Peering;
 use sweeping::Sweeping;
 
 /// How often everything is looked at without being asked.
@@ -76,6 +81,9 @@ pub enum AgentError {
     /// Gratuitous ARP and neighbour advertisements.
     #[error("cannot announce addresses: {0}; the agent needs CAP_NET_RAW")]
     Arp(std::io::Error),
+    /// Other nodes cannot ask this one.
+    #[error(transparent)]
+    PeerPort(#[from] PeerPortError),
     /// The metrics listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -157,6 +165,7 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
                     break;
                 }
             }
+            () = agent.peering.changed() => {}
             () = look => {
                 look_at = None;
                 agent.reconciler.forget_routes();
@@ -190,6 +199,7 @@ struct Agent {
     ahead: Vec<String>,
     kernel: Kernel,
     local: Local,
+    peering: Peering,
     reserved: ReservedPorts,
     netlink: Netlink,
     monitor: Monitor,
@@ -332,7 +342,11 @@ impl Agent {
         let (reporter, events) = events::channel();
         let garp = GarpDriver::spawn(metrics.clone()).map_err(AgentError::Arp)?;
         let observer = HealthObserver { metrics: metrics.clone(), reporter: reporter.clone() };
-        let health = HealthDriver::spawn(Arc::new(observer));
+        let mut peering = Peering::new(config.node.peer_port);
+        if let Some(sockets) = peering.open(&config)? {
+            peering.listen(sockets).await;
+        }
+        let health = HealthDriver::spawn(Arc::new(observer), Some(peering.asker()));
         health.set_targets(targets);
         let config_status = ConfigStatus {
             file: file.display().to_string(),
@@ -350,6 +364,7 @@ impl Agent {
             vrrp: &nobody,
             health: &health_seen.borrow().clone(),
             sweep: &kernel.sweeping.latest(),
+            fellows: &peering.fellows(),
         };
         reconciler.tables(&snapshots, &mut datapath, &mut kernel.tables, started).await?;
         let mut local = Local::new();
@@ -390,6 +405,7 @@ impl Agent {
             ahead: Vec::new(),
             kernel,
             local,
+            peering,
             reserved,
             netlink,
             monitor,
@@ -422,7 +438,9 @@ impl Agent {
         let vrrp = self.vrrp_seen.borrow_and_update().clone();
         let health = self.health_seen.borrow().clone();
         let sweep = self.kernel.sweeping.latest();
-        let snapshots = Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep };
+        let fellows = self.peering.fellows();
+        let snapshots =
+            Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep, fellows: &fellows };
         let outcome = self.reconciler.addresses(&snapshots).await;
         for instance in &vrrp.instances {
             let before = self.vrrp_before.instance(&instance.name).map(|before| before.state);
@@ -443,13 +461,18 @@ impl Agent {
         let vrrp = self.vrrp_seen.borrow().clone();
         let health = self.health_seen.borrow_and_update().clone();
         let sweep = self.kernel.sweeping.latest();
+        let fellows = self.peering.fellows();
+        let mut ready = false;
         if let Some(datapath) = &mut self.datapath {
-            let snapshots = Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep };
+            let snapshots =
+                Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep, fellows: &fellows };
             let outcome = self.reconciler.tables(&snapshots, datapath, &mut self.kernel.tables, now).await;
-            if self.table_fault.note(outcome) {
+            ready = self.table_fault.note(outcome);
+            if ready {
                 self.vrrp.set_can_forward(true);
             }
         }
+        self.peering.serve(&self.config, self.reconciler.service_of_others(), ready);
         self.events.collect();
         let status = report::status(report::Sources {
             config: &self.config,
@@ -597,6 +620,8 @@ impl Agent {
             (old.name != new.name, "node.name"),
             (old.interface != new.interface, "node.interface"),
             (old.datapath != new.datapath, "node.datapath"),
+            (old.role != new.role, "node.role"),
+            (old.peer_port != new.peer_port, "node.peer_port"),
             (old.max_flows != new.max_flows, "node.max_flows"),
         ] {
             if changed {
@@ -619,7 +644,11 @@ impl Agent {
         } else {
             Some(admin::listen(&config.admin.socket, self.sources.status.clone(), self.reload.clone()).await?)
         };
+        let sockets = self.peering.open(&config)?;
         reserve(&self.reserved, &config)?;
+        if let Some(sockets) = sockets {
+            self.peering.listen(sockets).await;
+        }
         if let Some(http) = http {
             tokio::spawn(std::mem::replace(&mut self.http, http).stop());
         }
@@ -638,14 +667,29 @@ impl Agent {
     async fn stop(self) -> Result<(), AgentError> {
         info!("stopping");
         let Self {
-            config, mut reconciler, vrrp, vrrp_seen, health, datapath, kernel, reserved, http, admin, lock, ..
+            config,
+            mut reconciler,
+            vrrp,
+            vrrp_seen,
+            health,
+            datapath,
+            kernel,
+            reserved,
+            http,
+            admin,
+            lock,
+            peering,
+            ..
         } = self;
+        let left = peering.leave(&config).await;
         let handover = handover(&config.vrrp, &vrrp_seen.borrow());
         vrrp.stop().await;
         // Whoever takes over waits for less than an advert interval (RFC 9568 section 6.1, skew time). Until then
         // this node goes on, so that nobody notices.
         sleep(handover).await;
         let withdrawn = reconciler.withdraw().await;
+        // Until the others have heard that nothing is delivered here any more.
+        sleep_until(left.into()).await;
         health.shutdown().await;
         drop((kernel, datapath));
         let removed = bpf::flush(&config.node.name);
@@ -676,7 +720,8 @@ async fn prepare(file: &Path, netlink: &Netlink) -> Result<(Config, Vec<Target>)
     let config = loaded.config;
     let mut targets = Vec::new();
     for service in &config.services {
-        targets.extend(Target::of_service(service, None)?);
+        let asked = direct::asked(&config, service);
+        targets.extend(Target::of_service(service, None)?.into_iter().map(|target| target.delivering(asked.clone())));
     }
     Ok((config, targets))
 }

@@ -1,9 +1,10 @@
 //! What the datapath should do, from the configuration and from what is known of the world. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lb_ebpf::abi::{Delivery, Endpoint, MAX_OWN_ADDRESSES, Node, VERSION, node_flag};
+use lb_ebpf::net::Be32;
 use lb_proto::health::State;
 use lb_proto::health::policy::{Member, decide};
 use lb_proto::plan::{Wanted, WantedBackend, WantedService};
@@ -23,8 +24,27 @@ pub trait World {
     fn connections(&self, service: &str, backend: &str) -> u64;
     /// Ethernet address of the next hop towards an address.
     fn next_hop(&self, address: IpAddr) -> Option<[u8; 6]>;
+    /// Whether the agent of a backend's node has said that it delivers.
+    fn delivers(&self, service: &str, backend: &str) -> bool;
+    /// How packets that are forwarded as they came reach an address.
+    fn way_to(&self, address: IpAddr) -> Way;
+    /// Nodes from which this one takes packets inside outer ones.
+    fn tunnels(&self) -> BTreeSet<Ipv4Addr>;
+    /// Ethernet addresses of nodes that may forward to this one, besides those it forwards to.
+    fn fellows(&self) -> BTreeSet<[u8; 6]>;
     /// This node's own addresses, without the VIPs it holds for xvip.
     fn own_addresses(&self) -> &BTreeSet<IpAddr>;
+}
+
+/// How packets that are forwarded as they came reach a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It is on the link, or not known to be elsewhere.
+    Link,
+    /// It is behind routers, and gets them inside outer packets.
+    Tunnel,
+    /// It is behind routers and cannot get them.
+    Beyond,
 }
 
 /// The interface, as the datapath has to know it.
@@ -40,6 +60,10 @@ pub struct Interface {
     pub forwards: bool,
     /// Where this node begins among the source ports.
     pub port_offset: u32,
+    /// Bytes of the largest IP packet.
+    pub mtu: u16,
+    /// This node's own address, where outer packets come or go.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// What is wanted, and how it came to be.
@@ -52,6 +76,14 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// Names of services with a backend that is this node itself, whatever their mode.
+    #[must_use]
+    pub fn own_services(&self, config: &Config) -> BTreeSet<String> {
+        let services = config.services.iter().zip(&self.wanted.services);
+        let own = services.filter(|(_, wanted)| wanted.backends.iter().any(|b| b.delivery == Delivery::Local));
+        own.map(|(service, _)| service.name.clone()).collect()
+    }
+
     /// Whether a backend is this node itself.
     #[must_use]
     pub fn has_own(&self) -> bool {
@@ -71,16 +103,24 @@ pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Des
         service_wanted
     });
     let services: Vec<_> = services.collect();
-    let fellows = fellows(&services);
+    let fellows = match config.node.role {
+        Role::Balancer => fellows(&services).into_iter().chain(world.fellows()).collect(),
+        // It takes every packet as one that was forwarded.
+        Role::Backend => BTreeSet::new(),
+    };
+    let tunnels = match config.node.role {
+        Role::Balancer => BTreeSet::new(),
+        Role::Backend => world.tunnels().into_iter().map(Be32::from).collect(),
+    };
     let everywhere = config.services.iter().flat_map(|service| &service.listen).any(Listen::is_everywhere);
     // Where the table is too small, some addresses of a very large node are not known as its own.
     let own = world.own_addresses().difference(&vips).filter(|address| everywhere && !address.is_loopback());
     let own = own.map(|address| (*address).into()).take(MAX_OWN_ADDRESSES as usize).collect();
-    Desired { wanted: Wanted { node: node(config, interface), services, own, fellows }, fail_open }
+    Desired { wanted: Wanted { node: node(config, interface, &tunnels), services, own, fellows, tunnels }, fail_open }
 }
 
 /// Where packets from outside arrive: what the virtual routers carry; without any, all that is listened at.
-fn vips(config: &Config) -> BTreeSet<IpAddr> {
+pub(crate) fn vips(config: &Config) -> BTreeSet<IpAddr> {
     let carried = config.vrrp.iter().flat_map(|router| router.virtual_addresses.iter().map(|vip| vip.address));
     let own: BTreeSet<_> = config.vrrp.iter().filter_map(|router| router.unicast_source).collect();
     let listened = config.services.iter().flat_map(|service| &service.listen);
@@ -115,12 +155,14 @@ fn fellows(services: &[WantedService]) -> BTreeSet<[u8; 6]> {
     direct.map(|backend| backend.mac).filter(|mac| *mac != [0; 6]).collect()
 }
 
-fn node(config: &Config, interface: Interface) -> Node {
+fn node(config: &Config, interface: Interface, tunnels: &BTreeSet<Be32>) -> Node {
     let ports = &config.node.source_ports;
     let flag = |on: bool, flag: u32| if on { flag } else { 0 };
     Node {
         version: VERSION,
-        flags: flag(interface.redirect, node_flag::REDIRECT) | flag(interface.forwards, node_flag::FIB),
+        flags: flag(interface.redirect, node_flag::REDIRECT)
+            | flag(interface.forwards, node_flag::FIB)
+            | flag(config.node.role == Role::Backend, node_flag::DELIVERS_ONLY),
         ifindex: interface.index,
         resets_per_second: RESETS_PER_SECOND,
         first_port: *ports.start(),
@@ -129,38 +171,52 @@ fn node(config: &Config, interface: Interface) -> Node {
         port_jitter: PORT_JITTER,
         mac: interface.mac,
         port_offset: interface.port_offset,
+        address: interface.address.map(Be32::from).unwrap_or_default(),
+        mtu: interface.mtu,
+        // What clients send has to fit into an outer packet; IPv4's and TCP's headers are 40 bytes, the outer one 20.
+        mss: if tunnels.is_empty() { 0 } else { interface.mtu.saturating_sub(60) },
     }
 }
 
 fn of_service(service: &Service, vips: &BTreeSet<IpAddr>, role: Role, world: &impl World) -> (WantedService, bool) {
-    let member =
-        |backend: &Backend| Member { weight: backend.weight, state: world.health(&service.name, &backend.name) };
+    let is_own = |backend: &Backend| world.own_addresses().contains(&backend.address.ip());
+    let forwards = service.mode == ServiceMode::Dsr && role == Role::Balancer;
+    let way = |backend: &Backend| world.way_to(backend.address.ip());
+    let is_beyond = |backend: &Backend| forwards && !is_own(backend) && way(backend) == Way::Beyond;
+    let member = |backend: &Backend| Member {
+        weight: backend.weight,
+        state: match is_beyond(backend) {
+            true => State::Down { lost: false },
+            false => world.health(&service.name, &backend.name),
+        },
+    };
     let members: Vec<_> = service.backends.iter().map(member).collect();
     let decision = decide(&members);
     let backends = service.backends.iter().zip(&decision.standings).map(|(backend, standing)| {
         let full = backend.max_connections > 0
             && world.connections(&service.name, &backend.name) >= u64::from(backend.max_connections);
-        let own = world.own_addresses().contains(&backend.address.ip());
-        // Who forwards has chosen already; whether the backend is well is that node's to judge.
-        let share = match role {
-            Role::Balancer if standing.eligible && !full => backend.weight,
-            Role::Backend if own => 1,
-            Role::Balancer | Role::Backend => 0,
-        };
+        let own = is_own(backend);
+        // Of a node that has not said it delivers, nothing is known but that its server answers: where all fail and are
+        // used all the same, it gets translated packets, for which it needs no agent.
+        let delivers = forwards && world.delivers(&service.name, &backend.name);
         WantedBackend {
             endpoint: backend.address.into(),
-            share,
+            share: if standing.eligible && !full { backend.weight } else { 0 },
+            // Who forwards here has judged the backend; its packets are to reach it as long as it is there.
             gone: standing.lost && !(own && role == Role::Backend),
-            delivery: match (own, service.mode, role) {
-                (true, ..) => Delivery::Local,
-                (false, ServiceMode::Dsr, Role::Balancer) => Delivery::Direct,
-                (false, ..) => Delivery::Translated,
+            delivery: match own {
+                true => Delivery::Local,
+                false if !delivers => Delivery::Translated,
+                false => match way(backend) {
+                    Way::Link => Delivery::Direct,
+                    Way::Tunnel => Delivery::Tunnelled,
+                    Way::Beyond => Delivery::Translated,
+                },
             },
             mac: world.next_hop(backend.address.ip()).unwrap_or_default(),
         }
     });
     let backends: Vec<_> = backends.collect();
-    let is_own = |backend: &Backend| world.own_addresses().contains(&backend.address.ip());
     let mut candidates = service.backends.iter().zip(&backends);
     let (listeners, local_listeners) = places(service, vips);
     let wanted = WantedService {
@@ -205,6 +261,10 @@ mod tests {
         b: State,
         connections: u64,
         own: BTreeSet<IpAddr>,
+        /// The agent of a's node says so.
+        delivers: bool,
+        /// To all backends.
+        way: Way,
     }
 
     impl World for Known {
@@ -220,6 +280,22 @@ mod tests {
             (address == IpAddr::from([192, 0, 2, 31])).then_some([2, 0, 0, 0, 0, 31])
         }
 
+        fn delivers(&self, _: &str, backend: &str) -> bool {
+            backend == "a" && self.delivers
+        }
+
+        fn way_to(&self, _: IpAddr) -> Way {
+            self.way
+        }
+
+        fn tunnels(&self) -> BTreeSet<Ipv4Addr> {
+            [[203, 0, 113, 21].into()].into()
+        }
+
+        fn fellows(&self) -> BTreeSet<[u8; 6]> {
+            [[2, 0, 0, 0, 0, 21]].into()
+        }
+
         fn own_addresses(&self) -> &BTreeSet<IpAddr> {
             &self.own
         }
@@ -228,13 +304,21 @@ mod tests {
     impl Known {
         /// On the node of backend b.
         fn new(a: State, b: State, connections: u64) -> Self {
-            Self { a, b, connections, own: [[192, 0, 2, 32].into()].into() }
+            Self { a, b, connections, own: [[192, 0, 2, 32].into()].into(), delivers: true, way: Way::Link }
         }
     }
 
     fn shares(world: &Known) -> (Vec<(u16, bool)>, bool) {
         let config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
-        let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0 };
+        let interface = Interface {
+            index: 3,
+            mac: [2; 6],
+            redirect: true,
+            forwards: false,
+            port_offset: 0,
+            mtu: 1500,
+            address: None,
+        };
         let desired = desired(&config, interface, world);
         let backends = &desired.wanted.services[0].backends;
         (backends.iter().map(|backend| (backend.share, backend.gone)).collect(), desired.fail_open["api"])
@@ -254,15 +338,31 @@ mod tests {
     #[test]
     fn the_node_is_described() {
         let config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
-        let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: true, port_offset: 0 };
-        let node = node(&config, interface);
+        let interface = Interface {
+            index: 3,
+            mac: [2; 6],
+            redirect: true,
+            forwards: true,
+            port_offset: 0,
+            mtu: 1500,
+            address: None,
+        };
+        let node = node(&config, interface, &BTreeSet::new());
         assert_eq!((node.first_port, node.port_count), (10_000, 1000));
         assert_eq!(node.flags, node_flag::REDIRECT | node_flag::FIB);
     }
 
     fn wanted(file: &str, known: &Known) -> Wanted {
         let config = parse(file, "xvip.toml", &Env::default()).unwrap_or_else(|faults| panic!("{faults}")).config;
-        let interface = Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0 };
+        let interface = Interface {
+            index: 3,
+            mac: [2; 6],
+            redirect: true,
+            forwards: false,
+            port_offset: 0,
+            mtu: 1500,
+            address: None,
+        };
         desired(&config, interface, known).wanted
     }
 
@@ -309,5 +409,51 @@ mod tests {
         let one = wanted(FILE, &known);
         assert_eq!(shown(&one.services[0].listeners), ["192.0.2.100:8443"]);
         assert!(one.own.is_empty(), "nothing listens everywhere");
+    }
+
+    fn of_a(file: &str, known: &Known) -> (Delivery, u16) {
+        let backend = wanted(file, known).services[0].backends[0];
+        (backend.delivery, backend.share)
+    }
+
+    #[test]
+    fn packets_are_forwarded_as_they_came_to_neighbours_that_deliver() {
+        let up = State::Up;
+        let dsr = FILE.replace("idle_timeout", "mode = \"dsr\"\n        idle_timeout");
+        let known = Known::new(up, up, 0);
+        assert_eq!(of_a(FILE, &known), (Delivery::Translated, 3), "in mode snat never");
+        assert_eq!(of_a(&dsr, &known), (Delivery::Direct, 3));
+        let macs: BTreeSet<[u8; 6]> = [[2, 0, 0, 0, 0, 21], [2, 0, 0, 0, 0, 31]].into();
+        assert_eq!(wanted(&dsr, &known).fellows, macs, "who it forwards to, and who else has an agent");
+
+        let silent = || Known { delivers: false, ..Known::new(up, up, 0) };
+        assert_eq!(of_a(&dsr, &silent()), (Delivery::Translated, 3), "until its agent has said so");
+        let all_down = Known { a: State::Down { lost: false }, b: State::Down { lost: false }, ..silent() };
+        assert_eq!(of_a(&dsr, &all_down), (Delivery::Translated, 3), "when all fail, all are used");
+        let behind = |way| Known { way, ..Known::new(up, up, 0) };
+        assert_eq!(of_a(&dsr, &behind(Way::Tunnel)), (Delivery::Tunnelled, 3));
+        assert_eq!(wanted(&dsr, &behind(Way::Tunnel)).fellows, [[2, 0, 0, 0, 0, 21]].into(), "no router is a fellow");
+        assert_eq!(of_a(&dsr, &behind(Way::Beyond)), (Delivery::Translated, 0));
+        let alone = Known { way: Way::Beyond, b: State::Down { lost: false }, ..Known::new(up, up, 0) };
+        assert_eq!(of_a(&dsr, &alone), (Delivery::Translated, 3), "when all fail, all are used");
+    }
+
+    #[test]
+    fn a_node_that_only_delivers_says_so_and_forwards_nothing() {
+        let text = FILE.replace("idle_timeout", "mode = \"dsr\"\n        idle_timeout");
+        let text = text.replace("[node]", "[node]\n        role = \"backend\"");
+        let lost = State::Down { lost: true };
+        let node = wanted(&text, &Known::new(State::Up, lost, 0));
+        assert_eq!(node.node.flags & node_flag::DELIVERS_ONLY, node_flag::DELIVERS_ONLY);
+        assert!(node.fellows.is_empty());
+        assert_eq!((node.tunnels.len(), node.node.mss), (1, 1440));
+        let balancer = wanted(
+            &FILE.replace("idle_timeout", "mode = \"dsr\"\n        idle_timeout"),
+            &Known::new(State::Up, lost, 0),
+        );
+        assert_eq!((balancer.tunnels.len(), balancer.node.mss), (0, 0));
+        let [a, b] = node.services[0].backends[..] else { panic!() };
+        assert_eq!((a.delivery, a.share), (Delivery::Translated, 3), "for its own clients");
+        assert_eq!((b.delivery, b.share, b.gone), (Delivery::Local, 0, false), "what is forwarded reaches it");
     }
 }

@@ -18,6 +18,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod desired;
+pub mod direct;
 pub mod doctor;
 pub mod drivers;
 mod ethtool;

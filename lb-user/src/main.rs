@@ -21,8 +21,12 @@ fn main() -> anyhow::Result<ExitCode> {
             }
         }
         Command::Check(arguments) => match config::load(&arguments.config) {
-            Ok(_) => {
-                println!("{}: good", arguments.config.display());
+            Ok(loaded) => {
+                let role = match loaded.config.node.role {
+                    config::Role::Balancer => "",
+                    config::Role::Backend => ", of a node that holds no VIP and delivers to its own backends",
+                };
+                println!("{}: good{role}", arguments.config.display());
                 Ok(ExitCode::SUCCESS)
             }
             Err(faults) => {

@@ -9,17 +9,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use lb_ebpf::abi::{MAX_FELLOWS, MAX_TUNNELS};
+use lb_ebpf::net::Be32;
 use lb_proto::health::State as Health;
 use lb_proto::plan::{Place, Plan, TooMuch, plan};
 use lb_proto::vrrp::State;
 use tracing::{debug, info, warn};
 
 use crate::bpf::{Attachment, Datapath, DatapathError, Sweep, TableError, Tables};
-use crate::config::{Config, IpNet};
-use crate::desired::{Desired, Interface, World, desired};
+use crate::config::{Config, IpNet, Role};
+use crate::desired::{Desired, Interface, Way, World, desired};
 use crate::drivers::garp::GarpHandle;
 use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
@@ -29,6 +31,10 @@ use crate::netlink::{Added, Addresses, Interfaces, Link, Netlink, NetlinkError, 
 const RESOLVE_EVERY: Duration = Duration::from_secs(1);
 /// How long a route is believed without news.
 const ROUTE_LIFETIME: Duration = Duration::from_secs(5);
+
+/// How long frames of a node that is no fellow any more are still taken as forwarded: longer than its agent, or ours,
+/// takes to start again.
+const FELLOWS_LINGER: Duration = Duration::from_secs(60);
 
 /// What a pass could not do.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +66,8 @@ pub struct Snapshots<'a> {
     pub health: &'a HealthSnapshot,
     /// Connections.
     pub sweep: &'a Sweep,
+    /// Nodes with an agent that may forward to this one.
+    pub fellows: &'a BTreeSet<IpAddr>,
 }
 
 /// Keeps what must be remembered between passes.
@@ -83,12 +91,18 @@ pub struct Reconciler {
     /// Places by service and backend name.
     places: BTreeMap<(String, String), Place>,
     fail_open: BTreeMap<String, bool>,
+    /// What this node does for others, by the tables as they are.
+    service_of_others: (BTreeSet<String>, BTreeSet<IpAddr>),
+    /// Fellows that are none any more, on the link and behind routers, and since when.
+    lingering: (BTreeMap<[u8; 6], Instant>, BTreeMap<Be32, Instant>),
 }
 
 #[derive(Debug, Clone, Copy)]
 struct NextHop {
     ifindex: u32,
     address: IpAddr,
+    /// The address of ours that the kernel would speak with.
+    source: Option<IpAddr>,
 }
 
 impl Reconciler {
@@ -108,7 +122,50 @@ impl Reconciler {
             foreign: BTreeSet::new(),
             places: BTreeMap::new(),
             fail_open: BTreeMap::new(),
+            service_of_others: Default::default(),
+            lingering: Default::default(),
         }
+    }
+
+    /// Services with a backend on this node, and addresses of nodes whose frames count as forwarded, both by the tables
+    /// as they were last written.
+    #[must_use]
+    pub fn service_of_others(&self) -> &(BTreeSet<String>, BTreeSet<IpAddr>) {
+        &self.service_of_others
+    }
+
+    /// The router towards a backend that is behind one, where nothing gets there as the client sent it.
+    #[must_use]
+    pub fn router_to(&self, backend: IpAddr) -> Option<IpAddr> {
+        let hop = self.routes.get(&backend).map(|(_, hop)| hop.address)?;
+        (self.way_to(backend) == Way::Beyond).then_some(hop)
+    }
+
+    fn way_to(&self, node: IpAddr) -> Way {
+        match self.routes.get(&node) {
+            Some((_, hop)) if hop.address != node => match hop.source {
+                // All outer packets come from one address, by which the other end knows this node.
+                Some(IpAddr::V4(source)) if Some(source) == self.tunnel_source() => Way::Tunnel,
+                _ => Way::Beyond,
+            },
+            Some(_) => Way::Link,
+            // Sent to where the last route led, it could come back from there.
+            None => Way::Beyond,
+        }
+    }
+
+    /// The address of ours that outer packets come from: the one that is spoken with to the first node behind a router.
+    fn tunnel_source(&self) -> Option<Ipv4Addr> {
+        self.routes.iter().find_map(|(node, (_, hop))| match (node, hop.source) {
+            (IpAddr::V4(_), Some(IpAddr::V4(source))) if hop.address != *node => Some(source),
+            _ => None,
+        })
+    }
+
+    /// Nodes behind routers that may forward to this one.
+    fn far_fellows(&self, fellows: &BTreeSet<IpAddr>) -> BTreeSet<Ipv4Addr> {
+        let far = fellows.iter().filter(|node| self.routes.get(node).is_some_and(|(_, hop)| hop.address != **node));
+        far.filter_map(|node| if let IpAddr::V4(node) = node { Some(*node) } else { None }).collect()
     }
 
     /// The place of a backend, once a pass has given it one.
@@ -195,9 +252,12 @@ impl Reconciler {
         &mut self, snapshots: &Snapshots<'_>, datapath: &mut Datapath, tables: &mut Tables, now: Instant,
     ) -> Result<(), PassError> {
         let observed = self.netlink.observe().await?;
-        self.next_hops(snapshots.config, &observed, now).await;
-        let desired = self.desired(snapshots, datapath.attachment(), &observed)?;
-        let Plan { ops, places } = plan(&desired.wanted, &tables.observe()?)?;
+        self.next_hops(snapshots, &observed, now).await;
+        let mut desired = self.desired(snapshots, datapath.attachment(), &observed)?;
+        let before = tables.observe()?;
+        linger(&mut self.lingering.0, &mut desired.wanted.fellows, &before.fellows, MAX_FELLOWS, now);
+        linger(&mut self.lingering.1, &mut desired.wanted.tunnels, &before.tunnels, MAX_TUNNELS, now);
+        let Plan { ops, places } = plan(&desired.wanted, &before)?;
         // Answers must be met before there are any.
         let has_own = desired.has_own();
         if has_own {
@@ -208,6 +268,18 @@ impl Reconciler {
             tables.apply(op)?;
         }
         datapath.answer_for_own(has_own)?;
+        let near =
+            self.routes.iter().filter(|(node, (_, hop))| hop.address == **node && snapshots.fellows.contains(node));
+        let far = desired.wanted.tunnels.iter().map(|node| IpAddr::from(Ipv4Addr::from(*node)));
+        let is_fellow = |(_, mac): &(&IpAddr, &[u8; 6])| desired.wanted.fellows.contains(*mac);
+        let own = observed.interfaces.addresses.iter().map(|address| address.net.address);
+        let known = match snapshots.config.node.role {
+            // A router's Ethernet address is nobody's.
+            Role::Balancer => self.macs.iter().filter(is_fellow).map(|(address, _)| *address).collect::<BTreeSet<_>>(),
+            Role::Backend => near.map(|(node, _)| *node).chain(far).collect(),
+        };
+        let known = known.into_iter().chain(own).collect();
+        self.service_of_others = (desired.own_services(snapshots.config), known);
         self.report_fail_open(&desired.fail_open);
         self.fail_open = desired.fail_open;
         self.places.clear();
@@ -223,13 +295,20 @@ impl Reconciler {
         &self, snapshots: &Snapshots<'_>, attachment: &Attachment, observed: &Observed,
     ) -> Result<Desired, PassError> {
         let device = &attachment.device;
-        let mac = observed.interfaces.link(&device.name).and_then(|link| link.mac);
+        let link = observed.interfaces.link(&device.name);
+        let mac = link.and_then(|link| link.mac);
         let interface = Interface {
             index: device.index,
             mac: mac.ok_or_else(|| PassError::NoMac(device.name.clone()))?,
             redirect: attachment.redirect,
             forwards: forwards(&device.name),
             port_offset: self.port_offset,
+            mtu: link.map_or(0, |link| u16::try_from(link.mtu).unwrap_or(u16::MAX)),
+            address: match snapshots.config.node.role {
+                Role::Balancer => self.tunnel_source(),
+                // Where others find the backend.
+                Role::Backend => own_backend(snapshots.config, observed),
+            },
         };
         let own = observed.interfaces.addresses.iter().filter(|address| !address.ours);
         let own = own.map(|address| address.net.address).collect();
@@ -249,10 +328,12 @@ impl Reconciler {
         }
     }
 
-    /// Learns the Ethernet address towards each backend, and asks the kernel to resolve what it does not know.
-    async fn next_hops(&mut self, config: &Config, observed: &Observed, now: Instant) {
-        let backends: BTreeSet<_> =
-            config.services.iter().flat_map(|service| &service.backends).map(|backend| backend.address.ip()).collect();
+    /// Learns the Ethernet address towards each backend and fellow, and asks the kernel to resolve what it does not know.
+    async fn next_hops(&mut self, snapshots: &Snapshots<'_>, observed: &Observed, now: Instant) {
+        let config = snapshots.config;
+        let named = config.services.iter().flat_map(|service| &service.backends);
+        let named: BTreeSet<_> = named.map(|backend| backend.address.ip()).collect();
+        let backends: BTreeSet<_> = named.union(snapshots.fellows).copied().collect();
         let interface = observed.interfaces.link(&config.node.interface).map(|link| link.index);
         self.routes.retain(|backend, _| backends.contains(backend));
         self.macs.retain(|backend, _| backends.contains(backend));
@@ -264,7 +345,7 @@ impl Reconciler {
                 continue;
             };
             if Some(hop.ifindex) != interface {
-                if self.elsewhere.insert(backend) {
+                if named.contains(&backend) && self.elsewhere.insert(backend) {
                     warn!(%backend, interface = config.node.interface, "the route to this backend leaves by another interface, where its answers would not be seen; it gets no connections until that changes");
                 }
                 self.macs.remove(&backend);
@@ -291,7 +372,7 @@ impl Reconciler {
         }
         match self.netlink.route_to(backend).await {
             Ok(route) => {
-                let hop = NextHop { ifindex: route.ifindex, address: route.next_hop(backend) };
+                let hop = NextHop { ifindex: route.ifindex, address: route.next_hop(backend), source: route.source };
                 self.routes.insert(backend, (now, hop));
                 Some(hop)
             }
@@ -340,9 +421,52 @@ impl World for Known<'_> {
         self.reconciler.macs.get(&address).copied()
     }
 
+    fn delivers(&self, service: &str, backend: &str) -> bool {
+        self.snapshots.health.delivers(service, backend)
+    }
+
+    fn way_to(&self, address: IpAddr) -> Way {
+        self.reconciler.way_to(address)
+    }
+
+    fn tunnels(&self) -> BTreeSet<Ipv4Addr> {
+        self.reconciler.far_fellows(self.snapshots.fellows)
+    }
+
+    fn fellows(&self) -> BTreeSet<[u8; 6]> {
+        let neighbours = self.snapshots.fellows.iter().filter(|address| self.way_to(**address) == Way::Link);
+        neighbours.filter_map(|address| self.next_hop(*address)).collect()
+    }
+
     fn own_addresses(&self) -> &BTreeSet<IpAddr> {
         &self.own
     }
+}
+
+/// Lets those that were fellows be some a little longer: what they have on the way must not be forwarded again, nor left
+/// lying while an agent starts anew.
+fn linger<T: Ord + Copy>(
+    lingering: &mut BTreeMap<T, Instant>, wanted: &mut BTreeSet<T>, known: &BTreeSet<T>, most: u32, now: Instant,
+) {
+    lingering.retain(|fellow, _| known.contains(fellow) && !wanted.contains(fellow));
+    let gone: Vec<_> = known.difference(wanted).copied().collect();
+    for fellow in gone {
+        let since = *lingering.entry(fellow).or_insert(now);
+        if now.saturating_duration_since(since) < FELLOWS_LINGER && wanted.len() < most as usize {
+            wanted.insert(fellow);
+        }
+    }
+}
+
+/// The first backend of a service with direct return that is this node itself.
+fn own_backend(config: &Config, observed: &Observed) -> Option<Ipv4Addr> {
+    let mut backends = config.direct_services().flat_map(|service| &service.backends);
+    let is_own =
+        |address: IpAddr| observed.interfaces.addresses.iter().any(|own| !own.ours && own.net.address == address);
+    backends.find_map(|backend| match backend.address.ip() {
+        IpAddr::V4(address) if is_own(address.into()) => Some(address),
+        _ => None,
+    })
 }
 
 /// Addresses of ours that no virtual router of this node holds.
@@ -365,4 +489,32 @@ fn forwards(interface: &str) -> bool {
         std::fs::read_to_string(format!("/proc/sys/net/{version}/conf/{interface}/forwarding"))
             .is_ok_and(|value| value.trim() == "1")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fellows_linger_for_a_minute_and_not_without_room() {
+        let start = crate::clock::now();
+        let mut lingering = BTreeMap::new();
+        let mut after = |wanted: &[u8], known: &[u8], seconds| {
+            let mut wanted: BTreeSet<_> = wanted.iter().copied().collect();
+            linger(
+                &mut lingering,
+                &mut wanted,
+                &known.iter().copied().collect(),
+                3,
+                start + Duration::from_secs(seconds),
+            );
+            wanted.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(after(&[1], &[1, 2], 0), [1, 2]);
+        assert_eq!(after(&[1], &[1, 2], 59), [1, 2]);
+        assert_eq!(after(&[1], &[1, 2], 60), [1]);
+        assert_eq!(after(&[1, 2], &[1, 2], 61), [1, 2]);
+        assert_eq!(after(&[1], &[1, 2], 119), [1, 2], "it was wanted in between");
+        assert_eq!(after(&[3, 4, 5], &[1, 2], 120), [3, 4, 5]);
+    }
 }

@@ -1,12 +1,14 @@
 //! The status, put together from what everybody knows.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use lb_proto::health::State;
 
+use crate::agent::NO_BACKEND_HERE;
 use crate::bpf::{Attachment, Entries, Sweep, TableError, Tables};
 use crate::clock::unix_of;
-use crate::config::{Config, Service};
+use crate::config::{Backend, Config, Role, Service, ServiceMode};
 use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
 use crate::reconcile::Reconciler;
@@ -54,6 +56,7 @@ pub fn status(sources: Sources<'_>) -> Result<Status, TableError> {
         sources.config.services.iter().map(|service| of_service(&sources, service)).collect::<Result<_, _>>()?;
     Ok(Status {
         node: sources.config.node.name.clone(),
+        role: sources.config.node.role.label().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: unix_of(sources.started),
         datapath: datapath(&sources)?,
@@ -117,11 +120,18 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
         };
         let health = sources.health.backend(&service.name, &backend.name);
         let connections = place.map_or(0, |place| sources.sweep.connections_of(place));
+        let beyond = beyond(sources, service, backend);
         let state = match health.map_or(State::Unchecked, |health| health.state) {
-            State::Up => "up",
-            State::Unchecked | State::Down { .. } => "down",
+            State::Up if beyond.is_none() => "up",
+            State::Up | State::Unchecked | State::Down { .. } => "down",
         };
         let mut reason = health.map_or_else(|| "not checked yet".to_owned(), |health| health.reason.clone());
+        if let Some(router) = beyond {
+            reason = format!(
+                "is behind the router {router}, over which packets of mode \"dsr\" do not get there (IPv6, or more than \
+                 one address of this node speaks with backends behind routers; use \"snat\"); {reason}"
+            );
+        }
         if backend.max_connections > 0 && connections >= u64::from(backend.max_connections) {
             reason = format!("{reason}; full, max_connections is {}", backend.max_connections);
         }
@@ -150,7 +160,24 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
         listen: listen.join(", "),
         balance: "roundrobin".to_owned(),
         local: service.local.label().to_owned(),
+        mode: service.mode.label().to_owned(),
+        remark: remark(sources, service),
         fail_open: sources.reconciler.fail_open(&service.name),
         backends: backends.collect::<Result<_, _>>()?,
     })
+}
+
+/// The router that keeps a backend from being forwarded to.
+fn beyond(sources: &Sources<'_>, service: &Service, backend: &Backend) -> Option<IpAddr> {
+    let forwards = service.mode == ServiceMode::Dsr && sources.config.node.role == Role::Balancer;
+    forwards.then(|| sources.reconciler.router_to(backend.address.ip()))?
+}
+
+fn remark(sources: &Sources<'_>, service: &Service) -> String {
+    let (own, _) = sources.reconciler.service_of_others();
+    let delivers = service.mode == ServiceMode::Dsr && sources.config.node.role == Role::Backend;
+    if delivers && sources.attachment.is_some() && !own.contains(&service.name) {
+        return NO_BACKEND_HERE.to_owned();
+    }
+    String::new()
 }

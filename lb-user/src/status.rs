@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 pub struct Status {
     /// `node.name`
     pub node: String,
+    /// `balancer`, or `backend`: it holds no VIP and only delivers to its own backends.
+    #[serde(default = "balancer")]
+    pub role: String,
     /// Version of the agent.
     pub version: String,
     /// Seconds since the Unix epoch at which the agent started.
@@ -32,6 +35,10 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// The newest state changes, oldest first.
     pub events: Vec<Event>,
+}
+
+fn balancer() -> String {
+    "balancer".to_owned()
 }
 
 impl Status {
@@ -141,6 +148,12 @@ pub struct ServiceStatus {
     pub balance: String,
     /// `prefer` or `spread`: which backend this node's own clients get.
     pub local: String,
+    /// `snat` or `dsr`.
+    #[serde(default)]
+    pub mode: String,
+    /// What keeps the service from being what it should be on this node, and what to do; empty otherwise.
+    #[serde(default)]
+    pub remark: String,
     /// All backends failed their checks and all are used all the same.
     pub fail_open: bool,
     /// In the order of the file.

@@ -94,6 +94,7 @@ pub struct Datapath {
     backend_slots: HashMap<MapData, Endpoint, u32>,
     rings: Array<MapData, u32>,
     fellows: HashMap<MapData, u64, u32>,
+    tunnels: HashMap<MapData, [u8; 4], u32>,
     turns: PerCpuArray<MapData, u32>,
     port_cursors: PerCpuArray<MapData, u32>,
     packets: PerCpuArray<MapData, u64>,
@@ -155,6 +156,7 @@ impl Datapath {
             backend_slots: take(map::BACKEND_SLOTS)?.try_into()?,
             rings: take(map::RINGS)?.try_into()?,
             fellows: take(map::FELLOWS)?.try_into()?,
+            tunnels: take(map::TUNNELS)?.try_into()?,
             turns: take(map::TURNS)?.try_into()?,
             port_cursors: take(map::PORT_CURSORS)?.try_into()?,
             packets: take(map::PACKETS)?.try_into()?,
@@ -212,6 +214,10 @@ impl Datapath {
             self.rings.set(place as u32, world.rings.get(place).copied().unwrap_or_default(), 0)?;
         }
         empty(&mut self.fellows)?;
+        empty(&mut self.tunnels)?;
+        for node in &world.tunnels {
+            self.tunnels.insert(node.wire(), 1, 0)?;
+        }
         for mac in &world.fellows {
             self.fellows.insert(mac_key(*mac), 1, 0)?;
         }
@@ -375,6 +381,7 @@ fn nothing() -> World {
         backends: Vec::new(),
         rings: Vec::new(),
         fellows: Vec::new(),
+        tunnels: Vec::new(),
         capacity: 0,
     }
 }

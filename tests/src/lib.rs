@@ -16,6 +16,7 @@ pub mod cgroup;
 pub mod client;
 pub mod deployment;
 pub mod dial;
+pub mod direct;
 pub mod foreign;
 pub mod hooks;
 pub mod ipv6;

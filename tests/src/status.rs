@@ -7,6 +7,9 @@ use serde::Deserialize;
 pub struct Status {
     /// Name of the node.
     pub node: String,
+    /// `balancer` or `backend`.
+    #[serde(default)]
+    pub role: String,
     /// The serving configuration.
     #[serde(default)]
     pub config: Config,
@@ -97,6 +100,9 @@ pub struct Vrrp {
 pub struct Service {
     /// Name.
     pub name: String,
+    /// What keeps it from being what it should be.
+    #[serde(default)]
+    pub remark: String,
     /// All backends failed and all are used all the same.
     #[serde(default)]
     pub fail_open: bool,

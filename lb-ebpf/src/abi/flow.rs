@@ -54,6 +54,8 @@ pub enum Delivery {
     Local = 1,
     /// Only the Ethernet addresses change; the backend's own node translates, and answers the client itself.
     Direct = 2,
+    /// The same inside an outer packet to the backend's address (RFC 2003), for a node behind routers.
+    Tunnelled = 3,
 }
 
 /// Bits of [`Flow::state`].
@@ -186,7 +188,14 @@ impl<A: Address, W: Readable> Flow<A, W> {
     #[inline(always)]
     #[must_use]
     pub fn is_direct(&self) -> bool {
-        self.delivery == Delivery::Direct as u16
+        self.delivery == Delivery::Direct as u16 || self.is_tunnelled()
+    }
+
+    /// Whether its packets leave inside outer ones.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_tunnelled(&self) -> bool {
+        self.delivery == Delivery::Tunnelled as u16
     }
 
     /// Whether its packets come from the client.

@@ -15,7 +15,7 @@ pub use local::{Dialled, Hook, MAX_OWN_ADDRESSES, NOBODY};
 pub use reason::{Reason, Verdict};
 pub use word::{Readable, Word};
 
-use crate::net::{Be16, Be128};
+use crate::net::{Be16, Be32, Be128};
 
 /// Version of this boundary.
 pub const VERSION: u32 = 2;
@@ -24,6 +24,8 @@ pub const VERSION: u32 = 2;
 pub const MAX_LISTENERS: u32 = 16_384;
 /// Nodes that forward to this one without translating.
 pub const MAX_FELLOWS: u32 = 256;
+/// Nodes from which this one takes packets inside outer ones.
+pub const MAX_TUNNELS: u32 = 256;
 /// VIPs a node can have.
 pub const MAX_VIPS: u32 = 256;
 /// Backends of all services together.
@@ -61,6 +63,8 @@ pub mod map {
     pub const BACKEND_SLOTS: &str = "BACKEND_SLOTS";
     /// Ethernet address, two bytes of zero -> 1: nodes that forward to this one without translating.
     pub const FELLOWS: &str = "FELLOWS";
+    /// IPv4 address -> 1: nodes from which packets inside outer ones are taken.
+    pub const TUNNELS: &str = "TUNNELS";
     /// Place in all rounds -> slot.
     pub const RINGS: &str = "RINGS";
     /// Service number -> turns taken, per CPU.
@@ -116,6 +120,12 @@ pub struct Node {
     /// Where this node begins among the source ports: nodes that follow each other on a VIP should not use the same
     /// ports, because backends remember them.
     pub port_offset: u32,
+    /// This node's own IPv4 address, from which and at which outer packets come and go; zero: none do.
+    pub address: Be32,
+    /// Bytes of the largest IP packet that the interface takes; 0: any.
+    pub mtu: u16,
+    /// The largest TCP segment (MSS option) that clients are told to send; 0: as the stack says.
+    pub mss: u16,
 }
 
 /// Flags in [`Node::flags`].
@@ -124,6 +134,8 @@ pub mod node_flag {
     pub const REDIRECT: u32 = 1;
     /// The kernel's FIB answers on this interface (it forwards packets of at least one IP version).
     pub const FIB: u32 = 2;
+    /// The node forwards nothing: every packet to a service counts as forwarded to it.
+    pub const DELIVERS_ONLY: u32 = 4;
 }
 
 /// An address of either IP version and a port. A backend's port may be zero: its connections keep the port that the client asked for.
@@ -266,7 +278,7 @@ pub struct Bucket {
 }
 
 const _: () = {
-    assert!(size_of::<Node>() == 32);
+    assert!(size_of::<Node>() == 40);
     assert!(size_of::<Endpoint>() == 20);
     assert!(size_of::<Service>() == 16);
     assert!(size_of::<Backend>() == 36);

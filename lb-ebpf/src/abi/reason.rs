@@ -116,6 +116,11 @@ reasons! {
     /// RST: the table of flows is full.
     TableFull = Reply "table_full",
 
+    /// ICMP "fragmentation needed" (RFC 792, RFC 1191): an outer packet would be longer than the interface takes.
+    FragmentationNeeded = Reply "fragmentation_needed",
+
+    /// An outer packet would be longer than the interface takes, and its sender does not want to know.
+    TunnelTooBig = Drop "tunnel_too_big",
     /// The IP version contradicts the EtherType.
     IpVersion = Drop "ip_version",
     /// The IP header claims less than its minimum.

@@ -242,6 +242,10 @@ impl<F: Kept> Tables<F> for Model {
         self.world.fellows.contains(&mac)
     }
 
+    fn is_tunnel(&self, from: Be32) -> bool {
+        self.world.tunnels.contains(&from)
+    }
+
     fn is_backend(&self, endpoint: &Endpoint) -> bool {
         self.world.backends.iter().any(|backend| backend.endpoint == *endpoint)
     }

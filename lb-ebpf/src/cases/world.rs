@@ -5,8 +5,8 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::Frame;
 use super::frame::sixth;
 use crate::abi::{Backend, Delivery, Endpoint, Node, RING_SIZE, Service, VERSION};
-use crate::net::Be128;
 use crate::net::header::flag;
+use crate::net::{Be32, Be128};
 
 /// The tables that the agent writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct World {
     pub rings: Vec<u32>,
     /// Ethernet addresses of nodes that forward to this one without translating.
     pub fellows: Vec<[u8; 6]>,
+    /// Nodes from which packets inside outer ones are taken.
+    pub tunnels: Vec<Be32>,
     /// Entries of the table of established flows; counts when a story begins.
     pub capacity: u32,
 }
@@ -69,6 +71,9 @@ impl World {
                 port_jitter: 0,
                 mac: NODE_MAC,
                 port_offset: 0,
+                address: Be32::default(),
+                mtu: 0,
+                mss: 0,
             },
             vips: vec![VIP.into()],
             services: vec![(
@@ -78,6 +83,7 @@ impl World {
             backends: backends.collect(),
             rings: vec![0, 1, 2],
             fellows: Vec::new(),
+            tunnels: Vec::new(),
             capacity: 1024,
         }
     }

@@ -47,6 +47,9 @@ pub(super) fn own<'a, F: Family>(tables: &'a impl Tables<F>, service: &Service) 
 /// Whether another node has forwarded this packet, rather than sent it: a client behind that node is answered there.
 #[inline(always)]
 pub(super) fn is_forwarded<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, node: &Node, key: &Key<F>) -> bool {
+    if node.flags & node_flag::DELIVERS_ONLY != 0 {
+        return true;
+    }
     let from = head.mac_source();
     tables.is_fellow(from)
         && (node.flags & node_flag::FIB == 0

@@ -21,12 +21,13 @@ mod reset;
 mod rewrite;
 pub mod tables;
 mod track;
+pub mod tunnel;
 
 use crate::abi::{Backend, Endpoint, Flow, FlowKey, Node, Readable as _, Reason, SharedFlow, node_flag};
 use crate::net::header::{TcpHead, ethertype, flag};
 use crate::net::{Be16, Family, V4, V6};
 use crate::packet::Packet;
-use parse::Odd;
+pub use parse::Odd;
 use tables::{Note, Tables};
 
 pub use deliver::leave;
@@ -57,6 +58,10 @@ pub enum Step {
     Open,
     /// Its sender gets a RST: [`answer()`].
     Reset(ResetFor),
+    /// It has been rewritten, and leaves inside an outer packet: [`tunnel::wrap`].
+    Wrap(Reason),
+    /// It may be an outer packet: [`tunnel::unwrap`]; then all from the beginning.
+    Unwrap,
 }
 
 impl From<Result<Reason, ResetFor>> for Step {
@@ -75,8 +80,15 @@ impl From<Result<Reason, ResetFor>> for Step {
 #[inline(always)]
 pub fn process(packet: &mut impl Packet, tables: &(impl Tables<V4> + Tables<V6>)) -> Reason {
     match ethertype(packet) {
-        Ok(V4::ETHERTYPE) => whole::<V4>(packet, tables),
-        Ok(V6::ETHERTYPE) => whole::<V6>(packet, tables),
+        Ok(V4::ETHERTYPE) => match whole::<V4>(packet, tables) {
+            Step::Unwrap => match tunnel::unwrap(packet, tables) {
+                Some(reason) => reason,
+                None => wrapped(packet, tables),
+            },
+            Step::Wrap(reason) => tunnel::wrap(packet, tables, false).err().unwrap_or(reason),
+            step => ended(step),
+        },
+        Ok(V6::ETHERTYPE) => ended(whole::<V6>(packet, tables)),
         other => no_ip(other.is_ok()),
     }
 }
@@ -87,8 +99,23 @@ pub fn no_ip(has_ethertype: bool) -> Reason {
     if has_ethertype { Reason::NotIp } else { Reason::Runt }
 }
 
+/// What came in an outer packet.
 #[inline(always)]
-fn whole<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Reason {
+fn wrapped(packet: &mut impl Packet, tables: &impl Tables<V4>) -> Reason {
+    ended(whole::<V4>(packet, tables))
+}
+
+#[inline(always)]
+fn ended(step: Step) -> Reason {
+    match step {
+        Step::End(reason) => reason,
+        // Each part comes before those it may call for.
+        _ => Reason::NotVip,
+    }
+}
+
+#[inline(always)]
+fn whole<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
     let step = match known(packet, tables) {
         Step::Unknown => unknown(packet, tables),
         step => step,
@@ -98,10 +125,8 @@ fn whole<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Reaso
         step => step,
     };
     match step {
-        Step::End(reason) => reason,
-        Step::Reset(reset) => answer(packet, tables).unwrap_or(reset),
-        // Each part comes before those it may call for.
-        Step::Unknown | Step::Open => Reason::NotVip,
+        Step::Reset(reset) => Step::End(answer(packet, tables).unwrap_or(reset)),
+        step => step,
     }
 }
 
@@ -116,6 +141,9 @@ pub fn known<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
         return Step::End(F::odd(packet, tables, node));
     };
     if !F::is_plain_tcp(head) || head.mac_destination() != node.mac {
+        if tunnel::may_be_outer(head, node) {
+            return Step::Unwrap;
+        }
         return Step::End(F::odd(packet, tables, node));
     }
     let key = key(head);
@@ -142,7 +170,8 @@ pub fn known<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
         }
         return Step::Unknown;
     }
-    established(head, length as u64, tables, node, &key, flow).into()
+    let is_tunnelled = flow.is_tunnelled();
+    leaving(established(head, length as u64, tables, node, &key, flow), is_tunnelled)
 }
 
 /// The second part: a frame that [`known`] found no established flow for.
@@ -168,8 +197,12 @@ pub fn unknown<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) ->
     }
     let opens = track::is_opening(head);
     if let Some(half) = tables.half_open(&key) {
-        if !(opens && open::is_orphan(tables, &key, half)) {
-            return open::half_open(head, length as u64, tables, node, &key, half, tables.now()).into();
+        // As in the first part: it was this node that forwarded, before another did.
+        let forwarded_back = half.is_direct() && deliver::is_forwarded(head, tables, node, &key);
+        if !(forwarded_back || opens && open::is_orphan(tables, &key, half)) {
+            let is_tunnelled = half.is_tunnelled();
+            let outcome = open::half_open(head, length as u64, tables, node, &key, half, tables.now());
+            return leaving(outcome, is_tunnelled);
         }
         open::forget(tables, &key, half);
     }
@@ -182,6 +215,10 @@ pub fn unknown<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) ->
     }
     if flags & (flag::SYN | flag::ACK) == 0 {
         return Step::End(Reason::TcpFlags);
+    }
+    if is_service && deliver::is_forwarded(head, tables, node, &key) {
+        // Who forwarded it is not its sender: our own server's stack answers it, where there is one.
+        return Step::Open;
     }
     Step::Reset(Reason::NoFlow)
 }
@@ -196,7 +233,19 @@ pub fn open<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> St
     let Some(service) = tables.service(&listener::<F>(&key)) else {
         return Step::End(Reason::NotService);
     };
-    open::new_flow(head, tables, node, &key, &service, tables.now()).into()
+    let outcome = open::new_flow(head, tables, node, &key, &service, tables.now());
+    leaving(outcome, tables.half_open(&key).is_some_and(Entry::<F>::is_tunnelled))
+}
+
+/// What comes next for a packet of a flow.
+#[inline(always)]
+fn leaving(outcome: Result<Reason, ResetFor>, is_tunnelled: bool) -> Step {
+    match outcome {
+        Ok(reason @ (Reason::NewFlow | Reason::Handshake | Reason::Opened | Reason::ToBackend)) if is_tunnelled => {
+            Step::Wrap(reason)
+        }
+        outcome => outcome.into(),
+    }
 }
 
 /// Where a packet's receiver listens.

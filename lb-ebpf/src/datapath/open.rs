@@ -27,11 +27,14 @@ pub(super) fn new_flow<F: Family>(
     let Some(Drafts { there: flow, back }) = tables.drafts() else {
         return Ok(Reason::HalfOpenFull);
     };
-    if backend.delivery == Delivery::Direct as u16 {
+    // A client on the backend's own node would be sent a packet from itself, which its stack refuses.
+    let is_itself = F::Address::of(backend.endpoint.address) == key.source;
+    let delivery = if backend.delivery == Delivery::Tunnelled as u16 { Delivery::Tunnelled } else { Delivery::Direct };
+    if backend.delivery == delivery as u16 && !is_itself {
         let Some(mac) = rewrite::backend_mac(head, tables, node, backend, key) else {
             return Ok(Reason::NoNeighbour);
         };
-        *flow = Flow::new(key, *key, Direction::ToBackend, now).delivered(key, Delivery::Direct);
+        *flow = Flow::new(key, *key, Direction::ToBackend, now).delivered(key, delivery);
         begin(flow, head, slot, backend, service);
         if tables.add_half_open(key, flow).is_err() {
             return Ok(Reason::HalfOpenFull);

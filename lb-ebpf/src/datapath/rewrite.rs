@@ -5,7 +5,7 @@ use super::tables::Tables;
 use crate::abi::{Backend, Flow, Node, node_flag};
 use crate::net::checksum::update;
 use crate::net::header::TcpHead;
-use crate::net::{Be16, Family};
+use crate::net::{Address as _, Be16, Family};
 
 /// Turns a packet of a flow into what leaves.
 #[inline(always)]
@@ -28,7 +28,8 @@ pub(super) fn deliver<F: Family, W>(head: &mut TcpHead<F>, flow: &Flow<F::Addres
     head.set_tcp_checksum(Be16::from_raw(update(head.tcp_checksum().raw(), flow.tcp_change)));
 }
 
-/// Where a packet to a backend goes: as the agent resolved it, else as the kernel's tables say.
+/// Where a packet to a backend goes: as the agent resolved it, else as the kernel's tables say of the backend's address,
+/// whatever the packet's own destination is.
 #[inline(always)]
 pub(super) fn backend_mac<F: Family>(
     head: &TcpHead<F>, tables: &impl Tables<F>, node: &Node, backend: &Backend, translated: &Key<F>,
@@ -39,5 +40,5 @@ pub(super) fn backend_mac<F: Family>(
     if node.flags & node_flag::FIB == 0 {
         return None;
     }
-    tables.next_hop(translated.source, translated.destination, F::ip_length(head) as u16)
+    tables.next_hop(translated.source, F::Address::of(backend.endpoint.address), F::ip_length(head) as u16)
 }

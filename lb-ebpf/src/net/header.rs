@@ -124,6 +124,24 @@ impl<F: Family> TcpHead<F> {
         self.0.as_mut()
     }
 
+    /// The protocol field of an IPv4 header.
+    #[inline(always)]
+    pub(crate) fn protocol_of_ipv4(&self) -> u8 {
+        self.halfwords()[(ETHERNET + 8) / 2].to_ne_bytes()[1]
+    }
+
+    /// A halfword of the IP header and what follows it.
+    #[inline(always)]
+    pub(crate) fn ip_halfword(&self, at: usize) -> u16 {
+        self.halfwords()[ETHERNET / 2 + at]
+    }
+
+    /// The first two bytes of the IP header.
+    #[inline(always)]
+    pub(crate) fn first_of_ip(&self) -> [u8; 2] {
+        self.ip_halfword(0).to_ne_bytes()
+    }
+
     /// Ethernet destination.
     #[inline(always)]
     #[must_use]

@@ -8,10 +8,10 @@ use std::path::Path;
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
     Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Hook, MAX_BACKENDS, MAX_FELLOWS,
-    MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_RINGS, MAX_SERVICES, MAX_VIPS, Node, RING_SIZE, Reason, Service, Traffic,
-    budget, map,
+    MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_RINGS, MAX_SERVICES, MAX_TUNNELS, MAX_VIPS, Node, RING_SIZE, Reason, Service,
+    Traffic, budget, map,
 };
-use lb_ebpf::net::Be128;
+use lb_ebpf::net::{Be32, Be128};
 
 /// A map as the object declares it.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +24,7 @@ pub(super) struct Shape {
 }
 
 /// All maps that are pinned, with connection tables for `max_flows` flows of each IP version.
-pub(super) fn shapes(max_flows: u32) -> [Shape; 21] {
+pub(super) fn shapes(max_flows: u32) -> [Shape; 22] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
     let index = size_of::<u32>();
     let entries = established_entries(max_flows);
@@ -35,6 +35,7 @@ pub(super) fn shapes(max_flows: u32) -> [Shape; 21] {
         shape(map::BACKENDS, MapType::Array, index, size_of::<Backend>(), MAX_BACKENDS),
         shape(map::BACKEND_SLOTS, MapType::Hash, size_of::<Endpoint>(), index, MAX_BACKENDS),
         shape(map::FELLOWS, MapType::Hash, size_of::<u64>(), index, MAX_FELLOWS),
+        shape(map::TUNNELS, MapType::Hash, size_of::<Be32>(), index, MAX_TUNNELS),
         shape(map::RINGS, MapType::Array, index, index, RING_SIZE * MAX_RINGS),
         shape(map::TURNS, MapType::PerCpuArray, index, index, MAX_SERVICES),
         shape(map::PORT_CURSORS, MapType::PerCpuArray, index, index, MAX_BACKENDS),

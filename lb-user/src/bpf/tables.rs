@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError};
 use lb_ebpf::abi::{Backend, Endpoint, MAX_BACKENDS, MAX_SERVICES, Node, RING_SIZE, Service, key_mac, mac_key, map};
-use lb_ebpf::net::Be128;
+use lb_ebpf::net::{Be32, Be128};
 use lb_proto::plan::{Observed, Op};
 
 use super::counters::Counters;
@@ -53,6 +53,7 @@ pub struct Tables {
     own: HashMap<MapData, AddressPod, u32>,
     preferred: Array<MapData, u32>,
     fellows: HashMap<MapData, u64, u32>,
+    tunnels: HashMap<MapData, [u8; 4], u32>,
     counters: Counters,
     /// Slots that were ever used, as long as this agent runs; found by one look over all at the start.
     known: Option<BTreeSet<u32>>,
@@ -77,6 +78,7 @@ impl Tables {
             own: take(ebpf, map::OWN)?,
             preferred: take(ebpf, map::PREFERRED)?,
             fellows: take(ebpf, map::FELLOWS)?,
+            tunnels: take(ebpf, map::TUNNELS)?,
             counters: Counters::take(ebpf)?,
             known: None,
         })
@@ -123,7 +125,9 @@ impl Tables {
         let preferred = preferred.collect::<Result<_, _>>().map_err(at(map::PREFERRED))?;
         let fellows = self.fellows.keys().map(|key| key.map(key_mac)).collect::<Result<_, _>>();
         let fellows = fellows.map_err(at(map::FELLOWS))?;
-        Ok(Observed { node, vips, services, backends: backends?, slots, rings, own, preferred, fellows })
+        let tunnels = self.tunnels.keys().map(|key| key.map(Be32::from_wire)).collect::<Result<_, _>>();
+        let tunnels = tunnels.map_err(at(map::TUNNELS))?;
+        Ok(Observed { node, vips, services, backends: backends?, slots, rings, own, preferred, fellows, tunnels })
     }
 
     /// The counters beside them.
@@ -162,6 +166,8 @@ impl Tables {
             }
             Op::AddFellow(mac) => self.fellows.insert(mac_key(*mac), 1, 0).map_err(at(map::FELLOWS)),
             Op::RemoveFellow(mac) => gone(self.fellows.remove(&mac_key(*mac))).map_err(at(map::FELLOWS)),
+            Op::AddTunnel(node) => self.tunnels.insert(node.wire(), 1, 0).map_err(at(map::TUNNELS)),
+            Op::RemoveTunnel(node) => gone(self.tunnels.remove(&node.wire())).map_err(at(map::TUNNELS)),
             Op::AddVip(vip) => self.vips.insert(vip.wire(), 1, 0).map_err(at(map::VIPS)),
             Op::SetService(listener, service) => self.services.insert(listener, service, 0).map_err(at(map::SERVICES)),
             Op::SetPreferred(number, slot) => self.preferred.set((*number).into(), slot, 0).map_err(at(map::PREFERRED)),

@@ -13,6 +13,8 @@ const LONGEST_SOCKET: usize = 107;
 /// `[node]`, with what other sections are compared with.
 pub(super) struct Draft {
     pub(super) interface: Option<At<String>>,
+    /// `None`: bad.
+    pub(super) role: Option<At<Role>>,
     /// `None`: the default, or bad.
     pub(super) chosen_ports: Option<At<RangeInclusive<u16>>>,
     pub(super) built: Option<Node>,
@@ -24,6 +26,9 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
         got => got.value().map(|name| name.value),
     };
     let interface = section.key("interface", r#""eth0""#).required().text(values::interface).value();
+    let role = |text: &str| values::choice(text, &[("balancer", Role::Balancer), ("backend", Role::Backend)], &[]);
+    let role = section.key("role", r#""balancer""#).text(role).or(Role::Balancer);
+    let peer_port = section.key("peer_port", "9911").integer(1..=u16::MAX).or(9911);
     let datapath = section.key("datapath", r#""auto""#).text(datapath).or(Datapath::Auto);
     let ports = section.key("source_ports", r#""1024-32767""#).text(values::port_range);
     let ports = ports.optional();
@@ -37,7 +42,8 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
         Some(Node {
             name: name?,
             interface: interface.clone()?.value,
-            role: Role::Balancer,
+            role: role?.value,
+            peer_port: peer_port?.value,
             datapath: datapath?.value,
             source_ports: ports?.map_or(1024..=32767, |ports| ports.value),
             max_flows: max_flows?.value,
@@ -45,7 +51,7 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
         })
     };
     let built = build();
-    Draft { interface, chosen_ports, built }
+    Draft { interface, role, chosen_ports, built }
 }
 
 pub(super) fn metrics(section: &Section<'_>) -> Option<At<SocketAddr>> {

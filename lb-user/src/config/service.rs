@@ -20,6 +20,8 @@ const MOST_BACKENDS: usize = 128;
 pub(super) struct Draft {
     pub(super) name: Option<At<String>>,
     pub(super) listen: List<Listen>,
+    /// `None`: bad.
+    pub(super) mode: Option<At<ServiceMode>>,
     /// Where the port of its health checks stands, if it has one of its own.
     pub(super) check_port: Option<At<u16>>,
     pub(super) backends: Vec<BackendDraft>,
@@ -58,7 +60,8 @@ fn read(section: &Section<'_>) -> Draft {
         values::choice(text, &choices, &["leastconn", "source", "maglev"])
     };
     let balance = section.key("balance", r#""roundrobin""#).text(balance).or(Balance::RoundRobin);
-    let mode = |text: &str| values::choice(text, &[("snat", ServiceMode::Snat)], &["dsr"]);
+    let modes = [("snat", ServiceMode::Snat), ("dsr", ServiceMode::Dsr)];
+    let mode = |text: &str| values::choice(text, &modes, &[]);
     let mode = section.key("mode", r#""snat""#).text(mode).or(ServiceMode::Snat);
     let local = |text: &str| values::choice(text, &[("prefer", Local::Prefer), ("spread", Local::Spread)], &[]);
     let local = section.key("local", r#""prefer""#).text(local).or(Local::Prefer);
@@ -99,14 +102,14 @@ fn read(section: &Section<'_>) -> Draft {
             listen: listen.values()?,
             local: local?.value,
             balance: balance?.value,
-            mode: mode?.value,
+            mode: mode.as_ref()?.value,
             idle_timeout: idle?.value,
             health_check: health_check?,
             backends: backends.iter().map(|b| b.built.clone()).collect::<Option<_>>()?,
         })
     };
     let built = build();
-    Draft { name, listen, check_port, backends, built }
+    Draft { name, listen, mode, check_port, backends, built }
 }
 
 fn read_backend(section: &Section<'_>) -> BackendDraft {

@@ -34,6 +34,8 @@ pub struct Node {
     pub interface: String,
     /// What the node is for.
     pub role: Role,
+    /// UDP port at which agents ask each other, the same on all nodes.
+    pub peer_port: u16,
     /// Which datapath to attach.
     pub datapath: Datapath,
     /// Ports the balancer may use as its own towards backends; kept free of the host's sockets.
@@ -169,6 +171,13 @@ pub enum ChecksumForm {
     Rfc9568,
 }
 
+impl Config {
+    /// Services whose packets nodes forward to each other.
+    pub fn direct_services(&self) -> impl Iterator<Item = &Service> {
+        self.services.iter().filter(|service| service.mode == ServiceMode::Dsr)
+    }
+}
+
 /// `[[service]]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -226,6 +235,17 @@ pub enum ServiceMode {
     Dsr,
 }
 
+impl ServiceMode {
+    /// As in the file.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Snat => "snat",
+            Self::Dsr => "dsr",
+        }
+    }
+}
+
 /// `node.role`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -233,6 +253,17 @@ pub enum Role {
     Balancer,
     /// Serves its own backends what balancers forward to them, and forwards nothing.
     Backend,
+}
+
+impl Role {
+    /// As in the file.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Balancer => "balancer",
+            Self::Backend => "backend",
+        }
+    }
 }
 
 /// `[service.health_check]`

@@ -14,9 +14,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_proto::health::{Outcome, Schedule, State, Tracker, Transition};
+use lb_proto::peer::{Latch, Presence};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
 
+use super::peer::Asker;
 use crate::clock;
 use crate::config::{HealthCheck, Service};
 use crate::probe::{Plan, PlanError, Prober};
@@ -29,6 +31,8 @@ pub struct Target {
     check: HealthCheck,
     plan: Plan,
     source: Option<IpAddr>,
+    /// Its node has to deliver for all of these, as its agent says.
+    delivers: Vec<SocketAddr>,
 }
 
 impl Target {
@@ -45,8 +49,15 @@ impl Target {
             check: service.health_check.clone(),
             plan: plan.clone(),
             source,
+            delivers: Vec::new(),
         };
         Ok(service.backends.iter().map(target).collect())
+    }
+
+    /// The same, and the agent of the backend's node is asked whether it delivers for these listeners.
+    #[must_use]
+    pub fn delivering(self, listeners: Vec<SocketAddr>) -> Self {
+        Self { delivers: listeners, ..self }
     }
 
     /// What is known of the backend now stays true for `other`.
@@ -56,7 +67,7 @@ impl Target {
 
     /// A prober made for one can be used for the other.
     fn keeps_prober(&self, other: &Self) -> bool {
-        self.plan == other.plan && self.source == other.source
+        self.plan == other.plan && self.source == other.source && self.delivers == other.delivers
     }
 }
 
@@ -104,6 +115,8 @@ pub struct BackendHealth {
     pub last_duration: Option<Duration>,
     /// When the last check ended.
     pub checked_at: Option<Instant>,
+    /// The agent of its node delivers what is forwarded to it; false where that is not asked.
+    pub delivers: bool,
     /// Checks since checking began, by result.
     pub results: BTreeMap<&'static str, u64>,
 }
@@ -119,6 +132,12 @@ impl HealthSnapshot {
     #[must_use]
     pub fn state(&self, service: &str, backend: &str) -> State {
         self.backend(service, backend).map_or(State::Unchecked, |b| b.state)
+    }
+
+    /// Whether packets may be forwarded to a backend as they came.
+    #[must_use]
+    pub fn delivers(&self, service: &str, backend: &str) -> bool {
+        self.backend(service, backend).is_some_and(|b| b.delivers)
     }
 
     /// Service, backend and health of all, in the order of their names.
@@ -181,12 +200,14 @@ pub struct HealthDriver {
     snapshot: watch::Sender<HealthSnapshot>,
     observer: Arc<dyn Observer>,
     random: RandomState,
+    asker: Option<Asker>,
 }
 
 impl HealthDriver {
-    /// Starts a driver with nothing to check, within the current tokio runtime.
+    /// Starts a driver with nothing to check, within the current tokio runtime. `asker` asks the agents of nodes that
+    /// have to deliver; without one they are silent.
     #[must_use]
-    pub fn spawn(observer: Arc<dyn Observer>) -> Handle {
+    pub fn spawn(observer: Arc<dyn Observer>, asker: Option<Asker>) -> Handle {
         let (targets, desired) = watch::channel(Vec::new());
         let (snapshot, published) = watch::channel(HealthSnapshot::default());
         let (report, reports) = mpsc::channel(QUEUE);
@@ -197,6 +218,7 @@ impl HealthDriver {
             snapshot,
             observer,
             random: RandomState::new(),
+            asker,
         };
         Handle { targets, snapshot: published, driver: tokio::spawn(driver.run(desired, reports)) }
     }
@@ -228,7 +250,7 @@ impl HealthDriver {
                         entry
                     } else {
                         entry.worker.abort();
-                        Entry { worker: self.start(&target, clock::now()), target, ..entry }
+                        Entry { worker: self.start(&target, clock::now()), target, latch: Latch::default(), ..entry }
                     }
                 }
                 replaced => {
@@ -264,6 +286,9 @@ impl HealthDriver {
             prober,
             schedule: Schedule::new(target.check.interval, seed, first),
             timeout: target.check.timeout,
+            node: target.address.ip(),
+            delivers: target.delivers.clone(),
+            asker: self.asker.clone(),
         };
         self.workers.spawn(worker.run(self.report.clone()))
     }
@@ -276,7 +301,9 @@ impl HealthDriver {
         };
         let Key { service, backend } = &report.key;
         let result = report.outcome.result();
+        let delivered = entry.latch.is_open();
         let transition = entry.take(&report);
+        let latched = entry.latch.is_open() != delivered;
         self.observer.checked(service, backend, result, report.took);
         if let Some(transition) = &transition {
             match transition.to {
@@ -290,7 +317,7 @@ impl HealthDriver {
         let health = entry.health();
         self.snapshot.send_if_modified(|snapshot| {
             snapshot.put(&report.key, health);
-            transition.is_some()
+            transition.is_some() || latched
         });
     }
 
@@ -326,6 +353,7 @@ struct Entry {
     target: Target,
     worker: AbortHandle,
     tracker: Tracker,
+    latch: Latch,
     last_duration: Option<Duration>,
     checked_at: Option<Instant>,
     results: BTreeMap<&'static str, u64>,
@@ -339,6 +367,7 @@ impl Entry {
             tracker: Tracker::new(target.check.rise, target.check.fall, clock::now()),
             target,
             worker,
+            latch: Latch::default(),
             last_duration: None,
             checked_at: None,
             results: BTreeMap::new(),
@@ -357,6 +386,9 @@ impl Entry {
         self.checked_at = Some(report.at);
         let count = self.results.entry(report.outcome.result()).or_default();
         *count = count.saturating_add(1);
+        if let Some(presence) = report.presence {
+            self.latch.on_finding(presence, self.target.check.fall);
+        }
         self.tracker.on_outcome(&report.outcome, report.at)
     }
 
@@ -367,6 +399,7 @@ impl Entry {
             reason: self.tracker.reason(),
             last_duration: self.last_duration,
             checked_at: self.checked_at,
+            delivers: self.latch.is_open(),
             results: self.results.clone(),
         }
     }
@@ -377,6 +410,8 @@ struct Report {
     worker: Id,
     key: Key,
     outcome: Outcome,
+    /// What the agent of its node says, where it was asked.
+    presence: Option<Presence>,
     took: Duration,
     at: Instant,
 }
@@ -387,6 +422,9 @@ struct Worker {
     prober: Prober,
     schedule: Schedule,
     timeout: Duration,
+    node: IpAddr,
+    delivers: Vec<SocketAddr>,
+    asker: Option<Asker>,
 }
 
 impl Worker {
@@ -396,12 +434,32 @@ impl Worker {
             tokio::time::sleep_until(self.schedule.due().into()).await;
             let start = clock::now();
             self.schedule.on_start(start);
-            let (outcome, took) = self.prober.probe(start + self.timeout).await;
-            let found = Report { worker, key: self.key.clone(), outcome, took, at: clock::now() };
+            let deadline = start + self.timeout;
+            let agent = delivers(self.asker.as_ref(), self.node, &self.delivers, deadline);
+            let ((outcome, took), agent) = tokio::join!(self.prober.probe(deadline), agent);
+            let outcome = match (outcome, agent) {
+                (Outcome::Ready { .. }, Some((presence, listener))) if presence != Presence::Delivers => {
+                    Outcome::NotDelivered { presence, listener }
+                }
+                (outcome, _) => outcome,
+            };
+            let presence = agent.map(|(presence, _)| presence);
+            let found = Report { worker, key: self.key.clone(), outcome, presence, took, at: clock::now() };
             if report.send(found).await.is_err() {
                 return;
             }
         }
+    }
+}
+
+/// What the agent of a node says, if it is to be asked.
+async fn delivers(
+    asker: Option<&Asker>, node: IpAddr, listeners: &[SocketAddr], deadline: Instant,
+) -> Option<(Presence, SocketAddr)> {
+    let first = *listeners.first()?;
+    match asker {
+        Some(asker) => Some(asker.ask(node, listeners.to_vec(), deadline).await),
+        None => Some((Presence::Silent, first)),
     }
 }
 

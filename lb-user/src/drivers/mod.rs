@@ -2,5 +2,6 @@
 
 pub mod garp;
 pub mod health;
+pub mod peer;
 mod seldom;
 pub mod vrrp;

@@ -23,6 +23,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
             name: "lb1".to_owned(),
             interface: "eth0".to_owned(),
             role: Role::Balancer,
+            peer_port: 9911,
             datapath: Datapath::Auto,
             source_ports: 1024..=2047,
             max_flows: 1000,

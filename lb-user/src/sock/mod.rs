@@ -1,5 +1,6 @@
-//! Raw sockets: bytes in, bytes out. What the bytes mean is known elsewhere.
+//! Sockets: bytes in, bytes out. What the bytes mean is known elsewhere.
 
+pub mod datagram;
 pub mod frame;
 pub mod vrrp;
 

@@ -36,6 +36,7 @@ fn event(before: f64, subject: &str, text: &str) -> Event {
 pub(crate) fn example() -> Status {
     Status {
         node: "lb1".to_owned(),
+        role: "balancer".to_owned(),
         version: "0.1.0".to_owned(),
         started_at: 1_700_000_000.0,
         config: ConfigStatus {
@@ -92,6 +93,8 @@ pub(crate) fn example() -> Status {
                 listen: "192.0.2.100:8443".to_owned(),
                 balance: "roundrobin".to_owned(),
                 local: "prefer".to_owned(),
+                mode: "snat".to_owned(),
+                remark: String::new(),
                 fail_open: false,
                 backends: vec![
                     backend("master1", 31, "up", "HTTP 200", 25),
@@ -104,6 +107,8 @@ pub(crate) fn example() -> Status {
                 listen: "192.0.2.101:443".to_owned(),
                 balance: "roundrobin".to_owned(),
                 local: "prefer".to_owned(),
+                mode: "snat".to_owned(),
+                remark: String::new(),
                 fail_open: true,
                 backends: vec![backend("web1", 41, "down", "timeout after 1 s", 0)],
             },

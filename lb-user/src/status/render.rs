@@ -33,6 +33,9 @@ fn head(out: &mut Page, status: &Status, now: f64) {
         &format!("{}, xvip {}, up {}", status.node, status.version, since(now, status.started_at)),
         Paint::Bold,
     );
+    if status.role == "backend" {
+        out.line("role", "backend: holds no VIP, delivers to its own backends what balancers forward", Paint::None);
+    }
     out.line("config", &format!("{}, applied {}", config.file, ago(now, config.applied_at)), Paint::None);
     if let Some(error) = &config.last_error {
         out.line("", &format!("the last reload was refused: {error}"), Paint::Bad);
@@ -81,7 +84,11 @@ fn active_router(v: &VrrpStatus) -> &str {
 
 fn service(out: &mut Page, service: &ServiceStatus, now: f64) {
     out.gap();
-    out.line("SERVICE", &format!("{}, {}, {}", service.name, service.listen, service.balance), Paint::Bold);
+    let mode = if service.mode == "dsr" { ", dsr" } else { "" };
+    out.line("SERVICE", &format!("{}, {}, {}{mode}", service.name, service.listen, service.balance), Paint::Bold);
+    if !service.remark.is_empty() {
+        out.line("", &service.remark, Paint::Bad);
+    }
     if service.fail_open {
         out.line("", "EVERY BACKEND FAILS ITS CHECKS; all are used all the same", Paint::Bad);
     }

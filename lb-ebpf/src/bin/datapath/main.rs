@@ -28,7 +28,10 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
     let context = context.ctx;
     match ethertype(&mut xdp::Frame::new(context)) {
         Ok(V4::ETHERTYPE) => {
-            parts::run(context, parts::xvip_known4, parts::xvip_unknown4, parts::xvip_open4, parts::xvip_answer4)
+            let run = || {
+                parts::run(context, parts::xvip_known4, parts::xvip_unknown4, parts::xvip_open4, parts::xvip_answer4)
+            };
+            parts::tunnel(context, run(), parts::xvip_unwrap, run, parts::xvip_wrap)
         }
         Ok(V6::ETHERTYPE) => {
             parts::run(context, parts::xvip_known6, parts::xvip_unknown6, parts::xvip_open6, parts::xvip_answer6)
@@ -42,13 +45,18 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
 pub(crate) fn xvip_tc(context: TcContext) -> i32 {
     let context = context.skb.skb;
     let action = match skb::Buffer::new(context).ethertype() {
-        Some(V4::ETHERTYPE) => parts::run(
-            context,
-            parts::xvip_tc_known4,
-            parts::xvip_tc_unknown4,
-            parts::xvip_tc_open4,
-            parts::xvip_tc_answer4,
-        ),
+        Some(V4::ETHERTYPE) => {
+            let run = || {
+                parts::run(
+                    context,
+                    parts::xvip_tc_known4,
+                    parts::xvip_tc_unknown4,
+                    parts::xvip_tc_open4,
+                    parts::xvip_tc_answer4,
+                )
+            };
+            parts::tunnel(context, run(), parts::xvip_tc_unwrap, run, parts::xvip_tc_wrap)
+        }
         Some(V6::ETHERTYPE) => parts::run(
             context,
             parts::xvip_tc_known6,

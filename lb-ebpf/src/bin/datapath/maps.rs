@@ -8,7 +8,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
     Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_RINGS,
-    MAX_SERVICES, MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic, budget, mac_key,
+    MAX_SERVICES, MAX_TUNNELS, MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic, budget, mac_key,
 };
 use lb_ebpf::datapath::tables::{Drafts, Note, Refused, Tables};
 use lb_ebpf::net::{Be32, Be128, Family, V4, V6};
@@ -28,6 +28,8 @@ pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKEND
 pub(crate) static BACKEND_SLOTS: HashMap<Endpoint, u32> = HashMap::with_max_entries(MAX_BACKENDS, BPF_F_NO_PREALLOC);
 #[map]
 static FELLOWS: HashMap<u64, u32> = HashMap::with_max_entries(MAX_FELLOWS, BPF_F_NO_PREALLOC);
+#[map]
+static TUNNELS: HashMap<Be32, u32> = HashMap::with_max_entries(MAX_TUNNELS, BPF_F_NO_PREALLOC);
 #[map]
 pub(crate) static RINGS: Array<u32> = Array::with_max_entries(RING_SIZE * MAX_RINGS, 0);
 #[map]
@@ -281,6 +283,11 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     #[inline(always)]
     fn is_fellow(&self, mac: [u8; 6]) -> bool {
         FELLOWS.get_ptr(mac_key(mac)).is_some()
+    }
+
+    #[inline(always)]
+    fn is_tunnel(&self, from: Be32) -> bool {
+        TUNNELS.get_ptr(from).is_some()
     }
 
     #[inline(always)]

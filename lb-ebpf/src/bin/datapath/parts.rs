@@ -17,6 +17,11 @@ const OPEN: u32 = 0x1001;
 /// The same for [`lb_ebpf::datapath::answer()`]; the number of the reason is added.
 const ANSWER: u32 = 0x2000;
 
+/// The same for [`lb_ebpf::datapath::tunnel::wrap`]; the number of the reason is added.
+pub(crate) const WRAP: u32 = 0x3000;
+/// The same for [`lb_ebpf::datapath::tunnel::unwrap`]; and what that returns when all begins anew.
+pub(crate) const UNWRAP: u32 = 0x1002;
+
 /// What a part returns: the action that `end` maps a reason to, or who goes on.
 #[inline(always)]
 pub(crate) fn outcome(step: Step, end: impl FnOnce(Reason) -> u32) -> u32 {
@@ -25,6 +30,8 @@ pub(crate) fn outcome(step: Step, end: impl FnOnce(Reason) -> u32) -> u32 {
         Step::Unknown => UNKNOWN,
         Step::Open => OPEN,
         Step::Reset(reason) => ANSWER + reason as u32,
+        Step::Wrap(reason) => WRAP + reason as u32,
+        Step::Unwrap => UNWRAP,
     }
 }
 
@@ -45,6 +52,23 @@ pub(crate) fn run<C>(
     }
     let reason = action.wrapping_sub(ANSWER);
     if reason < Reason::COUNT { answer(context, reason) } else { action }
+}
+
+/// Runs what an action of [`run`] asks for besides: the same by `again` where an inner packet was taken out, and what puts
+/// a packet into an outer one.
+#[inline(always)]
+pub(crate) fn tunnel<C>(
+    context: *mut C, mut action: u32, unwrap: Part<C>, again: impl FnOnce() -> u32,
+    wrap: extern "C" fn(*mut C, u32) -> u32,
+) -> u32 {
+    if action == UNWRAP {
+        action = unwrap(context);
+        if action == UNWRAP {
+            action = again();
+        }
+    }
+    let reason = action.wrapping_sub(WRAP);
+    if reason < Reason::COUNT { wrap(context, reason) } else { action }
 }
 
 macro_rules! parts {
@@ -79,6 +103,30 @@ parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_open4, xvip_answer4);
 parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_open6, xvip_answer6);
 parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_open4, xvip_tc_answer4);
 parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_open6, xvip_tc_answer6);
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn xvip_wrap(context: *mut xdp_md, reason: u32) -> u32 {
+    xdp::wrap(context, reason)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn xvip_unwrap(context: *mut xdp_md) -> u32 {
+    xdp::unwrap(context)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn xvip_tc_wrap(context: *mut __sk_buff, reason: u32) -> u32 {
+    skb::wrap(context, reason)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn xvip_tc_unwrap(context: *mut __sk_buff) -> u32 {
+    skb::unwrap(context)
+}
 
 #[unsafe(no_mangle)]
 #[inline(never)]

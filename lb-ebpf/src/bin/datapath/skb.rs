@@ -10,17 +10,20 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT, TC_ACT_UNSPEC};
-use aya_ebpf::helpers::generated::{bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::helpers::generated::{
+    bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
+};
 use lb_ebpf::abi::{Reason, Verdict};
-use lb_ebpf::datapath;
+use lb_ebpf::datapath::tunnel::{self, BOTH, ERROR, FRONT, OUTER};
+use lb_ebpf::datapath::{self, Odd as _, Step};
 use lb_ebpf::net::checksum::{change16, fold};
-use lb_ebpf::net::header::{ETHERNET, TcpHead};
-use lb_ebpf::net::{Be16, Family, V6};
+use lb_ebpf::net::header::{ETHERNET, TcpHead, flag};
+use lb_ebpf::net::{Be16, Family, V4, V6};
 use lb_ebpf::packet::{Packet, Short};
 
 use crate::context::Context;
-use crate::maps::{Kept, Kernel, count, count_number};
-use crate::parts::outcome;
+use crate::maps::{Kept, Kernel, count, count_number, node};
+use crate::parts::{UNWRAP, outcome};
 use crate::redirect;
 
 /// See [`datapath::known`]; returns as [`outcome`] says.
@@ -32,7 +35,7 @@ pub(crate) fn known<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32
         return TC_ACT_UNSPEC as u32;
     };
     let step = datapath::known::<F>(&mut frame, &kernel);
-    outcome(step, |reason| end(context, frame.written(reason)))
+    done_with(context, &frame, step)
 }
 
 /// See [`datapath::unknown`]; returns as [`outcome`] says.
@@ -44,7 +47,7 @@ pub(crate) fn unknown<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u
         return TC_ACT_UNSPEC as u32;
     };
     let step = datapath::unknown::<F>(&mut frame, &kernel);
-    outcome(step, |reason| end(context, frame.written(reason)))
+    done_with(context, &frame, step)
 }
 
 /// See [`datapath::open()`]; returns as [`outcome`] says.
@@ -56,7 +59,7 @@ pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 
         return TC_ACT_UNSPEC as u32;
     };
     let step = datapath::open::<F>(&mut frame, &kernel);
-    outcome(step, |reason| end(context, frame.written(reason)))
+    done_with(context, &frame, step)
 }
 
 /// See [`datapath::answer()`]: the action.
@@ -77,6 +80,51 @@ pub(crate) fn answer<F: Kept + datapath::Handled>(context: *mut __sk_buff, reaso
     redirect(buffer.ifindex()) as u32
 }
 
+/// Writes back what a part has changed; returns as [`outcome`] says.
+#[inline(always)]
+fn done_with<F: Kept>(context: *mut __sk_buff, frame: &Frame<'_, F>, step: Step) -> u32 {
+    match step {
+        Step::Wrap(reason) if frame.written(reason) != reason => end(context, Reason::CannotReply),
+        step => outcome(step, |reason| end(context, frame.written(reason))),
+    }
+}
+
+/// See [`tunnel::wrap`]: the action.
+#[inline(always)]
+pub(crate) fn wrap(context: *mut __sk_buff, reason: u32) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let Some(mut frame) = Frame::<V4>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    match tunnel::wrap(&mut frame, &kernel, buffer.is_many()) {
+        Err(instead) => end(context, instead),
+        Ok(()) => {
+            count_number(reason);
+            redirect(buffer.ifindex()) as u32
+        }
+    }
+}
+
+/// See [`tunnel::unwrap`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn unwrap(context: *mut __sk_buff) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let (Some(node), Some(mut frame)) = (node(), Frame::<V4>::new(buffer)) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let mut front = [0; BOTH];
+    let is_read = buffer.load(0, front.as_mut_ptr(), 2 * BOTH as u32).is_ok();
+    if !is_read || !tunnel::is_ours(&front, node, &kernel) {
+        return end(context, V4::odd(&mut frame, &kernel, node));
+    }
+    match frame.pull() {
+        Ok(()) => UNWRAP,
+        Err(_) => end(context, Reason::CannotReply),
+    }
+}
+
 /// See [`datapath::leave`]: the action.
 #[inline(always)]
 pub(crate) fn leaving<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
@@ -89,7 +137,13 @@ pub(crate) fn leaving<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u
     if decided.verdict() != Verdict::Deliver {
         return TC_ACT_UNSPEC as u32;
     }
-    end(context, frame.written(decided))
+    let written = frame.written(decided);
+    let is_syn = F::head(&mut frame).is_ok_and(|head| head.flags() & flag::SYN != 0);
+    if is_syn && let Some(node) = node() {
+        // Where it cannot be changed, what is too long is told so on its way.
+        let _ = buffer.limit_segments::<F>(node.mss);
+    }
+    end(context, written)
 }
 
 /// Counts how a frame ended; the action for it.
@@ -103,6 +157,11 @@ pub(crate) fn end(context: *mut __sk_buff, reason: Reason) -> u32 {
         Verdict::Forward | Verdict::Reply => redirect(Buffer::new(context).ifindex()) as u32,
     }
 }
+
+/// Room between Ethernet and IP.
+const BPF_ADJ_ROOM_MAC: u32 = 1;
+/// What is made room for is an IPv4 header.
+const BPF_F_ADJ_ROOM_ENCAP_L3_IPV4: u64 = 1 << 1;
 
 /// `BPF_F_IPV6` (Linux 6.16): a sum that the device made over the packet covers the addresses too, unlike IPv4's, where
 /// the header's own checksum makes up for them.
@@ -229,6 +288,27 @@ impl<F: Kept> Packet for Frame<'_, F> {
         // SAFETY: the buffer is valid, and nothing points into it. The kernel makes one segment of many.
         done(unsafe { bpf_skb_change_tail(self.buffer.0, len as u32, 0) })
     }
+
+    #[inline(always)]
+    fn push(&mut self, front: &[u16; FRONT]) -> Result<(), Short> {
+        self.buffer.adjust(OUTER as i32, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4)?;
+        self.buffer.store(0, front.as_ptr(), 2 * FRONT as u32, 0)
+    }
+
+    #[inline(always)]
+    fn pull(&mut self) -> Result<(), Short> {
+        self.buffer.adjust(-(OUTER as i32), 0)
+    }
+
+    #[inline(always)]
+    fn replace(&mut self, frame: &[u16; ERROR]) -> Result<(), Short> {
+        // The device would finish a TCP checksum in the midst of it.
+        if self.buffer.is_to_be_finished::<F>()? {
+            return Err(Short);
+        }
+        self.truncate(2 * ERROR)?;
+        self.buffer.store(0, frame.as_ptr(), 2 * ERROR as u32, u64::from(BPF_F_RECOMPUTE_CSUM))
+    }
 }
 
 impl Buffer {
@@ -246,6 +326,37 @@ impl Buffer {
         // The kernel may have taken a tag out of the frame; it will put it back when the frame is sent. The protocol is
         // as on the wire, in a word of its own.
         (vlan_present == 0 || tag & 0xfff == 0).then_some(Be16::from_raw(protocol as u16))
+    }
+
+    /// Whether it stands for many segments.
+    #[inline(always)]
+    fn is_many(self) -> bool {
+        // SAFETY: see above.
+        unsafe { (*self.0).gso_size != 0 }
+    }
+
+    /// Makes room, or takes it away, between the Ethernet and the IP header. Segments become shorter by as much.
+    #[inline(always)]
+    fn adjust(self, bytes: i32, flags: u64) -> Result<(), Short> {
+        // SAFETY: the buffer is valid, and nothing points into it.
+        done(unsafe { bpf_skb_adjust_room(self.0, bytes, BPF_ADJ_ROOM_MAC, flags) })
+    }
+
+    /// Lowers the largest segment that a SYN-ACK asks for (RFC 9293 section 3.7.1), which the stack writes as the first
+    /// option; 0: to nothing less.
+    #[inline(always)]
+    fn limit_segments<F: Family>(self, most: u16) -> Result<(), Short> {
+        let at = TcpHead::<F>::LENGTH as u32;
+        let mut option = [0u16; 2];
+        self.load(at, option.as_mut_ptr(), 4)?;
+        let [kind, size] = option;
+        let most = Be16::new(most);
+        if most.get() == 0 || kind != u16::from_ne_bytes([2, 4]) || Be16::from_raw(size).get() <= most.get() {
+            return Ok(());
+        }
+        let new = most.raw();
+        self.store(at + 2, &raw const new, 2, 0)?;
+        self.change_checksum::<F>(fold(change16(size, new)), 0)
     }
 
     #[inline(always)]

@@ -4,14 +4,16 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::bpf_xdp_adjust_tail;
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use lb_ebpf::abi::{Reason, Verdict, node_flag};
 use lb_ebpf::datapath;
+use lb_ebpf::datapath::tunnel::{self, ERROR, FRONT, OUTER};
+use lb_ebpf::net::header::ETHERNET;
 use lb_ebpf::packet::{Packet, Short};
 
 use crate::context::Context;
 use crate::maps::{Kept, Kernel, count, count_number, node};
-use crate::parts::outcome;
+use crate::parts::{UNWRAP, outcome};
 use crate::redirect;
 
 /// See [`datapath::known`]; returns as [`outcome`] says.
@@ -50,6 +52,28 @@ pub(crate) fn answer<F: Kept + datapath::Handled>(context: *mut xdp_md, reason: 
             send()
         }
     }
+}
+
+/// See [`tunnel::wrap`]: the action.
+#[inline(always)]
+pub(crate) fn wrap(context: *mut xdp_md, reason: u32) -> u32 {
+    let mut frame = Frame::new(context);
+    let kernel = Kernel::new(frame);
+    match tunnel::wrap(&mut frame, &kernel, false) {
+        Err(instead) => end(instead),
+        Ok(()) => {
+            count_number(reason);
+            send()
+        }
+    }
+}
+
+/// See [`tunnel::unwrap`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn unwrap(context: *mut xdp_md) -> u32 {
+    let mut frame = Frame::new(context);
+    let kernel = Kernel::new(frame);
+    tunnel::unwrap(&mut frame, &kernel).map_or(UNWRAP, end)
 }
 
 /// Counts how a frame ended; the action for it.
@@ -137,5 +161,33 @@ impl Packet for Frame {
         let less = (now - len) as i32;
         // SAFETY: the context is valid, and no reference into the frame outlives this call (`&mut self`).
         if unsafe { bpf_xdp_adjust_tail(self.context, -less) } == 0 { Ok(()) } else { Err(Short) }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, front: &[u16; FRONT]) -> Result<(), Short> {
+        // SAFETY: as above.
+        if unsafe { bpf_xdp_adjust_head(self.context, -(OUTER as i32)) } != 0 {
+            return Err(Short);
+        }
+        self.head::<FRONT>()?.copy_from_slice(front);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn pull(&mut self) -> Result<(), Short> {
+        let ethernet = *self.head::<{ ETHERNET / 2 }>()?;
+        // SAFETY: as above.
+        if unsafe { bpf_xdp_adjust_head(self.context, OUTER as i32) } != 0 {
+            return Err(Short);
+        }
+        *self.head()? = ethernet;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn replace(&mut self, frame: &[u16; ERROR]) -> Result<(), Short> {
+        self.truncate(2 * ERROR)?;
+        self.head::<ERROR>()?.copy_from_slice(frame);
+        Ok(())
     }
 }

@@ -11,6 +11,9 @@ mod schedule;
 mod tracker;
 
 use std::fmt;
+use std::net::SocketAddr;
+
+use crate::peer::Presence;
 
 pub use schedule::Schedule;
 pub use tracker::{State, Tracker, Transition};
@@ -47,6 +50,13 @@ pub enum Outcome {
         /// The system's text for the error.
         text: String,
     },
+    /// The server is ready, and its node does not deliver what would be forwarded to it.
+    NotDelivered {
+        /// What its agent said, if there is one.
+        presence: Presence,
+        /// Where it was asked about.
+        listener: SocketAddr,
+    },
     /// This node could not ask (no file descriptor, no port, no memory). It says nothing about the backend and
     /// counts neither for nor against it.
     NotAsked {
@@ -81,7 +91,7 @@ pub enum Phase {
 
 impl Outcome {
     /// Every value of [`Outcome::result`].
-    pub const RESULTS: [&'static str; 13] = [
+    pub const RESULTS: [&'static str; 15] = [
         "ready",
         "not_ready",
         "bad_status",
@@ -94,6 +104,8 @@ impl Outcome {
         "timeout_answer",
         "refused",
         "unreachable",
+        "no_agent",
+        "not_delivered",
         "not_asked",
     ];
 
@@ -124,6 +136,8 @@ impl Outcome {
             Self::TimedOut { phase: Phase::Answer } => "timeout_answer",
             Self::Refused => "refused",
             Self::Unreachable { .. } => "unreachable",
+            Self::NotDelivered { presence: Presence::Silent, .. } => "no_agent",
+            Self::NotDelivered { .. } => "not_delivered",
             Self::NotAsked { .. } => "not_asked",
         }
     }
@@ -133,6 +147,24 @@ impl Outcome {
     #[must_use]
     pub fn is_tcp_failure(&self) -> bool {
         matches!(self, Self::Refused | Self::Unreachable { .. } | Self::TimedOut { phase: Phase::Connect })
+    }
+}
+
+impl Outcome {
+    /// Whether the node that translates for it is about to stop: its connections are over with the next failure.
+    #[must_use]
+    pub fn is_farewell(&self) -> bool {
+        matches!(self, Self::NotDelivered { presence: Presence::Leaving, .. })
+    }
+
+    /// Whether the backend is out of new connections at once, by the word of its own side.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::NotReady { .. }
+                | Self::NotDelivered { presence: Presence::NotServed | Presence::NotYet | Presence::Leaving, .. }
+        )
     }
 }
 
@@ -147,8 +179,27 @@ impl fmt::Display for Outcome {
             Self::TimedOut { phase } => write!(f, "{phase} timed out"),
             Self::Refused => f.write_str("connection refused"),
             Self::Unreachable { text } => write!(f, "unreachable: {text}"),
+            Self::NotDelivered { presence, listener } => not_delivered(f, *presence, *listener),
             Self::NotAsked { text } => write!(f, "this node could not ask: {text}"),
         }
+    }
+}
+
+fn not_delivered(f: &mut fmt::Formatter<'_>, presence: Presence, listener: SocketAddr) -> fmt::Result {
+    match presence {
+        Presence::Silent => write!(
+            f,
+            "no agent delivers for {listener} there (start xvip with role = \"backend\" on it, and let UDP to its peer_port through)"
+        ),
+        Presence::NotServed => write!(
+            f,
+            "the agent there does not deliver for {listener} (its configuration needs the service, in mode dsr, with this backend)"
+        ),
+        Presence::NotYet => {
+            write!(f, "the agent there is not ready to deliver for {listener} (see `xvip status` on it)")
+        }
+        Presence::Leaving => f.write_str("the agent there is stopping"),
+        Presence::Delivers => write!(f, "the agent there delivers for {listener}"),
     }
 }
 

@@ -18,8 +18,25 @@ pub(crate) fn one_of_each() -> Vec<Outcome> {
         Outcome::TimedOut { phase: Phase::Answer },
         Outcome::Refused,
         Outcome::Unreachable { text: text() },
+        Outcome::NotDelivered { presence: Presence::Silent, listener: listener() },
+        Outcome::NotDelivered { presence: Presence::NotServed, listener: listener() },
         Outcome::NotAsked { text: text() },
     ]
+}
+
+fn listener() -> SocketAddr {
+    "192.0.2.100:8443".parse().unwrap()
+}
+
+#[test]
+fn a_node_that_does_not_deliver_is_told_what_to_do() {
+    let said = |presence| Outcome::NotDelivered { presence, listener: listener() }.to_string();
+    assert_eq!(
+        said(Presence::Silent),
+        "no agent delivers for 192.0.2.100:8443 there (start xvip with role = \"backend\" on it, and let UDP to its \
+         peer_port through)"
+    );
+    assert_eq!(said(Presence::Leaving), "the agent there is stopping");
 }
 
 #[test]

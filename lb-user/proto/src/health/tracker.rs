@@ -7,7 +7,7 @@
 //!        Ready, `rise` in a row                    `fall` failures in a row, all without a TCP connection
 //!   Down ──────────────────────> Up       Down ─────────────────────────────────────────────> Down, lost
 //!
-//!      NotReady, or `fall` failures in a row                     anything that took a TCP connection
+//!     a refusal, or `fall` failures in a row                     anything that took a TCP connection
 //!   Up ─────────────────────────────────────> Down    Down, lost ──────────────────────────────────> Down
 //! ```
 
@@ -25,7 +25,8 @@ pub enum State {
     Up,
     /// It takes no new connections.
     Down {
-        /// Its established connections are to be considered gone too: the last `fall` checks found no TCP at all.
+        /// Its established connections are to be considered gone too: the last `fall` checks found no TCP at all, or
+        /// the node that translates for it has left.
         lost: bool,
     },
 }
@@ -95,6 +96,8 @@ pub struct Tracker {
     failed: u32,
     /// Failures without a TCP connection in a row.
     tcp_failed: u32,
+    /// Its node has said farewell since the last `Ready`.
+    leaving: bool,
 }
 
 impl Tracker {
@@ -110,6 +113,7 @@ impl Tracker {
             ready: 0,
             failed: 0,
             tcp_failed: 0,
+            leaving: false,
         }
     }
 
@@ -121,12 +125,14 @@ impl Tracker {
                 self.ready = self.ready.saturating_add(1);
                 self.failed = 0;
                 self.tcp_failed = 0;
+                self.leaving = false;
                 (self.after_ready(), self.ready)
             }
             failure => {
                 self.ready = 0;
                 self.failed = self.failed.saturating_add(1);
                 self.tcp_failed = if failure.is_tcp_failure() { self.tcp_failed.saturating_add(1) } else { 0 };
+                self.leaving |= failure.is_farewell();
                 (self.after_failure(failure), self.failed)
             }
         };
@@ -151,10 +157,9 @@ impl Tracker {
     }
 
     fn after_failure(&self, failure: &Outcome) -> State {
-        let out_at_once = matches!(failure, Outcome::NotReady { .. });
         match self.state {
-            State::Up if !out_at_once && self.failed < self.fall => State::Up,
-            _ => State::Down { lost: self.tcp_failed >= self.fall },
+            State::Up if !failure.is_refusal() && self.failed < self.fall => State::Up,
+            _ => State::Down { lost: self.tcp_failed >= self.fall || self.leaving && !failure.is_farewell() },
         }
     }
 

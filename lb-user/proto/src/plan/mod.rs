@@ -10,10 +10,10 @@ mod ring;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_ebpf::abi::{
-    Backend, Delivery, Endpoint, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_SERVICES, MAX_VIPS,
-    NOBODY, Node, RING_SIZE, Service,
+    Backend, Delivery, Endpoint, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_SERVICES,
+    MAX_TUNNELS, MAX_VIPS, NOBODY, Node, RING_SIZE, Service,
 };
-use lb_ebpf::net::Be128;
+use lb_ebpf::net::{Be32, Be128};
 pub use ring::ring;
 
 /// What the datapath should do.
@@ -27,6 +27,8 @@ pub struct Wanted {
     pub own: BTreeSet<Be128>,
     /// Ethernet addresses of nodes that may forward to this one without translating.
     pub fellows: BTreeSet<[u8; 6]>,
+    /// Nodes from which packets inside outer ones are taken.
+    pub tunnels: BTreeSet<Be32>,
 }
 
 /// A service as it should be.
@@ -87,6 +89,8 @@ pub struct Observed {
     pub preferred: BTreeMap<u16, u32>,
     /// Nodes that forward to this one.
     pub fellows: BTreeSet<[u8; 6]>,
+    /// Nodes that do so inside outer packets.
+    pub tunnels: BTreeSet<Be32>,
 }
 
 /// A step; each is one write to one table.
@@ -114,6 +118,8 @@ pub enum Op {
     },
     /// Know a node as one that forwards to this one.
     AddFellow([u8; 6]),
+    /// Take packets inside outer ones from a node.
+    AddTunnel(Be32),
     /// Know an address as a VIP.
     AddVip(Be128),
     /// Serve at VIP:port, from now on like this.
@@ -132,6 +138,8 @@ pub enum Op {
     RemoveSlot(Endpoint),
     /// Know the node as one that forwards to this one no more.
     RemoveFellow([u8; 6]),
+    /// Take packets inside outer ones from the node no more.
+    RemoveTunnel(Be32),
 }
 
 /// What to do, and where everything will be.
@@ -167,6 +175,9 @@ pub enum TooMuch {
     /// More nodes than [`MAX_FELLOWS`].
     #[error("more than {MAX_FELLOWS} nodes that forward to this one")]
     Fellows,
+    /// More nodes than [`MAX_TUNNELS`].
+    #[error("more than {MAX_TUNNELS} nodes behind routers that forward to this one")]
+    Tunnels,
     /// More VIPs than [`MAX_VIPS`].
     #[error("more than {MAX_VIPS} VIPs")]
     Vips,
@@ -186,6 +197,8 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     if observed.node != wanted.node {
         ops.push(Op::SetNode(wanted.node));
     }
+    // Nobody is forwarded to before what he forwards is known as such.
+    ops.extend(wanted.fellows.difference(&observed.fellows).map(|mac| Op::AddFellow(*mac)));
     let (mut adds, mut rings, mut services, mut preferences) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut places = Vec::with_capacity(wanted.services.len());
     let mut endpoints = BTreeMap::new();
@@ -252,9 +265,12 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     if wanted.fellows.len() > MAX_FELLOWS as usize {
         return Err(TooMuch::Fellows);
     }
+    if wanted.tunnels.len() > MAX_TUNNELS as usize {
+        return Err(TooMuch::Tunnels);
+    }
     ops.append(&mut adds);
     ops.append(&mut rings);
-    ops.extend(wanted.fellows.difference(&observed.fellows).map(|mac| Op::AddFellow(*mac)));
+    ops.extend(wanted.tunnels.difference(&observed.tunnels).map(|node| Op::AddTunnel(*node)));
     ops.extend(vips.difference(&observed.vips).map(|vip| Op::AddVip(*vip)));
     ops.append(&mut preferences);
     ops.append(&mut services);
@@ -264,6 +280,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     ops.extend(observed.vips.difference(&vips).map(|vip| Op::RemoveVip(*vip)));
     ops.extend(observed.slots.keys().filter(|at| !endpoints.contains_key(at)).map(|at| Op::RemoveSlot(*at)));
     ops.extend(observed.fellows.difference(&wanted.fellows).map(|mac| Op::RemoveFellow(*mac)));
+    ops.extend(observed.tunnels.difference(&wanted.tunnels).map(|node| Op::RemoveTunnel(*node)));
     ops.extend(slots.retire());
     Ok(Plan { ops, places })
 }
@@ -403,6 +420,12 @@ impl Observed {
             }
             Op::AddFellow(mac) => {
                 self.fellows.insert(*mac);
+            }
+            Op::AddTunnel(node) => {
+                self.tunnels.insert(*node);
+            }
+            Op::RemoveTunnel(node) => {
+                self.tunnels.remove(node);
             }
             Op::RemoveFellow(mac) => {
                 self.fellows.remove(mac);

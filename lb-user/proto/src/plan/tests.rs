@@ -32,7 +32,7 @@ fn service(port: u16, hosts: &[u8]) -> WantedService {
 
 fn wanted(services: Vec<WantedService>) -> Wanted {
     let node = Node { version: 1, ..Node::default() };
-    Wanted { node, services, own: BTreeSet::new(), fellows: BTreeSet::new() }
+    Wanted { node, services, own: BTreeSet::new(), fellows: BTreeSet::new(), tunnels: BTreeSet::new() }
 }
 
 fn slots(plan: &Plan) -> Vec<Vec<u32>> {
@@ -65,14 +65,17 @@ fn from_nothing_in_order() {
             }
             Op::AddSlot(..) => "slot",
             Op::WriteRing { .. } => "ring",
-            Op::AddFellow(_) => "fellow",
+            Op::AddFellow(_) | Op::AddTunnel(_) => "fellow",
             Op::AddVip(_) => "vip",
             Op::SetService(..) => "service",
             Op::SetPreferred(..) => "preference",
             Op::AddOwn(_) => "own address",
-            Op::RemoveService(_) | Op::RemoveVip(_) | Op::RemoveSlot(_) | Op::RemoveOwn(_) | Op::RemoveFellow(_) => {
-                "removal"
-            }
+            Op::RemoveService(_)
+            | Op::RemoveVip(_)
+            | Op::RemoveSlot(_)
+            | Op::RemoveOwn(_)
+            | Op::RemoveFellow(_)
+            | Op::RemoveTunnel(_) => "removal",
         })
         .collect();
     assert_eq!(kinds, ["node", "new backend", "new backend", "slot", "slot", "ring", "vip", "service"]);
@@ -181,6 +184,7 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
     (services, own, fellows).prop_map(|(services, own, fellows)| Wanted {
         own,
         fellows,
+        tunnels: BTreeSet::new(),
         ..wanted(
             services
                 .into_iter()
@@ -229,6 +233,7 @@ proptest! {
             prop_assert_eq!(&observed.own, &wanted.own);
             prop_assert!(observed.vips.iter().all(|vip| *vip != Ipv4Addr::UNSPECIFIED.into()), "0.0.0.0 is no VIP");
             prop_assert_eq!(&observed.fellows, &wanted.fellows);
+            prop_assert_eq!(&observed.tunnels, &wanted.tunnels);
             for service in observed.services.values() {
                 let own = service.own.checked_sub(1).map(|slot| observed.backends[&slot].delivery);
                 prop_assert!(own.is_none_or(|delivery| delivery == Delivery::Local as u16));

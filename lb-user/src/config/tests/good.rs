@@ -14,6 +14,7 @@ fn the_shortest_file_gets_every_default() {
             name: "lb1".into(),
             interface: "eth0".into(),
             role: Role::Balancer,
+            peer_port: 9911,
             datapath: Datapath::Auto,
             source_ports: 1024..=32767,
             max_flows: 131_072,
@@ -202,6 +203,30 @@ fn what_is_good_is_accepted() {
     // No [[vrrp]]: the VIPs are somebody else's.
     let (head, tail) = (BASE.find("[[vrrp]]").unwrap(), BASE.find("[[service]]").unwrap());
     accept(&format!("{}{}", &BASE[..head], &BASE[tail..]));
+}
+
+/// A node that only delivers: no virtual routers.
+fn delivering(listen: &str) -> String {
+    let (head, tail) = (BASE.find("[[vrrp]]").unwrap(), BASE.find("[[service]]").unwrap());
+    let text = format!("{}{}", &BASE[..head], &BASE[tail..]);
+    let text = text.replace("interface = \"eth0\"", "interface = \"eth0\"\nrole = \"backend\"\npeer_port = 9912");
+    text.replace("listen = \"192.0.2.100:8443\"", &format!("listen = {listen}\nmode = \"dsr\""))
+}
+
+#[test]
+fn a_node_may_only_deliver() {
+    let config = accept(&delivering("\"192.0.2.100:8443\"")).config;
+    assert_eq!((config.node.role, config.node.peer_port), (Role::Backend, 9912));
+    assert_eq!(config.direct_services().count(), 1);
+    accept(&delivering("[\"192.0.2.100:8443\", \"0.0.0.0:4300\", \"127.0.0.1:8443\"]"));
+    assert_eq!(
+        refuse(&delivering("[\"0.0.0.0:4300\", \"127.0.0.1:8443\"]")),
+        "xvip.toml:9:11: listen 0.0.0.0:4300 names no VIP, and a node with role \"backend\" has no [[vrrp]] that does, \
+         list the VIPs, such as [\"192.0.2.100:8443\"]"
+    );
+    // Each port of a range is kept, on the way to such a node too.
+    let range = delivering("\"192.0.2.100:30000-32767\"").replace("\"192.0.2.31:6443\"", "\"192.0.2.31\"");
+    accept(&range.replace("type = \"https\"", "port = 10256"));
 }
 
 #[test]

@@ -173,6 +173,7 @@ fn reachable(backend: &Backend, about: &mut About<'_>) {
         Outcome::BadAnswer(_) => {
             about.warning(Check::Reachable, seen, "correct path, host or expect_status of the health check");
         }
+        Outcome::NotDelivered { .. } => about.warning(Check::Reachable, seen, "start the agent there"),
         Outcome::NotAsked { .. } => about.note(Check::Reachable, seen, "run the doctor again"),
     }
 }

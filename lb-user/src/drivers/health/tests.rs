@@ -114,7 +114,7 @@ impl Observer for Notes {
 async fn not_ready_is_out_at_the_first_answer_and_back_after_rise() {
     let (server, ready) = switchable().await;
     let notes = Arc::new(Notes::default());
-    let driver = HealthDriver::spawn(Arc::<Notes>::clone(&notes));
+    let driver = HealthDriver::spawn(Arc::<Notes>::clone(&notes), None);
     let health = driver.subscribe();
     assert!(health.borrow().iter().next().is_none());
     assert_eq!(health.borrow().state("api", "m1"), State::Unchecked);
@@ -155,7 +155,7 @@ async fn not_ready_is_out_at_the_first_answer_and_back_after_rise() {
 async fn refusal_follows_fall_and_loses_connections() {
     let server = Server::http(OK).await;
     let address = server.address;
-    let driver = HealthDriver::spawn(Arc::new(()));
+    let driver = HealthDriver::spawn(Arc::new(()), None);
     let health = driver.subscribe();
     driver.set_targets(targets(&service(CheckKind::Tcp, &[("m1", address)])));
     until(&health, "m1", is(UP)).await;
@@ -172,7 +172,7 @@ async fn a_backend_that_accepts_and_hangs_keeps_its_connections() {
     let server = Server::start(|_, stream| hang(stream)).await;
     let mut hanging = service(CheckKind::Tls(TlsCheck::default()), &[("m1", server.address)]);
     hanging.health_check.timeout = Duration::from_millis(200);
-    let driver = HealthDriver::spawn(Arc::new(()));
+    let driver = HealthDriver::spawn(Arc::new(()), None);
     let health = driver.subscribe();
     driver.set_targets(targets(&hanging));
     let down = until(&health, "m1", |b| count(b, "timeout_handshake") >= 5).await;
@@ -186,7 +186,7 @@ async fn one_slow_backend_delays_nobody() {
     let mut slow =
         service(CheckKind::Http(http()), &[("m1", hole.address), ("m2", hole.address), ("m3", good.address)]);
     slow.health_check.timeout = Duration::from_secs(60);
-    let driver = HealthDriver::spawn(Arc::new(()));
+    let driver = HealthDriver::spawn(Arc::new(()), None);
     let health = driver.subscribe();
     driver.set_targets(targets(&slow));
     let busy = until(&health, "m3", |b| checks(b) >= 20).await;
@@ -199,7 +199,7 @@ async fn one_slow_backend_delays_nobody() {
 #[tokio::test]
 async fn unchanged_backends_keep_history_and_connection() {
     let (kept, gone, moved) = (Server::http(OK).await, Server::http(OK).await, Server::http(OK).await);
-    let driver = HealthDriver::spawn(Arc::new(()));
+    let driver = HealthDriver::spawn(Arc::new(()), None);
     let health = driver.subscribe();
     let check = CheckKind::Http(http());
     driver.set_targets(targets(&service(
@@ -238,7 +238,7 @@ async fn a_changed_ca_file_takes_effect_and_keeps_history() {
     let server = Server::https(old.server(old.issue("127.0.0.1")), OK).await;
     let tls = TlsCheck { ca_file: Some(old.file()), ..TlsCheck::default() };
     let service = service(CheckKind::Https(http(), tls), &[("m1", server.address)]);
-    let driver = HealthDriver::spawn(Arc::new(()));
+    let driver = HealthDriver::spawn(Arc::new(()), None);
     let health = driver.subscribe();
     driver.set_targets(targets(&service));
     let before = until(&health, "m1", |b| checks(b) >= 2).await;
@@ -267,7 +267,7 @@ async fn a_service_whose_files_are_missing_is_refused_by_name() {
 #[tokio::test]
 async fn receivers_are_woken_by_changes_and_not_by_checks() {
     let (server, ready) = switchable().await;
-    let driver = HealthDriver::spawn(Arc::new(()));
+    let driver = HealthDriver::spawn(Arc::new(()), None);
     let mut health = driver.subscribe();
     driver.set_targets(targets(&service(CheckKind::Http(http()), &[("m1", server.address)])));
     until(&health, "m1", is(UP)).await;
@@ -283,7 +283,7 @@ async fn receivers_are_woken_by_changes_and_not_by_checks() {
 #[tokio::test]
 async fn dropping_the_handle_ends_all_checks() {
     let server = Server::http(OK).await;
-    let driver = HealthDriver::spawn(Arc::new(()));
+    let driver = HealthDriver::spawn(Arc::new(()), None);
     let mut health = driver.subscribe();
     driver.set_targets(targets(&service(CheckKind::Http(http()), &[("m1", server.address)])));
     until(&health, "m1", is(UP)).await;
@@ -295,7 +295,7 @@ async fn dropping_the_handle_ends_all_checks() {
 async fn a_check_that_cannot_be_made_changes_nothing() {
     let server = Server::http(OK).await;
     let service = service(CheckKind::Http(http()), &[("m1", server.address)]);
-    let driver = HealthDriver::spawn(Arc::new(()));
+    let driver = HealthDriver::spawn(Arc::new(()), None);
     let health = driver.subscribe();
     driver.set_targets(targets(&service));
     let before = until(&health, "m1", is(UP)).await;
@@ -317,6 +317,7 @@ async fn a_worker_that_dies_is_replaced() {
         report,
         snapshot: watch::channel(HealthSnapshot::default()).0,
         observer: Arc::new(()),
+        asker: None,
         random: RandomState::new(),
     };
     let target = targets(&service(CheckKind::Http(http()), &[("m1", server.address)]));

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::health::tests::one_of_each;
 use crate::health::{BadAnswer, Phase};
+use crate::peer::Presence;
 
 #[allow(clippy::disallowed_methods, reason = "a test needs some instant to count from")]
 fn epoch() -> Instant {
@@ -144,11 +145,13 @@ fn by_definition(rise: usize, fall: usize, results: &[Outcome]) -> State {
         let last_n = |n: usize, f: &dyn Fn(&&Outcome) -> bool| row.len() >= n && row.iter().rev().take(n).all(f);
         up = Some(match up {
             None => is_ready(result),
-            Some(true) => !matches!(result, Outcome::NotReady { .. }) && !last_n(fall, &|o| !is_ready(o)),
+            Some(true) => !result.is_refusal() && !last_n(fall, &|o| !is_ready(o)),
             Some(false) => last_n(rise, &is_ready),
         });
     }
-    let lost = told.len() >= fall && told.iter().rev().take(fall).all(|o| o.is_tcp_failure());
+    let left = told.iter().rev().take_while(|o| !is_ready(o)).any(|o| o.is_farewell())
+        && told.last().is_some_and(|o| !o.is_farewell());
+    let lost = left || told.len() >= fall && told.iter().rev().take(fall).all(|o| o.is_tcp_failure());
     match up {
         None => State::Unchecked,
         Some(true) => State::Up,
@@ -181,4 +184,25 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_node_that_stops_delivering_is_out_at_once_and_its_connections_go_with_it() {
+    let listener = "192.0.2.100:8443".parse().unwrap();
+    let found = |presence| Outcome::NotDelivered { presence, listener };
+    let now = epoch();
+    let after = |outcomes: &[Outcome]| {
+        let mut tracker = Tracker::new(2, 3, now);
+        tracker.on_outcome(&Outcome::Ready { status: None }, now);
+        for outcome in outcomes {
+            tracker.on_outcome(outcome, now);
+        }
+        tracker.state()
+    };
+    assert_eq!(after(&[found(Presence::Leaving)]), State::Down { lost: false }, "it still delivers");
+    assert_eq!(after(&[found(Presence::Leaving), found(Presence::Silent)]), State::Down { lost: true });
+    assert_eq!(after(&[found(Presence::NotServed)]), State::Down { lost: false });
+    let silent = found(Presence::Silent);
+    assert_eq!(after(&[silent.clone(), silent.clone()]), State::Up);
+    assert_eq!(after(&[silent.clone(), silent.clone(), silent]), State::Down { lost: false }, "its datapath goes on");
 }
