@@ -275,7 +275,7 @@ impl<F: Kept> Tables<F> for Model {
         F::tables(self).0.half_open.borrow().get(key).copied()
     }
 
-    fn drafts(&self) -> Option<&mut Drafts<F::Address>> {
+    unsafe fn drafts(&self) -> Option<&mut Drafts<F::Address>> {
         // As leaky as entries.
         Some(Box::leak(Box::default()))
     }

@@ -104,6 +104,21 @@ fn not_ours() -> Vec<Case> {
             vec![Step::Arrives { frame: frame.bytes(), reason: Reason::NewFlow, becomes: becomes.in_ipv6().bytes() }]
         }),
     ];
+    // IPv4's addresses are not to be had by IPv6.
+    let mapped = |address: [u8; 4]| IpAddr::V6(core::net::Ipv4Addr::from(address).to_ipv6_mapped());
+    let four = Frame { to: mapped([192, 0, 2, 100]), ..syn() };
+    for frame in [four.bytes(), four.bytes_with(|bytes| bytes[NEXT_HEADER] = 60)] {
+        let world = World::standard();
+        let name = "to a VIP of IPv4 as a mapped address";
+        cases.push(Case { version: 6, name, world, steps: vec![stays(frame, Reason::NotVip)] });
+    }
+    for (name, frame) in [
+        ("a large ping to the VIP", with_extension(44, &[58, 0, 0, 1, 0, 0, 0, 9])),
+        ("ICMPv6 behind destination options", with_extension(60, &[58, 0, 1, 4, 0, 0, 0, 0])),
+        ("ESP behind a routing header", with_extension(43, &[50, 0, 0, 0, 0, 0, 0, 0])),
+    ] {
+        cases.push(one(name, frame, Reason::NotTcp));
+    }
     // Destination unreachable, packet too big, echo request, unicast neighbour solicitation and advertisement.
     for kind in [1, 2, 128, 135, 136] {
         cases.push(one("ICMPv6 to the VIP", unicast(kind), Reason::NotTcp));
@@ -133,6 +148,7 @@ fn malformed() -> Vec<Case> {
         one("destination options", with_extension(60, &[6, 0, 1, 4, 0, 0, 0, 0]), Reason::IpOptions),
         one("a routing header", with_extension(43, &[6, 0, 0, 0, 0, 0, 0, 0]), Reason::IpOptions),
         one("an authentication header", with_extension(51, &[6, 4, 0, 0, 0, 0, 0, 0]), Reason::IpOptions),
+        one("options behind options", with_extension(0, &[60, 0, 1, 4, 0, 0, 0, 0]), Reason::IpOptions),
         one("a first fragment", with_extension(44, &[6, 0, 0, 1, 0, 0, 0, 9]), Reason::IpFragment),
         one("a later fragment", with_extension(44, &[6, 0, 1, 0x68, 0, 0, 0, 9]), Reason::IpFragment),
     ];

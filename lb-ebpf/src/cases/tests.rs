@@ -29,7 +29,6 @@ fn the_cases_of_ipv4_hold_for_ipv6() {
         "IPv4 under IPv6's EtherType",
         "UDP to the service's port",
         "VRRP",
-        "a large ping to the VIP",
         "a node behind a router gets the client's own packets inside outer ones",
         "a node that forwards takes nothing out",
         "a wrong IP checksum",

@@ -117,7 +117,10 @@ fn ended(step: Step) -> Reason {
 #[inline(always)]
 fn whole<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
     let step = match known(packet, tables) {
-        Step::Unknown => unknown(packet, tables),
+        Step::Unknown => match unknown(packet, tables) {
+            Step::Unknown => known(packet, tables),
+            step => step,
+        },
         step => step,
     };
     let step = match step {
@@ -174,7 +177,7 @@ pub fn known<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
     leaving(established(head, length as u64, tables, node, &key, flow), is_tunnelled)
 }
 
-/// The second part: a frame that [`known`] found no established flow for.
+/// The second part: a frame that [`known`] found no established flow for. [`Step::Unknown`]: now there is one.
 #[inline(always)]
 pub fn unknown<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
     let length = packet.len();
@@ -205,6 +208,9 @@ pub fn unknown<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) ->
             return leaving(outcome, is_tunnelled);
         }
         open::forget(tables, &key, half);
+    } else if !opens && tables.established(&key).is_some() {
+        // Another CPU has moved it there meanwhile.
+        return Step::Unknown;
     }
     if opens && is_service {
         return Step::Open;
@@ -226,6 +232,7 @@ pub fn unknown<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) ->
 /// The third part: the first packet of a connection, as [`unknown`] has found.
 #[inline(always)]
 pub fn open<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
+    let length = packet.len();
     let (Some(node), Ok(head)) = (tables.node(), F::head(packet)) else {
         return Step::End(Reason::NotConfigured);
     };
@@ -233,6 +240,13 @@ pub fn open<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> St
     let Some(service) = tables.service(&listener::<F>(&key)) else {
         return Step::End(Reason::NotService);
     };
+    // Read anew, and whoever shares its memory may have changed it.
+    if let Some(fault) = parse::fault(head, length) {
+        return Step::End(fault);
+    }
+    if parse::is_martian(&key, tables) {
+        return Step::End(Reason::Martian);
+    }
     let outcome = open::new_flow(head, tables, node, &key, &service, tables.now());
     leaving(outcome, tables.half_open(&key).is_some_and(Entry::<F>::is_tunnelled))
 }

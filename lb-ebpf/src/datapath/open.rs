@@ -24,7 +24,8 @@ pub(super) fn new_flow<F: Family>(
     let Some((slot, backend)) = chosen else {
         return Err(Reason::NoBackend);
     };
-    let Some(Drafts { there: flow, back }) = tables.drafts() else {
+    // SAFETY: called once for a packet, here or in `promote`.
+    let Some(Drafts { there: flow, back }) = (unsafe { tables.drafts() }) else {
         return Ok(Reason::HalfOpenFull);
     };
     // A client on the backend's own node would be sent a packet from itself, which its stack refuses.
@@ -218,7 +219,8 @@ fn promote<'a, F: Family>(
     head: &TcpHead<F>, bytes: u64, tables: &'a impl Tables<F>, key: &Key<F>, half: &Entry<F>, answers: &Key<F>,
     now: u32,
 ) -> Result<&'a NewFlow<F>, ResetFor> {
-    let Some(Drafts { there: flow, back: answer }) = tables.drafts() else {
+    // SAFETY: called once for a packet, here or in `new_flow`.
+    let Some(Drafts { there: flow, back: answer }) = (unsafe { tables.drafts() }) else {
         return Err(Reason::TableFull);
     };
     *flow = Flow::new(key, half.translated, Direction::ToBackend, now);

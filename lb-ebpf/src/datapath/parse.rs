@@ -54,6 +54,8 @@ impl Odd for V4 {
 const EXTENSIONS: [u8; 4] = [0, 43, 60, 51];
 /// The fragment header.
 const FRAGMENT: u8 = 44;
+/// A frame up to the first halfword behind the IP header: an extension header begins with what comes next.
+const EXTENSION_HALFWORDS: usize = IPV6_HALFWORDS + 1;
 
 impl Odd for V6 {
     #[inline(always)]
@@ -65,7 +67,8 @@ impl Odd for V6 {
             return Reason::OtherMac;
         }
         let word = |at: usize| Be32::from_halves([head[at], head[at + 1]]);
-        if !tables.is_vip(Be128::from_words([word(19), word(21), word(23), word(25)])) {
+        let to = Be128::from_words([word(19), word(21), word(23), word(25)]);
+        if to.mapped().is_some() || !tables.is_vip(to) {
             return Reason::NotVip;
         }
         let [version, _] = head[7].to_ne_bytes();
@@ -73,11 +76,19 @@ impl Odd for V6 {
         if version >> 4 != 6 {
             return Reason::IpVersion;
         }
-        match next_header {
-            PROTOCOL_TCP => Reason::TcpTruncated,
-            FRAGMENT => Reason::IpFragment,
-            _ if EXTENSIONS.contains(&next_header) => Reason::IpOptions,
-            _ => Reason::NotTcp,
+        let is_extension = |header: u8| header == FRAGMENT || EXTENSIONS.contains(&header);
+        if next_header == PROTOCOL_TCP {
+            return Reason::TcpTruncated;
+        }
+        if !is_extension(next_header) {
+            return Reason::NotTcp;
+        }
+        // What is behind more than one of them is not looked for: it may be TCP.
+        let behind = packet.head::<EXTENSION_HALFWORDS>().map(|head| head[IPV6_HALFWORDS].to_ne_bytes()[0]);
+        match behind {
+            Ok(behind) if behind != PROTOCOL_TCP && !is_extension(behind) => Reason::NotTcp,
+            _ if next_header == FRAGMENT => Reason::IpFragment,
+            _ => Reason::IpOptions,
         }
     }
 }

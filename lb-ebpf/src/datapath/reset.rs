@@ -1,5 +1,6 @@
 //! Answers with RST (RFC 9293 section 3.5.2), so that a peer starts again instead of waiting.
 
+use super::parse;
 use super::tables::Tables;
 use crate::abi::{Node, Reason};
 use crate::net::header::{TCP, TcpHead, flag};
@@ -13,9 +14,14 @@ const HOPS: u8 = 64;
 /// it does not get one.
 #[inline(always)]
 pub fn answer<F: Family>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Option<Reason> {
+    let length = packet.len();
     let (Some(node), Ok(head)) = (tables.node(), F::head(packet)) else {
         return Some(Reason::CannotReply);
     };
+    // Read anew, and whoever shares its memory may have changed it.
+    if let Some(fault) = parse::fault(head, length) {
+        return Some(fault);
+    }
     // A RST is never answered, or two hosts could go on for ever.
     if head.flags() & flag::RST != 0 {
         return Some(Reason::StrayReset);

@@ -62,9 +62,12 @@ pub trait Tables<F: Family> {
     fn established(&self, key: &FlowKey<F::Address>) -> Option<&SharedFlow<F::Address>>;
     /// An entry of the table of half-open flows.
     fn half_open(&self, key: &FlowKey<F::Address>) -> Option<&SharedFlow<F::Address>>;
-    /// Room for a new flow, of one user at a time, with anything in it.
+    /// Room for a new flow, with anything in it.
+    ///
+    /// # Safety
+    /// It is the same place every time: what an earlier call has returned is used no more.
     #[allow(clippy::mut_from_ref, reason = "a place of this CPU's own, which tables that are shared lend out")]
-    fn drafts(&self) -> Option<&mut Drafts<F::Address>>;
+    unsafe fn drafts(&self) -> Option<&mut Drafts<F::Address>>;
     /// Adds an established entry.
     ///
     /// # Errors

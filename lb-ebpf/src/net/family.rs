@@ -35,6 +35,10 @@ pub trait Family: Sized + Copy + Debug + 'static {
     const ETHERTYPE: Be16;
     /// Length of the IP header in bytes.
     const IP: usize;
+    /// Whether the IP header has a checksum of its own, which makes up for every change in it.
+    const HEADER_HAS_CHECKSUM: bool;
+    /// Where the hops left to live are in the IP header, in bytes of which two are read and written together.
+    const HOPS: usize;
     /// Where the addresses begin in the IP header, in bytes; the ports follow them.
     const ADDRESSES: usize;
 

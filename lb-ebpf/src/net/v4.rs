@@ -44,6 +44,8 @@ impl Family for V4 {
 
     const ETHERTYPE: Be16 = Be16::new(0x0800);
     const IP: usize = 20;
+    const HEADER_HAS_CHECKSUM: bool = true;
+    const HOPS: usize = 8;
     const ADDRESSES: usize = 12;
 
     #[inline(always)]

@@ -47,6 +47,8 @@ impl Family for V6 {
 
     const ETHERTYPE: Be16 = Be16::new(0x86dd);
     const IP: usize = 40;
+    const HEADER_HAS_CHECKSUM: bool = false;
+    const HOPS: usize = 6;
     const ADDRESSES: usize = 8;
 
     #[inline(always)]
@@ -56,7 +58,8 @@ impl Family for V6 {
 
     #[inline(always)]
     fn is_plain_tcp(head: &TcpHead<Self>) -> bool {
-        head.version() >> 4 == 6 && head.next_header() == PROTOCOL_TCP
+        // IPv4's addresses stand among the VIPs as mapped ones, which do not travel (RFC 6890).
+        head.version() >> 4 == 6 && head.next_header() == PROTOCOL_TCP && head.destination().mapped().is_none()
     }
 
     #[inline(always)]

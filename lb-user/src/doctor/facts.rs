@@ -69,6 +69,8 @@ pub struct Host {
     pub kernel: Seen<String>,
     /// Whether the kernel shows its own types.
     pub btf: bool,
+    /// Whether it is a PREEMPT_RT kernel (/sys/kernel/realtime).
+    pub realtime: bool,
     /// `net.core.bpf_jit_enable`
     pub jit: Seen<u32>,
     /// Whether there is a BPF file system at its usual place.

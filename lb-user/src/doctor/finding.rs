@@ -42,6 +42,8 @@ pub enum Check {
     Kernel,
     /// The kernel's own type information.
     Btf,
+    /// Whether softirqs of the kernel can interrupt each other.
+    Realtime,
     /// The kernel's compiler for BPF.
     Jit,
     /// The file system that programs are pinned in.
@@ -101,6 +103,7 @@ impl Check {
             Self::Build => "build",
             Self::Kernel => "kernel",
             Self::Btf => "btf",
+            Self::Realtime => "realtime",
             Self::Jit => "jit",
             Self::Bpffs => "bpffs",
             Self::Cgroup => "cgroup",
@@ -135,6 +138,7 @@ impl Check {
             Self::Configuration => "The agent refuses a configuration that is wrong or does not fit the host.",
             Self::Build => "The agent loads the kernel side from its own binary.",
             Self::Kernel => "The datapath uses what Linux has since 5.15, on a veth since 5.18, and by TC since 6.6.",
+            Self::Realtime => "The datapath's room for half-made things is one for each processor.",
             Self::Btf => "The kernel takes the datapath's types only if it has its own.",
             Self::Jit => "Without the compiler each packet is handled by an interpreter several times slower.",
             Self::Bpffs => "Programs and tables are pinned there, so that they outlive the agent.",

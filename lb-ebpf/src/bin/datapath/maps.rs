@@ -56,10 +56,13 @@ static BUDGETS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(budget::COUN
 #[map]
 static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
 
+// Room for what would be too much for the stack, apart for each CPU; what one run leaves there means nothing to the next.
 #[map]
 static DRAFTS: PerCpuArray<Drafts<Be32>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static DRAFTS6: PerCpuArray<Drafts<Be128>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static QUESTION: PerCpuArray<FibLookup> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static HEAD: PerCpuArray<Head<V4>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -327,8 +330,9 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     }
 
     #[inline(always)]
-    fn drafts(&self) -> Option<&mut Drafts<F::Address>> {
-        // SAFETY: a map value of this CPU; the program is not preempted by itself, and makes one flow at a time.
+    unsafe fn drafts(&self) -> Option<&mut Drafts<F::Address>> {
+        // SAFETY: a map value of this CPU, of which the caller has no other reference. Packets enter with softirqs off, so
+        // no other run is under way here (without PREEMPT_RT).
         F::drafts().map(|drafts| unsafe { &mut *drafts })
     }
 
@@ -356,15 +360,20 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
 
     #[inline(always)]
     fn next_hop(&self, source: F::Address, destination: F::Address, length: u16) -> Option<[u8; 6]> {
-        // SAFETY: a plain C structure, for which zero is a valid value in every field.
-        let mut lookup: FibLookup = unsafe { core::mem::zeroed() };
-        F::ask(&mut lookup, source, destination);
+        let lookup = QUESTION.get_ptr_mut(0)?;
+        // SAFETY: a map value of this CPU, used by nothing else, and for which zero is a valid value in every field. For
+        // interruptions see `Tables::drafts` below.
+        let lookup: &mut FibLookup = unsafe {
+            lookup.write_bytes(0, 1);
+            &mut *lookup
+        };
+        F::ask(lookup, source, destination);
         lookup.__bindgen_anon_1.tot_len = self.context.length_to_route(length);
         let ingress = self.context.ifindex();
         lookup.ifindex = ingress;
         let context = self.context.as_ptr();
         // SAFETY: context and structure are valid, and the length is the structure's.
-        let result = unsafe { bpf_fib_lookup(context, &raw mut lookup, size_of::<FibLookup>() as i32, 0) };
+        let result = unsafe { bpf_fib_lookup(context, lookup, size_of::<FibLookup>() as i32, 0) };
         // Through another interface the answer would not come back to us.
         (result == 0 && lookup.ifindex == ingress).then_some(lookup.dmac)
     }

@@ -1,7 +1,8 @@
 //! The packet logic in parts that the verifier looks at one by one.
 //!
 //! It takes a function that others could call as well (BTF linkage "global", Linux 5.6) by itself, for any argument; all
-//! paths through all parts together would be more than it walks. Each part has a stack of its own, too.
+//! paths through all parts together would be more than it walks. Parts do not share a frame of the stack either: program,
+//! part and what that calls must stay below 512 bytes together, each rounded up to 32 (Linux before 6.8).
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use lb_ebpf::abi::Reason;
@@ -46,6 +47,9 @@ pub(crate) fn run<C>(
     let mut action = known(context);
     if action == UNKNOWN {
         action = unknown(context);
+        if action == UNKNOWN {
+            action = known(context);
+        }
     }
     if action == OPEN {
         action = open(context);

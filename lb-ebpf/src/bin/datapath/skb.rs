@@ -18,7 +18,7 @@ use lb_ebpf::datapath::tunnel::{self, BOTH, ERROR, FRONT, OUTER};
 use lb_ebpf::datapath::{self, Odd as _, Step};
 use lb_ebpf::net::checksum::{change16, fold};
 use lb_ebpf::net::header::{ETHERNET, TcpHead, flag};
-use lb_ebpf::net::{Be16, Family, V4, V6};
+use lb_ebpf::net::{Be16, Family, V4};
 use lb_ebpf::packet::{Packet, Short};
 
 use crate::context::Context;
@@ -199,8 +199,8 @@ impl<F: Kept> Frame<'_, F> {
     /// The frame of a socket buffer.
     #[inline(always)]
     fn new(buffer: Buffer) -> Option<Self> {
-        // SAFETY: a map value of this CPU, which holds any bytes; the program is not preempted by itself, and looks at one
-        // frame at a time.
+        // SAFETY: a map value of this CPU, which holds any bytes. Both programs that use it run with softirqs off, so
+        // neither interrupts the other here (without PREEMPT_RT), and each looks at one frame at a time.
         F::head_copy().map(|head| Self { buffer, head: unsafe { &mut *head }, read: 0 })
     }
 
@@ -230,8 +230,13 @@ impl<F: Kept> Frame<'_, F> {
             at += 1;
         }
         let checksum = TcpHead::<F>::CHECKSUM as u32;
-        // A sum that the device made over the packet stays: Ethernet is not in it, and what changes in the IP header,
-        // or in the ports, a checksum in the same sum makes up for.
+        if !F::HEADER_HAS_CHECKSUM {
+            // Nothing makes up for one hop less in a sum that the device made over the packet.
+            let at = ETHERNET + F::HOPS;
+            self.buffer.store(at as u32, &raw const head[at / 2], 2, u64::from(BPF_F_RECOMPUTE_CSUM))?;
+        }
+        // Such a sum stays otherwise: Ethernet is not in it, and what changes in addresses and ports a checksum in the
+        // same sum makes up for.
         self.buffer.store(0, head.as_ptr(), checksum, 0)?;
         self.buffer.change_pseudo_header::<F>(fold(addresses))?;
         self.buffer.change_checksum::<F>(fold(ports), 0)
@@ -381,7 +386,7 @@ impl Buffer {
     #[inline(always)]
     fn change_pseudo_header<F: Family>(self, change: u16) -> Result<(), Short> {
         let pseudo_header = u64::from(BPF_F_PSEUDO_HDR);
-        if F::IP != V6::IP {
+        if F::HEADER_HAS_CHECKSUM {
             return self.change_checksum::<F>(change, pseudo_header);
         }
         if self.change_checksum::<F>(change, pseudo_header | BPF_F_IPV6).is_ok() {

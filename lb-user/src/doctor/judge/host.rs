@@ -32,6 +32,13 @@ pub(super) fn judge(facts: &Facts, findings: &mut Vec<Finding>) {
             "use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions' kernels are",
         ),
     }
+    if host.realtime {
+        about.warning(
+            Check::Realtime,
+            "this is a PREEMPT_RT kernel, on which two packets may share a place that is meant for one",
+            "use a kernel without it; nothing here needs one",
+        );
+    }
     match &host.jit {
         Ok(0) => about.warning(
             Check::Jit,

@@ -1,6 +1,6 @@
 //! What services need of the host, and what their backends show.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use lb_proto::health::Outcome;
 
@@ -79,10 +79,13 @@ fn of_service(facts: &Facts, service: &Service, findings: &mut Vec<Finding>) {
         let same_port = |listen: &&Listen| listen.has(listener.address.port());
         for listen in service.listen.iter().filter(same_port) {
             let seen = format!("{} listens at {}, and the service at {listen}", owner(listener), listener.address);
-            if listener.address.ip() == listen.address {
+            let at = listener.address.ip();
+            // A socket at :: takes connections of IPv4 as well.
+            let everywhere = at.is_unspecified() && (at.is_ipv6() || listen.address.is_ipv4());
+            if at == listen.address || everywhere && listen.is_everywhere() {
                 free = false;
                 about.warning(Check::Listeners, seen, "stop it: once xvip runs, nothing from the wire reaches it");
-            } else if listener.address.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+            } else if everywhere {
                 free = false;
                 if has_own_at(service, listener.address.port()) {
                     about.ok(Check::Listeners, format!("{seen}: a backend of its own"));

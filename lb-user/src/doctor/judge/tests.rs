@@ -38,6 +38,7 @@ fn well() -> Facts {
         host: Host {
             kernel: Ok("6.18.5-amd64".into()),
             btf: true,
+            realtime: false,
             jit: Ok(1),
             bpffs: true,
             cgroup: Ok(Some("/sys/fs/cgroup".into())),
@@ -175,6 +176,7 @@ const HOST: &[Case] = &[
     ("a kernel that was not tried", |f| f.host.kernel = Ok("5.15.0".into()), &[(Warning, C::Kernel)]),
     ("no tcx", |f| f.host.kernel = Ok("6.1.0-56-amd64".into()), &[(Note, C::Kernel)]),
     ("no version", |f| f.host.kernel = Ok("mainline".into()), &[(Note, C::Kernel)]),
+    ("a real-time kernel", |f| f.host.realtime = true, &[(Warning, C::Realtime)]),
     ("no BTF", |f| f.host.btf = false, &[(Problem, C::Btf)]),
     ("no JIT", |f| f.host.jit = Ok(0), &[(Warning, C::Jit)]),
     ("JIT unseen", |f| f.host.jit = Err("not permitted".into()), &[(Note, C::Jit)]),

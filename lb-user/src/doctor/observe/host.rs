@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ pub(super) fn look() -> Host {
     Host {
         kernel: read("/proc/sys/kernel/osrelease"),
         btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
+        realtime: fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1"),
         jit: number("/proc/sys/net/core/bpf_jit_enable"),
         bpffs: statfs("/sys/fs/bpf").is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC),
         cgroup: read("/proc/self/mountinfo").map(|mounts| cgroup(&mounts)),
@@ -141,15 +142,7 @@ fn address(text: &str) -> Option<SocketAddr> {
         Ok(octets) => IpAddr::from(octets),
         Err(_) => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
     };
-    Some(SocketAddr::new(plain(address), port))
-}
-
-/// IPv4 in its own form.
-fn plain(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        other => other.to_canonical(),
-    }
+    Some(SocketAddr::new(address.to_canonical(), port))
 }
 
 /// Whose these sockets are, as far as this process may see: inode, program, process id.
@@ -187,7 +180,7 @@ mod tests {
 
     #[test]
     fn listening_sockets_in_both_forms() {
-        let v4 = |text: &str| u32::from_be_bytes(text.parse::<Ipv4Addr>().unwrap().octets()).swap_bytes();
+        let v4 = |text: &str| u32::from_be_bytes(text.parse::<std::net::Ipv4Addr>().unwrap().octets()).swap_bytes();
         let line = |local: &str, state| {
             format!(
                 "   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 4711 1 0\n"
@@ -202,7 +195,7 @@ mod tests {
             "garbage\n".to_owned(),
         ];
         if cfg!(target_endian = "little") {
-            let expected = ["192.0.2.100:8443", "0.0.0.0:8443"].map(|text| (text.parse().unwrap(), 4711));
+            let expected = ["192.0.2.100:8443", "[::]:8443"].map(|text| (text.parse().unwrap(), 4711));
             assert_eq!(listening(&table.concat()), expected);
         }
     }
