@@ -256,6 +256,16 @@ mod tests {
         address = "192.0.2.32:6443"
     "#;
 
+    const INTERFACE: Interface = Interface {
+        index: 3,
+        mac: [2; 6],
+        redirect: true,
+        forwards: false,
+        port_offset: 0,
+        mtu: 1500,
+        address: None,
+    };
+
     struct Known {
         a: State,
         b: State,
@@ -310,16 +320,7 @@ mod tests {
 
     fn shares(world: &Known) -> (Vec<(u16, bool)>, bool) {
         let config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
-        let interface = Interface {
-            index: 3,
-            mac: [2; 6],
-            redirect: true,
-            forwards: false,
-            port_offset: 0,
-            mtu: 1500,
-            address: None,
-        };
-        let desired = desired(&config, interface, world);
+        let desired = desired(&config, INTERFACE, world);
         let backends = &desired.wanted.services[0].backends;
         (backends.iter().map(|backend| (backend.share, backend.gone)).collect(), desired.fail_open["api"])
     }
@@ -338,32 +339,14 @@ mod tests {
     #[test]
     fn the_node_is_described() {
         let config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
-        let interface = Interface {
-            index: 3,
-            mac: [2; 6],
-            redirect: true,
-            forwards: true,
-            port_offset: 0,
-            mtu: 1500,
-            address: None,
-        };
-        let node = node(&config, interface, &BTreeSet::new());
+        let node = node(&config, Interface { forwards: true, ..INTERFACE }, &BTreeSet::new());
         assert_eq!((node.first_port, node.port_count), (10_000, 1000));
         assert_eq!(node.flags, node_flag::REDIRECT | node_flag::FIB);
     }
 
     fn wanted(file: &str, known: &Known) -> Wanted {
         let config = parse(file, "xvip.toml", &Env::default()).unwrap_or_else(|faults| panic!("{faults}")).config;
-        let interface = Interface {
-            index: 3,
-            mac: [2; 6],
-            redirect: true,
-            forwards: false,
-            port_offset: 0,
-            mtu: 1500,
-            address: None,
-        };
-        desired(&config, interface, known).wanted
+        desired(&config, INTERFACE, known).wanted
     }
 
     #[test]

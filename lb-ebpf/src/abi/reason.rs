@@ -91,7 +91,11 @@ reasons! {
     ToBackend = Forward "to_backend",
     /// Established flow, from the backend.
     ToClient = Forward "to_client",
+    /// ICMP error about a packet of a flow, to whoever sent that.
+    IcmpError = Forward "icmp_error",
 
+    /// The same, to this node's own backend.
+    IcmpErrorLocal = Deliver "icmp_error_local",
     /// First packet of a flow to this node's own backend.
     NewLocal = Deliver "new_local",
     /// Part of a handshake with this node's own backend.

@@ -26,7 +26,7 @@ fn to_own(frame: &Frame) -> Frame {
 }
 
 /// From this node's own backend, as it leaves the stack.
-fn own_answer(flags: u8) -> Frame {
+pub(super) fn own_answer(flags: u8) -> Frame {
     Frame {
         mac_to: [2, 0, 0, 0, 0, 0x22],
         mac_from: NODE_MAC,
@@ -37,7 +37,7 @@ fn own_answer(flags: u8) -> Frame {
 }
 
 /// The same as the client gets it.
-fn from_vip(frame: &Frame) -> Frame {
+pub(super) fn from_vip(frame: &Frame) -> Frame {
     Frame { from: VIP, from_port: PORT, to_port: CLIENT_PORT, ..frame.clone() }
 }
 
@@ -47,7 +47,7 @@ fn forwarded(frame: &Frame, slot: u8) -> Frame {
 }
 
 /// The first backend is this node itself.
-fn stacked() -> World {
+pub(super) fn stacked() -> World {
     World::standard().with(|world| {
         world.backends[0].delivery = Delivery::Local as u16;
         world.services[0].1.own = 1;
@@ -55,7 +55,7 @@ fn stacked() -> World {
 }
 
 /// The same, and the others' nodes translate for themselves; another balancer may forward to this one.
-fn direct() -> World {
+pub(super) fn direct() -> World {
     stacked().with(|world| {
         for backend in &mut world.backends[1..] {
             backend.delivery = Delivery::Direct as u16;
@@ -68,7 +68,7 @@ fn in_world(name: &'static str, world: World, steps: Vec<Step>) -> Case {
     Case { world, ..case(name, steps) }
 }
 
-fn own_handshake() -> Vec<Step> {
+pub(super) fn own_handshake() -> Vec<Step> {
     let (syn, ack, syn_ack) = (request(SYN), request(ACK), own_answer(SYN | ACK));
     vec![
         turns(&syn, Reason::NewLocal, &to_own(&syn)),

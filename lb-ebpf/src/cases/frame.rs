@@ -172,8 +172,8 @@ impl Frame {
 
     fn pseudo_header(&self, length: usize) -> Vec<u8> {
         match (self.from, self.to) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => pseudo_header(&from.octets(), &to.octets(), length),
-            (from, to) => pseudo_header(&sixth(from).octets(), &sixth(to).octets(), length),
+            (IpAddr::V4(from), IpAddr::V4(to)) => pseudo_header(&from.octets(), &to.octets(), length, 6),
+            (from, to) => pseudo_header(&sixth(from).octets(), &sixth(to).octets(), length, 6),
         }
     }
 }
@@ -191,11 +191,11 @@ pub fn sixth(address: IpAddr) -> Ipv6Addr {
 }
 
 /// RFC 9293 section 3.1 and RFC 8200 section 8.1, which differ in nothing that a sum sees but the addresses.
-fn pseudo_header(from: &[u8], to: &[u8], length: usize) -> Vec<u8> {
+pub(super) fn pseudo_header(from: &[u8], to: &[u8], length: usize, protocol: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend(from);
     bytes.extend(to);
-    bytes.extend([0, 6]);
+    bytes.extend([0, protocol]);
     bytes.extend((length as u16).to_be_bytes());
     bytes
 }
@@ -215,7 +215,7 @@ pub fn checksums_are_right(frame: &[u8]) -> (bool, bool) {
         return (header_is_right, false);
     };
     let (from, to) = header[addresses..].split_at((length - addresses) / 2);
-    (header_is_right, checksum(&[&pseudo_header(from, to, tcp.len()), tcp]) == 0)
+    (header_is_right, checksum(&[&pseudo_header(from, to, tcp.len(), 6), tcp]) == 0)
 }
 
 /// The same frame between hosts with IPv6 addresses; `None` where it is not sound IPv4 and TCP to begin with.
@@ -240,7 +240,7 @@ pub(super) fn in_ipv6(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// RFC 1071, over parts of which all but the last have even length.
-fn checksum(parts: &[&[u8]]) -> u16 {
+pub(super) fn checksum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0u64;
     for part in parts {
         for pair in part.chunks(2) {

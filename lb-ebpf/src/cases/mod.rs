@@ -4,6 +4,7 @@
 
 mod chance;
 mod delivery;
+mod errors;
 mod frame;
 mod model;
 mod ranges;

@@ -25,7 +25,7 @@ pub(super) fn turns(frame: &Frame, reason: Reason, into: &Frame) -> Step {
 }
 
 /// The three packets of a handshake by the standard client with a backend.
-fn handshake(slot: u8, source_port: u16) -> Vec<Step> {
+pub(super) fn handshake(slot: u8, source_port: u16) -> Vec<Step> {
     let (syn, ack) = (request(SYN), request(ACK));
     let syn_ack = answer(slot, source_port, SYN | ACK);
     vec![
@@ -58,6 +58,7 @@ pub fn all() -> Vec<Case> {
     let six: Vec<_> = cases.iter().filter_map(six::translated).collect();
     cases.extend(six);
     cases.extend(six::own());
+    cases.extend(super::errors::errors());
     cases
 }
 

@@ -20,7 +20,7 @@ pub fn leave<F: Family>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Re
     let Ok(head) = F::head(packet) else {
         return Reason::NotVip;
     };
-    if !F::is_plain_tcp(head) {
+    if !head.is_plain_tcp() {
         return Reason::NotVip;
     }
     let key = super::key(head);
@@ -53,5 +53,5 @@ pub(super) fn is_forwarded<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>
     let from = head.mac_source();
     tables.is_fellow(from)
         && (node.flags & node_flag::FIB == 0
-            || tables.next_hop(key.destination, key.source, F::ip_length(head) as u16) != Some(from))
+            || tables.next_hop(key.destination, key.source, head.ip_length() as u16) != Some(from))
 }

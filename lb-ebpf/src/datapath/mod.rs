@@ -14,6 +14,7 @@
 //! ```
 
 mod deliver;
+mod error;
 pub mod local;
 mod open;
 mod parse;
@@ -31,6 +32,7 @@ pub use parse::Odd;
 use tables::{Note, Tables};
 
 pub use deliver::leave;
+pub use error::error;
 pub use reset::answer;
 
 /// A flow's key, in one IP version.
@@ -60,6 +62,8 @@ pub enum Step {
     Reset(ResetFor),
     /// It has been rewritten, and leaves inside an outer packet: [`tunnel::wrap`].
     Wrap(Reason),
+    /// It is ICMP, and may be an error about one of our packets: [`error()`].
+    Icmp,
     /// It may be an outer packet: [`tunnel::unwrap`]; then all from the beginning.
     Unwrap,
 }
@@ -128,6 +132,7 @@ fn whole<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step 
         step => step,
     };
     match step {
+        Step::Icmp => error(packet, tables),
         Step::Reset(reset) => Step::End(answer(packet, tables).unwrap_or(reset)),
         step => step,
     }
@@ -143,9 +148,12 @@ pub fn known<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
     let Ok(head) = F::head(packet) else {
         return Step::End(F::odd(packet, tables, node));
     };
-    if !F::is_plain_tcp(head) || head.mac_destination() != node.mac {
+    if !head.is_plain_tcp() || head.mac_destination() != node.mac {
         if tunnel::may_be_outer(head, node) {
             return Step::Unwrap;
+        }
+        if head.is_plain_icmp() && head.mac_destination() == node.mac {
+            return Step::Icmp;
         }
         return Step::End(F::odd(packet, tables, node));
     }
@@ -289,7 +297,7 @@ fn established<F: Family>(
         return Err(Reason::StaleFlow);
     }
     if !flow.is_from_client() {
-        let Some(mac) = client_mac(head, tables, node, flow, now) else {
+        let Some(mac) = client_mac(tables, node, flow, head.ip_length(), now) else {
             return Ok(Reason::NoNeighbour);
         };
         track::follow(head, tables, key, flow, now);
@@ -310,7 +318,7 @@ fn established<F: Family>(
         tables.count_in(slot, bytes, false);
         return Ok(Reason::ToLocal);
     }
-    let Some(mac) = rewrite::backend_mac(head, tables, node, backend, &flow.translated) else {
+    let Some(mac) = rewrite::backend_mac(tables, node, backend, flow.translated.source, head.ip_length()) else {
         return Ok(Reason::NoNeighbour);
     };
     learn_client_mac(head, tables, flow);
@@ -346,12 +354,12 @@ fn is_backend_answer<F: Family>(tables: &impl Tables<F>, node: &Node, key: &Key<
 /// Where a packet to the client goes: as the kernel's tables say, else to where its own packets came from.
 #[inline(always)]
 fn client_mac<F: Family>(
-    head: &TcpHead<F>, tables: &impl Tables<F>, node: &Node, flow: &Entry<F>, now: u32,
+    tables: &impl Tables<F>, node: &Node, flow: &Entry<F>, length: u32, now: u32,
 ) -> Option<[u8; 6]> {
     if node.flags & node_flag::FIB != 0 && flow.routed.get() != now {
         flow.routed.set(now);
         let translated = &flow.translated;
-        if let Some(mac) = tables.next_hop(translated.source, translated.destination, F::ip_length(head) as u16) {
+        if let Some(mac) = tables.next_hop(translated.source, translated.destination, length as u16) {
             flow.set_mac(mac);
         }
     }

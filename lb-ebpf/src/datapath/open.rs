@@ -32,7 +32,7 @@ pub(super) fn new_flow<F: Family>(
     let is_itself = F::Address::of(backend.endpoint.address) == key.source;
     let delivery = if backend.delivery == Delivery::Tunnelled as u16 { Delivery::Tunnelled } else { Delivery::Direct };
     if backend.delivery == delivery as u16 && !is_itself {
-        let Some(mac) = rewrite::backend_mac(head, tables, node, backend, key) else {
+        let Some(mac) = rewrite::backend_mac(tables, node, backend, key.source, head.ip_length()) else {
             return Ok(Reason::NoNeighbour);
         };
         *flow = Flow::new(key, *key, Direction::ToBackend, now).delivered(key, delivery);
@@ -52,7 +52,11 @@ pub(super) fn new_flow<F: Family>(
         source_port: Be16::default(),
         destination_port: backend.endpoint.reached_for(key.destination_port).port,
     };
-    let mac = if is_local { Some(node.mac) } else { rewrite::backend_mac(head, tables, node, backend, &to) };
+    let mac = if is_local {
+        Some(node.mac)
+    } else {
+        rewrite::backend_mac(tables, node, backend, to.source, head.ip_length())
+    };
     let Some(mac) = mac else {
         return Ok(Reason::NoNeighbour);
     };
@@ -190,7 +194,7 @@ fn from_client<F: Family>(
         end(head, tables, key, half);
         return Ok(Reason::LocalHandshake);
     }
-    let Some(mac) = rewrite::backend_mac(head, tables, node, backend, &half.translated) else {
+    let Some(mac) = rewrite::backend_mac(tables, node, backend, half.translated.source, head.ip_length()) else {
         return Ok(Reason::NoNeighbour);
     };
     if completes {

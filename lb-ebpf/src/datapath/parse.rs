@@ -103,14 +103,14 @@ fn is_to<const N: usize>(head: &[u16; N], node: &Node) -> bool {
 /// What is wrong with a plain TCP packet to a VIP, if anything.
 #[inline(always)]
 pub(super) fn fault<F: Family>(head: &TcpHead<F>, length: usize) -> Option<Reason> {
-    let total = F::ip_length(head) as usize;
+    let total = head.ip_length() as usize;
     if total < F::IP + TCP || total + ETHERNET > length {
         return Some(Reason::IpTotalLength);
     }
-    if !F::header_is_sound(head) {
+    if !head.header_is_sound() {
         return Some(Reason::IpChecksum);
     }
-    if F::hops(head) <= 1 {
+    if head.hops() <= 1 {
         return Some(Reason::Ttl);
     }
     let header = head.tcp_header_length() as usize;

@@ -48,8 +48,8 @@ fn turn<F: Family>(head: &mut TcpHead<F>, node: &Node) {
     };
     head.set_mac_destination(head.mac_source());
     head.set_mac_source(node.mac);
-    F::set_source(head, destination);
-    F::set_destination(head, source);
+    head.set_source(destination);
+    head.set_destination(source);
     F::make_bare(head, HOPS);
     head.set_source_port(destination_port);
     head.set_destination_port(source_port);

@@ -1,6 +1,5 @@
 //! Translation of a packet: addresses, ports, checksums, hop count, Ethernet addresses.
 
-use super::Key;
 use super::tables::Tables;
 use crate::abi::{Backend, Flow, Node, node_flag};
 use crate::net::checksum::update;
@@ -13,16 +12,16 @@ pub(super) fn translate<F: Family, W>(head: &mut TcpHead<F>, flow: &Flow<F::Addr
     head.set_mac_destination(mac);
     head.set_mac_source(node.mac);
     // `parse::fault` has refused packets with nothing left to take.
-    F::set_hops(head, F::hops(head).wrapping_sub(1));
+    head.set_hops(head.hops().wrapping_sub(1));
     deliver(head, flow);
 }
 
 /// Turns a packet of a flow with this node's own backend into what its stack, or the client, expects.
 #[inline(always)]
 pub(super) fn deliver<F: Family, W>(head: &mut TcpHead<F>, flow: &Flow<F::Address, W>) {
-    F::change_header(head, flow.ip_change);
-    F::set_source(head, flow.translated.source);
-    F::set_destination(head, flow.translated.destination);
+    head.change_header(flow.ip_change);
+    head.set_source(flow.translated.source);
+    head.set_destination(flow.translated.destination);
     head.set_source_port(flow.translated.source_port);
     head.set_destination_port(flow.translated.destination_port);
     head.set_tcp_checksum(Be16::from_raw(update(head.tcp_checksum().raw(), flow.tcp_change)));
@@ -32,7 +31,7 @@ pub(super) fn deliver<F: Family, W>(head: &mut TcpHead<F>, flow: &Flow<F::Addres
 /// whatever the packet's own destination is.
 #[inline(always)]
 pub(super) fn backend_mac<F: Family>(
-    head: &TcpHead<F>, tables: &impl Tables<F>, node: &Node, backend: &Backend, translated: &Key<F>,
+    tables: &impl Tables<F>, node: &Node, backend: &Backend, source: F::Address, length: u32,
 ) -> Option<[u8; 6]> {
     if backend.mac != [0; 6] {
         return Some(backend.mac);
@@ -40,5 +39,5 @@ pub(super) fn backend_mac<F: Family>(
     if node.flags & node_flag::FIB == 0 {
         return None;
     }
-    tables.next_hop(translated.source, F::Address::of(backend.endpoint.address), F::ip_length(head) as u16)
+    tables.next_hop(source, F::Address::of(backend.endpoint.address), length as u16)
 }

@@ -28,6 +28,8 @@ pub trait Family: Sized + Copy + Debug + 'static {
     type Address: Address;
     /// A frame up to the end of the fixed part of the TCP header.
     type Halfwords: AsRef<[u16]> + AsMut<[u16]> + Copy;
+    /// The longest part of a frame that is looked at: as [`Self::error_head_with_checksum`].
+    type Room: AsRef<[u16]> + AsMut<[u16]> + Copy;
     /// Both addresses and both ports, which lie side by side.
     type Ends: AsRef<[u16]> + AsMut<[u16]> + Copy;
 
@@ -48,29 +50,46 @@ pub trait Family: Sized + Copy + Debug + 'static {
     /// [`Short`] when the frame ends earlier.
     fn head(packet: &mut impl Packet) -> Result<&mut TcpHead<Self>, Short>;
 
-    /// Whether the IP header is followed by the beginning of a TCP header.
-    fn is_plain_tcp(head: &TcpHead<Self>) -> bool;
+    /// The head of a frame with an ICMP error in it: Ethernet, IP, ICMP, and of the packet that the error is about the IP
+    /// header, the ports and the sequence number.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame ends earlier.
+    fn error_head(packet: &mut impl Packet) -> Result<&mut [u16], Short>;
 
-    /// Whether the IP header's checksum is right, where it has one.
-    fn header_is_sound(head: &TcpHead<Self>) -> bool;
+    /// The same up to the end of that packet's TCP checksum.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame ends earlier.
+    fn error_head_with_checksum(packet: &mut impl Packet) -> Result<&mut [u16], Short>;
 
+    /// Its ICMP, as a protocol above IP.
+    const ICMP: u8;
+    /// Types of ICMP messages that are about a packet which did not arrive.
+    const ERRORS: &'static [u8];
+
+    // What follows is about an IP header that begins at byte `at` of these halfwords.
+
+    /// Whether the header is followed by that of `protocol`.
+    fn is_plain(halfwords: &[u16], at: usize, protocol: u8) -> bool;
+    /// Whether the header's checksum is right, where it has one.
+    fn is_sound(halfwords: &[u16], at: usize) -> bool;
     /// Source address.
-    fn source(head: &TcpHead<Self>) -> Self::Address;
+    fn source(halfwords: &[u16], at: usize) -> Self::Address;
     /// Sets the same.
-    fn set_source(head: &mut TcpHead<Self>, address: Self::Address);
+    fn set_source(halfwords: &mut [u16], at: usize, address: Self::Address);
     /// Destination address.
-    fn destination(head: &TcpHead<Self>) -> Self::Address;
+    fn destination(halfwords: &[u16], at: usize) -> Self::Address;
     /// Sets the same.
-    fn set_destination(head: &mut TcpHead<Self>, address: Self::Address);
-
+    fn set_destination(halfwords: &mut [u16], at: usize, address: Self::Address);
     /// Length of the IP packet in bytes, as the header claims.
-    fn ip_length(head: &TcpHead<Self>) -> u32;
+    fn length(halfwords: &[u16], at: usize) -> u32;
     /// Hops left to live.
-    fn hops(head: &TcpHead<Self>) -> u8;
-    /// Sets the same.
-    fn set_hops(head: &mut TcpHead<Self>, hops: u8);
-    /// Adds to the complement of the IP header's checksum, where it has one.
-    fn change_header(head: &mut TcpHead<Self>, change: u16);
+    fn hops(halfwords: &[u16], at: usize) -> u8;
+    /// Sets the same, and no checksum.
+    fn set_hops(halfwords: &mut [u16], at: usize, hops: u8);
+    /// Adds to the complement of the header's checksum, where it has one.
+    fn change(halfwords: &mut [u16], at: usize, change: u16);
 
     /// Makes the IP header that of a packet of our own with a TCP header and nothing else; addresses are set already.
     fn make_bare(head: &mut TcpHead<Self>, hops: u8);

@@ -86,6 +86,26 @@ pub(super) fn set_be32(halfwords: &mut [u16], at: usize, value: Be32) {
     halfwords[at / 2 + 1] = u16::from_ne_bytes([c, d]);
 }
 
+#[inline(always)]
+pub(super) fn byte(halfwords: &[u16], at: usize) -> u8 {
+    halfwords[at / 2].to_ne_bytes()[at % 2]
+}
+
+#[inline(always)]
+pub(super) fn set_byte(halfwords: &mut [u16], at: usize, value: u8) {
+    let mut pair = halfwords[at / 2].to_ne_bytes();
+    pair[at % 2] = value;
+    halfwords[at / 2] = u16::from_ne_bytes(pair);
+}
+
+/// Writes an Ethernet address at byte `at`.
+#[inline(always)]
+pub fn set_mac(halfwords: &mut [u16], at: usize, [a, b, c, d, e, f]: [u8; 6]) {
+    halfwords[at / 2] = u16::from_ne_bytes([a, b]);
+    halfwords[at / 2 + 1] = u16::from_ne_bytes([c, d]);
+    halfwords[at / 2 + 2] = u16::from_ne_bytes([e, f]);
+}
+
 /// The EtherType of a frame; a VLAN tag stands here if there is one.
 ///
 /// # Errors
@@ -152,7 +172,7 @@ impl<F: Family> TcpHead<F> {
     /// Sets the same.
     #[inline(always)]
     pub fn set_mac_destination(&mut self, mac: [u8; 6]) {
-        self.set_mac(0, mac);
+        set_mac(self.halfwords_mut(), 0, mac);
     }
 
     /// Ethernet source.
@@ -165,7 +185,7 @@ impl<F: Family> TcpHead<F> {
     /// Sets the same.
     #[inline(always)]
     pub fn set_mac_source(&mut self, mac: [u8; 6]) {
-        self.set_mac(6, mac);
+        set_mac(self.halfwords_mut(), 6, mac);
     }
 
     #[inline(always)]
@@ -176,26 +196,77 @@ impl<F: Family> TcpHead<F> {
         [a, b, c, d, e, f]
     }
 
+    /// Whether the IP header is followed by the beginning of a TCP header.
     #[inline(always)]
-    fn set_mac(&mut self, at: usize, [a, b, c, d, e, f]: [u8; 6]) {
-        let halfwords = self.halfwords_mut();
-        halfwords[at / 2] = u16::from_ne_bytes([a, b]);
-        halfwords[at / 2 + 1] = u16::from_ne_bytes([c, d]);
-        halfwords[at / 2 + 2] = u16::from_ne_bytes([e, f]);
+    #[must_use]
+    pub fn is_plain_tcp(&self) -> bool {
+        F::is_plain(self.halfwords(), ETHERNET, PROTOCOL_TCP)
+    }
+
+    /// Whether the IP header is followed by ICMP.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_plain_icmp(&self) -> bool {
+        F::is_plain(self.halfwords(), ETHERNET, F::ICMP)
+    }
+
+    /// Whether the IP header's checksum is right, where it has one.
+    #[inline(always)]
+    #[must_use]
+    pub fn header_is_sound(&self) -> bool {
+        F::is_sound(self.halfwords(), ETHERNET)
     }
 
     /// Source address.
     #[inline(always)]
     #[must_use]
     pub fn source(&self) -> F::Address {
-        F::source(self)
+        F::source(self.halfwords(), ETHERNET)
+    }
+
+    /// Sets the same.
+    #[inline(always)]
+    pub fn set_source(&mut self, address: F::Address) {
+        F::set_source(self.halfwords_mut(), ETHERNET, address);
     }
 
     /// Destination address.
     #[inline(always)]
     #[must_use]
     pub fn destination(&self) -> F::Address {
-        F::destination(self)
+        F::destination(self.halfwords(), ETHERNET)
+    }
+
+    /// Sets the same.
+    #[inline(always)]
+    pub fn set_destination(&mut self, address: F::Address) {
+        F::set_destination(self.halfwords_mut(), ETHERNET, address);
+    }
+
+    /// Length of the IP packet in bytes, as the header claims.
+    #[inline(always)]
+    #[must_use]
+    pub fn ip_length(&self) -> u32 {
+        F::length(self.halfwords(), ETHERNET)
+    }
+
+    /// Hops left to live.
+    #[inline(always)]
+    #[must_use]
+    pub fn hops(&self) -> u8 {
+        F::hops(self.halfwords(), ETHERNET)
+    }
+
+    /// Sets the same.
+    #[inline(always)]
+    pub fn set_hops(&mut self, hops: u8) {
+        F::set_hops(self.halfwords_mut(), ETHERNET, hops);
+    }
+
+    /// Adds to the complement of the IP header's checksum, where it has one.
+    #[inline(always)]
+    pub fn change_header(&mut self, change: u16) {
+        F::change(self.halfwords_mut(), ETHERNET, change);
     }
 
     field!(/// Source port.
@@ -230,7 +301,7 @@ impl<F: Family> TcpHead<F> {
     #[inline(always)]
     #[must_use]
     pub fn segment_length(&self) -> u32 {
-        let data = F::ip_length(self).wrapping_sub(F::IP as u32).wrapping_sub(self.tcp_header_length());
+        let data = self.ip_length().wrapping_sub(F::IP as u32).wrapping_sub(self.tcp_header_length());
         data.wrapping_add((self.flags() & flag::FIN != 0) as u32).wrapping_add((self.flags() & flag::SYN != 0) as u32)
     }
 

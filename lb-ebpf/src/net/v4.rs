@@ -2,7 +2,7 @@
 
 use super::checksum::{self, change32};
 use super::family::{Address, Family};
-use super::header::{ETHERNET, PROTOCOL_TCP, TCP, TcpHead, be32, field, set_be32};
+use super::header::{ETHERNET, TCP, TcpHead, be32, byte, field, set_be32, set_byte};
 use super::{Be16, Be32, Be128};
 use crate::packet::{Packet, Short};
 
@@ -40,10 +40,14 @@ impl Address for Be32 {
 impl Family for V4 {
     type Address = Be32;
     type Halfwords = [u16; 27];
+    type Room = [u16; 40];
     type Ends = [u16; 6];
 
     const ETHERTYPE: Be16 = Be16::new(0x0800);
     const IP: usize = 20;
+    const ICMP: u8 = 1;
+    /// Destination unreachable, time exceeded, parameter problem (RFC 792).
+    const ERRORS: &'static [u8] = &[3, 11, 12];
     const HEADER_HAS_CHECKSUM: bool = true;
     const HOPS: usize = 8;
     const ADDRESSES: usize = 12;
@@ -54,53 +58,65 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn is_plain_tcp(head: &TcpHead<Self>) -> bool {
-        head.version_ihl() == 0x45 && head.protocol() == PROTOCOL_TCP && !head.is_fragment()
+    fn error_head(packet: &mut impl Packet) -> Result<&mut [u16], Short> {
+        packet.head::<35>().map(|head| head.as_mut_slice())
     }
 
     #[inline(always)]
-    fn header_is_sound(head: &TcpHead<Self>) -> bool {
-        head.ip_sum() == 0xffff
+    fn error_head_with_checksum(packet: &mut impl Packet) -> Result<&mut [u16], Short> {
+        packet.head::<40>().map(|head| head.as_mut_slice())
     }
 
     #[inline(always)]
-    fn source(head: &TcpHead<Self>) -> Be32 {
-        be32(head.halfwords(), 26)
+    fn is_plain(halfwords: &[u16], at: usize, protocol: u8) -> bool {
+        let fragment = Be16::from_raw(halfwords[at / 2 + 3]).get();
+        byte(halfwords, at) == 0x45 && byte(halfwords, at + 9) == protocol && fragment & 0x3fff == 0
+    }
+
+    /// The sum over a header without options is 0xffff when its checksum is right.
+    #[inline(always)]
+    fn is_sound(halfwords: &[u16], at: usize) -> bool {
+        ip_sum(halfwords, at) == 0xffff
     }
 
     #[inline(always)]
-    fn set_source(head: &mut TcpHead<Self>, address: Be32) {
-        set_be32(head.halfwords_mut(), 26, address);
+    fn source(halfwords: &[u16], at: usize) -> Be32 {
+        be32(halfwords, at + 12)
     }
 
     #[inline(always)]
-    fn destination(head: &TcpHead<Self>) -> Be32 {
-        be32(head.halfwords(), 30)
+    fn set_source(halfwords: &mut [u16], at: usize, address: Be32) {
+        set_be32(halfwords, at + 12, address);
     }
 
     #[inline(always)]
-    fn set_destination(head: &mut TcpHead<Self>, address: Be32) {
-        set_be32(head.halfwords_mut(), 30, address);
+    fn destination(halfwords: &[u16], at: usize) -> Be32 {
+        be32(halfwords, at + 16)
     }
 
     #[inline(always)]
-    fn ip_length(head: &TcpHead<Self>) -> u32 {
-        head.total_length().get() as u32
+    fn set_destination(halfwords: &mut [u16], at: usize, address: Be32) {
+        set_be32(halfwords, at + 16, address);
     }
 
     #[inline(always)]
-    fn hops(head: &TcpHead<Self>) -> u8 {
-        head.ttl()
+    fn length(halfwords: &[u16], at: usize) -> u32 {
+        Be16::from_raw(halfwords[at / 2 + 1]).get() as u32
     }
 
     #[inline(always)]
-    fn set_hops(head: &mut TcpHead<Self>, hops: u8) {
-        head.set_ttl(hops);
+    fn hops(halfwords: &[u16], at: usize) -> u8 {
+        byte(halfwords, at + 8)
     }
 
     #[inline(always)]
-    fn change_header(head: &mut TcpHead<Self>, change: u16) {
-        head.set_ip_checksum(Be16::from_raw(checksum::update(head.ip_checksum().raw(), change)));
+    fn set_hops(halfwords: &mut [u16], at: usize, hops: u8) {
+        set_byte(halfwords, at + 8, hops);
+    }
+
+    #[inline(always)]
+    fn change(halfwords: &mut [u16], at: usize, change: u16) {
+        halfwords[at / 2 + 5] = checksum::update(halfwords[at / 2 + 5], change);
     }
 
     #[inline(always)]
@@ -110,7 +126,7 @@ impl Family for V4 {
         head.set_fragment(DONT_FRAGMENT);
         head.set_ttl(hops);
         head.set_ip_checksum(Be16::default());
-        head.set_ip_checksum(Be16::from_raw(!head.ip_sum()));
+        head.set_ip_checksum(Be16::from_raw(!ip_sum(head.halfwords(), ETHERNET)));
     }
 }
 
@@ -136,16 +152,16 @@ impl TcpHead<V4> {
     pub fn is_fragment(&self) -> bool {
         self.fragment().get() & 0x3fff != 0
     }
+}
 
-    /// The sum over a header without options; 0xffff when its checksum is right.
-    #[inline(always)]
-    fn ip_sum(&self) -> u16 {
-        let mut sum = 0;
-        let mut at = ETHERNET / 2;
-        while at < (ETHERNET + Self::IP) / 2 {
-            sum += self.halfwords()[at] as u32;
-            at += 1;
-        }
-        checksum::fold(sum)
+/// The sum over a header without options.
+#[inline(always)]
+fn ip_sum(halfwords: &[u16], at: usize) -> u16 {
+    let mut sum = 0;
+    let mut place = at / 2;
+    while place < (at + V4::IP) / 2 {
+        sum += halfwords[place] as u32;
+        place += 1;
     }
+    checksum::fold(sum)
 }

@@ -2,7 +2,7 @@
 
 use super::checksum::{change32, halves};
 use super::family::{Address, Family};
-use super::header::{PROTOCOL_TCP, TCP, TcpHead, be32, field, set_be32};
+use super::header::{TCP, TcpHead, be32, byte, field, set_be32, set_byte};
 use super::{Be16, Be32, Be128};
 use crate::packet::{Packet, Short};
 
@@ -43,10 +43,14 @@ impl Address for Be128 {
 impl Family for V6 {
     type Address = Be128;
     type Halfwords = [u16; 37];
+    type Room = [u16; 60];
     type Ends = [u16; 18];
 
     const ETHERTYPE: Be16 = Be16::new(0x86dd);
     const IP: usize = 40;
+    const ICMP: u8 = 58;
+    /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443).
+    const ERRORS: &'static [u8] = &[1, 2, 3, 4];
     const HEADER_HAS_CHECKSUM: bool = false;
     const HOPS: usize = 6;
     const ADDRESSES: usize = 8;
@@ -57,53 +61,65 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn is_plain_tcp(head: &TcpHead<Self>) -> bool {
-        // IPv4's addresses stand among the VIPs as mapped ones, which do not travel (RFC 6890).
-        head.version() >> 4 == 6 && head.next_header() == PROTOCOL_TCP && head.destination().mapped().is_none()
+    fn error_head(packet: &mut impl Packet) -> Result<&mut [u16], Short> {
+        packet.head::<55>().map(|head| head.as_mut_slice())
     }
 
     #[inline(always)]
-    fn header_is_sound(_head: &TcpHead<Self>) -> bool {
+    fn error_head_with_checksum(packet: &mut impl Packet) -> Result<&mut [u16], Short> {
+        packet.head::<60>().map(|head| head.as_mut_slice())
+    }
+
+    /// IPv4's addresses stand among the VIPs as mapped ones, which do not travel (RFC 6890).
+    #[inline(always)]
+    fn is_plain(halfwords: &[u16], at: usize, protocol: u8) -> bool {
+        byte(halfwords, at) >> 4 == 6
+            && byte(halfwords, at + 6) == protocol
+            && Self::destination(halfwords, at).mapped().is_none()
+    }
+
+    #[inline(always)]
+    fn is_sound(_halfwords: &[u16], _at: usize) -> bool {
         true
     }
 
     #[inline(always)]
-    fn source(head: &TcpHead<Self>) -> Be128 {
-        be128(head.halfwords(), 22)
+    fn source(halfwords: &[u16], at: usize) -> Be128 {
+        be128(halfwords, at + 8)
     }
 
     #[inline(always)]
-    fn set_source(head: &mut TcpHead<Self>, address: Be128) {
-        set_be128(head.halfwords_mut(), 22, address);
+    fn set_source(halfwords: &mut [u16], at: usize, address: Be128) {
+        set_be128(halfwords, at + 8, address);
     }
 
     #[inline(always)]
-    fn destination(head: &TcpHead<Self>) -> Be128 {
-        be128(head.halfwords(), 38)
+    fn destination(halfwords: &[u16], at: usize) -> Be128 {
+        be128(halfwords, at + 24)
     }
 
     #[inline(always)]
-    fn set_destination(head: &mut TcpHead<Self>, address: Be128) {
-        set_be128(head.halfwords_mut(), 38, address);
+    fn set_destination(halfwords: &mut [u16], at: usize, address: Be128) {
+        set_be128(halfwords, at + 24, address);
     }
 
     #[inline(always)]
-    fn ip_length(head: &TcpHead<Self>) -> u32 {
-        Self::IP as u32 + head.payload_length().get() as u32
+    fn length(halfwords: &[u16], at: usize) -> u32 {
+        Self::IP as u32 + Be16::from_raw(halfwords[at / 2 + 2]).get() as u32
     }
 
     #[inline(always)]
-    fn hops(head: &TcpHead<Self>) -> u8 {
-        head.hop_limit()
+    fn hops(halfwords: &[u16], at: usize) -> u8 {
+        byte(halfwords, at + 7)
     }
 
     #[inline(always)]
-    fn set_hops(head: &mut TcpHead<Self>, hops: u8) {
-        head.set_hop_limit(hops);
+    fn set_hops(halfwords: &mut [u16], at: usize, hops: u8) {
+        set_byte(halfwords, at + 7, hops);
     }
 
     #[inline(always)]
-    fn change_header(_head: &mut TcpHead<Self>, _change: u16) {}
+    fn change(_halfwords: &mut [u16], _at: usize, _change: u16) {}
 
     #[inline(always)]
     fn make_bare(head: &mut TcpHead<Self>, hops: u8) {

@@ -29,13 +29,25 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
     match ethertype(&mut xdp::Frame::new(context)) {
         Ok(V4::ETHERTYPE) => {
             let run = || {
-                parts::run(context, parts::xvip_known4, parts::xvip_unknown4, parts::xvip_open4, parts::xvip_answer4)
+                parts::run(
+                    context,
+                    parts::xvip_known4,
+                    parts::xvip_unknown4,
+                    parts::xvip_open4,
+                    parts::xvip_icmp4,
+                    parts::xvip_answer4,
+                )
             };
             parts::tunnel(context, run(), parts::xvip_unwrap, run, parts::xvip_wrap)
         }
-        Ok(V6::ETHERTYPE) => {
-            parts::run(context, parts::xvip_known6, parts::xvip_unknown6, parts::xvip_open6, parts::xvip_answer6)
-        }
+        Ok(V6::ETHERTYPE) => parts::run(
+            context,
+            parts::xvip_known6,
+            parts::xvip_unknown6,
+            parts::xvip_open6,
+            parts::xvip_icmp6,
+            parts::xvip_answer6,
+        ),
         other => xdp::end(no_ip(other.is_ok())),
     }
 }
@@ -52,6 +64,7 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
                     parts::xvip_tc_known4,
                     parts::xvip_tc_unknown4,
                     parts::xvip_tc_open4,
+                    parts::xvip_tc_icmp4,
                     parts::xvip_tc_answer4,
                 )
             };
@@ -62,6 +75,7 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
             parts::xvip_tc_known6,
             parts::xvip_tc_unknown6,
             parts::xvip_tc_open6,
+            parts::xvip_tc_icmp6,
             parts::xvip_tc_answer6,
         ),
         _ => skb::end(context, Reason::NotIp),

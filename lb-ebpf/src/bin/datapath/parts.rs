@@ -18,6 +18,8 @@ const OPEN: u32 = 0x1001;
 /// The same for [`lb_ebpf::datapath::answer()`]; the number of the reason is added.
 const ANSWER: u32 = 0x2000;
 
+/// The same for [`lb_ebpf::datapath::error()`].
+const ICMP: u32 = 0x1003;
 /// The same for [`lb_ebpf::datapath::tunnel::wrap`]; the number of the reason is added.
 pub(crate) const WRAP: u32 = 0x3000;
 /// The same for [`lb_ebpf::datapath::tunnel::unwrap`]; and what that returns when all begins anew.
@@ -30,6 +32,7 @@ pub(crate) fn outcome(step: Step, end: impl FnOnce(Reason) -> u32) -> u32 {
         Step::End(reason) => end(reason),
         Step::Unknown => UNKNOWN,
         Step::Open => OPEN,
+        Step::Icmp => ICMP,
         Step::Reset(reason) => ANSWER + reason as u32,
         Step::Wrap(reason) => WRAP + reason as u32,
         Step::Unwrap => UNWRAP,
@@ -42,7 +45,8 @@ type Part<C> = extern "C" fn(*mut C) -> u32;
 /// Runs part after part until there is an action.
 #[inline(always)]
 pub(crate) fn run<C>(
-    context: *mut C, known: Part<C>, unknown: Part<C>, open: Part<C>, answer: extern "C" fn(*mut C, u32) -> u32,
+    context: *mut C, known: Part<C>, unknown: Part<C>, open: Part<C>, icmp: Part<C>,
+    answer: extern "C" fn(*mut C, u32) -> u32,
 ) -> u32 {
     let mut action = known(context);
     if action == UNKNOWN {
@@ -53,6 +57,9 @@ pub(crate) fn run<C>(
     }
     if action == OPEN {
         action = open(context);
+    }
+    if action == ICMP {
+        action = icmp(context);
     }
     let reason = action.wrapping_sub(ANSWER);
     if reason < Reason::COUNT { answer(context, reason) } else { action }
@@ -76,7 +83,7 @@ pub(crate) fn tunnel<C>(
 }
 
 macro_rules! parts {
-    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $open:ident, $answer:ident) => {
+    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $open:ident, $icmp:ident, $answer:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub(crate) extern "C" fn $known(context: *mut $context) -> u32 {
@@ -97,16 +104,22 @@ macro_rules! parts {
 
         #[unsafe(no_mangle)]
         #[inline(never)]
+        pub(crate) extern "C" fn $icmp(context: *mut $context) -> u32 {
+            $by::error::<$family>(context)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
         pub(crate) extern "C" fn $answer(context: *mut $context, reason: u32) -> u32 {
             $by::answer::<$family>(context, reason)
         }
     };
 }
 
-parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_open4, xvip_answer4);
-parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_open6, xvip_answer6);
-parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_open4, xvip_tc_answer4);
-parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_open6, xvip_tc_answer6);
+parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_open4, xvip_icmp4, xvip_answer4);
+parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_open6, xvip_icmp6, xvip_answer6);
+parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_open4, xvip_tc_icmp4, xvip_tc_answer4);
+parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_open6, xvip_tc_icmp6, xvip_tc_answer6);
 
 #[unsafe(no_mangle)]
 #[inline(never)]

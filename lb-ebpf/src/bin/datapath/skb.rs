@@ -62,6 +62,22 @@ pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 
     done_with(context, &frame, step)
 }
 
+/// See [`datapath::error()`]: the action.
+#[inline(always)]
+pub(crate) fn error<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let step = datapath::error::<F>(&mut frame, &kernel);
+    outcome(step, |reason| {
+        let is_changed = matches!(reason.verdict(), Verdict::Forward | Verdict::Deliver);
+        let is_lost = is_changed && frame.write_error().is_err();
+        end(context, if is_lost { Reason::CannotReply } else { reason })
+    })
+}
+
 /// See [`datapath::answer()`]: the action.
 #[inline(always)]
 pub(crate) fn answer<F: Kept + datapath::Handled>(context: *mut __sk_buff, reason: u32) -> u32 {
@@ -179,7 +195,7 @@ pub(crate) struct Frame<'a, F: Family> {
 #[repr(C, align(8))]
 pub(crate) struct Head<F: Family> {
     padding: u16,
-    halfwords: F::Halfwords,
+    halfwords: F::Room,
     /// Addresses and ports as they arrived.
     arrived: F::Ends,
 }
@@ -242,6 +258,21 @@ impl<F: Kept> Frame<'_, F> {
         self.buffer.change_checksum::<F>(fold(ports), 0)
     }
 
+    /// Writes an ICMP error back, which no device finishes.
+    ///
+    /// # Errors
+    /// As [`Self::write_translated`].
+    #[inline(always)]
+    fn write_error(&mut self) -> Result<(), Short> {
+        let (buffer, error) = (self.buffer, F::error_head(self)?);
+        buffer.store_packet(error)?;
+        match F::error_head_with_checksum(self) {
+            Ok(error) => buffer.store_packet(error),
+            // It ends earlier.
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Writes a packet back that was made anew, cut to its headers.
     ///
     /// # Errors
@@ -249,7 +280,7 @@ impl<F: Kept> Frame<'_, F> {
     #[inline(always)]
     fn write_answer(&mut self) -> Result<(), Short> {
         if self.buffer.is_to_be_finished::<F>()? {
-            TcpHead::<F>::over(&mut self.head.halfwords).open_bare_tcp();
+            F::head(self)?.open_bare_tcp();
         }
         let head = self.head.halfwords.as_ref();
         self.buffer.store(0, head.as_ptr(), ETHERNET as u32, 0)?;
@@ -267,7 +298,7 @@ impl<F: Kept> Packet for Frame<'_, F> {
 
     #[inline(always)]
     fn head<const N: usize>(&mut self) -> Result<&mut [u16; N], Short> {
-        const { assert!(2 * N <= TcpHead::<F>::LENGTH) };
+        const { assert!(2 * N <= size_of::<F::Room>()) };
         let Head { halfwords, arrived, .. } = &mut *self.head;
         let head = halfwords.as_mut();
         if self.read < N {
@@ -380,6 +411,14 @@ impl Buffer {
     fn store(self, at: u32, from: *const u16, bytes: u32, flags: u64) -> Result<(), Short> {
         // SAFETY: see above.
         done(unsafe { bpf_skb_store_bytes(self.0, at, from.cast(), bytes, flags) })
+    }
+
+    /// Writes the beginning of a frame back, and keeps a sum true that the device made over the packet.
+    #[inline(always)]
+    fn store_packet(self, head: &[u16]) -> Result<(), Short> {
+        self.store(0, head.as_ptr(), ETHERNET as u32, 0)?;
+        let rest = &head[ETHERNET / 2..];
+        self.store(ETHERNET as u32, rest.as_ptr(), 2 * rest.len() as u32, u64::from(BPF_F_RECOMPUTE_CSUM))
     }
 
     /// Adds to the complement of the TCP checksum because the addresses have changed.

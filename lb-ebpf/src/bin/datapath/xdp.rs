@@ -40,6 +40,14 @@ pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
     outcome(datapath::open::<F>(&mut frame, &kernel), end)
 }
 
+/// See [`datapath::error()`]: the action.
+#[inline(always)]
+pub(crate) fn error<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
+    let mut frame = Frame::new(context);
+    let kernel = Kernel::new(frame);
+    outcome(datapath::error::<F>(&mut frame, &kernel), end)
+}
+
 /// See [`datapath::answer()`]: the action.
 #[inline(always)]
 pub(crate) fn answer<F: Kept + datapath::Handled>(context: *mut xdp_md, reason: u32) -> u32 {

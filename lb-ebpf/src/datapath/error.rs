@@ -1,0 +1,120 @@
+//! ICMP errors about packets that this node has rewritten (RFC 792, RFC 4443): "packet too big" above all, without which
+//! a smaller MTU on the way swallows connections. Whoever sent the packet gets the error, about the packet it sent.
+//!
+//! ```text
+//! router -> VIP ( VIP:vp -> client:cp )    becomes    VIP -> backend ( backend:bp -> VIP:sp )
+//! router -> VIP ( VIP:sp -> backend:bp )   becomes    VIP -> client  ( client:cp -> VIP:vp )
+//! ```
+//! Receivers believe an error only if the sequence number in it is one they have under way (RFC 5927 section 4).
+
+use super::tables::Tables;
+use super::{Handled, Key, Step, backend_of, client_mac, rewrite};
+use crate::abi::{FlowKey, Reason};
+use crate::net::checksum::{change16, fold, update};
+use crate::net::header::{ETHERNET, PROTOCOL_TCP, set_mac};
+use crate::net::{Address as _, Be16};
+use crate::packet::Packet;
+
+/// Decides about a frame that is an ICMP error by its first look.
+#[inline(always)]
+pub fn error<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
+    let length = packet.len();
+    let Some(node) = tables.node() else {
+        return Step::End(Reason::NotConfigured);
+    };
+    // All that may be changed has to be read before anything is.
+    let has_checksum = F::error_head_with_checksum(packet).is_ok();
+    let Ok(head) = F::error_head(packet) else {
+        return Step::End(F::odd(packet, tables, node));
+    };
+    let (ip, icmp, inner) = (ETHERNET, ETHERNET + F::IP, ETHERNET + F::IP + ICMP);
+    let outer_length = F::length(head, ip) as usize;
+    let is_error = F::ERRORS.contains(&head[icmp / 2].to_ne_bytes()[0])
+        && F::is_plain(head, ip, F::ICMP)
+        && F::is_sound(head, ip)
+        && F::is_plain(head, inner, PROTOCOL_TCP)
+        && outer_length >= inner + F::IP + PORTS_AND_SEQUENCE - ETHERNET
+        && outer_length + ETHERNET <= length;
+    if !is_error {
+        return Step::End(F::odd(packet, tables, node));
+    }
+    let ports = inner + F::IP;
+    // What answers that packet.
+    let key: Key<F> = FlowKey {
+        source: F::destination(head, inner),
+        destination: F::source(head, inner),
+        source_port: Be16::from_raw(head[ports / 2 + 1]),
+        destination_port: Be16::from_raw(head[ports / 2]),
+    };
+    let to = F::destination(head, ip);
+    if key.destination != to || !tables.is_vip(to) {
+        return Step::End(F::odd(packet, tables, node));
+    }
+    let Some(flow) = tables.established(&key).or_else(|| tables.half_open(&key)).filter(|flow| !flow.is_tunnelled())
+    else {
+        return Step::End(F::odd(packet, tables, node));
+    };
+    let hops = F::hops(head, ip);
+    if hops <= 1 {
+        return Step::End(Reason::Ttl);
+    }
+    let mac = if flow.is_local() {
+        Some(node.mac)
+    } else if flow.is_from_client() {
+        backend_of(tables, flow).and_then(|backend| rewrite::backend_mac(tables, node, backend, to, 0))
+    } else {
+        client_mac(tables, node, flow, 0, tables.now())
+    };
+    let Some(mac) = mac else {
+        return Step::End(Reason::NoNeighbour);
+    };
+    let mut outer_change = 0;
+    if !flow.is_local() {
+        set_mac(head, 0, mac);
+        set_mac(head, 6, node.mac);
+        F::set_hops(head, ip, hops.wrapping_sub(1));
+        // TTL is the upper half of its word, so one less is 0x0100 less.
+        F::change(head, ip, fold(change16(Be16::new(0x0100).raw(), 0)));
+        if flow.is_direct() {
+            // The backend's own node translates.
+            return Step::End(Reason::IcmpError);
+        }
+        // It comes from nobody that its receiver knows; the VIP is.
+        outer_change += F::source(head, ip).change(to);
+        F::set_source(head, ip, to);
+    }
+    // Who sent that packet, and to whom, is the reverse of what the answer becomes.
+    let sent = &flow.translated;
+    outer_change += to.change(sent.destination);
+    F::set_destination(head, ip, sent.destination);
+    F::change(head, ip, fold(outer_change));
+    let inner_change = key.destination.change(sent.destination) + key.source.change(sent.source);
+    F::set_source(head, inner, sent.destination);
+    F::set_destination(head, inner, sent.source);
+    F::change(head, inner, fold(inner_change));
+    let ports_change = change16(key.destination_port.raw(), sent.destination_port.raw())
+        + change16(key.source_port.raw(), sent.source_port.raw());
+    head[ports / 2] = sent.destination_port.raw();
+    head[ports / 2 + 1] = sent.source_port.raw();
+    // An IPv4 header's own checksum makes up for its addresses; IPv6's are in the sum, and in the pseudo-header too.
+    let addresses = if F::HEADER_HAS_CHECKSUM { 0 } else { fold(outer_change + inner_change) as u32 };
+    let checksum = icmp / 2 + 1;
+    head[checksum] = update(head[checksum], fold(addresses + ports_change));
+    if has_checksum
+        && outer_length + ETHERNET >= ports + TCP_CHECKSUM + 2
+        && let Ok(head) = F::error_head_with_checksum(packet)
+    {
+        let at = (ports + TCP_CHECKSUM) / 2;
+        let now = update(head[at], fold(fold(inner_change) as u32 + ports_change));
+        head[checksum] = update(head[checksum], fold(change16(head[at], now)));
+        head[at] = now;
+    }
+    Step::End(if flow.is_local() { Reason::IcmpErrorLocal } else { Reason::IcmpError })
+}
+
+/// Length of an ICMP error's header.
+const ICMP: usize = 8;
+/// What an error has of TCP at least: ports and sequence number.
+const PORTS_AND_SEQUENCE: usize = 8;
+/// Where the checksum is in a TCP header.
+const TCP_CHECKSUM: usize = 16;
