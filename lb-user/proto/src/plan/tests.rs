@@ -168,7 +168,7 @@ fn local_clients_are_served_where_no_packets_are_and_prefer_a_backend() {
 
 #[test]
 fn too_many_are_refused_whole() {
-    let many = wanted((0..65).map(|n| service(8000 + n, &[31])).collect());
+    let many = wanted((0..=MAX_SERVICES as u16).map(|n| service(8000 + n, &[31])).collect());
     assert_eq!(plan(&many, &Observed::default()), Err(TooMuch::Services));
     let mut listeners = service(1, &[31]);
     listeners.listeners = (1..=MAX_LISTENERS as u16 + 1).map(|port| at(100, port)).collect();
