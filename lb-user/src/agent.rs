@@ -462,13 +462,14 @@ impl Agent {
         let health = self.health_seen.borrow_and_update().clone();
         let sweep = self.kernel.sweeping.latest();
         let fellows = self.peering.fellows();
-        let mut ready = false;
+        // What was written serves on when a later pass fails.
+        let mut ready = self.datapath.is_some() && self.peering.is_ready();
         if let Some(datapath) = &mut self.datapath {
             let snapshots =
                 Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep, fellows: &fellows };
             let outcome = self.reconciler.tables(&snapshots, datapath, &mut self.kernel.tables, now).await;
-            ready = self.table_fault.note(outcome);
-            if ready {
+            if self.table_fault.note(outcome) {
+                ready = true;
                 self.vrrp.set_can_forward(true);
             }
         }

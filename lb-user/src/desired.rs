@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use lb_ebpf::abi::{Delivery, Endpoint, MAX_OWN_ADDRESSES, Node, VERSION, node_flag};
+use lb_ebpf::abi::{Delivery, Endpoint, MAX_FELLOWS, MAX_OWN_ADDRESSES, Node, VERSION, node_flag};
 use lb_ebpf::net::Be32;
 use lb_proto::health::State;
 use lb_proto::health::policy::{Member, decide};
@@ -84,6 +84,11 @@ impl Desired {
         own.map(|(service, _)| service.name.clone()).collect()
     }
 
+    /// Lets the largest segment follow the nodes from which outer packets are wanted after all.
+    pub fn limit_segments(&mut self) {
+        self.wanted.node.mss = segments(self.wanted.node.mtu, &self.wanted.tunnels);
+    }
+
     /// Whether a backend is this node itself.
     #[must_use]
     pub fn has_own(&self) -> bool {
@@ -104,7 +109,8 @@ pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Des
     });
     let services: Vec<_> = services.collect();
     let fellows = match config.node.role {
-        Role::Balancer => fellows(&services).into_iter().chain(world.fellows()).collect(),
+        // A backend whose frames are not known as forwarded is noticed when they come back.
+        Role::Balancer => fellows(&services).into_iter().chain(world.fellows()).take(MAX_FELLOWS as usize).collect(),
         // It takes every packet as one that was forwarded.
         Role::Backend => BTreeSet::new(),
     };
@@ -173,9 +179,14 @@ fn node(config: &Config, interface: Interface, tunnels: &BTreeSet<Be32>) -> Node
         port_offset: interface.port_offset,
         address: interface.address.map(Be32::from).unwrap_or_default(),
         mtu: interface.mtu,
-        // What clients send has to fit into an outer packet; IPv4's and TCP's headers are 40 bytes, the outer one 20.
-        mss: if tunnels.is_empty() { 0 } else { interface.mtu.saturating_sub(60) },
+        mss: segments(interface.mtu, tunnels),
     }
+}
+
+/// The largest segment that clients are told to send: it has to fit into an outer packet, where there are any. IPv4's and
+/// TCP's headers are 40 bytes, the outer one 20.
+fn segments(mtu: u16, tunnels: &BTreeSet<Be32>) -> u16 {
+    if tunnels.is_empty() { 0 } else { mtu.saturating_sub(60) }
 }
 
 fn of_service(service: &Service, vips: &BTreeSet<IpAddr>, role: Role, world: &impl World) -> (WantedService, bool) {
@@ -256,15 +267,8 @@ mod tests {
         address = "192.0.2.32:6443"
     "#;
 
-    const INTERFACE: Interface = Interface {
-        index: 3,
-        mac: [2; 6],
-        redirect: true,
-        forwards: false,
-        port_offset: 0,
-        mtu: 1500,
-        address: None,
-    };
+    const INTERFACE: Interface =
+        Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0, mtu: 1500, address: None };
 
     struct Known {
         a: State,

@@ -81,6 +81,8 @@ pub struct Reconciler {
     announced: BTreeMap<String, u64>,
     /// Where each backend's packets go, and when that was asked.
     routes: BTreeMap<IpAddr, (Instant, NextHop)>,
+    /// Where outer packets come from.
+    tunnel_source: Option<Ipv4Addr>,
     resolved: BTreeMap<IpAddr, Instant>,
     /// Ethernet addresses of next hops; the last one known stays until there is another.
     macs: BTreeMap<IpAddr, [u8; 6]>,
@@ -116,6 +118,7 @@ impl Reconciler {
             port_offset: RandomState::new().hash_one(0u8) as u32,
             announced: BTreeMap::new(),
             routes: BTreeMap::new(),
+            tunnel_source: None,
             resolved: BTreeMap::new(),
             macs: BTreeMap::new(),
             elsewhere: BTreeSet::new(),
@@ -145,7 +148,7 @@ impl Reconciler {
         match self.routes.get(&node) {
             Some((_, hop)) if hop.address != node => match hop.source {
                 // All outer packets come from one address, by which the other end knows this node.
-                Some(IpAddr::V4(source)) if Some(source) == self.tunnel_source() => Way::Tunnel,
+                Some(IpAddr::V4(source)) if Some(source) == self.tunnel_source => Way::Tunnel,
                 _ => Way::Beyond,
             },
             Some(_) => Way::Link,
@@ -154,12 +157,18 @@ impl Reconciler {
         }
     }
 
-    /// The address of ours that outer packets come from: the one that is spoken with to the first node behind a router.
-    fn tunnel_source(&self) -> Option<Ipv4Addr> {
-        self.routes.iter().find_map(|(node, (_, hop))| match (node, hop.source) {
-            (IpAddr::V4(_), Some(IpAddr::V4(source))) if hop.address != *node => Some(source),
-            _ => None,
-        })
+    /// Finds the address of ours that outer packets come from: the one that is spoken with to the first backend behind a
+    /// router. The last one stays while there is none: packets of its flows are on the way.
+    fn find_tunnel_source(&mut self, config: &Config, interface: Option<u32>) {
+        let backends = config.direct_services().flat_map(|service| &service.backends);
+        let nodes: BTreeSet<_> = backends.map(|backend| backend.address.ip()).collect();
+        let found = nodes.iter().filter_map(|node| Some((node, &self.routes.get(node)?.1))).find_map(|(node, hop)| {
+            match hop.source {
+                Some(IpAddr::V4(source)) if hop.address != *node && Some(hop.ifindex) == interface => Some(source),
+                _ => None,
+            }
+        });
+        self.tunnel_source = found.or(self.tunnel_source);
     }
 
     /// Nodes behind routers that may forward to this one.
@@ -257,6 +266,7 @@ impl Reconciler {
         let before = tables.observe()?;
         linger(&mut self.lingering.0, &mut desired.wanted.fellows, &before.fellows, MAX_FELLOWS, now);
         linger(&mut self.lingering.1, &mut desired.wanted.tunnels, &before.tunnels, MAX_TUNNELS, now);
+        desired.limit_segments();
         let Plan { ops, places } = plan(&desired.wanted, &before)?;
         // Answers must be met before there are any.
         let has_own = desired.has_own();
@@ -305,7 +315,7 @@ impl Reconciler {
             port_offset: self.port_offset,
             mtu: link.map_or(0, |link| u16::try_from(link.mtu).unwrap_or(u16::MAX)),
             address: match snapshots.config.node.role {
-                Role::Balancer => self.tunnel_source(),
+                Role::Balancer => self.tunnel_source,
                 // Where others find the backend.
                 Role::Backend => own_backend(snapshots.config, observed),
             },
@@ -362,6 +372,7 @@ impl Reconciler {
                 _ => self.resolve(hop, now).await,
             }
         }
+        self.find_tunnel_source(config, interface);
     }
 
     async fn route(&mut self, backend: IpAddr, now: Instant) -> Option<NextHop> {

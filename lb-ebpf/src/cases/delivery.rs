@@ -169,8 +169,10 @@ fn own() -> Vec<Case> {
 fn to_fellows() -> Vec<Case> {
     let (syn, ack) = (request(SYN), request(ACK));
     let data = Frame { payload: b"GET /readyz".to_vec(), ..request(ACK) };
-    let fin = request(FIN | ACK);
+    let fin = Frame { sequence: 1001 + data.payload.len() as u32, ..request(FIN | ACK) };
     let next = Frame { sequence: 90_000, ..request(SYN) };
+    let returned = |frame: &Frame| Frame { mac_from: backend_mac(1), ..frame.clone() };
+    let guessed = |flags| Frame { sequence: 0x4000_0000, ..request(flags) };
     let by_fellow = |frame: &Frame| Frame { mac_from: FELLOW_MAC, ..frame.clone() };
     let others_only = direct().with(|world| world.rings = vec![1, 2, 1]);
     let unknown_there = Frame { sequence: 1, ..own_answer(RST) };
@@ -230,6 +232,27 @@ fn to_fellows() -> Vec<Case> {
             vec![
                 turns(&syn, Reason::NewFlow, &forwarded(&syn, 1)),
                 turns(&by_fellow(&syn), Reason::NewLocal, &to_own(&by_fellow(&syn))),
+            ],
+        ),
+        in_world(
+            "what comes back from where it was sent is not sent there again",
+            others_only.clone().with(|world| world.fellows = vec![]),
+            vec![
+                turns(&syn, Reason::NewFlow, &forwarded(&syn, 1)),
+                turns(&ack, Reason::Opened, &forwarded(&ack, 1)),
+                turns(&returned(&data), Reason::BackendGone, &Frame { mac_to: backend_mac(1), ..reset(&data) }),
+                turns(&returned(&next), Reason::NewFlow, &forwarded(&next, 2)),
+            ],
+        ),
+        in_world(
+            "a RST or FIN with an outsider's numbers ends no flow whose backend answers by itself",
+            others_only.clone(),
+            vec![
+                turns(&syn, Reason::NewFlow, &forwarded(&syn, 1)),
+                turns(&ack, Reason::Opened, &forwarded(&ack, 1)),
+                turns(&guessed(RST), Reason::ToBackend, &forwarded(&guessed(RST), 1)),
+                turns(&guessed(FIN | ACK), Reason::ToBackend, &forwarded(&guessed(FIN | ACK), 1)),
+                turns(&next, Reason::ToBackend, &forwarded(&next, 1)),
             ],
         ),
         in_world(

@@ -5,7 +5,7 @@
 
 use super::tables::Tables;
 use super::{Entry, Key, open, rewrite, track};
-use crate::abi::{Backend, Node, Reason, Service, node_flag};
+use crate::abi::{Backend, Delivery, Node, Reason, Service, node_flag};
 use crate::net::Family;
 use crate::net::header::TcpHead;
 use crate::packet::Packet;
@@ -42,6 +42,12 @@ pub fn leave<F: Family>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Re
 pub(super) fn own<'a, F: Family>(tables: &'a impl Tables<F>, service: &Service) -> Option<(u32, &'a Backend)> {
     let slot = service.own.checked_sub(1)?;
     Some((slot, tables.backend(slot)?))
+}
+
+/// Whether a packet that keeps its addresses would go back to where it has come from, which would send it here again.
+#[inline(always)]
+pub(super) fn is_back<F: Family>(head: &TcpHead<F>, delivery: Delivery, mac: [u8; 6]) -> bool {
+    delivery as u16 == Delivery::Direct as u16 && mac == head.mac_source()
 }
 
 /// Whether another node has forwarded this packet, rather than sent it: a client behind that node is answered there.

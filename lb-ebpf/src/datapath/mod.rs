@@ -24,7 +24,7 @@ pub mod tables;
 mod track;
 pub mod tunnel;
 
-use crate::abi::{Backend, Endpoint, Flow, FlowKey, Node, Readable as _, Reason, SharedFlow, node_flag};
+use crate::abi::{Backend, Delivery, Endpoint, Flow, FlowKey, Node, Readable as _, Reason, SharedFlow, node_flag};
 use crate::net::header::{TcpHead, ethertype, flag};
 use crate::net::{Be16, Family, V4, V6};
 use crate::packet::Packet;
@@ -293,7 +293,10 @@ fn established<F: Family>(
 ) -> Result<Reason, ResetFor> {
     let now = tables.now();
     let slot = flow.backend as u32;
-    if track::is_of_another(head, tables, key, flow, now) {
+    // Who forwarded a packet is not its sender: this node's own stack judges it, and its answer finds the client.
+    if track::is_of_another(head, tables, key, flow, now)
+        && !(flow.is_local() && deliver::is_forwarded(head, tables, node, key))
+    {
         return Err(Reason::StaleFlow);
     }
     if !flow.is_from_client() {
@@ -321,6 +324,10 @@ fn established<F: Family>(
     let Some(mac) = rewrite::backend_mac(tables, node, backend, flow.translated.source, head.ip_length()) else {
         return Ok(Reason::NoNeighbour);
     };
+    if flow.is_direct() && !flow.is_tunnelled() && deliver::is_back(head, Delivery::Direct, mac) {
+        tables.remove_established(key);
+        return Err(Reason::BackendGone);
+    }
     learn_client_mac(head, tables, flow);
     track::follow(head, tables, key, flow, now);
     rewrite::translate(head, flow, node, mac);

@@ -197,6 +197,10 @@ fn from_client<F: Family>(
     let Some(mac) = rewrite::backend_mac(tables, node, backend, half.translated.source, head.ip_length()) else {
         return Ok(Reason::NoNeighbour);
     };
+    if half.is_direct() && !half.is_tunnelled() && deliver::is_back(head, Delivery::Direct, mac) {
+        tables.remove_half_open(key);
+        return Err(Reason::BackendGone);
+    }
     if completes {
         let flow = promote(head, bytes, tables, key, half, &answers, now)?;
         rewrite::translate(head, flow, node, mac);
@@ -242,6 +246,7 @@ fn promote<'a, F: Family>(
         flow.expect = head.sequence().get().wrapping_add(head.segment_length());
     }
     if half.is_direct() {
+        flow.expect = head.sequence().get().wrapping_add(head.segment_length());
         let added = tables.add_established(key, flow).is_ok() || tables.established(key).is_some();
         tables.remove_half_open(key);
         return opened(bytes, tables, key, flow, added).map(|()| &*flow);

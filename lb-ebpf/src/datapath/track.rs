@@ -58,6 +58,11 @@ pub(super) fn follow<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key:
     }
     if flags & (flag::FIN | flag::RST) != 0 {
         end(head, tables, key, flow);
+    } else if flow.is_direct() {
+        let next = head.sequence().get().wrapping_add(head.segment_length());
+        if is_near(next, flow.expect.get()) {
+            flow.expect.set(next);
+        }
     }
 }
 
@@ -65,9 +70,14 @@ pub(super) fn follow<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key:
 #[inline(always)]
 fn end<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow: &Entry<F>) {
     if flow.is_direct() {
-        // What the backend says is not seen here: the client's word must do, and its packets keep the entry alive.
-        flow.state.set(flow.state.get() | state::FIN_CLIENT | state::FIN_BACKEND);
-        tables.note(Note::Closed, key, flow.backend as u32);
+        // What the backend says is not seen here: the client's word must do, where its numbers are those of the flow. Its
+        // packets, and what the backend may still send for a while, keep the entry alive.
+        let next = head.sequence().get().wrapping_add(head.segment_length());
+        let ahead = next.wrapping_sub(flow.expect.get());
+        if ahead <= RESET_WINDOW && !flow.is_closed() {
+            flow.state.set(flow.state.get() | state::FIN_CLIENT | state::FIN_BACKEND | state::BACKEND_FIRST);
+            tables.note(Note::Closed, key, flow.backend as u32);
+        }
         return;
     }
     let other = flow.other();

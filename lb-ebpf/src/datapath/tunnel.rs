@@ -42,7 +42,7 @@ pub(super) fn may_be_outer<F: Family>(head: &TcpHead<F>, node: &Node) -> bool {
 
 /// Whether a frame that [`may_be_outer`] holds a packet that is to be taken out.
 #[inline(always)]
-pub fn is_ours(front: &[u16; BOTH], node: &Node, tables: &impl Tables<V4>) -> bool {
+pub fn is_ours(front: &[u16; BOTH], tables: &impl Tables<V4>) -> bool {
     let byte = |at: usize| front[at / 2].to_ne_bytes()[at % 2];
     let address = |at: usize| Be32::from_halves([front[at / 2], front[at / 2 + 1]]);
     let is_plain = |at: usize, protocol: u8| {
@@ -53,9 +53,10 @@ pub fn is_ours(front: &[u16; BOTH], node: &Node, tables: &impl Tables<V4>) -> bo
         return false;
     }
     let listener = Endpoint::new(address(inner + 16).into(), Be16::from_raw(front[inner / 2 + 11]));
-    address(ETHERNET + 16) == node.address
+    // The backend's own address, of which a node may have several.
+    let own = tables.service(&listener).and_then(|service| tables.backend(service.own.checked_sub(1)?));
+    own.is_some_and(|own| own.endpoint.address == address(ETHERNET + 16).into())
         && tables.is_tunnel(address(ETHERNET + 12))
-        && tables.service(&listener).is_some_and(|service| service.own != 0)
 }
 
 /// Takes the inner packet out; a reason if there is none for this node.
@@ -64,7 +65,7 @@ pub fn unwrap(packet: &mut impl Packet, tables: &impl Tables<V4>) -> Option<Reas
     let Some(node) = tables.node() else {
         return Some(Reason::NotConfigured);
     };
-    let is_ours = packet.head::<BOTH>().is_ok_and(|front| is_ours(front, node, tables));
+    let is_ours = packet.head::<BOTH>().is_ok_and(|front| is_ours(front, tables));
     if !is_ours {
         return Some(V4::odd(packet, tables, node));
     }
@@ -103,7 +104,8 @@ pub fn wrap(packet: &mut impl Packet, tables: &impl Tables<V4>, segments: bool) 
     let mut front = [0; FRONT];
     ethernet(&mut front, head.mac_destination(), node.mac);
     let [_, class] = head.first_of_ip();
-    let first = u16::from_ne_bytes([0x45, class]);
+    // Without the two bits of congestion, which nobody would carry over at the other end (RFC 6040 section 4.1).
+    let first = u16::from_ne_bytes([0x45, class & 0xfc]);
     let words = [first, Be16::new(length as u16).raw(), Be16::new(identification).raw(), Be16::new(fragment).raw()];
     header(&mut front, words, PROTOCOL_IPV4, node.address, Be32::of(backend.endpoint.address));
     packet.push(&front).map_err(|_| Reason::CannotReply)

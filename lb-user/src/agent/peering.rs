@@ -12,8 +12,8 @@ use crate::config::{Config, Role};
 use crate::direct;
 use crate::drivers::peer::{Asker, Handle, PeerDriver, PeerPortError, PeerSockets};
 
-/// The longest that the datapath stays for others at a stop.
-const LONGEST_LEAVE: Duration = Duration::from_secs(3);
+/// The longest that the datapath stays for others at a stop; systemd is asked for 10 s (config/xvip.service).
+const LONGEST_LEAVE: Duration = Duration::from_secs(8);
 /// Added to the time between two questions, for the tables to be written there, and for short connections to end.
 const LEAVE_MARGIN: Duration = Duration::from_millis(500);
 
@@ -24,6 +24,7 @@ pub(super) struct Peering {
     fellows: watch::Receiver<BTreeSet<IpAddr>>,
     /// Services reported as having no backend here.
     without: BTreeSet<String>,
+    ready: bool,
 }
 
 impl Peering {
@@ -31,7 +32,7 @@ impl Peering {
     pub(super) fn new(port: u16) -> Self {
         let handle = PeerDriver::spawn(port);
         let fellows = handle.fellows();
-        Self { port, handle, fellows, without: BTreeSet::new() }
+        Self { port, handle, fellows, without: BTreeSet::new(), ready: false }
     }
 
     /// Opens what a configuration needs and is not open; `None` where nothing changes.
@@ -72,6 +73,12 @@ impl Peering {
             warn!(service, "{NO_BACKEND_HERE}");
         }
         self.without = without;
+        self.ready = ready;
+    }
+
+    /// Whether others were told so.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
     }
 
     /// Tells others that nothing is delivered here any more; until when they may still forward.
@@ -80,7 +87,8 @@ impl Peering {
         if !self.handle.leave().await {
             return now;
         }
-        let interval = config.direct_services().map(|service| service.health_check.interval).max().unwrap_or_default();
+        let checks = config.direct_services().map(|service| &service.health_check);
+        let interval = checks.map(|check| check.interval + check.timeout).max().unwrap_or_default();
         info!("telling the balancers that nothing is delivered here any more");
         now + (interval + LEAVE_MARGIN).min(LONGEST_LEAVE)
     }

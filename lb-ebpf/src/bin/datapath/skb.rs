@@ -132,7 +132,7 @@ pub(crate) fn unwrap(context: *mut __sk_buff) -> u32 {
     };
     let mut front = [0; BOTH];
     let is_read = buffer.load(0, front.as_mut_ptr(), 2 * BOTH as u32).is_ok();
-    if !is_read || !tunnel::is_ours(&front, node, &kernel) {
+    if !is_read || !tunnel::is_ours(&front, &kernel) {
         return end(context, V4::odd(&mut frame, &kernel, node));
     }
     match frame.pull() {

@@ -189,7 +189,7 @@ fn not_delivered(f: &mut fmt::Formatter<'_>, presence: Presence, listener: Socke
     match presence {
         Presence::Silent => write!(
             f,
-            "no agent delivers for {listener} there (start xvip with role = \"backend\" on it, and let UDP to its peer_port through)"
+            "no agent delivers for {listener} there (start xvip on it, with this service in mode dsr and, unless it holds the VIP too, role = \"backend\"; let UDP to its peer_port through)"
         ),
         Presence::NotServed => write!(
             f,

@@ -33,8 +33,8 @@ fn a_node_that_does_not_deliver_is_told_what_to_do() {
     let said = |presence| Outcome::NotDelivered { presence, listener: listener() }.to_string();
     assert_eq!(
         said(Presence::Silent),
-        "no agent delivers for 192.0.2.100:8443 there (start xvip with role = \"backend\" on it, and let UDP to its \
-         peer_port through)"
+        "no agent delivers for 192.0.2.100:8443 there (start xvip on it, with this service in mode dsr and, unless it \
+         holds the VIP too, role = \"backend\"; let UDP to its peer_port through)"
     );
     assert_eq!(said(Presence::Leaving), "the agent there is stopping");
 }
