@@ -17,6 +17,8 @@ pub(crate) const SHORTEST: Duration = Duration::from_secs(40);
 /// How long a fault may wait for the one before to be over, beyond the time of its step.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(100);
+/// What the client began so shortly before a fault may meet it: longer than a connection takes.
+const UNDER_WAY: Duration = Duration::from_millis(50);
 
 /// What was done when.
 struct Step {
@@ -47,12 +49,13 @@ pub(crate) fn run(world: &mut World, length: Duration) -> Result<bool> {
     let mut steps: Vec<Step> = Vec::new();
     let mut victim = 0;
     for (fault, part, promise) in TOUR {
-        let from = world.client.now();
+        let now = world.client.now();
+        let from = now.saturating_sub(UNDER_WAY);
         let what = act(fault, &mut victim, world)?;
-        observer.note(from, Tone::Deed, what.clone());
+        observer.note(now, Tone::Deed, what.clone());
         watch_for(length * part / parts, world, &mut observer)?;
         let unsettled = settle(fault, world, &mut observer)?;
-        steps.push(Step { fault, promise, what, from, to: world.client.now(), unsettled });
+        steps.push(Step { fault, promise, what, from, to: world.client.now().saturating_sub(UNDER_WAY), unsettled });
     }
     let end = world.client.now();
     while !world.client.settled(end) {
