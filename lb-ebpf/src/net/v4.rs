@@ -124,34 +124,21 @@ impl Family for V4 {
         head.set_total_length(Be16::new((Self::IP + TCP) as u16));
         head.set_identification(Be16::default());
         head.set_fragment(DONT_FRAGMENT);
-        head.set_ttl(hops);
+        head.set_hops(hops);
         head.set_ip_checksum(Be16::default());
         head.set_ip_checksum(Be16::from_raw(!ip_sum(head.halfwords(), ETHERNET)));
     }
 }
 
 impl TcpHead<V4> {
-    field!(/// IP version and header length in 32-bit words.
-        version_ihl / set_version_ihl : u8 at 14);
     field!(/// Length of the IP packet in bytes.
         total_length / set_total_length : be16 at 16);
     field!(/// Identification.
         identification / set_identification : be16 at 18);
     field!(/// Flags and fragment offset.
         fragment / set_fragment : be16 at 20);
-    field!(/// Time to live.
-        ttl / set_ttl : u8 at 22);
-    field!(/// Protocol above IP.
-        protocol / set_protocol : u8 at 23);
     field!(/// Header checksum.
         ip_checksum / set_ip_checksum : be16 at 24);
-
-    /// Whether this packet is a piece of a larger one.
-    #[inline(always)]
-    #[must_use]
-    pub fn is_fragment(&self) -> bool {
-        self.fragment().get() & 0x3fff != 0
-    }
 }
 
 /// The sum over a header without options.

@@ -125,19 +125,13 @@ impl Family for V6 {
     fn make_bare(head: &mut TcpHead<Self>, hops: u8) {
         set_be32(head.halfwords_mut(), 14, VERSION);
         head.set_payload_length(Be16::new(TCP as u16));
-        head.set_hop_limit(hops);
+        head.set_hops(hops);
     }
 }
 
 impl TcpHead<V6> {
-    field!(/// IP version (upper half) and the first half of the traffic class.
-        version / set_version : u8 at 14);
     field!(/// Length of what follows the header in bytes.
         payload_length / set_payload_length : be16 at 18);
-    field!(/// Protocol of what follows the header.
-        next_header / set_next_header : u8 at 20);
-    field!(/// Hops left to live.
-        hop_limit / set_hop_limit : u8 at 21);
 }
 
 #[inline(always)]
