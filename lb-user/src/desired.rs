@@ -7,9 +7,9 @@ use lb_ebpf::abi::{Delivery, Endpoint, MAX_FELLOWS, MAX_OWN_ADDRESSES, Node, VER
 use lb_ebpf::net::Be32;
 use lb_proto::health::State;
 use lb_proto::health::policy::{Member, decide};
-use lb_proto::plan::{Wanted, WantedBackend, WantedService};
+use lb_proto::plan::{Prefix, Wanted, WantedBackend, WantedService};
 
-use crate::config::{Backend, Config, Listen, Local, Role, Service, ServiceMode};
+use crate::config::{Backend, Config, IpNet, Listen, Local, Role, Service, ServiceMode};
 
 /// RSTs each CPU may send in a second: enough for every client of a control plane to be told within two.
 const RESETS_PER_SECOND: u32 = 10_000;
@@ -238,9 +238,17 @@ fn of_service(service: &Service, vips: &BTreeSet<IpAddr>, role: Role, world: &im
             Local::Spread => None,
         },
         idle_seconds: u32::try_from(service.idle_timeout.as_secs()).unwrap_or(u32::MAX),
+        allow: service.allow.iter().map(|net| prefix(*net)).collect(),
+        limit: service.source_limit.map(|limit| limit.spelled(service.family())),
         backends,
     };
     (wanted, decision.fail_open)
+}
+
+/// A prefix as the tables have it.
+fn prefix(net: IpNet) -> Prefix {
+    let before = if net.address.is_ipv4() { 96 } else { 0 };
+    Prefix { address: net.network().into(), bits: before + net.prefix }
 }
 
 #[cfg(test)]

@@ -75,7 +75,8 @@ pub struct DatapathStatus {
     pub interface: String,
     /// Kernel id of the attached program; 0: none.
     pub program_id: u32,
-    /// Entries in use, by table: `established`, `half_open`, and with `_ipv6` the same of IPv6.
+    /// Entries in use, by table: `established`, `half_open`, and with `_ipv6` the same of IPv6; `sources`, whose new
+    /// connections are limited; `allowed`, prefixes of allow lists.
     pub tables: Vec<TableStatus>,
     /// Packets by verdict and reason, zero rows left out.
     pub packets: Vec<PacketCount>,
@@ -92,15 +93,18 @@ pub struct LocalStatus {
     pub reason: String,
 }
 
-/// A connection table.
+/// A table that fills with connections, or with the configuration.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct TableStatus {
-    /// `established` or `half_open`.
+    /// Its name.
     pub table: String,
     /// Entries in use; a flow has two.
     pub entries: u64,
     /// Entries it can hold.
     pub capacity: u64,
+    /// Bytes of memory it takes, as the kernel counts them; 0: it does not tell (Linux before 6.4).
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// A row of the packet counters.
@@ -154,6 +158,12 @@ pub struct ServiceStatus {
     /// What keeps the service from being what it should be on this node, and what to do; empty otherwise.
     #[serde(default)]
     pub remark: String,
+    /// Who may open connections, as configured; empty: everyone.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    /// How many connections a source may open, in words; empty: any number.
+    #[serde(default)]
+    pub source_limit: String,
     /// All backends failed their checks and all are used all the same.
     pub fail_open: bool,
     /// In the order of the file.

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, anyhow, ensure};
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, Node, Reason, Service, Traffic, Verdict, budget, mac_key, map, node_flag,
+    Allowed, Backend, Bucket, Endpoint, Flow, FlowKey, LIST_BITS, Node, Reason, Service, Source, SourceLimit, Traffic,
+    Verdict, budget, mac_key, map, node_flag,
 };
 use lb_ebpf::cases::{Executor, World};
 use lb_ebpf::net::{Address, Be128};
@@ -95,6 +97,9 @@ pub struct Datapath {
     rings: Array<MapData, u32>,
     fellows: HashMap<MapData, u64, u32>,
     tunnels: HashMap<MapData, [u8; 4], u32>,
+    allowed: LpmTrie<MapData, Allowed, u32>,
+    limits: Array<MapData, SourceLimit>,
+    sources: HashMap<MapData, Source, u64>,
     turns: PerCpuArray<MapData, u32>,
     port_cursors: PerCpuArray<MapData, u32>,
     packets: PerCpuArray<MapData, u64>,
@@ -157,6 +162,9 @@ impl Datapath {
             rings: take(map::RINGS)?.try_into()?,
             fellows: take(map::FELLOWS)?.try_into()?,
             tunnels: take(map::TUNNELS)?.try_into()?,
+            allowed: take(map::ALLOWED)?.try_into()?,
+            limits: take(map::LIMITS)?.try_into()?,
+            sources: take(map::SOURCES)?.try_into()?,
             turns: take(map::TURNS)?.try_into()?,
             port_cursors: take(map::PORT_CURSORS)?.try_into()?,
             packets: take(map::PACKETS)?.try_into()?,
@@ -221,6 +229,17 @@ impl Datapath {
         for mac in &world.fellows {
             self.fellows.insert(mac_key(*mac), 1, 0)?;
         }
+        let keys = self.allowed.keys().collect::<Result<Vec<_>, _>>()?;
+        for key in keys {
+            self.allowed.remove(&key)?;
+        }
+        for (list, address, bits) in &world.allowed {
+            let key = Key::new(LIST_BITS + u32::from(*bits), Allowed { list: *list, address: *address });
+            self.allowed.insert(&key, 1, 0)?;
+        }
+        for (number, limit) in &world.limits {
+            self.limits.set(*number, limit, 0)?;
+        }
         self.world = world.clone();
         Ok(())
     }
@@ -234,6 +253,7 @@ impl Datapath {
         empty(&mut self.half_open)?;
         empty(&mut self.established6)?;
         empty(&mut self.half_open6)?;
+        empty(&mut self.sources)?;
         for budget in 0..budget::COUNT {
             self.budgets.set(budget, zeroes()?, 0)?;
         }
@@ -382,6 +402,8 @@ fn nothing() -> World {
         rings: Vec::new(),
         fellows: Vec::new(),
         tunnels: Vec::new(),
+        allowed: Vec::new(),
+        limits: Vec::new(),
         capacity: 0,
     }
 }

@@ -3,6 +3,7 @@
 //! Every type is `repr(C)` without implicit padding, because keys are hashed as bytes. [`VERSION`] changes with any
 //! of them; an agent replaces pinned tables of another version instead of reading them.
 
+mod admission;
 mod flow;
 mod local;
 #[cfg(feature = "user")]
@@ -10,15 +11,16 @@ mod pod;
 mod reason;
 mod word;
 
+pub use admission::{ALLOWED_ENTRIES, Allowed, LIST_BITS, MAX_ALLOWED, MAX_SOURCES, Source, SourceLimit, mask};
 pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, split_mac, state};
 pub use local::{Dialled, Hook, MAX_OWN_ADDRESSES, NOBODY};
 pub use reason::{Reason, Verdict};
-pub use word::{Readable, Word};
+pub use word::{Moment, Readable, Word};
 
 use crate::net::{Be16, Be32, Be128};
 
 /// Version of this boundary.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Places a node can listen at: address:port, of all services together; a range of ports takes one for each.
 pub const MAX_LISTENERS: u32 = 16_384;
@@ -36,6 +38,8 @@ pub const RING_SIZE: u32 = 512;
 pub const MAX_SERVICES: u32 = 512;
 /// Rounds: two for each service, one in use and one being written.
 pub const MAX_RINGS: u32 = 2 * MAX_SERVICES;
+/// Room for counters of packets: more than there are reasons, so that a new one leaves the tables as they are.
+pub const MAX_REASONS: u32 = 128;
 /// Entries of the table of half-open flows of an IP version; a flow has two.
 pub const HALF_OPEN_ENTRIES: u32 = 65_536;
 
@@ -85,6 +89,12 @@ pub mod map {
     pub const TRAFFIC: &str = "TRAFFIC";
     /// [`super::budget`] -> [`super::Bucket`], per CPU.
     pub const BUDGETS: &str = "BUDGETS";
+    /// [`super::Allowed`] and a prefix length -> 1, a trie.
+    pub const ALLOWED: &str = "ALLOWED";
+    /// Service number -> [`super::SourceLimit`].
+    pub const LIMITS: &str = "LIMITS";
+    /// [`super::Source`] -> the moment at which its bucket is full again; the oldest are pushed out.
+    pub const SOURCES: &str = "SOURCES";
     /// [`super::Hook`], one entry.
     pub const HOOK: &str = "HOOK";
     /// This node's own addresses -> 1, as far as a service listens at all of them.
@@ -221,6 +231,10 @@ pub struct Service {
     pub idle_seconds: u32,
     /// One more than the slot of the backend that is this node itself; 0: none is.
     pub own: u32,
+    /// Number of the list of those who may open connections; 0: everyone.
+    pub allow: u32,
+    /// 1: sources are limited.
+    pub is_limited: u32,
 }
 
 /// A place of a backend; flows remember it by slot and generation.
@@ -280,7 +294,8 @@ pub struct Bucket {
 const _: () = {
     assert!(size_of::<Node>() == 40);
     assert!(size_of::<Endpoint>() == 20);
-    assert!(size_of::<Service>() == 16);
+    assert!(size_of::<Service>() == 24);
+    assert!(Reason::COUNT <= MAX_REASONS);
     assert!(size_of::<Backend>() == 36);
     assert!(size_of::<Traffic>() == 40);
     assert!(size_of::<Bucket>() == 8);

@@ -157,6 +157,10 @@ reasons! {
     ResetLimit = Drop "reset_limit",
     /// The frame could not be cut to an answer, or not be written.
     CannotReply = Drop "cannot_reply",
+    /// Its source is not on the service's allow list.
+    NotAllowed = Drop "not_allowed",
+    /// Its source opens more connections than the service allows one source.
+    SourceLimit = Drop "source_limit",
 }
 
 #[cfg(test)]

@@ -34,6 +34,36 @@ impl Word {
     }
 }
 
+/// The same of 64 bits.
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub struct Moment(UnsafeCell<u64>);
+
+// SAFETY: as `Word`, by aligned 64-bit accesses.
+unsafe impl Sync for Moment {}
+
+impl Moment {
+    /// The value now.
+    #[inline(always)]
+    pub fn get(&self) -> u64 {
+        // SAFETY: the cell is valid and aligned; see the type about other CPUs.
+        unsafe { self.0.get().read_volatile() }
+    }
+
+    /// Replaces the value.
+    #[inline(always)]
+    pub fn set(&self, value: u64) {
+        // SAFETY: the cell is valid and aligned; see the type about other CPUs.
+        unsafe { self.0.get().write_volatile(value) };
+    }
+}
+
+impl From<u64> for Moment {
+    fn from(value: u64) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+}
+
 impl From<u32> for Word {
     fn from(value: u32) -> Self {
         Self(UnsafeCell::new(value))

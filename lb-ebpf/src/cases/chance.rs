@@ -1,10 +1,12 @@
 //! Stories by chance: what a fixed table does not think of, the likely events likely.
 
+use core::net::{IpAddr, Ipv4Addr};
+
 use proptest::prelude::*;
 
 use super::world::{CLIENT_PORT, FIRST_PORT, PORT, VIP, answer, request};
 use super::{Executor, Frame, World};
-use crate::abi::{Delivery, Reason, Service, Verdict, node_flag};
+use crate::abi::{Delivery, Reason, Service, SourceLimit, Verdict, mask, node_flag};
 use crate::net::header::flag::{ACK, FIN, RST, SYN};
 
 /// Ports on the client's side, and first source ports towards backends, that packets use.
@@ -12,6 +14,9 @@ const PORTS: u16 = 4;
 
 /// Another sender than the usual one, which may be a node that forwards to this one.
 const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x33];
+
+/// Shares all but the last two bits with the usual client.
+const OTHER_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 4));
 
 /// Something that happens, without saying what must come of it.
 #[derive(Debug, Clone)]
@@ -150,40 +155,75 @@ fn any_world(capacity: u32) -> impl Strategy<Value = World> {
     let backend = (prop_oneof![6 => Just(1u32), 1 => Just(2)], 0u8..12, 0u8..12, delivery);
     let offset = prop_oneof![3 => Just(0), 1 => any::<u32>()];
     let silent = prop_oneof![40 => Just(false), 1 => Just(true)];
-    ((ports, offset), resets, flags, [backend.clone(), backend.clone(), backend], (0u16..4, 0u16..4), silent).prop_map(
-        move |((port_count, port_offset), resets_per_second, flags, backends, (first, second), silent)| {
-            World::standard().with(|world| {
-                world.capacity = capacity;
-                world.node.port_count = port_count;
-                world.node.port_offset = port_offset;
-                world.node.resets_per_second = resets_per_second;
-                world.node.flags = flags;
-                if silent {
-                    world.node.version = 0;
-                }
-                for (backend, (generation, gone, unresolved, delivery)) in world.backends.iter_mut().zip(backends) {
-                    backend.delivery = delivery as u16;
-                    backend.generation = generation;
-                    backend.gone = u16::from(gone == 0);
-                    if unresolved == 0 {
-                        backend.mac = [0; 6];
-                    }
-                }
-                let own = world.backends.iter().position(|backend| backend.delivery == Delivery::Local as u16);
-                let own = own.map_or(0, |slot| slot as u32 + 1);
-                world.services[0].1.own = own;
-                if own != 0 {
-                    world.fellows = vec![OTHER_MAC];
-                }
-                world.rings = vec![0, 1, 2, 2, 1, 0];
-                world.services[0].1.ring_length = first;
-                world.services.push((
-                    core::net::SocketAddr::new(VIP, PORT + 1).into(),
-                    Service { number: 1, ring_length: second, ring_start: 3, idle_seconds: 60, own },
-                ));
-            })
-        },
+    // A list of everyone, of half of everyone, of the client alone, of nobody who sends; a burst.
+    let list = prop_oneof![6 => Just(None), 1 => (0u8..=32).prop_map(Some)];
+    let admission = (list, prop_oneof![6 => Just(0u64), 1 => 1u64..8]);
+    (
+        (ports, offset),
+        resets,
+        flags,
+        [backend.clone(), backend.clone(), backend],
+        (0u16..4, 0u16..4),
+        (silent, admission),
     )
+        .prop_map(
+            move |(
+                (port_count, port_offset),
+                resets_per_second,
+                flags,
+                backends,
+                (first, second),
+                (silent, (list, burst)),
+            )| {
+                World::standard().with(|world| {
+                    world.capacity = capacity;
+                    world.node.port_count = port_count;
+                    world.node.port_offset = port_offset;
+                    world.node.resets_per_second = resets_per_second;
+                    world.node.flags = flags;
+                    if silent {
+                        world.node.version = 0;
+                    }
+                    for (backend, (generation, gone, unresolved, delivery)) in world.backends.iter_mut().zip(backends) {
+                        backend.delivery = delivery as u16;
+                        backend.generation = generation;
+                        backend.gone = u16::from(gone == 0);
+                        if unresolved == 0 {
+                            backend.mac = [0; 6];
+                        }
+                    }
+                    if let Some(bits) = list {
+                        world.services[0].1.allow = 1;
+                        world.allowed = vec![(1, OTHER_CLIENT.into(), 96 + bits)];
+                    }
+                    // Within a story nobody's bucket gets fuller: the two clocks need not agree.
+                    if burst != 0 {
+                        world.services[0].1.is_limited = 1;
+                        let (interval, tolerance) = (1 << 42, (burst - 1) << 42);
+                        world.limits = vec![(0, SourceLimit { interval, tolerance, mask: mask(128) })];
+                    }
+                    let own = world.backends.iter().position(|backend| backend.delivery == Delivery::Local as u16);
+                    let own = own.map_or(0, |slot| slot as u32 + 1);
+                    world.services[0].1.own = own;
+                    if own != 0 {
+                        world.fellows = vec![OTHER_MAC];
+                    }
+                    world.rings = vec![0, 1, 2, 2, 1, 0];
+                    world.services[0].1.ring_length = first;
+                    world.services.push((
+                        core::net::SocketAddr::new(VIP, PORT + 1).into(),
+                        Service {
+                            number: 1,
+                            ring_length: second,
+                            ring_start: 3,
+                            idle_seconds: 60,
+                            own,
+                            ..Service::default()
+                        },
+                    ));
+                })
+            },
+        )
 }
 
 /// A story of up to `length` events, in one IP version or the other.

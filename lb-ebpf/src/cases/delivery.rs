@@ -13,7 +13,7 @@ use core::net::{IpAddr, Ipv4Addr};
 /// This node's own address where it forwards to others.
 const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 21));
 /// Another balancer.
-const FELLOW_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
+pub(super) const FELLOW_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
 
 /// A frame that leaves the host's own stack and becomes another.
 fn leaves(frame: &Frame, reason: Reason, into: &Frame) -> Step {
@@ -21,7 +21,7 @@ fn leaves(frame: &Frame, reason: Reason, into: &Frame) -> Step {
 }
 
 /// The client's frame as this node's own stack gets it.
-fn to_own(frame: &Frame) -> Frame {
+pub(super) fn to_own(frame: &Frame) -> Frame {
     Frame { to: backend(0), to_port: BACKEND_PORT, from_port: FIRST_PORT, ..frame.clone() }
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::{Executor, World};
 use crate::abi::{
-    Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Node, Readable as _, Reason, Service, SharedFlow, Traffic,
+    Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Moment, Node, Readable as _, Reason, Service, SharedFlow,
+    Source, SourceLimit, Traffic, mask,
 };
 use crate::datapath::tables::{Drafts, Note, Refused, Tables};
 use crate::datapath::{leave, process};
@@ -26,6 +27,7 @@ pub struct Model {
     turns: Cursors,
     ports: Cursors,
     traffic: RefCell<BTreeMap<u32, Traffic>>,
+    sources: RefCell<BTreeMap<Source, &'static Moment>>,
     resets: Cell<(u32, u32)>,
     /// The clock, in seconds.
     pub now: Cell<u32>,
@@ -81,6 +83,7 @@ impl Model {
             turns: Cursors::default(),
             ports: Cursors::default(),
             traffic: RefCell::default(),
+            sources: RefCell::default(),
             resets: Cell::default(),
             now: Cell::new(100_000),
             neighbours: RefCell::default(),
@@ -182,6 +185,11 @@ fn copy<A: Address>(flow: &SharedFlow<A>) -> Flow<A> {
     }
 }
 
+/// The first bits of an address.
+fn masked(address: Be128, bits: u8) -> u128 {
+    u128::from_be_bytes(address.wire()) & u128::from_be_bytes(mask(bits).wire())
+}
+
 /// Moves a cursor on; returns where it was.
 fn advance(cursors: &Cursors, index: u32, step: u32) -> u32 {
     let mut cursors = cursors.borrow_mut();
@@ -226,12 +234,35 @@ impl<F: Kept> Tables<F> for Model {
         self.now.get()
     }
 
+    fn nanoseconds(&self) -> u64 {
+        u64::from(self.now.get()) * 1_000_000_000
+    }
+
     fn is_vip(&self, address: F::Address) -> bool {
         self.world.vips.contains(&address.into())
     }
 
     fn service(&self, listener: &Endpoint) -> Option<Service> {
         self.world.services.iter().find(|(at, _)| at == listener).map(|(_, service)| *service)
+    }
+
+    fn is_allowed(&self, list: u32, address: F::Address) -> bool {
+        let address: Be128 = address.into();
+        let mut allowed = self.world.allowed.iter();
+        allowed.any(|(of, prefix, bits)| *of == list && masked(address, *bits) == masked(*prefix, *bits))
+    }
+
+    fn source_limit(&self, service: u32) -> Option<&SourceLimit> {
+        self.world.limits.iter().find(|(number, _)| *number == service).map(|(_, limit)| limit)
+    }
+
+    fn source(&self, source: &Source) -> Option<&Moment> {
+        self.sources.borrow().get(source).copied()
+    }
+
+    fn add_source(&self, source: &Source, filled: u64) {
+        // As leaky as entries.
+        self.sources.borrow_mut().insert(*source, Box::leak(Box::new(filled.into())));
     }
 
     fn backend(&self, slot: u32) -> Option<&Backend> {

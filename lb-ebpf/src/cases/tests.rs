@@ -33,6 +33,7 @@ fn the_cases_of_ipv4_hold_for_ipv6() {
         "a node that forwards takes nothing out",
         "a wrong IP checksum",
         "an IP header of four words",
+        "from nowhere before from nobody",
         "outer packets of others, for others, or about other services stay whole",
         "ping to the VIP",
         "shorter than the headers",

@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::Frame;
 use super::frame::sixth;
-use crate::abi::{Backend, Delivery, Endpoint, Node, RING_SIZE, Service, VERSION};
+use crate::abi::{Backend, Delivery, Endpoint, Node, RING_SIZE, Service, SourceLimit, VERSION, mask};
 use crate::net::header::flag;
 use crate::net::{Be32, Be128};
 
@@ -25,6 +25,10 @@ pub struct World {
     pub fellows: Vec<[u8; 6]>,
     /// Nodes from which packets inside outer ones are taken.
     pub tunnels: Vec<Be32>,
+    /// Allow lists: number of the list, prefix, and its length in bits of an address of IPv6.
+    pub allowed: Vec<(u32, Be128, u8)>,
+    /// Limits of sources, by service number.
+    pub limits: Vec<(u32, SourceLimit)>,
     /// Entries of the table of established flows; counts when a story begins.
     pub capacity: u32,
 }
@@ -78,12 +82,14 @@ impl World {
             vips: vec![VIP.into()],
             services: vec![(
                 SocketAddr::new(VIP, PORT).into(),
-                Service { number: 0, ring_length: 3, ring_start: 0, idle_seconds: 7200, own: 0 },
+                Service { number: 0, ring_length: 3, ring_start: 0, idle_seconds: 7200, ..Service::default() },
             )],
             backends: backends.collect(),
             rings: vec![0, 1, 2],
             fellows: Vec::new(),
             tunnels: Vec::new(),
+            allowed: Vec::new(),
+            limits: Vec::new(),
             capacity: 1024,
         }
     }
@@ -95,6 +101,14 @@ impl World {
         self.vips.iter_mut().for_each(six);
         self.services.iter_mut().for_each(|(at, _)| six(&mut at.address));
         self.backends.iter_mut().for_each(|backend| six(&mut backend.endpoint.address));
+        self.allowed.iter_mut().for_each(|(_, address, bits)| {
+            six(address);
+            *bits = sixth_bits(*bits);
+        });
+        self.limits.iter_mut().for_each(|(_, limit)| {
+            let bits: u32 = limit.mask.words().iter().map(|word| word.raw().count_ones()).sum();
+            limit.mask = mask(sixth_bits(bits as u8));
+        });
         self
     }
 
@@ -105,6 +119,12 @@ impl World {
         assert!(self.rings.len() <= RING_SIZE as usize, "a story needs no second round");
         self
     }
+}
+
+/// The length of an IPv4 prefix between hosts with IPv6 addresses, where each byte has a group of its own ([`sixth`]).
+const fn sixth_bits(bits: u8) -> u8 {
+    let bits = bits - 96;
+    64 + bits / 8 * 16 + if bits % 8 == 0 { 0 } else { 8 + bits % 8 }
 }
 
 /// From the client to the service.

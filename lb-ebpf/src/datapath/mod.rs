@@ -13,6 +13,7 @@
 //! node:bp -> client:sp         rewritten to  VIP:vp -> client:cp       (entry ToClient, local; leaving)
 //! ```
 
+mod admit;
 mod choose;
 mod deliver;
 mod error;
@@ -33,6 +34,7 @@ use crate::packet::Packet;
 pub use parse::Odd;
 use tables::{Note, Tables};
 
+pub use admit::admit;
 pub use deliver::leave;
 pub use error::error;
 pub use reset::answer;
@@ -58,6 +60,8 @@ pub enum Step {
     End(Reason),
     /// No established flow has it: [`unknown`].
     Unknown,
+    /// It is of no flow, and for a service that not everyone may use: [`admit()`].
+    Admit,
     /// It opens a connection to a service: [`choose()`].
     Choose,
     /// The connection goes to the backend in this slot: [`open()`].
@@ -129,6 +133,10 @@ fn whole<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step 
             Step::Unknown => known(packet, tables),
             step => step,
         },
+        step => step,
+    };
+    let step = match step {
+        Step::Admit => admit(packet, tables),
         step => step,
     };
     let step = match step {
@@ -204,7 +212,9 @@ pub fn unknown<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) ->
     if !tables.is_vip(key.destination) {
         return Step::End(Reason::NotVip);
     }
-    let is_service = tables.service(&listener::<F>(&key)).is_some();
+    // Of a service: whether not everyone may open connections to it.
+    let service = tables.service(&listener::<F>(&key)).map(|service| service.allow | service.is_limited != 0);
+    let is_service = service.is_some();
     if !is_service && !is_backend_answer(tables, node, &key) {
         return Step::End(Reason::NotService);
     }
@@ -228,9 +238,20 @@ pub fn unknown<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) ->
         // Another CPU has moved it there meanwhile.
         return Step::Unknown;
     }
+    if service == Some(true) {
+        return Step::Admit;
+    }
     if opens && is_service {
         return Step::Choose;
     }
+    of_no_flow(head, tables, node, &key, is_service)
+}
+
+/// What comes next for a packet that belongs to no flow and opens none.
+#[inline(always)]
+fn of_no_flow<F: Family>(
+    head: &TcpHead<F>, tables: &impl Tables<F>, node: &Node, key: &Key<F>, is_service: bool,
+) -> Step {
     let flags = head.flags();
     if flags & flag::RST != 0 {
         return Step::End(Reason::StrayReset);
@@ -238,14 +259,14 @@ pub fn unknown<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) ->
     if flags & (flag::SYN | flag::ACK) == 0 {
         return Step::End(Reason::TcpFlags);
     }
-    if is_service && deliver::is_forwarded(head, tables, node, &key) {
+    if is_service && deliver::is_forwarded(head, tables, node, key) {
         // Who forwarded it is not its sender: our own server's stack answers it, where there is one.
         return Step::Choose;
     }
     Step::Reset(Reason::NoFlow)
 }
 
-/// The third part: which backend the connection goes to whose first packet [`unknown`] has found.
+/// The fourth part: which backend the connection goes to whose first packet [`unknown`] has found, and [`admit()`] let in.
 #[inline(always)]
 pub fn choose<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
     let (Some(node), Ok(head)) = (tables.node(), F::head(packet)) else {
@@ -261,7 +282,7 @@ pub fn choose<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> 
     choose::choose(head, tables, node, &key, &service).map_or(Step::Reset(Reason::NoBackend), Step::Open)
 }
 
-/// The fourth part: the first packet of a connection to the backend in `slot`.
+/// The fifth part: the first packet of a connection to the backend in `slot`.
 #[inline(always)]
 pub fn open<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>, slot: u32) -> Step {
     let length = packet.len();

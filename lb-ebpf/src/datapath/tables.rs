@@ -1,6 +1,6 @@
 //! Everything the datapath may ask besides the packet.
 
-use crate::abi::{Backend, Endpoint, Flow, FlowKey, Node, Service, SharedFlow};
+use crate::abi::{Backend, Endpoint, Flow, FlowKey, Moment, Node, Service, SharedFlow, Source, SourceLimit};
 use crate::net::{Be32, Family};
 
 /// A table took no entry, or the key was there already.
@@ -38,10 +38,20 @@ pub trait Tables<F: Family> {
     fn node(&self) -> Option<&Node>;
     /// Seconds of the kernel's monotonic clock.
     fn now(&self) -> u32;
+    /// Nanoseconds of the same clock, exactly.
+    fn nanoseconds(&self) -> u64;
     /// Whether the address is one of the VIPs.
     fn is_vip(&self, address: F::Address) -> bool;
     /// What is behind a VIP:port.
     fn service(&self, listener: &Endpoint) -> Option<Service>;
+    /// Whether a list allows connections from an address.
+    fn is_allowed(&self, list: u32, address: F::Address) -> bool;
+    /// How many connections a source may open to the service with this number.
+    fn source_limit(&self, service: u32) -> Option<&SourceLimit>;
+    /// When the bucket of a source is full again.
+    fn source(&self, source: &Source) -> Option<&Moment>;
+    /// Remembers a source that has opened its first connection, if there is room.
+    fn add_source(&self, source: &Source, filled: u64);
     /// A backend by its slot.
     fn backend(&self, slot: u32) -> Option<&Backend>;
     /// Whether a node with this Ethernet address forwards to this one without translating.

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
-    Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Hook, MAX_BACKENDS, MAX_FELLOWS,
-    MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_RINGS, MAX_SERVICES, MAX_TUNNELS, MAX_VIPS, Node, RING_SIZE, Reason, Service,
-    Traffic, budget, map,
+    ALLOWED_ENTRIES, Allowed, Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Hook, MAX_BACKENDS,
+    MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS,
+    MAX_VIPS, Node, RING_SIZE, Service, Source, SourceLimit, Traffic, budget, map,
 };
 use lb_ebpf::net::{Be32, Be128};
 
@@ -24,7 +24,7 @@ pub(super) struct Shape {
 }
 
 /// All maps that are pinned, with connection tables for `max_flows` flows of each IP version.
-pub(super) fn shapes(max_flows: u32) -> [Shape; 22] {
+pub(super) fn shapes(max_flows: u32) -> [Shape; 25] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
     let index = size_of::<u32>();
     let entries = established_entries(max_flows);
@@ -49,9 +49,12 @@ pub(super) fn shapes(max_flows: u32) -> [Shape; 22] {
             size_of::<Flow<Be128>>(),
             HALF_OPEN_ENTRIES,
         ),
-        shape(map::PACKETS, MapType::PerCpuArray, index, size_of::<u64>(), Reason::COUNT),
+        shape(map::PACKETS, MapType::PerCpuArray, index, size_of::<u64>(), MAX_REASONS),
         shape(map::TRAFFIC, MapType::PerCpuArray, index, size_of::<Traffic>(), MAX_BACKENDS),
         shape(map::BUDGETS, MapType::PerCpuArray, index, size_of::<Bucket>(), budget::COUNT),
+        shape(map::ALLOWED, MapType::LpmTrie, index + size_of::<Allowed>(), index, ALLOWED_ENTRIES),
+        shape(map::LIMITS, MapType::Array, index, size_of::<SourceLimit>(), MAX_SERVICES),
+        shape(map::SOURCES, MapType::LruHash, size_of::<Source>(), size_of::<u64>(), MAX_SOURCES),
         shape(map::HOOK, MapType::Array, index, size_of::<Hook>(), 1),
         shape(map::OWN, MapType::Hash, size_of::<Be128>(), index, MAX_OWN_ADDRESSES),
         shape(map::PREFERRED, MapType::Array, index, index, MAX_SERVICES),

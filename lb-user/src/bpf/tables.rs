@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError};
-use lb_ebpf::abi::{Backend, Endpoint, MAX_BACKENDS, MAX_SERVICES, Node, RING_SIZE, Service, key_mac, mac_key, map};
+use lb_ebpf::abi::{
+    Allowed, Backend, Endpoint, LIST_BITS, MAX_BACKENDS, MAX_SERVICES, Node, RING_SIZE, Service, SourceLimit, key_mac,
+    mac_key, map,
+};
 use lb_ebpf::net::{Be32, Be128};
-use lb_proto::plan::{Observed, Op};
+use lb_proto::plan::{Observed, Op, Prefix};
 
 use super::counters::Counters;
 
@@ -54,6 +58,8 @@ pub struct Tables {
     preferred: Array<MapData, u32>,
     fellows: HashMap<MapData, u64, u32>,
     tunnels: HashMap<MapData, [u8; 4], u32>,
+    allowed: LpmTrie<MapData, Allowed, u32>,
+    limits: Array<MapData, SourceLimit>,
     counters: Counters,
     /// Slots that were ever used, as long as this agent runs; found by one look over all at the start.
     known: Option<BTreeSet<u32>>,
@@ -79,6 +85,8 @@ impl Tables {
             preferred: take(ebpf, map::PREFERRED)?,
             fellows: take(ebpf, map::FELLOWS)?,
             tunnels: take(ebpf, map::TUNNELS)?,
+            allowed: take(ebpf, map::ALLOWED)?,
+            limits: take(ebpf, map::LIMITS)?,
             counters: Counters::take(ebpf)?,
             known: None,
         })
@@ -127,7 +135,30 @@ impl Tables {
         let fellows = fellows.map_err(at(map::FELLOWS))?;
         let tunnels = self.tunnels.keys().map(|key| key.map(Be32::from_wire)).collect::<Result<_, _>>();
         let tunnels = tunnels.map_err(at(map::TUNNELS))?;
-        Ok(Observed { node, vips, services, backends: backends?, slots, rings, own, preferred, fellows, tunnels })
+        let mut allowed = BTreeMap::<_, BTreeSet<_>>::new();
+        for key in self.allowed.keys() {
+            let key = key.map_err(at(map::ALLOWED))?;
+            let Allowed { list, address } = key.data();
+            let bits = u8::try_from(key.prefix_len().saturating_sub(LIST_BITS)).unwrap_or(u8::MAX);
+            allowed.entry(list).or_default().insert(Prefix { address, bits });
+        }
+        let limited = services.values().filter(|service: &&Service| service.is_limited != 0);
+        let limits = limited.map(|service| Ok((service.number, self.limits.get(&service.number.into(), 0)?)));
+        let limits = limits.collect::<Result<_, _>>().map_err(at(map::LIMITS))?;
+        Ok(Observed {
+            node,
+            vips,
+            services,
+            backends: backends?,
+            slots,
+            rings,
+            own,
+            preferred,
+            fellows,
+            tunnels,
+            allowed,
+            limits,
+        })
     }
 
     /// The counters beside them.
@@ -168,6 +199,9 @@ impl Tables {
             Op::RemoveFellow(mac) => gone(self.fellows.remove(&mac_key(*mac))).map_err(at(map::FELLOWS)),
             Op::AddTunnel(node) => self.tunnels.insert(node.wire(), 1, 0).map_err(at(map::TUNNELS)),
             Op::RemoveTunnel(node) => gone(self.tunnels.remove(&node.wire())).map_err(at(map::TUNNELS)),
+            Op::Allow(list, prefix) => self.allowed.insert(&allowed(*list, *prefix), 1, 0).map_err(at(map::ALLOWED)),
+            Op::Disallow(list, prefix) => gone(self.allowed.remove(&allowed(*list, *prefix))).map_err(at(map::ALLOWED)),
+            Op::SetLimit(number, limit) => self.limits.set((*number).into(), limit, 0).map_err(at(map::LIMITS)),
             Op::AddVip(vip) => self.vips.insert(vip.wire(), 1, 0).map_err(at(map::VIPS)),
             Op::SetService(listener, service) => self.services.insert(listener, service, 0).map_err(at(map::SERVICES)),
             Op::SetPreferred(number, slot) => self.preferred.set((*number).into(), slot, 0).map_err(at(map::PREFERRED)),
@@ -178,6 +212,11 @@ impl Tables {
             Op::RemoveSlot(endpoint) => gone(self.slots.remove(endpoint)).map_err(at(map::BACKEND_SLOTS)),
         }
     }
+}
+
+/// A prefix as a key of the lists.
+fn allowed(list: u32, Prefix { address, bits }: Prefix) -> Key<Allowed> {
+    Key::new(LIST_BITS + u32::from(bits), Allowed { list, address })
 }
 
 /// Not there is as good as removed.

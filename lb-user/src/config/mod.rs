@@ -5,8 +5,9 @@
 //!                   └───────────── every step: faults with line and column ──────────────┘
 //! ```
 //! `file` reads, `report` collects the faults, `reader` knows TOML, `values` knows what a string may say, the section files (`node`, `vrrp`,
-//! `service`, `health_check`) know the keys, `between` and `direct` compare sections, `host` compares with a host. Only `file` does I/O.
+//! `service`, `admission`, `health_check`) know the keys, `between` and `direct` compare sections, `host` compares with a host. Only `file` does I/O.
 
+mod admission;
 mod between;
 mod direct;
 mod fault;
@@ -99,6 +100,7 @@ fn read(text: &str, report: &Report<'_>, env: &Env) -> Option<Loaded> {
 
     vrrp::between(&routers, report);
     service::between(&services, report);
+    admission::between(&services, report);
     between::check(&node, metrics.as_ref(), &routers, &services, report);
     direct::check(&node, &routers, &services, report);
 

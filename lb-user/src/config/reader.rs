@@ -55,6 +55,11 @@ impl<'t> Section<'t> {
         section
     }
 
+    /// The same, and whether it stands there.
+    pub(super) fn optional_table(&self, name: &'static str, title: &'static str) -> (bool, Section<'t>) {
+        (self.table.is_some_and(|table| table.contains_key(name)), self.table(name, title))
+    }
+
     /// Tables that may stand more than once.
     pub(super) fn tables(&self, name: &'static str, title: &'static str) -> Tables<'t> {
         let mut tables = Tables { sections: Vec::new(), whole: true };

@@ -11,7 +11,7 @@ use super::listen::{Listen, Taken};
 use super::reader::{List, Section};
 use super::report::{At, Report, wrong};
 use super::vrrp::earlier;
-use super::{Backend, Balance, Local, Service, ServiceMode, health_check, values};
+use super::{Backend, Balance, IpNet, Local, Service, ServiceMode, admission, health_check, values};
 
 const MOST_SERVICES: usize = MAX_SERVICES as usize;
 const MOST_BACKENDS: usize = 128;
@@ -24,6 +24,7 @@ pub(super) struct Draft {
     pub(super) mode: Option<At<ServiceMode>>,
     /// Where the port of its health checks stands, if it has one of its own.
     pub(super) check_port: Option<At<u16>>,
+    pub(super) allow: List<IpNet>,
     pub(super) backends: Vec<BackendDraft>,
     pub(super) built: Option<Service>,
 }
@@ -68,6 +69,8 @@ fn read(section: &Section<'_>) -> Draft {
     let idle = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
     let idle = |text: &str| values::duration_in(text, idle);
     let idle = section.key("idle_timeout", r#""2h""#).text(idle).or(Duration::from_secs(7200));
+    let allow = admission::allow(section, &listen);
+    let source_limit = admission::source_limit(section, &listen);
     let check = section.table("health_check", "[service.health_check]");
     let check_port = check.key("port", "6443");
     let (port_given, check_port) = (check_port.given().is_some(), check_port.quietly(1..=u16::MAX));
@@ -105,11 +108,13 @@ fn read(section: &Section<'_>) -> Draft {
             mode: mode.as_ref()?.value,
             idle_timeout: idle?.value,
             health_check: health_check?,
+            allow: allow.values()?,
+            source_limit: source_limit?,
             backends: backends.iter().map(|b| b.built.clone()).collect::<Option<_>>()?,
         })
     };
     let built = build();
-    Draft { name, listen, mode, check_port, backends, built }
+    Draft { name, listen, mode, check_port, allow, backends, built }
 }
 
 fn read_backend(section: &Section<'_>) -> BackendDraft {

@@ -1,5 +1,6 @@
 //! Tests of the configuration as a whole.
 
+mod admission;
 mod files;
 mod good;
 mod host;

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lb_ebpf::abi;
 use lb_proto::family::Family;
 
 use super::Listen;
@@ -195,8 +196,45 @@ pub struct Service {
     pub idle_timeout: Duration,
     /// How backends are probed.
     pub health_check: HealthCheck,
+    /// Who may open connections; empty: everyone. This node's own clients always may.
+    pub allow: Vec<IpNet>,
+    /// How many connections a source may open; `None`: any number.
+    pub source_limit: Option<SourceLimit>,
     /// Who serves.
     pub backends: Vec<Backend>,
+}
+
+impl Service {
+    /// The family of the service, which is that of its addresses.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.listen.first().map_or(Family::V4, |listen| Family::of(listen.address))
+    }
+}
+
+/// `[service.source_limit]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceLimit {
+    /// New connections of a source, over time.
+    pub connections_per_second: u32,
+    /// So many at once.
+    pub burst: u32,
+    /// Addresses that begin with so many same bits are one source.
+    pub prefix_length: u8,
+}
+
+impl SourceLimit {
+    /// As the datapath has it.
+    #[must_use]
+    pub fn spelled(self, family: Family) -> abi::SourceLimit {
+        let interval = 1_000_000_000 / u64::from(self.connections_per_second.max(1));
+        let before = if family == Family::V4 { 96 } else { 0 };
+        abi::SourceLimit {
+            interval,
+            tolerance: interval.saturating_mul(u64::from(self.burst.saturating_sub(1))),
+            mask: abi::mask(before + self.prefix_length),
+        }
+    }
 }
 
 /// `service.balance`

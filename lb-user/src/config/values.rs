@@ -271,6 +271,36 @@ pub(super) fn vip_net(text: &str) -> Result<IpNet, Wrong> {
     Err(wrong(what, "choose another address of the subnet"))
 }
 
+/// The addresses of a network, or one address.
+pub(super) fn net(text: &str) -> Result<IpNet, Wrong> {
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+    let address = ip(address).ok_or_else(|| {
+        let remedy = r#"write one such as "10.0.0.0/8" or "2001:db8::/32""#;
+        wrong(format!("{} is not a network", quote(text)), remedy)
+    })?;
+    if let IpAddr::V6(six) = address
+        && let Some(four) = six.to_ipv4_mapped()
+    {
+        let remedy = format!("write it as {four}, in a service of IPv4");
+        return Err(wrong(format!("{} is an IPv4 address written as IPv6", quote(text)), remedy));
+    }
+    let (longest, usual) = prefixes(address);
+    let prefix = match prefix.map(number) {
+        None => longest,
+        Some(Some(prefix)) if prefix <= longest => prefix,
+        Some(_) => {
+            let remedy = format!(r#"write 0 to {longest} such as "{address}/{usual}""#);
+            return Err(wrong(format!("{} has a wrong prefix length", quote(text)), remedy));
+        }
+    };
+    let net = IpNet { address, prefix };
+    if net.network() != address {
+        let remedy = format!(r#"write "{}/{prefix}", or "{address}" for the host alone"#, net.network());
+        return Err(wrong(format!("{} has bits behind its prefix", quote(text)), remedy));
+    }
+    Ok(net)
+}
+
 /// The longest prefix length and the usual one.
 fn prefixes(address: IpAddr) -> (u8, u8) {
     match address {

@@ -57,6 +57,8 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
             balance: Balance::RoundRobin,
             mode: ServiceMode::Snat,
             idle_timeout: Duration::from_secs(7200),
+            allow: vec![],
+            source_limit: None,
             health_check: HealthCheck {
                 kind: CheckKind::Tcp,
                 port: None,

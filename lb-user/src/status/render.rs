@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::words::{ago, check, share, since};
+use super::words::{ago, bytes, check, share, since};
 use super::{BackendStatus, ServiceStatus, Status, VrrpStatus};
 
 /// Events shown.
@@ -51,7 +51,8 @@ fn head(out: &mut Page, status: &Status, now: f64) {
     }
     for (index, t) in datapath.tables.iter().enumerate() {
         let label = if index == 0 { "tables" } else { "" };
-        out.line(label, &format!("{}: {} of {} entries", t.table, t.entries, t.capacity), Paint::None);
+        let size = bytes(t.bytes).map(|size| format!(", {size}")).unwrap_or_default();
+        out.line(label, &format!("{}: {} of {} entries{size}", t.table, t.entries, t.capacity), Paint::None);
     }
 }
 
@@ -86,6 +87,12 @@ fn service(out: &mut Page, service: &ServiceStatus, now: f64) {
     out.gap();
     let mode = if service.mode == "dsr" { ", dsr" } else { "" };
     out.line("SERVICE", &format!("{}, {}, {}{mode}", service.name, service.listen, service.balance), Paint::Bold);
+    if !service.allow.is_empty() {
+        out.line("allow", &service.allow.join(" "), Paint::None);
+    }
+    if !service.source_limit.is_empty() {
+        out.line("limit", &service.source_limit, Paint::None);
+    }
     if !service.remark.is_empty() {
         out.line("", &service.remark, Paint::Bad);
     }

@@ -1,14 +1,16 @@
 //! The maps, and the datapath's questions answered from them and from the kernel's helpers.
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_fib_lookup as FibLookup};
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_get_smp_processor_id};
 use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_RINGS,
-    MAX_SERVICES, MAX_TUNNELS, MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic, budget, mac_key,
+    ALLOWED_ENTRIES, Allowed, Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, LIST_BITS, MAX_BACKENDS,
+    MAX_FELLOWS, MAX_LISTENERS, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Moment, Node,
+    RING_SIZE, Reason, Service, SharedFlow, Source, SourceLimit, Traffic, budget, mac_key,
 };
 use lb_ebpf::datapath::tables::{Drafts, Note, Refused, Tables};
 use lb_ebpf::net::{Be32, Be128, Family, V4, V6};
@@ -47,11 +49,17 @@ static ESTABLISHED6: HashMap<FlowKey<Be128>, Flow<Be128>> = HashMap::with_max_en
 #[map]
 static HALF_OPEN6: LruHashMap<FlowKey<Be128>, Flow<Be128>> = LruHashMap::with_max_entries(HALF_OPEN_ENTRIES, 0);
 #[map]
-static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
+static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_REASONS, 0);
 #[map]
 static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
 #[map]
 static BUDGETS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(budget::COUNT, 0);
+#[map]
+static ALLOWED: LpmTrie<Allowed, u32> = LpmTrie::with_max_entries(ALLOWED_ENTRIES, 0);
+#[map]
+static LIMITS: Array<SourceLimit> = Array::with_max_entries(MAX_SERVICES, 0);
+#[map]
+static SOURCES: LruHashMap<Source, u64> = LruHashMap::with_max_entries(MAX_SOURCES, 0);
 /// Only this program's business, so no part of the boundary to the agent.
 #[map]
 static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
@@ -267,6 +275,12 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     }
 
     #[inline(always)]
+    fn nanoseconds(&self) -> u64 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
     fn is_vip(&self, address: F::Address) -> bool {
         let address: Be128 = address.into();
         VIPS.get_ptr(address).is_some()
@@ -276,6 +290,30 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     fn service(&self, listener: &Endpoint) -> Option<Service> {
         // SAFETY: not preallocated, so the value stays until the program ends; the agent replaces it as a whole.
         unsafe { SERVICES.get(listener) }.copied()
+    }
+
+    #[inline(always)]
+    fn is_allowed(&self, list: u32, address: F::Address) -> bool {
+        let key = Key::new(LIST_BITS + 128, Allowed { list, address: address.into() });
+        ALLOWED.get(&key).is_some()
+    }
+
+    #[inline(always)]
+    fn source_limit(&self, service: u32) -> Option<&SourceLimit> {
+        LIMITS.get(service)
+    }
+
+    #[inline(always)]
+    fn source(&self, source: &Source) -> Option<&Moment> {
+        // SAFETY: the kernel keeps a looked-up value readable until the program ends, and `Moment` is a `u64` that other
+        // CPUs may write. An entry pushed out meanwhile may be another source's: that one then waits a little longer.
+        SOURCES.get_ptr_mut(source).map(|filled| unsafe { &*filled.cast::<Moment>() })
+    }
+
+    #[inline(always)]
+    fn add_source(&self, source: &Source, filled: u64) {
+        // Whom there is no room for is not limited.
+        let _ = SOURCES.insert(source, filled, 0);
     }
 
     #[inline(always)]

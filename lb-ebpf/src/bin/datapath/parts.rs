@@ -13,6 +13,8 @@ use crate::{skb, xdp};
 
 /// What a part returns instead of an action when [`lb_ebpf::datapath::unknown`] has to go on.
 const UNKNOWN: u32 = 0x1000;
+/// The same for [`lb_ebpf::datapath::admit()`].
+const ADMIT: u32 = 0x1004;
 /// The same for [`lb_ebpf::datapath::choose()`].
 const CHOOSE: u32 = 0x1001;
 /// The same for [`lb_ebpf::datapath::open()`]; the slot is added.
@@ -33,6 +35,7 @@ pub(crate) fn outcome(step: Step, end: impl FnOnce(Reason) -> u32) -> u32 {
     match step {
         Step::End(reason) => end(reason),
         Step::Unknown => UNKNOWN,
+        Step::Admit => ADMIT,
         Step::Choose => CHOOSE,
         Step::Open(slot) => OPEN.wrapping_add(slot),
         Step::Icmp => ICMP,
@@ -50,8 +53,8 @@ type PartWith<C> = extern "C" fn(*mut C, u32) -> u32;
 /// Runs part after part until there is an action.
 #[inline(always)]
 pub(crate) fn run<C>(
-    context: *mut C, known: Part<C>, unknown: Part<C>, choose: Part<C>, open: PartWith<C>, icmp: Part<C>,
-    answer: PartWith<C>,
+    context: *mut C, known: Part<C>, unknown: Part<C>, admit: Part<C>, choose: Part<C>, open: PartWith<C>,
+    icmp: Part<C>, answer: PartWith<C>,
 ) -> u32 {
     let mut action = known(context);
     if action == UNKNOWN {
@@ -59,6 +62,9 @@ pub(crate) fn run<C>(
         if action == UNKNOWN {
             action = known(context);
         }
+    }
+    if action == ADMIT {
+        action = admit(context);
     }
     if action == CHOOSE {
         action = choose(context);
@@ -91,7 +97,7 @@ pub(crate) fn tunnel<C>(
 }
 
 macro_rules! parts {
-    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $choose:ident, $open:ident, $icmp:ident, $answer:ident) => {
+    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $admit:ident, $choose:ident, $open:ident, $icmp:ident, $answer:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub(crate) extern "C" fn $known(context: *mut $context) -> u32 {
@@ -102,6 +108,12 @@ macro_rules! parts {
         #[inline(never)]
         pub(crate) extern "C" fn $unknown(context: *mut $context) -> u32 {
             $by::unknown::<$family>(context)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $admit(context: *mut $context) -> u32 {
+            $by::admit::<$family>(context)
         }
 
         #[unsafe(no_mangle)]
@@ -130,10 +142,10 @@ macro_rules! parts {
     };
 }
 
-parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_choose4, xvip_open4, xvip_icmp4, xvip_answer4);
-parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_choose6, xvip_open6, xvip_icmp6, xvip_answer6);
-parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_choose4, xvip_tc_open4, xvip_tc_icmp4, xvip_tc_answer4);
-parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_choose6, xvip_tc_open6, xvip_tc_icmp6, xvip_tc_answer6);
+parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_admit4, xvip_choose4, xvip_open4, xvip_icmp4, xvip_answer4);
+parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_admit6, xvip_choose6, xvip_open6, xvip_icmp6, xvip_answer6);
+parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_admit4, xvip_tc_choose4, xvip_tc_open4, xvip_tc_icmp4, xvip_tc_answer4);
+parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_admit6, xvip_tc_choose6, xvip_tc_open6, xvip_tc_icmp6, xvip_tc_answer6);
 
 #[unsafe(no_mangle)]
 #[inline(never)]

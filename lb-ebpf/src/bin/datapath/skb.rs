@@ -50,6 +50,18 @@ pub(crate) fn unknown<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u
     done_with(context, &frame, step)
 }
 
+/// See [`datapath::admit()`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn admit<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let step = datapath::admit::<F>(&mut frame, &kernel);
+    done_with(context, &frame, step)
+}
+
 /// See [`datapath::choose()`]; returns as [`outcome`] says.
 #[inline(always)]
 pub(crate) fn choose<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {

@@ -32,6 +32,14 @@ pub(crate) fn unknown<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 
     outcome(datapath::unknown::<F>(&mut frame, &kernel), end)
 }
 
+/// See [`datapath::admit()`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn admit<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
+    let mut frame = Frame::new(context);
+    let kernel = Kernel::new(frame);
+    outcome(datapath::admit::<F>(&mut frame, &kernel), end)
+}
+
 /// See [`datapath::choose()`]; returns as [`outcome`] says.
 #[inline(always)]
 pub(crate) fn choose<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {

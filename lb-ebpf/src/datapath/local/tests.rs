@@ -78,7 +78,7 @@ fn backend(host: u8, port: u16) -> Backend {
 
 /// Service 3 behind these places, with backends .31 (this node), .32 and .33.
 fn model(listeners: &[Endpoint]) -> Model {
-    let service = Service { number: 3, ring_length: 3, ring_start: 0, idle_seconds: 60, own: 0 };
+    let service = Service { number: 3, ring_length: 3, ring_start: 0, idle_seconds: 60, ..Service::default() };
     Model {
         services: listeners.iter().map(|listener| (*listener, service)).collect(),
         own: [at(NODE, 0).address].into(),
@@ -170,7 +170,7 @@ fn nobody_serves() {
     assert_eq!(slot(&model, at(VIP, 8443)), None);
     model.preferred = Some(9);
     assert_eq!(slot(&model, at(VIP, 8443)), None);
-    let service = Service { number: 3, ring_length: 0, ring_start: 0, idle_seconds: 60, own: 0 };
+    let service = Service { number: 3, ring_length: 0, ring_start: 0, idle_seconds: 60, ..Service::default() };
     model.services.insert(at(VIP, 8443), service);
     assert_eq!(slot(&model, at(VIP, 8443)), None);
 }
@@ -216,7 +216,7 @@ proptest! {
         model.rings = (0..gone.len() as u32).collect();
         model.preferred = preferred;
         model.turn.set(turn);
-        let service = Service { number: 3, ring_length: gone.len() as u16, ring_start: 0, idle_seconds: 60, own: 0 };
+        let service = Service { number: 3, ring_length: gone.len() as u16, ring_start: 0, idle_seconds: 60, ..Service::default() };
         model.services.insert(at(VIP, 8443), service);
         let serving = gone.iter().filter(|gone| !**gone).count();
         match slot(&model, at(VIP, 8443)) {

@@ -5,13 +5,15 @@
 //! removal goes the other way. Backends and services keep their slot and number as long as they are wanted, so flows
 //! stay valid whatever else changes, and an agent that starts anew finds them again.
 
+mod admission;
 mod ring;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use admission::Prefix;
 use lb_ebpf::abi::{
-    Backend, Delivery, Endpoint, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_SERVICES,
-    MAX_TUNNELS, MAX_VIPS, NOBODY, Node, RING_SIZE, Service,
+    Backend, Delivery, Endpoint, MAX_ALLOWED, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES,
+    MAX_SERVICES, MAX_TUNNELS, MAX_VIPS, NOBODY, Node, RING_SIZE, Service, SourceLimit,
 };
 use lb_ebpf::net::{Be32, Be128};
 pub use ring::ring;
@@ -42,6 +44,10 @@ pub struct WantedService {
     pub preferred: Option<usize>,
     /// Seconds an established flow may be silent.
     pub idle_seconds: u32,
+    /// Who may open connections; empty: everyone.
+    pub allow: BTreeSet<Prefix>,
+    /// How many connections a source may open; `None`: any number.
+    pub limit: Option<SourceLimit>,
     /// In the order of the configuration.
     pub backends: Vec<WantedBackend>,
 }
@@ -91,6 +97,10 @@ pub struct Observed {
     pub fellows: BTreeSet<[u8; 6]>,
     /// Nodes that do so inside outer packets.
     pub tunnels: BTreeSet<Be32>,
+    /// Allow lists, by number.
+    pub allowed: BTreeMap<u32, BTreeSet<Prefix>>,
+    /// Limits of sources, by service number.
+    pub limits: BTreeMap<u16, SourceLimit>,
 }
 
 /// A step; each is one write to one table.
@@ -120,6 +130,12 @@ pub enum Op {
     AddFellow([u8; 6]),
     /// Take packets inside outer ones from a node.
     AddTunnel(Be32),
+    /// Add a prefix to an allow list.
+    Allow(u32, Prefix),
+    /// Take one off an allow list.
+    Disallow(u32, Prefix),
+    /// Limit the sources of the service with this number, from when on the service says so.
+    SetLimit(u16, SourceLimit),
     /// Know an address as a VIP.
     AddVip(Be128),
     /// Serve at VIP:port, from now on like this.
@@ -181,6 +197,9 @@ pub enum TooMuch {
     /// More VIPs than [`MAX_VIPS`].
     #[error("more than {MAX_VIPS} VIPs")]
     Vips,
+    /// More prefixes than [`MAX_ALLOWED`].
+    #[error("more than {MAX_ALLOWED} prefixes in the allow lists of all services together")]
+    Allowed,
     /// More backends than [`MAX_BACKENDS`].
     #[error("more than {MAX_BACKENDS} backends in all services together")]
     Backends,
@@ -193,6 +212,7 @@ pub enum TooMuch {
 pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     let numbers = numbers(wanted, observed)?;
     let mut slots = Slots::new(wanted, observed, &numbers);
+    let mut lists = admission::Lists::new(wanted, observed)?;
     let mut ops = Vec::new();
     if observed.node != wanted.node {
         ops.push(Op::SetNode(wanted.node));
@@ -233,7 +253,14 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
             ring_start: start,
             idle_seconds: service.idle_seconds,
             own: own.map_or(0, |place| place.slot + 1),
+            allow: lists.place(service, *number),
+            is_limited: u32::from(service.limit.is_some()),
         };
+        if let Some(limit) = service.limit
+            && observed.limits.get(number) != Some(&limit)
+        {
+            ops.push(Op::SetLimit(*number, limit));
+        }
         for listener in service.places() {
             if observed.services.get(listener) != Some(&value) {
                 services.push(Op::SetService(*listener, value));
@@ -272,6 +299,8 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     ops.append(&mut rings);
     ops.extend(wanted.tunnels.difference(&observed.tunnels).map(|node| Op::AddTunnel(*node)));
     ops.extend(vips.difference(&observed.vips).map(|vip| Op::AddVip(*vip)));
+    let (before, after) = lists.ops();
+    ops.extend(before);
     ops.append(&mut preferences);
     ops.append(&mut services);
     ops.extend(wanted.own.difference(&observed.own).map(|address| Op::AddOwn(*address)));
@@ -282,6 +311,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     ops.extend(observed.fellows.difference(&wanted.fellows).map(|mac| Op::RemoveFellow(*mac)));
     ops.extend(observed.tunnels.difference(&wanted.tunnels).map(|node| Op::RemoveTunnel(*node)));
     ops.extend(slots.retire());
+    ops.extend(after);
     Ok(Plan { ops, places })
 }
 
@@ -393,6 +423,20 @@ impl Observed {
             }
             Op::WriteRing { start, slots } => {
                 self.rings.insert(*start, slots.clone());
+            }
+            Op::Allow(list, prefix) => {
+                self.allowed.entry(*list).or_default().insert(*prefix);
+            }
+            Op::Disallow(list, prefix) => {
+                if let Some(prefixes) = self.allowed.get_mut(list) {
+                    prefixes.remove(prefix);
+                    if prefixes.is_empty() {
+                        self.allowed.remove(list);
+                    }
+                }
+            }
+            Op::SetLimit(number, limit) => {
+                self.limits.insert(*number, *limit);
             }
             Op::AddVip(vip) => {
                 self.vips.insert(*vip);

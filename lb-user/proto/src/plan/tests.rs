@@ -26,6 +26,8 @@ fn service(port: u16, hosts: &[u8]) -> WantedService {
         local_listeners: Vec::new(),
         preferred: None,
         idle_seconds: 7200,
+        allow: BTreeSet::new(),
+        limit: None,
         backends: hosts.iter().map(|host| backend(*host)).collect(),
     }
 }
@@ -66,6 +68,7 @@ fn from_nothing_in_order() {
             Op::AddSlot(..) => "slot",
             Op::WriteRing { .. } => "ring",
             Op::AddFellow(_) | Op::AddTunnel(_) => "fellow",
+            Op::Allow(..) | Op::Disallow(..) | Op::SetLimit(..) => "admission",
             Op::AddVip(_) => "vip",
             Op::SetService(..) => "service",
             Op::SetPreferred(..) => "preference",
@@ -173,12 +176,19 @@ fn too_many_are_refused_whole() {
     let mut listeners = service(1, &[31]);
     listeners.listeners = (1..=MAX_LISTENERS as u16 + 1).map(|port| at(100, port)).collect();
     assert_eq!(plan(&wanted(vec![listeners]), &Observed::default()), Err(TooMuch::Listeners));
+    let mut crowd = service(1, &[31]);
+    let address = |number: u32| Be32::new(number).into();
+    crowd.allow = (0..=MAX_ALLOWED).map(|number| Prefix { address: address(number), bits: 128 }).collect();
+    assert_eq!(plan(&wanted(vec![crowd]), &Observed::default()), Err(TooMuch::Allowed));
 }
 
 fn any_wanted() -> impl Strategy<Value = Wanted> {
     let backends = proptest::collection::btree_map(1u8..9, (0u16..3, any::<bool>(), any::<bool>()), 1..6);
     let preferred = proptest::option::of(0usize..6);
-    let services = proptest::collection::btree_map(8000u16..8006, (backends, 0u8..2, any::<bool>(), preferred), 0..5);
+    let prefixes = (0u8..3, 120u8..123).prop_map(|(host, bits)| Prefix { address: at(host, 0).address, bits });
+    let admission = (proptest::collection::btree_set(prefixes, 0..4), proptest::option::of(0u64..2));
+    let services = (backends, 0u8..2, any::<bool>(), preferred, admission);
+    let services = proptest::collection::btree_map(8000u16..8006, services, 0..5);
     let own = proptest::collection::btree_set((1u8..4).prop_map(|host| at(host, 0).address), 0..3);
     let fellows = proptest::collection::btree_set(proptest::array::uniform6(0u8..2), 0..3);
     (services, own, fellows).prop_map(|(services, own, fellows)| Wanted {
@@ -188,11 +198,13 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
         ..wanted(
             services
                 .into_iter()
-                .map(|(port, (backends, vip, local, preferred))| WantedService {
+                .map(|(port, (backends, vip, local, preferred, (allow, limit)))| WantedService {
                     listeners: if local { vec![] } else { vec![at(100 + vip, port)] },
                     local_listeners: vec![Endpoint::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))],
                     preferred,
                     idle_seconds: 60,
+                    allow,
+                    limit: limit.map(|interval| SourceLimit { interval, ..SourceLimit::default() }),
                     backends: backends
                         .into_iter()
                         .map(|(host, (share, gone, resolved))| WantedBackend {
@@ -209,14 +221,73 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
     })
 }
 
+/// Whom the service at each place admits, and whether that is everyone: only an empty list of nobody's choosing is both.
+fn admission(observed: &Observed) -> BTreeMap<Endpoint, (BTreeSet<Prefix>, bool)> {
+    let services = observed.services.iter();
+    let list = |list: u32| observed.allowed.get(&list).cloned().unwrap_or_default();
+    services.map(|(at, service)| (*at, (list(service.allow), service.allow == 0))).collect()
+}
+
+#[test]
+fn an_allow_list_changes_at_once() {
+    let prefix = |host, bits| Prefix { address: at(host, 0).address, bits: 96_u8 + bits };
+    let mut observed = Observed::default();
+    let mut wanted = wanted(vec![service(8443, &[31])]);
+    settle(&wanted, &mut observed);
+    assert_eq!(observed.services[&at(100, 8443)].allow, 0);
+    wanted.services[0].allow = [prefix(1, 32), prefix(2, 32)].into();
+    let plan = settle(&wanted, &mut observed);
+    let service = observed.services[&at(100, 8443)];
+    let on = [Op::Allow(1, prefix(1, 32)), Op::Allow(1, prefix(2, 32)), Op::SetService(at(100, 8443), service)];
+    assert_eq!(plan.ops, on);
+    wanted.services[0].allow = [prefix(2, 32)].into();
+    let plan = settle(&wanted, &mut observed);
+    let service = observed.services[&at(100, 8443)];
+    let changed = [
+        Op::Allow(2, prefix(2, 32)),
+        Op::SetService(at(100, 8443), service),
+        Op::Disallow(1, prefix(1, 32)),
+        Op::Disallow(1, prefix(2, 32)),
+    ];
+    assert_eq!(plan.ops, changed);
+    wanted.services[0].allow.clear();
+    let plan = settle(&wanted, &mut observed);
+    let service = observed.services[&at(100, 8443)];
+    assert_eq!(plan.ops, [Op::SetService(at(100, 8443), service), Op::Disallow(2, prefix(2, 32))]);
+}
+
+#[test]
+fn what_a_plan_left_half_done_is_put_right_before_it_is_used() {
+    let prefix = |host| Prefix { address: at(host, 0).address, bits: 128 };
+    let mut observed = Observed::default();
+    let mut wanted = wanted(vec![service(8443, &[31])]);
+    wanted.services[0].allow = [prefix(1)].into();
+    settle(&wanted, &mut observed);
+    // An earlier list that never came into use.
+    observed.allowed.insert(2, [prefix(9)].into());
+    wanted.services[0].allow = [prefix(2)].into();
+    let plan = settle(&wanted, &mut observed);
+    let switch = plan.ops.iter().position(|op| matches!(op, Op::SetService(..))).unwrap();
+    assert!(plan.ops[..switch].contains(&Op::Disallow(2, prefix(9))));
+    assert_eq!(observed.allowed, [(2, [prefix(2)].into())].into());
+}
+
 proptest! {
     #[test]
     fn one_pass_settles_and_every_step_in_between_is_safe(worlds in proptest::collection::vec(any_wanted(), 1..6)) {
         let mut observed = Observed::default();
         for wanted in worlds {
             let plan = plan(&wanted, &observed).unwrap();
+            let before = admission(&observed);
+            let mut after = observed.clone();
+            plan.ops.iter().for_each(|op| after.apply(op));
+            let after = admission(&after);
             for op in &plan.ops {
                 observed.apply(op);
+                for (at, now) in admission(&observed) {
+                    let known = [before.get(&at), after.get(&at)];
+                    prop_assert!(known.contains(&Some(&now)), "{:?}: {:?} is none of {:?}", op, now, known);
+                }
                 for service in observed.services.values() {
                     if service.ring_length > 0 {
                         let round = &observed.rings[&service.ring_start];
@@ -238,6 +309,16 @@ proptest! {
                 let own = service.own.checked_sub(1).map(|slot| observed.backends[&slot].delivery);
                 prop_assert!(own.is_none_or(|delivery| delivery == Delivery::Local as u16));
             }
+            let admitted = admission(&observed);
+            for service in &wanted.services {
+                for at in service.places() {
+                    prop_assert_eq!(&admitted[at].0, &service.allow);
+                    prop_assert_eq!(observed.services[at].is_limited, u32::from(service.limit.is_some()));
+                    let number = observed.services[at].number;
+                    prop_assert!(service.limit.is_none_or(|limit| observed.limits[&number] == limit));
+                }
+            }
+            prop_assert_eq!(observed.allowed.len(), wanted.services.iter().filter(|s| !s.allow.is_empty()).count());
             for (service, slots) in wanted.services.iter().zip(slots(&plan)) {
                 for (backend, slot) in service.backends.iter().zip(slots) {
                     prop_assert_eq!(observed.backends[&slot].endpoint, backend.endpoint);

@@ -42,6 +42,8 @@ fn the_shortest_file_gets_every_default() {
             balance: Balance::RoundRobin,
             mode: ServiceMode::Snat,
             idle_timeout: Duration::from_secs(7200),
+            allow: vec![],
+            source_limit: None,
             health_check: HealthCheck {
                 kind: CheckKind::Https(
                     HttpCheck { path: "/readyz".into(), host: None, expect_status: vec![200] },
@@ -130,7 +132,7 @@ fn the_shipped_file_has_every_key_and_no_other() {
 /// What the reader would take in the first table with this title, by its own words.
 fn known(title: &str) -> BTreeSet<String> {
     let header = format!("{title}\n");
-    let text = SHIPPED.replacen(&header, &format!("{header}zzzz = 1\n"), 1);
+    let text = uncommented(SHIPPED).replacen(&header, &format!("{header}zzzz = 1\n"), 1);
     let faults = refuse(&text);
     let (_, list) = faults.split_once("known here: ").expect(title);
     let names = list.split(", ");
@@ -138,12 +140,13 @@ fn known(title: &str) -> BTreeSet<String> {
     keys.map(|key| key.trim_matches('"').to_owned()).collect()
 }
 
-/// With every `# key = value` made a key.
+/// With every `# key = value` made a key, and every `# [table]` a table.
 fn uncommented(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let key_and_value = line.strip_prefix("# ").filter(|rest| {
             rest.split_once(" = ")
                 .is_some_and(|(key, _)| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+                || rest.starts_with('[') && rest.ends_with(']')
         });
         key_and_value.unwrap_or(line)
     });
@@ -195,6 +198,15 @@ fn what_is_good_is_accepted() {
         ("interface = \"eth0\"", "interface = \"eth0\"\ncgroup = \"/sys/fs/cgroup/\""),
         ("interface = \"eth0\"", "interface = \"eth0\"\nsource_ports = \"10000-20000\""),
         ("type = \"https\"", "port = 10256"),
+        ("\"192.0.2.100:8443\"", "\"192.0.2.100:8443\"\nallow = [\"10.0.0.0/8\", \"198.51.100.7\", \"0.0.0.0/0\"]"),
+        (
+            "[service.health_check]",
+            "[service.source_limit]\nconnections_per_second = 1\nburst = 3600\n[service.health_check]",
+        ),
+        (
+            "[service.health_check]",
+            "source_limit = { connections_per_second = 1000000, prefix_length = 1 }\n[service.health_check]",
+        ),
         ("address = \"192.0.2.31:6443\"", "address = \"198.51.100.1:1\"\nweight = 256\nmax_connections = 4294967295"),
     ];
     for (from, to) in cases {
@@ -297,4 +309,23 @@ address = "[2001:db8::32]"
     assert_eq!(shown(0), ["192.0.2.100:8443", "0.0.0.0:4300"]);
     assert_eq!(config.services[1].backends[1].address, "[2001:db8::32]:0".parse().unwrap(), "keeps the client's port");
     assert_eq!(shown(1), ["[2001:db8::100]:8443", "[::1]:8443", "[::]:4300"], "everywhere is everywhere of a family");
+}
+
+#[test]
+fn admission_is_read_with_its_defaults() {
+    let text = changed(
+        "[service.health_check]",
+        "allow = [\"10.0.0.0/8\", \"192.0.2.7\"]\nsource_limit = { connections_per_second = 50 }\n[service.health_check]",
+    );
+    let service = accept(&text).config.services.remove(0);
+    let allow: Vec<_> = service.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allow, ["10.0.0.0/8", "192.0.2.7/32"]);
+    let limit = service.source_limit.unwrap();
+    assert_eq!(limit, SourceLimit { connections_per_second: 50, burst: 50, prefix_length: 32 });
+    let spelled = limit.spelled(service.family());
+    assert_eq!((spelled.interval, spelled.tolerance), (20_000_000, 49 * 20_000_000));
+    let six = BASE.replace("192.0.2.100/24", "2001:db8::100/64").replace("192.0.2.100:", "[2001:db8::100]:");
+    let six = six.replace("192.0.2.31:", "[2001:db8::31]:");
+    let six = six.replace("[service.health_check]", "source_limit.connections_per_second = 1\n[service.health_check]");
+    assert_eq!(accept(&six).config.services[0].source_limit.unwrap().prefix_length, 64);
 }

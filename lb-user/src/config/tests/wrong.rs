@@ -312,7 +312,7 @@ const SERVICE: &[Case] = &[
     (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nidle_timeout = \"8760h\"",
      r#"13:16: idle_timeout "8760h" is too long, write "168h" or less"#),
     (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nport = 8443",
-     r#"13:1: unknown key "port" in [[service]], known here: [[service.backend]], "balance", [service.health_check], "idle_timeout", "listen", "local", "mode", "name""#),
+     r#"13:1: unknown key "port" in [[service]], known here: "allow", [[service.backend]], "balance", [service.health_check], "idle_timeout", "listen", "local", "mode", "name", [service.source_limit]"#),
     ("[[service]]", "[[services]]",
      "10:3: unknown table [[services]], did you mean [[service]]?\n14:2: service is a table, begin each with [[service]]"),
     ("[[service.backend]]", "[[service.backends]]",

@@ -32,6 +32,8 @@ fn service(kind: CheckKind, backends: &[(&str, SocketAddr)]) -> Service {
         balance: Balance::RoundRobin,
         mode: ServiceMode::Snat,
         idle_timeout: Duration::from_secs(7200),
+        allow: vec![],
+        source_limit: None,
         health_check: HealthCheck { kind, port: None, interval: INTERVAL, timeout: TIMEOUT, rise: 2, fall: 3 },
         backends: backends.iter().map(backend).collect(),
     }

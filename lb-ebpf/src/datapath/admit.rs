@@ -1,0 +1,67 @@
+//! Who may open connections: the services' allow lists, and how many connections a source may open.
+//!
+//! Only what belongs to no flow is asked. A connection that was let in stays when the list changes, and what its client sends
+//! again during the handshake counts once.
+
+use super::tables::Tables;
+use super::{Handled, Step, deliver, key, listener, of_no_flow, parse, track};
+use crate::abi::{Reason, Service, Source};
+use crate::net::Family;
+use crate::packet::Packet;
+
+/// The third part: a packet of no flow, for a service that not everyone may use.
+///
+/// Who is not allowed gets no answer, as from a firewall: addresses can be forged, and answers to forged ones would spend
+/// what is there for clients. Who is too fast gets none either, and its next try comes by itself.
+#[inline(always)]
+pub fn admit<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
+    let (Some(node), Ok(head)) = (tables.node(), F::head(packet)) else {
+        return Step::End(Reason::NotConfigured);
+    };
+    let key = key(head);
+    let Some(service) = tables.service(&listener::<F>(&key)) else {
+        return Step::End(Reason::NotService);
+    };
+    if parse::is_martian(&key, tables) {
+        return Step::End(Reason::Martian);
+    }
+    if service.allow != 0 && !tables.is_allowed(service.allow, key.source) {
+        return Step::End(Reason::NotAllowed);
+    }
+    if !track::is_opening(head) {
+        return of_no_flow(head, tables, node, &key, true);
+    }
+    // What another node forwards has been counted there.
+    if service.is_limited != 0
+        && !deliver::is_forwarded(head, tables, node, &key)
+        && !is_within_limit::<F>(tables, &service, key.source)
+    {
+        return Step::End(Reason::SourceLimit);
+    }
+    Step::Choose
+}
+
+/// Counts one more connection of a source; false when that is too many. Two CPUs that do so in the same moment may count
+/// one.
+#[inline(always)]
+fn is_within_limit<F: Family>(tables: &impl Tables<F>, service: &Service, address: F::Address) -> bool {
+    let number = service.number as u32;
+    let Some(limit) = tables.source_limit(number) else {
+        return true;
+    };
+    let source = Source::of(number, address.into(), limit);
+    let now = tables.nanoseconds();
+    match tables.source(&source) {
+        Some(filled) => match limit.admit(filled.get(), now) {
+            Some(next) => {
+                filled.set(next);
+                true
+            }
+            None => false,
+        },
+        None => {
+            tables.add_source(&source, now.saturating_add(limit.interval));
+            true
+        }
+    }
+}
