@@ -24,7 +24,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::admin::{self, AdminServer, ClaimError, ReloadRequest, ReloadResult};
-use crate::bpf::{self, Datapath, DatapathError, Device, Entries, Spec, Sweeper, TableError, Tables};
+use crate::bpf::{self, Datapath, DatapathError, Device, Entries, Sizes, Spec, Sweeper, TableError, Tables};
 use crate::clock::{self, unix};
 use crate::config::{self, Config, Faults, Loaded, Vrrp};
 use crate::direct;
@@ -267,11 +267,12 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn take(datapath: &mut Datapath, max_flows: u32) -> Result<Self, TableError> {
+    fn take(datapath: &mut Datapath, sizes: Sizes) -> Result<Self, TableError> {
+        let footprint = datapath.footprint();
         let ebpf = datapath.ebpf();
         let log = datapath_log(ebpf);
         let tables = Tables::take(ebpf)?;
-        let sweeper = Sweeper::take(ebpf, max_flows)?;
+        let sweeper = Sweeper::take(ebpf, footprint, sizes)?;
         let capacities = sweeper.capacities();
         Ok(Self { tables, capacities, sweeping: Sweeping::start(sweeper), log })
     }
@@ -335,7 +336,7 @@ impl Agent {
         let reserved = ReservedPorts::new(kept_settings(&config.node.name));
         reserve(&reserved, &config)?;
         let mut datapath = Datapath::open(&spec(&config, device))?;
-        let mut kernel = Kernel::take(&mut datapath, config.node.max_flows)?;
+        let mut kernel = Kernel::take(&mut datapath, sizes(&config))?;
 
         let metrics = Metrics::new();
         metrics.configure(&config);
@@ -566,7 +567,7 @@ impl Agent {
 
     fn attach_again(&mut self, device: Device) {
         let opened = Datapath::open(&spec(&self.config, device)).map_err(AgentError::from).and_then(|mut datapath| {
-            let kernel = Kernel::take(&mut datapath, self.config.node.max_flows)?;
+            let kernel = Kernel::take(&mut datapath, sizes(&self.config))?;
             Ok((datapath, kernel))
         });
         match opened {
@@ -624,6 +625,7 @@ impl Agent {
             (old.role != new.role, "node.role"),
             (old.peer_port != new.peer_port, "node.peer_port"),
             (old.max_flows != new.max_flows, "node.max_flows"),
+            (old.max_half_open != new.max_half_open, "node.max_half_open"),
         ] {
             if changed {
                 return Err(AgentError::NeedsRestart(key));
@@ -741,9 +743,13 @@ fn spec(config: &Config, device: Device) -> Spec {
         node: config.node.name.clone(),
         device,
         datapath: config.node.datapath,
-        max_flows: config.node.max_flows,
+        sizes: sizes(config),
         log_flows: tracing::enabled!(tracing::Level::DEBUG),
     }
+}
+
+fn sizes(config: &Config) -> Sizes {
+    Sizes { max_flows: config.node.max_flows, max_half_open: config.node.max_half_open }
 }
 
 fn reserve(reserved: &ReservedPorts, config: &Config) -> Result<(), SysctlError> {

@@ -82,7 +82,7 @@ mod tests {
     "#;
 
     fn config(text: &str) -> Config {
-        let env = Env { host_name: "n".to_owned() };
+        let env = Env { host_name: "n".to_owned(), memory: 0 };
         parse(text, "xvip.toml", &env).unwrap_or_else(|faults| panic!("{faults}")).config
     }
 

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use lb_ebpf::abi::{MAX_ALLOWED, map};
 use lb_proto::health::State;
 
 use crate::agent::NO_BACKEND_HERE;
-use crate::bpf::{Attachment, Entries, Sweep, TableError, Tables};
+use crate::bpf::{Attachment, Entries, SOURCES, Sweep, TableError, Tables};
 use crate::clock::unix_of;
 use crate::config::{Backend, Config, Role, Service, ServiceMode};
 use crate::drivers::health::HealthSnapshot;
@@ -75,7 +76,12 @@ fn datapath(sources: &Sources<'_>) -> Result<DatapathStatus, TableError> {
         reason: reason.label().to_owned(),
         packets,
     });
-    let table = |table: &str, entries, capacity| TableStatus { table: table.to_owned(), entries, capacity };
+    let bytes = &sources.sweep.bytes;
+    let table = |table: &str, entries, capacity, name| {
+        let bytes = bytes.get(name).copied().unwrap_or_default();
+        TableStatus { table: table.to_owned(), entries, capacity, bytes }
+    };
+    let allowed = sources.config.services.iter().map(|service| service.allow.len() as u64).sum();
     let ([four, six], capacity) = (sources.sweep.entries, sources.capacities);
     let attachment = sources.attachment;
     Ok(DatapathStatus {
@@ -84,11 +90,14 @@ fn datapath(sources: &Sources<'_>) -> Result<DatapathStatus, TableError> {
         interface: sources.config.node.interface.clone(),
         program_id: attachment.map_or(0, |attachment| attachment.program_id),
         tables: vec![
-            table("established", four.established, capacity.established),
-            table("half_open", four.half_open, capacity.half_open),
-            table("established_ipv6", six.established, capacity.established),
-            table("half_open_ipv6", six.half_open, capacity.half_open),
+            table("established", four.established, capacity.established, map::ESTABLISHED),
+            table("half_open", four.half_open, capacity.half_open, map::HALF_OPEN),
+            table("established_ipv6", six.established, capacity.established, map::ESTABLISHED6),
+            table("half_open_ipv6", six.half_open, capacity.half_open, map::HALF_OPEN6),
+            table("sources", sources.sweep.sources, SOURCES, map::SOURCES),
+            table("allowed", allowed, MAX_ALLOWED.into(), map::ALLOWED),
         ],
+        bytes: bytes.values().sum(),
         packets: packets.collect(),
     })
 }
@@ -162,6 +171,8 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
         local: service.local.label().to_owned(),
         mode: service.mode.label().to_owned(),
         remark: remark(sources, service),
+        allow: service.allow.iter().map(ToString::to_string).collect(),
+        source_limit: service.source_limit.map(|limit| limit.to_string()).unwrap_or_default(),
         fail_open: sources.reconciler.fail_open(&service.name),
         backends: backends.collect::<Result<_, _>>()?,
     })

@@ -78,6 +78,9 @@ pub struct DatapathStatus {
     /// Entries in use, by table: `established`, `half_open`, and with `_ipv6` the same of IPv6; `sources`, whose new
     /// connections are limited; `allowed`, prefixes of allow lists.
     pub tables: Vec<TableStatus>,
+    /// Bytes of memory that these and all other tables take together; 0: the kernel does not tell.
+    #[serde(default)]
+    pub bytes: u64,
     /// Packets by verdict and reason, zero rows left out.
     pub packets: Vec<PacketCount>,
 }

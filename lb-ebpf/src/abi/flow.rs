@@ -101,8 +101,8 @@ pub struct Flow<A = Be32, W = u32> {
     pub state: W,
     /// Last acknowledgement number sent in this direction, host order; what the other side may send next.
     pub acknowledged: W,
-    /// Acknowledgement number that completes the handshake (half-open), or that acknowledges the client's FIN; of a flow whose
-    /// backend answers by itself, the client's next sequence number. Host order.
+    /// Acknowledgement number that completes the handshake (half-open); then the next sequence number in this direction. Host
+    /// order.
     pub expect: W,
     /// Ethernet address of the client's next hop, first four bytes.
     pub mac_high: W,

@@ -124,7 +124,7 @@ impl World {
 /// The length of an IPv4 prefix between hosts with IPv6 addresses, where each byte has a group of its own ([`sixth`]).
 const fn sixth_bits(bits: u8) -> u8 {
     let bits = bits - 96;
-    64 + bits / 8 * 16 + if bits % 8 == 0 { 0 } else { 8 + bits % 8 }
+    64 + bits / 8 * 16 + if bits.is_multiple_of(8) { 0 } else { 8 + bits % 8 }
 }
 
 /// From the client to the service.

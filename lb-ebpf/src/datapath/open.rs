@@ -233,10 +233,9 @@ fn promote<'a, F: Family>(
     flow.mac_low = half.mac_low.get();
     if head.flags() & flag::FIN != 0 {
         flow.state = state::FIN_CLIENT;
-        flow.expect = head.sequence().get().wrapping_add(head.segment_length());
     }
+    flow.expect = head.sequence().get().wrapping_add(head.segment_length());
     if half.is_direct() {
-        flow.expect = head.sequence().get().wrapping_add(head.segment_length());
         let added = tables.add_established(key, flow).is_ok() || tables.established(key).is_some();
         tables.remove_half_open(key);
         return opened(bytes, tables, key, flow, added).map(|()| &*flow);
@@ -248,6 +247,7 @@ fn promote<'a, F: Family>(
     };
     *answer = answering::<F>(key, flow, now);
     answer.acknowledged = back.acknowledged.get();
+    answer.expect = flow.acknowledged;
     answer.state = flow.state;
     // Another CPU may have been faster with the same flow.
     let is_there = |at: &Key<F>, other: &Key<F>| tables.established(at).is_some_and(|flow| flow.other() == *other);

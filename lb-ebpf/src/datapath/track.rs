@@ -6,8 +6,8 @@ use crate::abi::{Readable as _, state};
 use crate::net::Family;
 use crate::net::header::{TcpHead, flag};
 
-/// How far beyond the last acknowledgement a RST may claim to be: data can be under way.
-const RESET_WINDOW: u32 = 1 << 20;
+/// How far from what was seen last a FIN may be.
+const FIN_WINDOW: u32 = 1 << 20;
 
 /// How far from the last acknowledgement a packet of the same connection may be: beyond what stacks keep under way.
 const NEAR: u32 = 1 << 26;
@@ -47,34 +47,54 @@ const fn is_near(number: u32, last: u32) -> bool {
     number.wrapping_sub(last).wrapping_add(NEAR) < 2 * NEAR
 }
 
+/// How far ahead of the last one a packet's numbers may be to move them on: more than stacks keep under way.
+const AHEAD: u32 = 1 << 25;
+
 /// Updates the flow by one of its packets.
+///
+/// Only a packet with both numbers where they can be moves them, and only on: an outsider would have to guess both.
 #[inline(always)]
 pub(super) fn follow<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow: &Entry<F>, now: u32) {
     flow.touch(now);
     let flags = head.flags();
-    let acknowledged = head.acknowledgement().get();
-    if flags & flag::ACK != 0 && is_near(acknowledged, flow.acknowledged.get()) {
-        flow.acknowledged.set(acknowledged);
-    }
     if flags & (flag::FIN | flag::RST) != 0 {
         end(head, tables, key, flow);
-    } else if flow.is_direct() {
-        let next = head.sequence().get().wrapping_add(head.segment_length());
-        if is_near(next, flow.expect.get()) {
+    }
+    if flags & (flag::SYN | flag::ACK | flag::RST) != flag::ACK {
+        return;
+    }
+    let acknowledged = head.acknowledgement().get();
+    let is_ahead = |number: u32, last: u32| number.wrapping_sub(last) < AHEAD;
+    let (next, last) = (next::<F>(head), flow.expect.get());
+    let last_acknowledged = flow.acknowledged.get();
+    if is_near(next, last) && is_near(acknowledged, last_acknowledged) {
+        if is_ahead(next, last) {
             flow.expect.set(next);
         }
+        if is_ahead(acknowledged, last_acknowledged) {
+            flow.acknowledged.set(acknowledged);
+        }
     }
+}
+
+/// The sequence number behind a segment.
+#[inline(always)]
+fn next<F: Family>(head: &TcpHead<F>) -> u32 {
+    head.sequence().get().wrapping_add(head.segment_length())
 }
 
 /// A side has closed or reset: both entries must know.
 #[inline(always)]
 fn end<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow: &Entry<F>) {
+    let is_reset = head.flags() & flag::RST != 0;
+    if !is_reset && !ends_stream(head, flow) {
+        return;
+    }
     if flow.is_direct() {
         // What the backend says is not seen here: the client's word must do, where its numbers are those of the flow. Its
         // packets, and what the backend may still send for a while, keep the entry alive.
-        let next = head.sequence().get().wrapping_add(head.segment_length());
-        let ahead = next.wrapping_sub(flow.expect.get());
-        if ahead <= RESET_WINDOW && !flow.is_closed() {
+        let is_believed = !is_reset || head.sequence().get() == flow.expect.get();
+        if is_believed && !flow.is_closed() {
             flow.state.set(flow.state.get() | state::FIN_CLIENT | state::FIN_BACKEND | state::BACKEND_FIRST);
             tables.note(Note::Closed, key, flow.backend as u32);
         }
@@ -86,13 +106,13 @@ fn end<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow
     };
     let from_client = flow.is_from_client();
     let before = flow.state.get();
-    let after = if head.flags() & flag::RST != 0 {
-        // RFC 5961 section 3: a RST counts only where the receiver expects data. Anyone can send one elsewhere; it
-        // is forwarded, and its receiver will ignore it too.
-        let ahead = head.sequence().get().wrapping_sub(peer.acknowledged.get());
-        if ahead > RESET_WINDOW { before } else { before | state::RESET }
+    let after = if is_reset {
+        // RFC 5961 section 3.2: a RST counts only with the very number that its receiver expects; with another near it, the
+        // receiver asks again. That is behind what it has acknowledged, or behind what its sender has sent since.
+        let sequence = head.sequence().get();
+        let is_expected = sequence == peer.acknowledged.get() || sequence == flow.expect.get();
+        if is_expected { before | state::RESET } else { before }
     } else if from_client {
-        flow.expect.set(head.sequence().get().wrapping_add(head.segment_length()));
         before | state::FIN_CLIENT
     } else if before & state::FIN_CLIENT != 0 && head.acknowledgement().get() == peer.expect.get() {
         before | state::FIN_BACKEND
@@ -109,4 +129,14 @@ fn end<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow
         let client = if from_client { *key } else { other };
         tables.note(Note::Closed, &client, flow.backend as u32);
     }
+}
+
+/// Whether a FIN can be its sender's: what it ends and what it acknowledges lie near what was seen last. It may have
+/// overtaken data, so it need not be exactly next.
+#[inline(always)]
+fn ends_stream<F: Family>(head: &TcpHead<F>, flow: &Entry<F>) -> bool {
+    let is_close = |number: u32, last: u32| number.wrapping_sub(last).wrapping_add(FIN_WINDOW) <= 2 * FIN_WINDOW;
+    head.flags() & flag::ACK != 0
+        && is_close(next::<F>(head), flow.expect.get())
+        && is_close(head.acknowledgement().get(), flow.acknowledged.get())
 }

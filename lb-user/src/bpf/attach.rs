@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use aya::maps::MapError;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_ebpf::abi::{Node, VERSION, map};
@@ -19,7 +20,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use tracing::{info, warn};
 
-use super::layout::{Pin, established_entries, shapes};
+use super::footprint::Footprint;
+use super::layout::{Pin, Sizes, shapes};
 use crate::config;
 use choose::Choice;
 pub(crate) use observe::facts;
@@ -39,8 +41,8 @@ pub struct Spec {
     pub device: Device,
     /// Which mode is asked for.
     pub datapath: config::Datapath,
-    /// Flows the connection table holds.
-    pub max_flows: u32,
+    /// What the connection tables hold.
+    pub sizes: Sizes,
     /// Whether flows are reported as they open and close.
     pub log_flows: bool,
 }
@@ -124,6 +126,22 @@ pub enum DatapathError {
         "the datapath did not load; it needs a kernel of 5.15 or newer and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: {0}"
     )]
     Load(#[from] EbpfError),
+    /// The kernel has no memory for a table.
+    #[error(
+        "no memory for table {table} of {max_flows} flows and {max_half_open} handshakes ({source}): lower node.max_flows or \
+         node.max_half_open, or allow the agent more memory (MemoryMax= of its unit)"
+    )]
+    Memory {
+        /// Which.
+        table: String,
+        /// `node.max_flows`
+        max_flows: u32,
+        /// `node.max_half_open`
+        max_half_open: u32,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
     /// The program was refused.
     #[error(
         "the kernel refused the datapath; it needs a kernel of 5.15 or newer and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: {0}"
@@ -164,18 +182,18 @@ impl Datapath {
             return Err(DatapathError::Stub);
         }
         let directory = directory(&spec.node)?;
-        let maps = usable_pins(&directory, spec.max_flows)?;
+        let maps = usable_pins(&directory, spec.sizes)?;
         let level: u8 = if spec.log_flows { 4 } else { 2 };
         let mut loader = EbpfLoader::new();
-        for table in [map::ESTABLISHED, map::ESTABLISHED6] {
-            loader.map_max_entries(table, established_entries(spec.max_flows));
+        for (table, entries) in spec.sizes.tables() {
+            loader.map_max_entries(table, entries);
         }
         loader.override_global("AYA_LOG_LEVEL", &level, true);
         loader.override_global("PROBE_IFINDEX", &spec.device.index, true);
         for (name, path) in &maps {
             loader.map_pin_path(name, path);
         }
-        let mut ebpf = loader.load(super::OBJECT)?;
+        let mut ebpf = loader.load(super::OBJECT).map_err(|error| no_memory(error, spec.sizes))?;
         let attachment = attach(&mut ebpf, spec, &directory)?;
         Ok(Self { ebpf, directory, attachment, leaving: None })
     }
@@ -189,6 +207,11 @@ impl Datapath {
     /// The maps, to be taken out of it.
     pub fn ebpf(&mut self) -> &mut Ebpf {
         &mut self.ebpf
+    }
+
+    /// What the tables take of memory.
+    pub(crate) fn footprint(&self) -> Footprint {
+        Footprint::open(&self.directory)
     }
 
     /// Whether the program is still attached to the device.
@@ -238,6 +261,18 @@ impl Datapath {
             Mode::Tc => observe::ahead(&self.attachment.device.name, self.attachment.program_id),
             Mode::Native | Mode::Generic => Vec::new(),
         }
+    }
+}
+
+/// Tells that memory is lacking where it is.
+fn no_memory(error: EbpfError, Sizes { max_flows, max_half_open }: Sizes) -> DatapathError {
+    match error {
+        EbpfError::MapError(MapError::CreateError { name, io_error })
+            if io_error.kind() == io::ErrorKind::OutOfMemory =>
+        {
+            DatapathError::Memory { table: name, max_flows, max_half_open, source: io_error }
+        }
+        error => DatapathError::Load(error),
     }
 }
 
@@ -314,8 +349,8 @@ fn directory(node: &str) -> Result<PathBuf, DatapathError> {
 
 /// Where each map is pinned; pins of another shape or version are removed first, all of them, because a flow of one
 /// table means nothing beside backends of another.
-fn usable_pins(directory: &Path, max_flows: u32) -> Result<Vec<(&'static str, PathBuf)>, DatapathError> {
-    let shapes = shapes(max_flows);
+fn usable_pins(directory: &Path, sizes: Sizes) -> Result<Vec<(&'static str, PathBuf)>, DatapathError> {
+    let shapes = shapes(sizes);
     let (mut misfit, mut fitting) = (None, 0);
     for shape in &shapes {
         let path = directory.join(shape.name);

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
-    ALLOWED_ENTRIES, Allowed, Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Hook, MAX_BACKENDS,
-    MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS,
-    MAX_VIPS, Node, RING_SIZE, Service, Source, SourceLimit, Traffic, budget, map,
+    ALLOWED_ENTRIES, Allowed, Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, Hook, MAX_BACKENDS, MAX_FELLOWS,
+    MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Node,
+    RING_SIZE, Service, Source, SourceLimit, Traffic, budget, map,
 };
 use lb_ebpf::net::{Be32, Be128};
 
@@ -23,11 +23,42 @@ pub(super) struct Shape {
     entries: u32,
 }
 
-/// All maps that are pinned, with connection tables for `max_flows` flows of each IP version.
-pub(super) fn shapes(max_flows: u32) -> [Shape; 25] {
+/// How much the connection tables of each IP version hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Established flows.
+    pub max_flows: u32,
+    /// Handshakes under way.
+    pub max_half_open: u32,
+}
+
+impl Sizes {
+    /// Entries of the table of established flows: two for each.
+    pub(super) const fn established(self) -> u32 {
+        self.max_flows.saturating_mul(2)
+    }
+
+    /// Entries of the table of half-open flows: two for each.
+    pub(super) const fn half_open(self) -> u32 {
+        self.max_half_open.saturating_mul(2)
+    }
+
+    /// The tables whose size is the node's own, with their entries.
+    pub(super) const fn tables(self) -> [(&'static str, u32); 4] {
+        [
+            (map::ESTABLISHED, self.established()),
+            (map::ESTABLISHED6, self.established()),
+            (map::HALF_OPEN, self.half_open()),
+            (map::HALF_OPEN6, self.half_open()),
+        ]
+    }
+}
+
+/// All maps that are pinned, with connection tables of these sizes.
+pub(super) fn shapes(sizes: Sizes) -> [Shape; 25] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
     let index = size_of::<u32>();
-    let entries = established_entries(max_flows);
+    let (entries, half_open) = (sizes.established(), sizes.half_open());
     [
         shape(map::NODE, MapType::Array, index, size_of::<Node>(), 1),
         shape(map::VIPS, MapType::Hash, size_of::<Be128>(), index, MAX_VIPS),
@@ -40,15 +71,9 @@ pub(super) fn shapes(max_flows: u32) -> [Shape; 25] {
         shape(map::TURNS, MapType::PerCpuArray, index, index, MAX_SERVICES),
         shape(map::PORT_CURSORS, MapType::PerCpuArray, index, index, MAX_BACKENDS),
         shape(map::ESTABLISHED, MapType::Hash, size_of::<FlowKey>(), size_of::<Flow>(), entries),
-        shape(map::HALF_OPEN, MapType::LruHash, size_of::<FlowKey>(), size_of::<Flow>(), HALF_OPEN_ENTRIES),
+        shape(map::HALF_OPEN, MapType::LruHash, size_of::<FlowKey>(), size_of::<Flow>(), half_open),
         shape(map::ESTABLISHED6, MapType::Hash, size_of::<FlowKey<Be128>>(), size_of::<Flow<Be128>>(), entries),
-        shape(
-            map::HALF_OPEN6,
-            MapType::LruHash,
-            size_of::<FlowKey<Be128>>(),
-            size_of::<Flow<Be128>>(),
-            HALF_OPEN_ENTRIES,
-        ),
+        shape(map::HALF_OPEN6, MapType::LruHash, size_of::<FlowKey<Be128>>(), size_of::<Flow<Be128>>(), half_open),
         shape(map::PACKETS, MapType::PerCpuArray, index, size_of::<u64>(), MAX_REASONS),
         shape(map::TRAFFIC, MapType::PerCpuArray, index, size_of::<Traffic>(), MAX_BACKENDS),
         shape(map::BUDGETS, MapType::PerCpuArray, index, size_of::<Bucket>(), budget::COUNT),
@@ -61,11 +86,6 @@ pub(super) fn shapes(max_flows: u32) -> [Shape; 25] {
         shape(map::LOCAL_OPENED, MapType::PerCpuArray, index, size_of::<u64>(), MAX_BACKENDS),
         shape(map::DIALLED, MapType::SkStorage, index, size_of::<Dialled>(), 0),
     ]
-}
-
-/// Entries of the connection table: two for each flow.
-pub(super) const fn established_entries(max_flows: u32) -> u32 {
-    max_flows.saturating_mul(2)
 }
 
 /// What a pin is good for.
@@ -103,5 +123,20 @@ impl Shape {
             "{} has {entries} entries of {key} + {value} bytes ({kind:?}), wanted are {} of {} + {} ({:?})",
             self.name, self.entries, self.key, self.value, self.kind
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_ebpf::abi::Reason;
+
+    use super::*;
+
+    #[test]
+    fn a_new_reason_leaves_the_tables_as_they_are() {
+        let shapes = shapes(Sizes { max_flows: 1024, max_half_open: 1024 });
+        let packets = shapes.iter().find(|shape| shape.name == map::PACKETS).unwrap();
+        assert_eq!(packets.entries, MAX_REASONS);
+        assert!(Reason::ALL.len() + 32 < MAX_REASONS as usize, "there is not much room left");
     }
 }

@@ -5,12 +5,14 @@
 //! - `hooks`: the connect hooks of a cgroup, for the node's own clients.
 //! - `tables`: observe and apply, for the planner.
 //! - `sweep`: the connection tables, aged and counted.
+//! - `footprint`: the memory that they take.
 //! - `counters`: packets by reason and traffic by backend.
 //!
 //! Everything is pinned below one directory, so that it goes on working without the agent and is found again.
 
 mod attach;
 mod counters;
+mod footprint;
 mod hooks;
 mod layout;
 mod sweep;
@@ -19,8 +21,10 @@ mod tables;
 pub(crate) use attach::facts;
 pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, choose, flush, is_pinned};
 pub use counters::{Counters, PacketCounts};
+pub use footprint::{Bytes, Footprint};
 pub use hooks::{HookError, Hooks, cgroup_root};
-pub use sweep::{Entries, Sweep, Sweeper};
+pub use layout::Sizes;
+pub use sweep::{Entries, SOURCES, Sweep, Sweeper};
 pub use tables::{TableError, Tables};
 
 /// The datapath object, as the build made it; empty in a build with `XVIP_EBPF_STUB=1`.

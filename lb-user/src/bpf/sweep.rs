@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use aya::maps::{HashMap, MapData, MapError};
 use aya::{Ebpf, Pod};
-use lb_ebpf::abi::{Flow, FlowKey, HALF_OPEN_ENTRIES, map};
+use lb_ebpf::abi::{Flow, FlowKey, MAX_SOURCES, Source, map};
 use lb_ebpf::net::{Address, Be32, Be128};
 use lb_proto::plan::Place;
 use nix::time::{ClockId, clock_gettime};
 
-use super::layout::established_entries;
+use super::footprint::{Bytes, Footprint};
+use super::layout::Sizes;
 use super::tables::{TableError, at, take};
 
 /// What a sweep found.
@@ -23,6 +24,10 @@ pub struct Sweep {
     pub connections: BTreeMap<(u16, u32), u64>,
     /// Entries of the tables afterwards, of IPv4 and of IPv6.
     pub entries: [Entries; 2],
+    /// Sources that have opened connections lately, where these are limited.
+    pub sources: u64,
+    /// Memory of each table.
+    pub bytes: Bytes,
     /// Flows removed because of their silence.
     pub expired: u64,
     /// How long it took.
@@ -51,7 +56,9 @@ impl Sweep {
 pub struct Sweeper {
     four: Flows<Be32>,
     six: Flows<Be128>,
-    capacity: u64,
+    sources: HashMap<MapData, Source, u64>,
+    footprint: Footprint,
+    sizes: Sizes,
 }
 
 /// Those of an IP version.
@@ -73,18 +80,20 @@ impl Sweeper {
     ///
     /// # Errors
     /// When the object is not ours.
-    pub fn take(ebpf: &mut Ebpf, max_flows: u32) -> Result<Self, TableError> {
+    pub fn take(ebpf: &mut Ebpf, footprint: Footprint, sizes: Sizes) -> Result<Self, TableError> {
         Ok(Self {
             four: Flows::take(ebpf, Names { established: map::ESTABLISHED, half_open: map::HALF_OPEN })?,
             six: Flows::take(ebpf, Names { established: map::ESTABLISHED6, half_open: map::HALF_OPEN6 })?,
-            capacity: established_entries(max_flows).into(),
+            sources: take(ebpf, map::SOURCES)?,
+            footprint,
+            sizes,
         })
     }
 
     /// Entries the tables of either IP version can hold.
     #[must_use]
     pub fn capacities(&self) -> Entries {
-        Entries { established: self.capacity, half_open: HALF_OPEN_ENTRIES.into() }
+        Entries { established: self.sizes.established().into(), half_open: self.sizes.half_open().into() }
     }
 
     /// Goes over all tables.
@@ -95,10 +104,33 @@ impl Sweeper {
         let started = crate::clock::now();
         let mut sweep = Sweep::default();
         sweep.entries = [self.four.sweep(&mut sweep)?, self.six.sweep(&mut sweep)?];
+        sweep.sources = self.sweep_sources()?;
+        sweep.bytes = self.footprint.bytes();
         sweep.took = crate::clock::now().saturating_duration_since(started);
         Ok(sweep)
     }
+
+    /// Forgets sources whose bucket is full again; counts the others.
+    fn sweep_sources(&mut self) -> Result<u64, TableError> {
+        let now = nanoseconds();
+        let (mut entries, mut full) = (0, Vec::new());
+        for entry in self.sources.iter() {
+            let (source, filled) = entry.map_err(at(map::SOURCES))?;
+            if filled <= now { full.push(source) } else { entries += 1 }
+        }
+        for source in full {
+            // A connection that comes in between counts for nothing.
+            match self.sources.remove(&source) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(at(map::SOURCES)(error)),
+            }
+        }
+        Ok(entries)
+    }
 }
+
+/// Sources that can be remembered.
+pub const SOURCES: u64 = MAX_SOURCES as u64;
 
 impl<A: Address> Flows<A>
 where
@@ -191,6 +223,12 @@ where
         }
         Ok(entries)
     }
+}
+
+/// The moment, as the datapath writes it into sources.
+fn nanoseconds() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
+    time.ok().and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or_default()
 }
 
 /// The seconds that the datapath writes into flows.

@@ -29,7 +29,11 @@ pub(super) fn read(path: &Path) -> Result<String, Faults> {
 /// What the defaults of this host are.
 pub(super) fn env() -> Env {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    Env { host_name: name.trim().to_owned() }
+    // The memory that a reboot gives again, not what is free now: flows do not survive another size.
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes =
+        memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    Env { host_name: name.trim().to_owned(), memory: kilobytes.unwrap_or(0_u64).saturating_mul(1024) }
 }
 
 type Refusal = (String, String);

@@ -40,6 +40,8 @@ use report::{Report, wrong};
 pub struct Env {
     /// The host's name, the default of `node.name`; empty where it has none.
     pub host_name: String,
+    /// Bytes of the host's memory, the measure of `node.max_flows`; 0: not known.
+    pub memory: u64,
 }
 
 /// Reads and checks the file at `path`; only the file is looked at, not the host it is for.

@@ -9,6 +9,24 @@ use super::{Admin, Datapath, Env, Node, Role, values};
 
 /// Longest path a Unix socket can be bound to: `sun_path` less its final NUL.
 const LONGEST_SOCKET: usize = 107;
+/// What a flow takes in the tables of IPv4, which are there from the start: two entries, their buckets, and its share of the
+/// half-open table.
+const BYTES_OF_FLOW: u64 = 384;
+
+/// Fewest flows and handshakes a table is for.
+const FEWEST: u32 = 1024;
+/// What suits a control plane, where there is memory enough.
+const MOST_USUAL: u32 = 131_072;
+
+/// Flows the tables hold by default: as many as a 32nd of the host's memory has room for, in powers of two, so that small
+/// differences in what the host says of its memory make none here.
+fn usual_flows(memory: u64) -> u32 {
+    if memory == 0 {
+        return MOST_USUAL;
+    }
+    let room = (memory / 32 / BYTES_OF_FLOW).checked_ilog2().map_or(0, |log| 1_u64 << log);
+    u32::try_from(room).map_or(MOST_USUAL, |room| room.clamp(FEWEST, MOST_USUAL))
+}
 
 /// `[node]`, with what other sections are compared with.
 pub(super) struct Draft {
@@ -32,7 +50,9 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
     let datapath = section.key("datapath", r#""auto""#).text(datapath).or(Datapath::Auto);
     let ports = section.key("source_ports", r#""1024-32767""#).text(values::port_range);
     let ports = ports.optional();
-    let max_flows = section.key("max_flows", "131072").integer(1024..=4_194_304).or(131_072);
+    let max_flows = section.key("max_flows", "131072").integer(1024..=4_194_304).or(usual_flows(env.memory));
+    let usual_handshakes = max_flows.as_ref().map_or(FEWEST, |flows| flows.value / 4).clamp(FEWEST, MOST_USUAL / 4);
+    let max_half_open = section.key("max_half_open", "32768").integer(FEWEST..=1_048_576).or(usual_handshakes);
     let cgroup = |text: &str| values::directory(text, "/sys/fs/cgroup");
     let cgroup = section.key("cgroup", r#""/sys/fs/cgroup""#).text(cgroup).optional();
     section.finish();
@@ -47,6 +67,7 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
             datapath: datapath?.value,
             source_ports: ports?.map_or(1024..=32767, |ports| ports.value),
             max_flows: max_flows?.value,
+            max_half_open: max_half_open?.value,
             cgroup: cgroup?.map(|cgroup| cgroup.value),
         })
     };
@@ -84,4 +105,20 @@ fn from_host(env: &Env) -> Result<String, Wrong> {
         let host = quote(&env.host_name);
         wrong(format!("the host's name {host} cannot be the name of the node"), REMEDY)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_fit_the_host() {
+        const MIB: u64 = 1 << 20;
+        let expected = [(0, 131_072), (MIB, 1024), (256 * MIB, 16_384), (512 * MIB, 32_768), (4096 * MIB, 131_072)];
+        for (memory, flows) in expected {
+            assert_eq!(usual_flows(memory), flows, "{memory}");
+        }
+        assert_eq!(usual_flows(2000 * MIB), usual_flows(1990 * MIB));
+        assert_eq!(usual_flows(u64::MAX), MOST_USUAL);
+    }
 }

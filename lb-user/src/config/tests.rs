@@ -35,7 +35,7 @@ address = "192.0.2.31:6443"
 "#;
 
 fn here() -> Env {
-    Env { host_name: "host".into() }
+    Env { host_name: "host".into(), memory: 0 }
 }
 
 fn accept(text: &str) -> Loaded {

@@ -43,6 +43,8 @@ pub struct Node {
     pub source_ports: RangeInclusive<u16>,
     /// Established flows the connection table holds; each takes two entries.
     pub max_flows: u32,
+    /// Handshakes under way that the half-open table holds; each takes two entries, and the oldest are pushed out.
+    pub max_half_open: u32,
     /// Whose processes are the node's own clients; `None`: the root of the cgroup v2 hierarchy.
     pub cgroup: Option<PathBuf>,
 }
@@ -221,6 +223,13 @@ pub struct SourceLimit {
     pub burst: u32,
     /// Addresses that begin with so many same bits are one source.
     pub prefix_length: u8,
+}
+
+impl std::fmt::Display for SourceLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { connections_per_second, burst, prefix_length } = self;
+        write!(f, "{connections_per_second} new connections a second for each /{prefix_length}, {burst} at once")
+    }
 }
 
 impl SourceLimit {

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write};
 
-use crate::status::words::{ago, share, since};
+use crate::status::words::{ago, bytes, share, since};
 use crate::status::{BackendStatus, Status};
 
 /// Events shown, newest first.
@@ -137,6 +137,9 @@ fn datapath(html: &mut String, status: &Status) -> fmt::Result {
     }
     for t in &datapath.tables {
         write!(html, "<br>{}: {} of {} entries", Text(&t.table), t.entries, t.capacity)?;
+        if let Some(size) = bytes(t.bytes) {
+            write!(html, ", {size}")?;
+        }
     }
     html.push_str("</p>\n");
     if datapath.packets.is_empty() {

@@ -83,6 +83,10 @@ metrics! {
         "Entries in use in the connection table; a flow has two";
     TABLE_CAPACITY = Gauge "xvip_connection_table_capacity" ["table"]
         "Entries the connection table can hold";
+    TABLE_BYTES = Gauge "xvip_connection_table_bytes" ["table"]
+        "Memory the table takes, where the kernel tells it (Linux 6.4)";
+    DATAPATH_BYTES = Gauge "xvip_datapath_bytes" []
+        "Memory all tables of the datapath take together, where the kernel tells it (Linux 6.4)";
     CONFIG_RELOADS = Counter "xvip_config_reloads_total" ["result"]
         "Configuration reloads since the start, by result";
     CONFIG_GOOD = Gauge "xvip_config_last_reload_successful" []

@@ -71,7 +71,10 @@ fn datapath(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
         status.attached().then_some(([datapath.mode.as_str(), datapath.interface.as_str()], 1_u64)),
     )?;
     out.family(&defs::TABLE_ENTRIES, datapath.tables.iter().map(|t| ([t.table.as_str()], t.entries)))?;
-    out.family(&defs::TABLE_CAPACITY, datapath.tables.iter().map(|t| ([t.table.as_str()], t.capacity)))
+    out.family(&defs::TABLE_CAPACITY, datapath.tables.iter().map(|t| ([t.table.as_str()], t.capacity)))?;
+    let told = datapath.tables.iter().filter(|t| t.bytes > 0);
+    out.family(&defs::TABLE_BYTES, told.map(|t| ([t.table.as_str()], t.bytes)))?;
+    out.family(&defs::DATAPATH_BYTES, (datapath.bytes > 0).then_some(([], datapath.bytes)))
 }
 
 fn agent(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {

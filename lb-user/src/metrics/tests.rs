@@ -27,6 +27,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
             datapath: Datapath::Auto,
             source_ports: 1024..=2047,
             max_flows: 1000,
+            max_half_open: 1000,
             cgroup: None,
         },
         metrics: crate::config::Metrics { listen: ([127, 0, 0, 1], 0).into() },

@@ -52,9 +52,10 @@ pub(crate) fn example() -> Status {
             interface: "eth0".to_owned(),
             program_id: 42,
             tables: vec![
-                TableStatus { table: "established".to_owned(), entries: 150, capacity: 262_144 },
-                TableStatus { table: "half_open".to_owned(), entries: 0, capacity: 65_536 },
+                TableStatus { table: "established".to_owned(), entries: 150, capacity: 262_144, bytes: 37_748_736 },
+                TableStatus { table: "half_open".to_owned(), entries: 0, capacity: 65_536, bytes: 0 },
             ],
+            bytes: 51_380_224,
             packets: vec![
                 packets("forward", "established", 123_456),
                 packets("pass", "not_vip", 99),
@@ -95,6 +96,8 @@ pub(crate) fn example() -> Status {
                 local: "prefer".to_owned(),
                 mode: "snat".to_owned(),
                 remark: String::new(),
+                allow: vec!["10.0.0.0/8".to_owned(), "192.0.2.0/24".to_owned()],
+                source_limit: "50 new connections a second for each /32, 100 at once".to_owned(),
                 fail_open: false,
                 backends: vec![
                     backend("master1", 31, "up", "HTTP 200", 25),
@@ -109,6 +112,8 @@ pub(crate) fn example() -> Status {
                 local: "prefer".to_owned(),
                 mode: "snat".to_owned(),
                 remark: String::new(),
+                allow: vec![],
+                source_limit: String::new(),
                 fail_open: true,
                 backends: vec![backend("web1", 41, "down", "timeout after 1 s", 0)],
             },

@@ -54,6 +54,9 @@ fn head(out: &mut Page, status: &Status, now: f64) {
         let size = bytes(t.bytes).map(|size| format!(", {size}")).unwrap_or_default();
         out.line(label, &format!("{}: {} of {} entries{size}", t.table, t.entries, t.capacity), Paint::None);
     }
+    if let Some(size) = bytes(datapath.bytes) {
+        out.line("", &format!("{size} with all others"), Paint::None);
+    }
 }
 
 fn vrrp(out: &mut Page, status: &Status, now: f64) {

@@ -34,6 +34,12 @@ pub(crate) fn share(part: u64, whole: u64) -> String {
     format!("{percent}%")
 }
 
+/// A size of memory, e.g. `36.0 MiB`; nothing where it is not known.
+#[allow(clippy::cast_precision_loss, reason = "one digit behind the point is shown")]
+pub(crate) fn bytes(bytes: u64) -> Option<String> {
+    (bytes > 0).then(|| format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0)))
+}
+
 /// The duration of a health check, e.g. `4.2ms`; `-` before the first.
 pub(crate) fn check(seconds: Option<f64>) -> String {
     match seconds {

@@ -18,6 +18,7 @@ fn the_shortest_file_gets_every_default() {
             datapath: Datapath::Auto,
             source_ports: 1024..=32767,
             max_flows: 131_072,
+            max_half_open: 32_768,
             cgroup: None,
         },
         metrics: Metrics { listen: ([127, 0, 0, 1], 9910).into() },
@@ -75,7 +76,7 @@ fn the_shortest_file_gets_every_default() {
 fn the_name_is_the_hosts_in_lower_case() {
     let text = changed("name = \"lb1\"\n", "");
     let named = |host_name: &str| {
-        let env = Env { host_name: host_name.into() };
+        let env = Env { host_name: host_name.into(), memory: 0 };
         parse(&text, "xvip.toml", &env).map(|loaded| loaded.config.node.name).map_err(|faults| faults.to_string())
     };
     assert_eq!(named("LB7.Example.net").unwrap(), "lb7.example.net");
@@ -175,7 +176,10 @@ fn spellings_of_toml_do_not_matter() {
 #[test]
 fn what_is_good_is_accepted() {
     let cases = [
-        ("interface = \"eth0\"", "interface = \"eth0\"\ndatapath = \"xdp-generic\"\nmax_flows = 4194304"),
+        (
+            "interface = \"eth0\"",
+            "interface = \"eth0\"\ndatapath = \"xdp-generic\"\nmax_flows = 4194304\nmax_half_open = 1048576",
+        ),
         ("interface = \"eth0\"", "interface = \"eth0\"\ndatapath = \"tc\""),
         ("interface = \"eth0\"", "interface = \"eth0\"\nsource_ports = \"10000-10063\""),
         ("interface = \"eth0\"", "interface = \"enp0s31f6.4094\""),

@@ -14,14 +14,17 @@ config    /etc/xvip/xvip.toml, applied 10m 0s ago
           the last reload was refused: /etc/xvip/xvip.toml:7:1: unknown key `prioritty`
 datapath  xdp on eth0: eth0 (veth) takes native programs
 local     own connections translated, hooks on /sys/fs/cgroup
-tables    established: 150 of 262144 entries
+tables    established: 150 of 262144 entries, 36.0 MiB
           half_open: 0 of 65536 entries
+          49.0 MiB with all others
 
 VRRP     STATE   FOR    PRIORITY  ADDRESSES                      ACTIVE      WHY
 k8s      active  2h 4m       100  192.0.2.100/24                 this node   no advert for 361 ms
 ingress  backup  1d 1h        50  192.0.2.101/24 192.0.2.102/24  192.0.2.22  192.0.2.22 has priority 200
 
 SERVICE   apiserver, 192.0.2.100:8443, roundrobin
+allow     10.0.0.0/8 192.0.2.0/24
+limit     50 new connections a second for each /32, 100 at once
 BACKEND  ADDRESS          STATE  FOR     CONNS  SHARE  CHECK  WHY
 master1  192.0.2.31:6443  up     31m 0s     25    33%  4.2ms  HTTP 200
 master2  192.0.2.32:6443  up     32m 0s     50    67%  4.2ms  HTTP 200
