@@ -44,7 +44,11 @@ fn every_case(hook: Hook) {
     let runs =
         |case: &&Case| case.steps.iter().all(|step| !matches!(step, Step::Arrives { frame, .. } if !hook.runs(frame)));
     let (cases, refused): (Vec<_>, Vec<_>) = cases.iter().partition(runs);
-    assert!(refused.iter().all(|case| ["cut in the IP header", "a frame without an IP header"].contains(&case.name)));
+    assert!(
+        refused
+            .iter()
+            .all(|case| ["cut in the IP header", "a frame without an IP header", "cut short"].contains(&case.name))
+    );
     let failures: Vec<_> = cases.into_iter().filter_map(|case| play(case, &mut kernel).err()).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -43,6 +43,8 @@ pub const MAX_REASONS: u32 = 128;
 /// Entries of the table of half-open flows of an IP version; a flow has two.
 pub const HALF_OPEN_ENTRIES: u32 = 65_536;
 
+/// ICMP errors that each CPU passes on in a second; anyone can send them.
+pub const ERRORS_PER_SECOND: u32 = 1000;
 /// Seconds a half-open flow may be silent.
 pub const HALF_OPEN_SECONDS: u32 = 10;
 /// Seconds a flow that was reset is kept, for what is still under way.
@@ -277,8 +279,10 @@ pub mod budget {
     pub const RESETS: u32 = 0;
     /// Warnings about refused connections.
     pub const WARNINGS: u32 = 1;
+    /// ICMP errors that are passed on.
+    pub const ERRORS: u32 = 2;
     /// How many there are.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }
 
 /// What is left of this second's budget.

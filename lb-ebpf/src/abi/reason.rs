@@ -159,6 +159,10 @@ reasons! {
     CannotReply = Drop "cannot_reply",
     /// Its source is not on the service's allow list.
     NotAllowed = Drop "not_allowed",
+    /// ICMP names an MTU that no path has, or is about nothing that was under way.
+    IcmpForged = Drop "icmp_forged",
+    /// An ICMP error was due, but this second's are spent.
+    IcmpLimit = Drop "icmp_limit",
     /// Its source opens more connections than the service allows one source.
     SourceLimit = Drop "source_limit",
 }

@@ -25,14 +25,16 @@ struct Failure {
     /// The packet it is about, and how many bytes behind its IP header are in it.
     about: Frame,
     bytes: usize,
+    /// The MTU of the next hop, where an error tells it.
+    mtu: u32,
 }
 
 /// "Fragmentation needed" and "packet too big".
 const TOO_BIG: [[u8; 2]; 2] = [[3, 4], [2, 0]];
 /// Nobody at the port.
 const UNREACHABLE: [[u8; 2]; 2] = [[3, 3], [1, 4]];
-/// The MTU of the next hop, where an error tells it.
-const MTU: [u8; 4] = [0, 0, 5, 0x14];
+/// What links have.
+const MTU: u32 = 1300;
 /// Ports and sequence number; and up to the end of the TCP header.
 const SHORT: usize = 8;
 const LONG: usize = 20;
@@ -45,7 +47,7 @@ impl Failure {
         let inner = about.bytes()[14..].iter().take(ip + self.bytes).copied().collect::<Vec<_>>();
         let mut icmp = kind.to_vec();
         icmp.extend([0, 0]);
-        icmp.extend(MTU);
+        icmp.extend(self.mtu.to_be_bytes());
         icmp.extend(inner);
         let (from, to) = (sixth(self.from).octets(), sixth(self.to).octets());
         let pseudo = if version == 6 { pseudo_header(&from, &to, icmp.len(), protocol) } else { Vec::new() };
@@ -73,14 +75,14 @@ impl Failure {
 fn from_router(about: &Frame, bytes: usize) -> Failure {
     let from = IpAddr::from([198, 51, 100, 1]);
     let about = about.clone();
-    Failure { mac_to: NODE_MAC, mac_from: CLIENT_MAC, from, to: VIP, ttl: 60, kinds: TOO_BIG, about, bytes }
+    Failure { mac_to: NODE_MAC, mac_from: CLIENT_MAC, from, to: VIP, ttl: 60, kinds: TOO_BIG, about, bytes, mtu: MTU }
 }
 
 /// From a backend's host, about a packet that it refuses.
 fn from_host(about: &Frame, bytes: usize) -> Failure {
     let (mac_from, from) = (backend_mac(0), backend(0));
     let about = about.clone();
-    Failure { mac_to: NODE_MAC, mac_from, from, to: VIP, ttl: 64, kinds: UNREACHABLE, about, bytes }
+    Failure { mac_to: NODE_MAC, mac_from, from, to: VIP, ttl: 64, kinds: UNREACHABLE, about, bytes, mtu: MTU }
 }
 
 /// As it leaves for the sender of the packet it is about.
@@ -120,7 +122,8 @@ fn of_version(version: u8) -> Vec<Case> {
     let stays = |failure: &Failure, reason| stays(failure.bytes_in(version), reason);
 
     let mut cases = Vec::new();
-    for bytes in [SHORT, LONG - 4, LONG - 2, LONG, LONG + 8] {
+    // Of half a checksum nothing can be told.
+    for bytes in (SHORT..=LONG + 8).filter(|bytes| *bytes != 17) {
         let big = from_router(&to_them, bytes);
         let refused = from_host(&to_it, bytes);
         cases.push(case(
@@ -187,6 +190,33 @@ fn of_version(version: u8) -> Vec<Case> {
     let about_another = spoilt(&big, inner + 6);
     of_nobody.push(super::table::stays(about_another, Reason::NotTcp));
     cases.push(case("what is no error about a flow's packet passes", World::standard(), open(), of_nobody));
+    cases.push(case(
+        "what an error is about is cut too short",
+        World::standard(),
+        open(),
+        (0..SHORT).map(|bytes| stays(&from_router(&to_them, bytes), Reason::NotTcp)).collect(),
+    ));
+    let whole = big.bytes_in(version);
+    let least = if version == 6 { 14 + 40 } else { 14 + 20 };
+    cases.push(case(
+        "an error whose frame ends before its packet does",
+        World::standard(),
+        open(),
+        (least..whole.len()).map(|length| super::table::stays(whole[..length].to_vec(), Reason::NotTcp)).collect(),
+    ));
+    let least = if version == 6 { 1280 } else { 552 };
+    let named = |mtu: u32| Failure { mtu, ..big.clone() };
+    let on = |failure: &Failure| forwarded(failure, backend_mac(0), backend(0), sent(&reply));
+    let mut mtus: Vec<_> = [0, 1, 68, least - 1].map(|mtu| stays(&named(mtu), Reason::IcmpForged)).into();
+    mtus.extend([least, 1500, 65_535].map(|mtu| turns(version, &named(mtu), Reason::IcmpError, &on(&named(mtu)))));
+    // Where an error names no MTU, anything may stand there.
+    let unreachable = Failure { kinds: UNREACHABLE, mtu: 0, ..big.clone() };
+    mtus.push(turns(version, &unreachable, Reason::IcmpError, &on(&unreachable)));
+    cases.push(case("errors name an MTU that a path can have", World::standard(), open(), mtus));
+    let guesses = (1..16_u32).map(|at| Frame { sequence: to_them.sequence.wrapping_add(at << 28), ..to_them.clone() });
+    let mut blind: Vec<_> = guesses.map(|about| stays(&from_router(&about, LONG), Reason::IcmpForged)).collect();
+    blind.push(turns(version, &big, Reason::IcmpError, &on(&big)));
+    cases.push(case("errors about what was never under way go no further", World::standard(), open(), blind));
     let into = forwarded(&big, backend_mac(0), backend(0), sent(&reply));
     cases.push(case(
         "a wrong ICMP checksum stays as wrong as it was",

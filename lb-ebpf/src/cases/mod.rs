@@ -7,6 +7,7 @@ mod chance;
 mod delivery;
 mod errors;
 mod frame;
+mod hostile;
 mod model;
 mod ranges;
 mod six;

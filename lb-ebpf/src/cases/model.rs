@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::{Executor, World};
 use crate::abi::{
-    Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Moment, Node, Readable as _, Reason, Service, SharedFlow,
-    Source, SourceLimit, Traffic, mask,
+    Backend, ERRORS_PER_SECOND, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Moment, Node, Readable as _, Reason,
+    Service, SharedFlow, Source, SourceLimit, Traffic, mask,
 };
 use crate::datapath::tables::{Drafts, Note, Refused, Tables};
 use crate::datapath::{leave, process};
@@ -29,6 +29,7 @@ pub struct Model {
     traffic: RefCell<BTreeMap<u32, Traffic>>,
     sources: RefCell<BTreeMap<Source, &'static Moment>>,
     resets: Cell<(u32, u32)>,
+    errors: Cell<(u32, u32)>,
     /// The clock, in seconds.
     pub now: Cell<u32>,
     /// Next hops the kernel's FIB knows, by destination.
@@ -85,6 +86,7 @@ impl Model {
             traffic: RefCell::default(),
             sources: RefCell::default(),
             resets: Cell::default(),
+            errors: Cell::default(),
             now: Cell::new(100_000),
             neighbours: RefCell::default(),
             notes: RefCell::default(),
@@ -339,6 +341,13 @@ impl<F: Kept> Tables<F> for Model {
         }
         self.resets.set((now, spent + 1));
         true
+    }
+
+    fn spend_error(&self, now: u32) -> bool {
+        let (second, spent) = self.errors.get();
+        let spent = if second == now { spent } else { 0 };
+        self.errors.set((now, spent + 1));
+        spent < ERRORS_PER_SECOND
     }
 
     fn count_in(&self, slot: u32, bytes: u64, opened: bool) {

@@ -33,6 +33,9 @@ fn the_cases_of_ipv4_hold_for_ipv6() {
         "a node that forwards takes nothing out",
         "a wrong IP checksum",
         "an IP header of four words",
+        "every IP option",
+        "every bit of the IP header",
+        "every bit of the fragment field",
         "from nowhere before from nobody",
         "outer packets of others, for others, or about other services stay whole",
         "ping to the VIP",
@@ -56,7 +59,7 @@ fn every_reason_has_a_case() {
         }
     }
     // A device that cannot cut a frame and a full LRU table are the kernel's to produce; silence has a test of its own.
-    let out_of_reach = [Reason::CannotReply, Reason::HalfOpenFull, Reason::StaleFlow];
+    let out_of_reach = [Reason::CannotReply, Reason::HalfOpenFull, Reason::IcmpLimit, Reason::StaleFlow];
     let missing: Vec<_> =
         Reason::ALL.iter().filter(|reason| !seen.contains(reason) && !out_of_reach.contains(reason)).collect();
     assert!(missing.is_empty(), "{missing:?}");

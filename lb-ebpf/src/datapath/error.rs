@@ -5,14 +5,15 @@
 //! router -> VIP ( VIP:vp -> client:cp )    becomes    VIP -> backend ( backend:bp -> VIP:sp )
 //! router -> VIP ( VIP:sp -> backend:bp )   becomes    VIP -> client  ( client:cp -> VIP:vp )
 //! ```
-//! Receivers believe an error only if the sequence number in it is one they have under way (RFC 5927 section 4).
+//! Receivers believe an error only if the sequence number in it is one they have under way (RFC 5927 section 4); what is far
+//! from that, or names an MTU that no path has, goes no further.
 
 use super::tables::Tables;
-use super::{Handled, Key, Step, backend_of, client_mac, rewrite};
-use crate::abi::{FlowKey, Reason};
+use super::{Handled, Key, Step, backend_of, client_mac, rewrite, track};
+use crate::abi::{FlowKey, Readable as _, Reason};
 use crate::net::checksum::{change16, fold, update};
 use crate::net::header::{ETHERNET, PROTOCOL_TCP, set_mac};
-use crate::net::{Address as _, Be16};
+use crate::net::{Address as _, Be16, Be32};
 use crate::packet::Packet;
 
 /// Decides about a frame that is an ICMP error by its first look.
@@ -50,10 +51,20 @@ pub fn error<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
     if key.destination != to || !tables.is_vip(to) {
         return Step::End(F::odd(packet, tables, node));
     }
-    let Some(flow) = tables.established(&key).or_else(|| tables.half_open(&key)).filter(|flow| !flow.is_tunnelled())
-    else {
+    let established = tables.established(&key);
+    let is_established = established.is_some();
+    let Some(flow) = established.or_else(|| tables.half_open(&key)).filter(|flow| !flow.is_tunnelled()) else {
         return Step::End(F::odd(packet, tables, node));
     };
+    let mtu = icmp / 2 + 4 - F::MTU_HALFWORDS;
+    let mtu = (mtu..icmp / 2 + 4).fold(0, |mtu, at| mtu << 16 | Be16::from_raw(head[at]).get() as u32);
+    let names_mtu = head[icmp / 2].to_ne_bytes() == F::TOO_BIG;
+    let sequence = Be32::from_halves([head[ports / 2 + 2], head[ports / 2 + 3]]).get();
+    // Of a handshake too little is known; its packets are few and small.
+    let was_under_way = !is_established || track::is_near(sequence, flow.acknowledged.get());
+    if names_mtu && mtu < F::LEAST_MTU || !was_under_way {
+        return Step::End(Reason::IcmpForged);
+    }
     let hops = F::hops(head, ip);
     if hops <= 1 {
         return Step::End(Reason::Ttl);
@@ -68,6 +79,9 @@ pub fn error<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
     let Some(mac) = mac else {
         return Step::End(Reason::NoNeighbour);
     };
+    if !tables.spend_error(tables.now()) {
+        return Step::End(Reason::IcmpLimit);
+    }
     let mut outer_change = 0;
     if !flow.is_local() {
         set_mac(head, 0, mac);

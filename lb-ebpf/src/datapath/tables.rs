@@ -97,6 +97,8 @@ pub trait Tables<F: Family> {
     fn next_hop(&self, source: F::Address, destination: F::Address, length: u16) -> Option<[u8; 6]>;
     /// Takes one RST out of this second's budget; false when it is spent.
     fn spend_reset(&self, now: u32, per_second: u32) -> bool;
+    /// Takes one ICMP error out of this second's budget; false when it is spent.
+    fn spend_error(&self, now: u32) -> bool;
     /// Counts a packet from the client for the backend in `slot`, and a new flow.
     fn count_in(&self, slot: u32, bytes: u64, opened: bool);
     /// Counts a packet to the client for the backend in `slot`.

@@ -42,8 +42,9 @@ pub(super) fn is_of_another<F: Family>(
         || !is_near(head.sequence().get(), peer.acknowledged.get())
 }
 
+/// Whether a number is near the last one that was seen.
 #[inline(always)]
-const fn is_near(number: u32, last: u32) -> bool {
+pub(super) const fn is_near(number: u32, last: u32) -> bool {
     number.wrapping_sub(last).wrapping_add(NEAR) < 2 * NEAR
 }
 

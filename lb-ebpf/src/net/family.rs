@@ -18,7 +18,8 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Default + Into<Be128> + 'sta
     /// The sum of its halfwords, as memory images.
     fn sum(self) -> u32;
 
-    /// Whether a host can have it: not unspecified, loopback, multicast or reserved.
+    /// Whether a host can be reached by it: not unspecified, loopback, multicast or reserved, nor IPv4's own of a link, which
+    /// go no further (RFC 3927 section 2.7). IPv6's are every host's, also towards other addresses on the link.
     fn is_a_hosts(self) -> bool;
 }
 
@@ -65,6 +66,12 @@ pub trait Family: Sized + Copy + Debug + 'static {
 
     /// Its ICMP, as a protocol above IP.
     const ICMP: u8;
+    /// Type and code of the error that names the MTU of a link.
+    const TOO_BIG: [u8; 2];
+    /// Halfwords of that MTU, of which the last ends the header.
+    const MTU_HALFWORDS: usize;
+    /// The least MTU that an error may name: IPv6's own; for IPv4 what Linux goes down to (`net.ipv4.route.min_pmtu`).
+    const LEAST_MTU: u32;
     /// Types of ICMP messages that are about a packet which did not arrive.
     const ERRORS: &'static [u8];
 

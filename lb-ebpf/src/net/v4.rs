@@ -32,8 +32,8 @@ impl Address for Be32 {
 
     #[inline(always)]
     fn is_a_hosts(self) -> bool {
-        let first = self.wire()[0];
-        first != 0 && first != 127 && first < 224
+        let [first, second, ..] = self.wire();
+        first != 0 && first != 127 && first < 224 && !(first == 169 && second == 254)
     }
 }
 
@@ -46,6 +46,9 @@ impl Family for V4 {
     const ETHERTYPE: Be16 = Be16::new(0x0800);
     const IP: usize = 20;
     const ICMP: u8 = 1;
+    const TOO_BIG: [u8; 2] = [3, 4];
+    const MTU_HALFWORDS: usize = 1;
+    const LEAST_MTU: u32 = 552;
     /// Destination unreachable, time exceeded, parameter problem (RFC 792).
     const ERRORS: &'static [u8] = &[3, 11, 12];
     const HEADER_HAS_CHECKSUM: bool = true;

@@ -49,6 +49,9 @@ impl Family for V6 {
     const ETHERTYPE: Be16 = Be16::new(0x86dd);
     const IP: usize = 40;
     const ICMP: u8 = 58;
+    const TOO_BIG: [u8; 2] = [2, 0];
+    const MTU_HALFWORDS: usize = 2;
+    const LEAST_MTU: u32 = 1280;
     /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443).
     const ERRORS: &'static [u8] = &[1, 2, 3, 4];
     const HEADER_HAS_CHECKSUM: bool = false;

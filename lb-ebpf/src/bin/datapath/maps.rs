@@ -8,9 +8,10 @@ use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
-    ALLOWED_ENTRIES, Allowed, Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, LIST_BITS, MAX_BACKENDS,
-    MAX_FELLOWS, MAX_LISTENERS, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Moment, Node,
-    RING_SIZE, Reason, Service, SharedFlow, Source, SourceLimit, Traffic, budget, mac_key,
+    ALLOWED_ENTRIES, Allowed, Backend, Bucket, ERRORS_PER_SECOND, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES,
+    LIST_BITS, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES,
+    MAX_TUNNELS, MAX_VIPS, Moment, Node, RING_SIZE, Reason, Service, SharedFlow, Source, SourceLimit, Traffic, budget,
+    mac_key,
 };
 use lb_ebpf::datapath::tables::{Drafts, Note, Refused, Tables};
 use lb_ebpf::net::{Be32, Be128, Family, V4, V6};
@@ -419,6 +420,11 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     #[inline(always)]
     fn spend_reset(&self, now: u32, per_second: u32) -> bool {
         spend(BUDGETS.get_ptr_mut(budget::RESETS), now, per_second)
+    }
+
+    #[inline(always)]
+    fn spend_error(&self, now: u32) -> bool {
+        spend(BUDGETS.get_ptr_mut(budget::ERRORS), now, ERRORS_PER_SECOND)
     }
 
     #[inline(always)]
