@@ -10,8 +10,8 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use lb_ebpf::abi::{
-    Allowed, Backend, Bucket, Endpoint, Flow, FlowKey, LIST_BITS, Node, Reason, Service, Source, SourceLimit, Traffic,
-    Verdict, budget, mac_key, map, node_flag,
+    Allowed, Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, LIST_BITS, Node, Reason, Service, Source,
+    SourceLimit, Traffic, Verdict, budget, mac_key, map, node_flag,
 };
 use lb_ebpf::cases::{Executor, World};
 use lb_ebpf::net::{Address, Be128};
@@ -132,9 +132,18 @@ impl Datapath {
     /// # Errors
     /// What is missing, or what the verifier says.
     pub fn load_object(object: &[u8], capacity: u32, hook: Hook) -> anyhow::Result<Self> {
+        Self::load_sized(object, capacity, HALF_OPEN_ENTRIES, hook)
+    }
+
+    /// The same with room for so many half-open entries.
+    ///
+    /// # Errors
+    /// What is missing, or what the verifier says.
+    pub fn load_sized(object: &[u8], capacity: u32, half_open: u32, hook: Hook) -> anyhow::Result<Self> {
         let mut program = EbpfLoader::new()
             .map_max_entries(map::ESTABLISHED, capacity)
             .map_max_entries(map::ESTABLISHED6, capacity)
+            .map_max_entries(map::HALF_OPEN, half_open)
             .load(object)
             .context("could not load the datapath object; this needs root, or CAP_BPF and CAP_NET_ADMIN")?;
         match hook {
@@ -319,6 +328,21 @@ impl Datapath {
     /// When not exactly one reason was counted, or the action does not fit it.
     pub fn run(&self, frame: &[u8]) -> anyhow::Result<(Reason, Vec<u8>)> {
         let before = self.packets()?;
+        let (done, after) = self.pass(frame)?;
+        let counted = self.counted_since(&before)?;
+        let &[(reason, 1)] = counted.as_slice() else {
+            return Err(anyhow!("one packet was counted as {counted:?}"));
+        };
+        let action = self.action(reason);
+        ensure!(done == action, "{reason:?} ended with action {done}, not {action}");
+        Ok((reason, after))
+    }
+
+    /// Runs one frame without looking at what is counted; the action and the frame afterwards.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn pass(&self, frame: &[u8]) -> anyhow::Result<(u32, Vec<u8>)> {
         let mut after = vec![0; LONGEST_FRAME];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..Default::default() };
         let result = match self.hook {
@@ -327,14 +351,7 @@ impl Datapath {
         };
         let result = result.context("the kernel did not run the frame")?;
         after.truncate(result.data_size_out as usize);
-
-        let counted = self.counted_since(&before)?;
-        let &[(reason, 1)] = counted.as_slice() else {
-            return Err(anyhow!("one packet was counted as {counted:?}"));
-        };
-        let action = self.action(reason);
-        ensure!(result.return_value == action, "{reason:?} ended with action {}, not {action}", result.return_value);
-        Ok((reason, after))
+        Ok((result.return_value, after))
     }
 
     /// Runs one frame that leaves the stack; returns the reason and the frame afterwards. What is none of ours is not

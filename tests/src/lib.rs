@@ -17,6 +17,7 @@ pub mod client;
 pub mod deployment;
 pub mod dial;
 pub mod direct;
+pub mod flood;
 pub mod foreign;
 pub mod hooks;
 pub mod ipv6;

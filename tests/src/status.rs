@@ -51,6 +51,23 @@ pub struct Datapath {
     /// Packets by verdict and reason.
     #[serde(default)]
     pub packets: Vec<PacketCount>,
+    /// Tables that fill.
+    #[serde(default)]
+    pub tables: Vec<Table>,
+}
+
+/// A table that fills.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Table {
+    /// Name.
+    pub table: String,
+    /// Entries in use.
+    pub entries: u64,
+    /// Entries it can hold.
+    pub capacity: u64,
+    /// Memory it takes.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// The connect hooks.
@@ -154,6 +171,11 @@ impl Status {
     /// Whether the first virtual router is the active one.
     pub fn is_active(&self) -> bool {
         self.vrrp_state() == "active"
+    }
+
+    /// A table of the datapath by name.
+    pub fn table(&self, name: &str) -> Option<&Table> {
+        self.datapath.tables.iter().find(|table| table.table == name)
     }
 
     /// A backend of the first service by name.

@@ -65,6 +65,7 @@ macro_rules! reasons {
     };
 }
 
+// A counter keeps its place as long as tables may be pinned: new reasons go to the end.
 reasons! {
     /// Too short for an Ethernet and IP header.
     Runt = Pass "runt",

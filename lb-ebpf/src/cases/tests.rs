@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::world::{answer, request, reset};
 use super::*;
+use crate::datapath::tables::Note;
 use crate::net::header::flag::{ACK, FIN, RST, SYN};
 use crate::net::{Be32, V4};
 
@@ -268,4 +269,44 @@ fn half_a_half_open_flow_starts_again() {
     assert_eq!(model.run(&answer(0, 20_000, SYN | ACK).bytes()).0, Reason::NoFlow);
     assert_eq!(model.run(&request(SYN).bytes()).0, Reason::NewFlow, "not forwarded to where no answer comes back from");
     assert!(model.pairs_are_whole());
+}
+
+#[test]
+fn resets_to_every_port_by_someone_who_guesses_end_nothing() {
+    let mut model = Model::new(World::standard());
+    for number in 0..300 {
+        let syn = Frame { from_port: 30_000 + number, ..request(SYN) };
+        let (reason, there) = model.run(&syn.bytes());
+        assert_eq!(reason, Reason::NewFlow);
+        let answered = Frame::parse(&there).unwrap().answered();
+        let (_, back) = model.run(&Frame { flags: SYN | ACK, sequence: 5000, ..answered }.bytes());
+        let ack = Frame { flags: ACK, ..Frame::parse(&back).unwrap().answered() };
+        assert_eq!(model.run(&ack.bytes()).0, Reason::Opened);
+    }
+    let states = |model: &Model| model.flows::<V4>().map(|table| table.into_values().map(|flow| flow.state).collect());
+    let before: [Vec<_>; 2] = states(&model);
+    let mut random = 1_u32;
+    for port in 0..=u16::MAX {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        for slot in 0..3 {
+            model.run(&Frame { sequence: random, ..answer(slot, port, RST) }.bytes());
+            model.run(&Frame { sequence: random, acknowledgement: random, ..answer(slot, port, FIN | ACK) }.bytes());
+        }
+    }
+    assert_eq!(states(&model), before);
+    assert!(model.notes.borrow().iter().all(|note| *note == Note::Opened));
+}
+
+#[test]
+fn a_clock_that_goes_back_ends_nothing() {
+    let mut model = Model::new(World::standard());
+    let send = |model: &mut Model, frame: &Frame| model.run(&frame.bytes()).0;
+    for frame in [request(SYN), answer(0, 20_000, SYN | ACK), request(ACK)] {
+        send(&mut model, &frame);
+    }
+    for now in [99_000, 0, u32::MAX, 100_000] {
+        model.now.set(now);
+        assert_eq!(send(&mut model, &request(ACK)), Reason::ToBackend);
+        assert_eq!(send(&mut model, &answer(0, 20_000, ACK)), Reason::ToClient);
+    }
 }

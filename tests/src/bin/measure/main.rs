@@ -5,6 +5,7 @@
 )]
 
 mod bulk;
+mod flood;
 mod incumbent;
 mod memory;
 mod outage;
@@ -62,6 +63,9 @@ enum What {
     Bulk,
     /// TCP streams over plain veths through TC, beside nftables and no balancer; needs the program nft (package nftables).
     Plain,
+    /// 10,000,000 SYNs between 20,000 open connections, and handshakes during floods, without and with `allow` and
+    /// `source_limit`; in the program alone, without an agent.
+    Flood,
     /// Memory and processor time with 0 and 100,000 flows, and the size of the program.
     Memory,
     /// Everything that needs no incumbent.
@@ -122,6 +126,9 @@ fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, wh
     let runs = |default: usize| arguments.runs.unwrap_or(default);
     if let What::Plain = what {
         return plain::measure(run, xvip, runs(5));
+    }
+    if let What::Flood = what {
+        return flood::measure();
     }
     let ground = Ground::build(run, program)?;
     if let What::Outage { incumbent: true } = what {
