@@ -101,7 +101,7 @@ impl Flood {
         self.clients += 1;
         let client = CLIENTS + self.clients;
         let syn = first(&self.world, client, 40_000);
-        let Some(there) = self.pass(&syn)?.filter(|frame| is_backend(frame)) else {
+        let Some(there) = self.pass(&syn)?.filter(is_backend) else {
             return Ok(None);
         };
         let syn_ack = Frame { flags: SYN | ACK, sequence: 5000, ..there.answered() };
