@@ -72,6 +72,8 @@ pub trait Family: Sized + Copy + Debug + 'static {
 
     /// Whether the header is followed by that of `protocol`.
     fn is_plain(halfwords: &[u16], at: usize, protocol: u8) -> bool;
+    /// The protocol above IP.
+    fn protocol(halfwords: &[u16], at: usize) -> u8;
     /// Whether the header's checksum is right, where it has one.
     fn is_sound(halfwords: &[u16], at: usize) -> bool;
     /// Source address.

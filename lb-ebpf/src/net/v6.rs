@@ -74,8 +74,13 @@ impl Family for V6 {
     #[inline(always)]
     fn is_plain(halfwords: &[u16], at: usize, protocol: u8) -> bool {
         byte(halfwords, at) >> 4 == 6
-            && byte(halfwords, at + 6) == protocol
+            && Self::protocol(halfwords, at) == protocol
             && Self::destination(halfwords, at).mapped().is_none()
+    }
+
+    #[inline(always)]
+    fn protocol(halfwords: &[u16], at: usize) -> u8 {
+        byte(halfwords, at + 6)
     }
 
     #[inline(always)]
