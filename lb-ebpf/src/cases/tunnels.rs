@@ -3,6 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use super::delivery::{forwarded, from_vip, own_answer, to_own};
+use super::errors::{Failure, LONG, from_router};
 use super::frame::{checksum, pseudo_header, sixth};
 use super::table::stays;
 use super::world::{CLIENT, CLIENT_MAC, NODE_MAC, backend, backend_mac, request};
@@ -108,14 +109,18 @@ impl Told {
     }
 
     /// What another balancer sends by way of the router.
-    fn from_far(self, frame: &Frame, from: Ipv4Addr, to: IpAddr) -> Vec<u8> {
-        self.inside(&self.bytes(frame), 0, [NODE_MAC, ROUTER_MAC], from, v4(to))
+    fn by_far(self, frame: &Frame, from: Ipv4Addr, to: IpAddr) -> Vec<u8> {
+        self.relayed(&self.bytes(frame), from, to)
+    }
+
+    fn relayed(self, frame: &[u8], from: Ipv4Addr, to: IpAddr) -> Vec<u8> {
+        self.inside(frame, 0, [NODE_MAC, ROUTER_MAC], from, v4(to))
     }
 
     /// The same, and this node's own backend gets it.
     fn comes(self, frame: &Frame, reason: Reason) -> Step {
         let inner = Frame { mac_from: ROUTER_MAC, ..frame.clone() };
-        let frame = self.from_far(frame, FAR, backend(0));
+        let frame = self.by_far(frame, FAR, backend(0));
         Step::Arrives { frame, reason, becomes: self.bytes(&to_own(&inner)) }
     }
 
@@ -144,7 +149,7 @@ impl Told {
             world.tunnels = vec![FAR.into()];
         });
         let passes = |frame: Vec<u8>| stays(frame, Reason::NotVip);
-        let whole = self.from_far(&syn, FAR, backend(0));
+        let whole = self.by_far(&syn, FAR, backend(0));
         let spoilt = |at: usize, byte: u8| {
             let mut bytes = whole.clone();
             bytes[at] = byte;
@@ -162,8 +167,21 @@ impl Told {
         steps.insert(1, self.wraps(&syn, Reason::Handshake, 0));
         steps.push(self.wraps(&most, Reason::ToBackend, 0));
         steps.push(self.wraps_with_class(&ack));
+        // A router on the client's side, about what the backend has sent.
+        let big = from_router(&from_vip(&Frame { payload: vec![7; 100], ..own_answer(ACK) }), LONG);
+        let on = Failure { mac_to: backend_mac(0), mac_from: NODE_MAC, ttl: big.ttl - 1, ..big.clone() };
+        steps.push(Step::Arrives {
+            frame: big.bytes_in(self.version),
+            reason: Reason::IcmpError,
+            becomes: self.to_far(&on.bytes_in(self.version), 0, 0),
+        });
         let refused = self.too_long(&forwarded(&longer, 0));
         steps.push(self.arrives(&longer, Reason::FragmentationNeeded, refused));
+        let sent = Frame { payload: vec![7; 100], ..own_answer(ACK) };
+        let to_server =
+            Failure { mac_from: ROUTER_MAC, to: backend(0), about: sent.clone(), ..from_router(&sent, LONG) };
+        let of_others = from_router(&Frame { from_port: 1, ..from_vip(&sent) }, LONG);
+        let astray = Failure { to: backend(0), ..big.clone() };
         let mut cases =
             vec![case("a node behind a router gets the client's own packets inside outer ones", far.clone(), steps)];
         let mut steps = opens();
@@ -182,15 +200,24 @@ impl Told {
                 answers,
                 self.comes(&ack, Reason::LocalOpened),
                 self.comes(&most, Reason::ToLocal),
+                Step::Arrives {
+                    frame: self.relayed(&big.bytes_in(self.version), FAR, backend(0)),
+                    reason: Reason::IcmpErrorLocal,
+                    becomes: to_server.bytes_in(self.version),
+                },
             ],
         ));
         cases.push(case(
             "outer packets of others, for others, or about other services stay whole",
             near.clone(),
             vec![
-                passes(self.from_far(&syn, STRANGER, backend(0))),
-                passes(self.from_far(&syn, FAR, backend(1))),
-                passes(self.from_far(&Frame { to_port: 1, ..syn.clone() }, FAR, backend(0))),
+                passes(self.by_far(&syn, STRANGER, backend(0))),
+                passes(self.by_far(&syn, FAR, backend(1))),
+                passes(self.by_far(&Frame { to_port: 1, ..syn.clone() }, FAR, backend(0))),
+                passes(self.relayed(&big.bytes_in(self.version), STRANGER, backend(0))),
+                passes(self.relayed(&big.bytes_in(self.version), FAR, backend(1))),
+                passes(self.relayed(&of_others.bytes_in(self.version), FAR, backend(0))),
+                passes(self.relayed(&astray.bytes_in(self.version), FAR, backend(0))),
                 // UDP, and nothing that can be told.
                 passes(spoilt(14 + self.header() + protocol, 17)),
                 passes(spoilt(14 + protocol, 47)),

@@ -108,7 +108,10 @@ fn of_version<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> 
             Some(reason) => reason,
             None => ended(whole::<F>(packet, tables)),
         },
-        Step::Wrap(reason) => tunnel::wrap::<F>(packet, tables, false).err().unwrap_or(reason),
+        Step::Wrap(reason) => {
+            let is_error = reason == Reason::IcmpError;
+            tunnel::wrap::<F>(packet, tables, false, is_error).err().unwrap_or(reason)
+        }
         step => ended(step),
     }
 }

@@ -6,16 +6,18 @@
 //! ```
 //! The outer packet may be fragmented where the inner one may, and carries its traffic class. What is longer than the
 //! interface takes with the outer header more is answered as a router does. At the other end only packets for a service
-//! with a backend there are taken out, and only from nodes that the agent knows.
+//! with a backend there, or ICMP errors about what that has sent, are taken out, and only from nodes that the agent knows.
 
 mod v4;
 mod v6;
 
+use super::Key;
+use super::error::{self, ICMP};
 use super::parse::Odd;
 use super::tables::Tables;
 use crate::abi::{Endpoint, Node, Reason, node_flag};
 use crate::net::header::{ETHERNET, PROTOCOL_TCP, TcpHead, set_mac};
-use crate::net::{Address as _, Be16, Family};
+use crate::net::{Address as _, Family};
 use crate::packet::{Packet, Short};
 
 /// Hops that outer packets, and errors, may live.
@@ -42,6 +44,12 @@ pub trait Nested: Family {
     /// # Errors
     /// [`Short`] when the frame ends earlier.
     fn both(packet: &mut impl Packet) -> Result<&[u16], Short>;
+
+    /// The same with an ICMP error in the outer packet, up to the ports of the packet that the error is about.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame ends earlier.
+    fn both_of_error(packet: &mut impl Packet) -> Result<&[u16], Short>;
 
     /// Puts a packet into an outer one from this node.
     ///
@@ -77,11 +85,27 @@ pub(super) fn may_be_outer<F: Nested>(head: &TcpHead<F>, node: &Node) -> bool {
 #[inline(always)]
 fn is_ours<F: Nested>(front: &[u16], tables: &impl Tables<F>) -> bool {
     let inner = ETHERNET + F::IP;
-    if !F::is_plain(front, ETHERNET, F::INSIDE) || !F::is_plain(front, inner, PROTOCOL_TCP) {
-        return false;
-    }
-    let port = Be16::from_raw(front[(inner + F::IP) / 2 + 1]);
-    let listener = Endpoint::new(F::destination(front, inner).into(), port);
+    F::is_plain(front, ETHERNET, F::INSIDE)
+        && F::is_plain(front, inner, PROTOCOL_TCP)
+        && is_from_fellow::<F>(front, tables, &error::answer_to::<F>(front, inner))
+}
+
+/// Whether it holds an ICMP error that is.
+#[inline(always)]
+fn is_error_of_ours<F: Nested>(front: &[u16], tables: &impl Tables<F>) -> bool {
+    let (inner, about) = (ETHERNET + F::IP, ETHERNET + 2 * F::IP + ICMP);
+    F::is_plain(front, ETHERNET, F::INSIDE)
+        && F::is_plain(front, inner, F::ICMP)
+        && F::is_plain(front, about, PROTOCOL_TCP)
+        && F::destination(front, inner) == F::source(front, about)
+        && is_from_fellow::<F>(front, tables, &error::answer_to::<F>(front, about).reversed())
+}
+
+/// Whether an outer packet comes from a node that is known, to the backend that has sent a packet with this key to a
+/// client.
+#[inline(always)]
+fn is_from_fellow<F: Nested>(front: &[u16], tables: &impl Tables<F>, answer: &Key<F>) -> bool {
+    let listener = Endpoint::new(answer.source.into(), answer.source_port);
     // The backend's own address, of which a node may have several.
     let own = tables.service(&listener).and_then(|service| tables.backend(service.own.checked_sub(1)?));
     own.is_some_and(|own| own.endpoint.address == F::destination(front, ETHERNET).into())
@@ -94,7 +118,8 @@ pub fn unwrap<F: Nested + Odd>(packet: &mut impl Packet, tables: &impl Tables<F>
     let Some(node) = tables.node() else {
         return Some(Reason::NotConfigured);
     };
-    let is_ours = F::both(packet).is_ok_and(|front| is_ours::<F>(front, tables));
+    let is_ours = F::both(packet).is_ok_and(|front| is_ours::<F>(front, tables))
+        || F::both_of_error(packet).is_ok_and(|front| is_error_of_ours::<F>(front, tables));
     if !is_ours {
         return Some(F::odd(packet, tables, node));
     }
@@ -102,16 +127,21 @@ pub fn unwrap<F: Nested + Odd>(packet: &mut impl Packet, tables: &impl Tables<F>
 }
 
 /// Puts a packet that has been rewritten for its backend into an outer one. `segments`: it is many in one, which the
-/// kernel will cut to fit.
+/// kernel will cut to fit. `is_error`: it is an ICMP error about what the backend has sent.
 ///
 /// # Errors
 /// What becomes of it instead.
 #[inline(always)]
-pub fn wrap<F: Nested>(packet: &mut impl Packet, tables: &impl Tables<F>, segments: bool) -> Result<(), Reason> {
-    let (Some(node), Ok(head)) = (tables.node(), F::head(packet)) else {
+pub fn wrap<F: Nested>(
+    packet: &mut impl Packet, tables: &impl Tables<F>, segments: bool, is_error: bool,
+) -> Result<(), Reason> {
+    let key = match is_error {
+        true => F::error_head(packet).map(|head| error::answer_to::<F>(head, ETHERNET + F::IP + ICMP)),
+        false => F::head(packet).map(|head| super::key(head)),
+    };
+    let (Some(node), Ok(key), Ok(head)) = (tables.node(), key, F::head(packet)) else {
         return Err(Reason::NotConfigured);
     };
-    let key = super::key(head);
     let Some(flow) = tables.established(&key).or_else(|| tables.half_open(&key)) else {
         return Err(Reason::NoNeighbour);
     };
@@ -120,7 +150,8 @@ pub fn wrap<F: Nested>(packet: &mut impl Packet, tables: &impl Tables<F>, segmen
     };
     let length = head.ip_length();
     if length > F::LONGEST || !segments && node.mtu != 0 && length + F::IP as u32 > node.mtu as u32 {
-        if F::may_be_cut(head) || !tables.spend_reset(tables.now(), node.resets_per_second) {
+        // Errors are not told of errors (RFC 1122 section 3.2.2, RFC 4443 section 2.4).
+        if is_error || F::may_be_cut(head) || !tables.spend_reset(tables.now(), node.resets_per_second) {
             return Err(Reason::TunnelTooBig);
         }
         return Err(match F::refuse(packet, node, flow.mac()) {

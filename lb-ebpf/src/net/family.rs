@@ -28,7 +28,8 @@ pub trait Family: Sized + Copy + Debug + 'static {
     type Address: Address;
     /// A frame up to the end of the fixed part of the TCP header.
     type Halfwords: AsRef<[u16]> + AsMut<[u16]> + Copy;
-    /// The longest part of a frame that is looked at: as [`Self::error_head_with_checksum`].
+    /// The longest part of a frame that is looked at: an ICMP error inside an outer packet, up to the ports of the packet
+    /// that it is about.
     type Room: AsRef<[u16]> + AsMut<[u16]> + Copy;
     /// Both addresses and both ports, which lie side by side.
     type Ends: AsRef<[u16]> + AsMut<[u16]> + Copy;

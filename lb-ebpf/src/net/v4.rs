@@ -40,7 +40,7 @@ impl Address for Be32 {
 impl Family for V4 {
     type Address = Be32;
     type Halfwords = [u16; 27];
-    type Room = [u16; 40];
+    type Room = [u16; 43];
     type Ends = [u16; 6];
 
     const ETHERTYPE: Be16 = Be16::new(0x0800);

@@ -43,7 +43,7 @@ impl Address for Be128 {
 impl Family for V6 {
     type Address = Be128;
     type Halfwords = [u16; 37];
-    type Room = [u16; 60];
+    type Room = [u16; 73];
     type Ends = [u16; 18];
 
     const ETHERTYPE: Be16 = Be16::new(0x86dd);

@@ -73,7 +73,7 @@ pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut __sk_buff, slot: u
     done_with(context, &frame, step)
 }
 
-/// See [`datapath::error()`]: the action.
+/// See [`datapath::error()`]; returns as [`outcome`] says.
 #[inline(always)]
 pub(crate) fn error<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
     let buffer = Buffer::new(context);
@@ -82,11 +82,14 @@ pub(crate) fn error<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32
         return TC_ACT_UNSPEC as u32;
     };
     let step = datapath::error::<F>(&mut frame, &kernel);
-    outcome(step, |reason| {
-        let is_changed = matches!(reason.verdict(), Verdict::Forward | Verdict::Deliver);
-        let is_lost = is_changed && frame.write_error().is_err();
-        end(context, if is_lost { Reason::CannotReply } else { reason })
-    })
+    let is_changed = match step {
+        Step::End(reason) => matches!(reason.verdict(), Verdict::Forward | Verdict::Deliver),
+        step => matches!(step, Step::Wrap(_)),
+    };
+    if is_changed && frame.write_error().is_err() {
+        return end(context, Reason::CannotReply);
+    }
+    outcome(step, |reason| end(context, reason))
 }
 
 /// See [`datapath::answer()`]: the action.
@@ -124,7 +127,7 @@ pub(crate) fn wrap<F: Kept + datapath::Handled>(context: *mut __sk_buff, reason:
     let Some(mut frame) = Frame::<F>::new(buffer) else {
         return TC_ACT_UNSPEC as u32;
     };
-    match tunnel::wrap::<F>(&mut frame, &kernel, buffer.is_many()) {
+    match tunnel::wrap::<F>(&mut frame, &kernel, buffer.is_many(), reason == Reason::IcmpError as u32) {
         Err(instead) => end(context, instead),
         Ok(()) => {
             count_number(reason);

@@ -48,7 +48,7 @@ pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut xdp_md, slot: u32)
     outcome(datapath::open::<F>(&mut frame, &kernel, slot), end)
 }
 
-/// See [`datapath::error()`]: the action.
+/// See [`datapath::error()`]; returns as [`outcome`] says.
 #[inline(always)]
 pub(crate) fn error<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
     let mut frame = Frame::new(context);
@@ -75,7 +75,7 @@ pub(crate) fn answer<F: Kept + datapath::Handled>(context: *mut xdp_md, reason: 
 pub(crate) fn wrap<F: Kept + datapath::Handled>(context: *mut xdp_md, reason: u32) -> u32 {
     let mut frame = Frame::new(context);
     let kernel = Kernel::new(frame);
-    match tunnel::wrap::<F>(&mut frame, &kernel, false) {
+    match tunnel::wrap::<F>(&mut frame, &kernel, false, reason == Reason::IcmpError as u32) {
         Err(instead) => end(instead),
         Ok(()) => {
             count_number(reason);

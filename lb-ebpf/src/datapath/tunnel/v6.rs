@@ -1,6 +1,6 @@
 //! IPv6 in IPv6 (RFC 2473).
 
-use super::{HOPS, Nested, ethernet};
+use super::{HOPS, ICMP, Nested, ethernet};
 use crate::abi::Node;
 use crate::net::checksum::fold;
 use crate::net::header::{ETHERNET, TCP, TcpHead};
@@ -11,6 +11,8 @@ use crate::packet::{Packet, Short};
 const FRONT: usize = (ETHERNET + V6::IP) / 2;
 /// The same, the inner header, and the ports.
 const BOTH: usize = FRONT + V6::IP / 2 + 2;
+/// With an ICMP error inside: the same up to the ports of the packet that it is about.
+const BOTH_OF_ERROR: usize = BOTH + (V6::IP + ICMP) / 2;
 /// An ICMP error about a packet, as halfwords: Ethernet, IP, ICMP, and the packet's headers.
 const ERROR: usize = FRONT + 4 + ABOUT;
 const ABOUT: usize = (V6::IP + TCP) / 2;
@@ -39,6 +41,11 @@ impl Nested for V6 {
     #[inline(always)]
     fn both(packet: &mut impl Packet) -> Result<&[u16], Short> {
         packet.head::<BOTH>().map(|head| head.as_slice())
+    }
+
+    #[inline(always)]
+    fn both_of_error(packet: &mut impl Packet) -> Result<&[u16], Short> {
+        packet.head::<BOTH_OF_ERROR>().map(|head| head.as_slice())
     }
 
     #[inline(always)]
