@@ -269,6 +269,26 @@ fn bulk(direct: &Direct, content: &[u8]) {
     assert!(std::fs::read(down).unwrap() == content, "what was received differs from what was sent");
 }
 
+/// Answers of the nodes behind the router meet a narrower link there: the router's errors go to the VIP, and from there
+/// inside others to who sent what is too long.
+#[track_caller]
+fn through_a_narrow_link(direct: &Direct, router: &Netns, holder: usize) {
+    let before = direct.balancers[holder].packets("icmp_error").unwrap();
+    router.ip("link set eth0 mtu 1400").unwrap();
+    // In turns, which each processor takes by itself.
+    let answers = direct.dial(&direct.client, None, 24, "/bytes?n=1000000").unwrap();
+    assert!(answers.failed.is_empty() && answers.bytes > 24_000_000, "{answers:?}");
+    router.ip("link set eth0 mtu 1500").unwrap();
+    // One for each of two nodes.
+    wait("the errors to be counted", || direct.balancers[holder].packets("icmp_error").unwrap() >= before + 2);
+    println!("{} errors of the router", direct.balancers[holder].packets("icmp_error").unwrap() - before);
+    for node in &direct.nodes {
+        for family in ["-4", "-6"] {
+            node.netns.ip(&format!("{family} route flush cache")).unwrap();
+        }
+    }
+}
+
 #[test]
 fn nodes_behind_a_router_get_packets_inside_others() {
     let xvip = agent::find().unwrap();
@@ -310,6 +330,7 @@ fn nodes_behind_a_router_get_packets_inside_others() {
                 BALANCERS[holder].0
             );
             assert!(wrapped.len() > 1000 && longest == 1514, "{} {longest}", wrapped.len());
+            through_a_narrow_link(&direct, &router, holder);
         }
         assert_eq!(direct.balancers[holder].packets("tunnel_too_big").unwrap(), 0);
         assert_eq!(direct.balancers[holder].packets("fragmentation_needed").unwrap(), 0);
