@@ -309,8 +309,10 @@ impl<F: Kept> Packet for Frame<'_, F> {
         let Head { halfwords, arrived, .. } = &mut *self.head;
         let head = halfwords.as_mut();
         if self.read < N {
-            self.buffer.load(0, head.as_mut_ptr(), 2 * N as u32)?;
-            self.read = N;
+            let loaded = self.buffer.load(0, head.as_mut_ptr(), 2 * N as u32);
+            // What is too short clears all of it, also what was read before.
+            self.read = if loaded.is_ok() { N } else { 0 };
+            loaded?;
             if 2 * N == TcpHead::<F>::LENGTH {
                 let arrived = arrived.as_mut();
                 let mut at = 0;
