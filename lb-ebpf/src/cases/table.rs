@@ -61,6 +61,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(six::own());
     cases.extend(super::errors::errors());
     cases.extend(super::hostile::hostile());
+    cases.extend(super::tunnels::tunnels());
     cases
 }
 

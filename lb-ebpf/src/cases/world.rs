@@ -24,7 +24,7 @@ pub struct World {
     /// Ethernet addresses of nodes that forward to this one without translating.
     pub fellows: Vec<[u8; 6]>,
     /// Nodes from which packets inside outer ones are taken.
-    pub tunnels: Vec<Be32>,
+    pub tunnels: Vec<Be128>,
     /// Allow lists: number of the list, prefix, and its length in bits of an address of IPv6.
     pub allowed: Vec<(u32, Be128, u8)>,
     /// Limits of sources, by service number.
@@ -78,6 +78,9 @@ impl World {
                 address: Be32::default(),
                 mtu: 0,
                 mss: 0,
+                address6: Be128::default(),
+                mss6: 0,
+                pad: 0,
             },
             vips: vec![VIP.into()],
             services: vec![(
@@ -109,6 +112,10 @@ impl World {
             let bits: u32 = limit.mask.words().iter().map(|word| word.raw().count_ones()).sum();
             limit.mask = mask(sixth_bits(bits as u8));
         });
+        self.tunnels.iter_mut().for_each(six);
+        if self.node.address != Be32::default() {
+            self.node.address6 = sixth(IpAddr::V4(self.node.address.into())).into();
+        }
         self
     }
 

@@ -9,7 +9,7 @@ use lb_ebpf::abi::{
     Allowed, Backend, Endpoint, LIST_BITS, MAX_BACKENDS, MAX_SERVICES, Node, RING_SIZE, Service, SourceLimit, key_mac,
     mac_key, map,
 };
-use lb_ebpf::net::{Be32, Be128};
+use lb_ebpf::net::Be128;
 use lb_proto::plan::{Observed, Op, Prefix};
 
 use super::counters::Counters;
@@ -57,7 +57,7 @@ pub struct Tables {
     own: HashMap<MapData, AddressPod, u32>,
     preferred: Array<MapData, u32>,
     fellows: HashMap<MapData, u64, u32>,
-    tunnels: HashMap<MapData, [u8; 4], u32>,
+    tunnels: HashMap<MapData, AddressPod, u32>,
     allowed: LpmTrie<MapData, Allowed, u32>,
     limits: Array<MapData, SourceLimit>,
     counters: Counters,
@@ -133,7 +133,7 @@ impl Tables {
         let preferred = preferred.collect::<Result<_, _>>().map_err(at(map::PREFERRED))?;
         let fellows = self.fellows.keys().map(|key| key.map(key_mac)).collect::<Result<_, _>>();
         let fellows = fellows.map_err(at(map::FELLOWS))?;
-        let tunnels = self.tunnels.keys().map(|key| key.map(Be32::from_wire)).collect::<Result<_, _>>();
+        let tunnels = self.tunnels.keys().map(|key| key.map(Be128::from_wire)).collect::<Result<_, _>>();
         let tunnels = tunnels.map_err(at(map::TUNNELS))?;
         let mut allowed = BTreeMap::<_, BTreeSet<_>>::new();
         for key in self.allowed.keys() {
