@@ -177,7 +177,7 @@ fn too_many_are_refused_whole() {
     listeners.listeners = (1..=MAX_LISTENERS as u16 + 1).map(|port| at(100, port)).collect();
     assert_eq!(plan(&wanted(vec![listeners]), &Observed::default()), Err(TooMuch::Listeners));
     let mut crowd = service(1, &[31]);
-    let address = |number: u32| Be32::new(number).into();
+    let address = |number: u32| lb_ebpf::net::Be32::new(number).into();
     crowd.allow = (0..=MAX_ALLOWED).map(|number| Prefix { address: address(number), bits: 128 }).collect();
     assert_eq!(plan(&wanted(vec![crowd]), &Observed::default()), Err(TooMuch::Allowed));
 }
