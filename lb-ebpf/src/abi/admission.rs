@@ -7,7 +7,7 @@ pub const MAX_ALLOWED: u32 = 16_384;
 /// The same twice: a list is written beside the one in use.
 pub const ALLOWED_ENTRIES: u32 = 2 * MAX_ALLOWED;
 /// Sources whose new connections are remembered, of all services together; the oldest are pushed out.
-pub const MAX_SOURCES: u32 = 65_536;
+pub const MAX_LIMITED_SOURCES: u32 = 65_536;
 /// Bits of a key of the allow lists before the address: the number of the list.
 pub const LIST_BITS: u32 = 32;
 

@@ -11,7 +11,7 @@ mod pod;
 mod reason;
 mod word;
 
-pub use admission::{ALLOWED_ENTRIES, Allowed, LIST_BITS, MAX_ALLOWED, MAX_SOURCES, Source, SourceLimit, mask};
+pub use admission::{ALLOWED_ENTRIES, Allowed, LIST_BITS, MAX_ALLOWED, MAX_LIMITED_SOURCES, Source, SourceLimit, mask};
 pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, split_mac, state};
 pub use local::{Dialled, Hook, MAX_OWN_ADDRESSES, NOBODY};
 pub use reason::{Reason, Verdict};

@@ -8,8 +8,8 @@ use std::path::Path;
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
     ALLOWED_ENTRIES, Allowed, Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, Hook, MAX_BACKENDS, MAX_FELLOWS,
-    MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Node,
-    RING_SIZE, Service, Source, SourceLimit, Traffic, budget, map,
+    MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_TUNNELS, MAX_VIPS,
+    Node, RING_SIZE, Service, Source, SourceLimit, Traffic, budget, map,
 };
 use lb_ebpf::net::Be128;
 
@@ -79,7 +79,7 @@ pub(super) fn shapes(sizes: Sizes) -> [Shape; 25] {
         shape(map::BUDGETS, MapType::PerCpuArray, index, size_of::<Bucket>(), budget::COUNT),
         shape(map::ALLOWED, MapType::LpmTrie, index + size_of::<Allowed>(), index, ALLOWED_ENTRIES),
         shape(map::LIMITS, MapType::Array, index, size_of::<SourceLimit>(), MAX_SERVICES),
-        shape(map::SOURCES, MapType::LruHash, size_of::<Source>(), size_of::<u64>(), MAX_SOURCES),
+        shape(map::SOURCES, MapType::LruHash, size_of::<Source>(), size_of::<u64>(), MAX_LIMITED_SOURCES),
         shape(map::HOOK, MapType::Array, index, size_of::<Hook>(), 1),
         shape(map::OWN, MapType::Hash, size_of::<Be128>(), index, MAX_OWN_ADDRESSES),
         shape(map::PREFERRED, MapType::Array, index, index, MAX_SERVICES),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aya::maps::{HashMap, MapData, MapError};
 use aya::{Ebpf, Pod};
-use lb_ebpf::abi::{Flow, FlowKey, MAX_SOURCES, Source, map};
+use lb_ebpf::abi::{Flow, FlowKey, MAX_LIMITED_SOURCES, Source, map};
 use lb_ebpf::net::{Address, Be32, Be128};
 use lb_proto::plan::Place;
 use nix::time::{ClockId, clock_gettime};
@@ -130,7 +130,7 @@ impl Sweeper {
 }
 
 /// Sources that can be remembered.
-pub const SOURCES: u64 = MAX_SOURCES as u64;
+pub const SOURCES: u64 = MAX_LIMITED_SOURCES as u64;
 
 impl<A: Address> Flows<A>
 where

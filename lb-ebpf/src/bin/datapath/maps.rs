@@ -9,7 +9,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
     ALLOWED_ENTRIES, Allowed, Backend, Bucket, ERRORS_PER_SECOND, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES,
-    LIST_BITS, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES,
+    LIST_BITS, MAX_BACKENDS, MAX_FELLOWS, MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_REASONS, MAX_RINGS, MAX_SERVICES,
     MAX_TUNNELS, MAX_VIPS, Moment, Node, RING_SIZE, Reason, Service, SharedFlow, Source, SourceLimit, Traffic, budget,
     mac_key,
 };
@@ -60,7 +60,7 @@ static ALLOWED: LpmTrie<Allowed, u32> = LpmTrie::with_max_entries(ALLOWED_ENTRIE
 #[map]
 static LIMITS: Array<SourceLimit> = Array::with_max_entries(MAX_SERVICES, 0);
 #[map]
-static SOURCES: LruHashMap<Source, u64> = LruHashMap::with_max_entries(MAX_SOURCES, 0);
+static SOURCES: LruHashMap<Source, u64> = LruHashMap::with_max_entries(MAX_LIMITED_SOURCES, 0);
 /// Only this program's business, so no part of the boundary to the agent.
 #[map]
 static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
