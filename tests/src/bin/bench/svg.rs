@@ -1,0 +1,198 @@
+//! A report as a drawing: a panel for each table, a bar for each balancer, a whisker from the least to the most.
+
+use std::fmt::Write as _;
+
+use xvip_tests::figures::Spread;
+
+use crate::phase::{Balancer, Phase, Unit};
+use crate::report::Report;
+use crate::text::about;
+
+const MARGIN: f64 = 24.0;
+const PANEL: f64 = 380.0;
+const COLUMNS: usize = 3;
+const BAR: f64 = 16.0;
+const STEP: f64 = 24.0;
+/// Room for names at the left of bars, and for figures at their right.
+const NAMES: f64 = 92.0;
+const FIGURES: f64 = 96.0;
+const LINE: f64 = 16.0;
+
+/// Bars of one kind.
+struct Panel {
+    title: String,
+    unit: String,
+    digits: usize,
+    bars: Vec<Bar>,
+}
+
+struct Bar {
+    name: String,
+    colour: &'static str,
+    value: Spread,
+}
+
+/// All of a report in one file that needs no other.
+pub(crate) fn render(report: &Report) -> String {
+    let rows = rows(report);
+    let about = about(report);
+    let width = MARGIN * 2.0 + PANEL * COLUMNS as f64;
+    let mut body = String::new();
+    let mut y = MARGIN + 8.0;
+    text(&mut body, MARGIN, y, "title", "xvip bench");
+    for line in &about {
+        y += LINE;
+        text(&mut body, MARGIN, y, "small", line);
+    }
+    y += MARGIN;
+    for row in &rows {
+        let height = row.iter().map(Panel::height).fold(0.0, f64::max);
+        for (column, panel) in row.iter().enumerate() {
+            panel.draw(&mut body, MARGIN + PANEL * column as f64, y);
+        }
+        y += height + MARGIN;
+    }
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {y:.0}\" width=\"{width:.0}\" height=\"{y:.0}\" \
+         font-family=\"sans-serif\" font-size=\"11\">\n<style>.title{{font-size:16px;font-weight:bold}}\
+         .head{{font-weight:bold}}.small{{fill:#555}}.whisker{{stroke:#222;stroke-width:1}}</style>\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{body}</svg>\n"
+    )
+}
+
+/// A row of panels for each table: rate, what most wait, processor time; and behind them one for each cost.
+fn rows(report: &Report) -> Vec<Vec<Panel>> {
+    let mut rows = Vec::new();
+    for table in &report.tables {
+        let bars = |value: &dyn Fn(&crate::report::Figures) -> Option<Spread>| -> Vec<Bar> {
+            let bar = |row: &crate::report::Row| {
+                let value = value(&row.figures)?;
+                Some(Bar { name: row.balancer.name(), colour: colour(row.balancer), value })
+            };
+            table.rows.iter().filter_map(bar).collect()
+        };
+        let title = format!("{}, {}", table.phase.name(), table.wire.name());
+        let panel = |what: &str, unit: &str, digits, bars| Panel {
+            title: if what.is_empty() { title.clone() } else { format!("{title}: {what}") },
+            unit: unit.to_owned(),
+            digits,
+            bars,
+        };
+        let mut row = vec![panel("", table.unit.rate(), table.unit.digits(), bars(&|figures| figures.rate))];
+        if table.unit != Unit::Bytes {
+            let is_paced = matches!(table.phase, Phase::ConnectionsPaced | Phase::RequestsPaced);
+            // Of a closed loop the tail is the load's own queue.
+            row.push(if is_paced {
+                panel("p99", "ms", 3, bars(&|figures| figures.p99))
+            } else {
+                panel("p50", "ms", 3, bars(&|figures| figures.p50))
+            });
+        }
+        row.push(panel("CPU added", table.unit.cost(), 2, bars(&|figures| figures.added)));
+        rows.push(row);
+    }
+    let costs: Vec<_> = report
+        .costs
+        .iter()
+        .map(|cost| {
+            let bar = |program: &crate::cost::ProgramCost| Bar {
+                name: program.program.to_string(),
+                colour: if program.program == crate::cost::Program::Xvip {
+                    colour(Balancer::XvipXdp)
+                } else {
+                    "#9aa5b1"
+                },
+                value: program.net,
+            };
+            Panel {
+                title: format!("{}: {}", cost.phase.name(), cost.what),
+                unit: "ns net of XDP_DROP".to_owned(),
+                digits: 0,
+                bars: cost.programs.iter().map(bar).collect(),
+            }
+        })
+        .collect();
+    let mut costs = costs.into_iter().peekable();
+    while costs.peek().is_some() {
+        rows.push(costs.by_ref().take(COLUMNS).collect());
+    }
+    rows
+}
+
+fn colour(balancer: Balancer) -> &'static str {
+    match balancer {
+        Balancer::Direct => "#9aa5b1",
+        Balancer::Haproxy => "#d9822b",
+        Balancer::Nftables => "#8a6fc0",
+        Balancer::XvipXdp => "#1f7a4d",
+        Balancer::XvipTc => "#57b894",
+    }
+}
+
+impl Panel {
+    fn height(&self) -> f64 {
+        LINE * 2.0 + STEP * self.bars.len() as f64
+    }
+
+    fn draw(&self, out: &mut String, x: f64, y: f64) {
+        text(out, x, y, "head", &self.title);
+        text(out, x, y + LINE - 2.0, "small", &self.unit);
+        let most = self.bars.iter().map(|bar| bar.value.most).fold(0.0, f64::max);
+        let room = PANEL - NAMES - FIGURES;
+        let length = |value: f64| if most > 0.0 { (value / most).clamp(0.0, 1.0) * room } else { 0.0 };
+        for (place, bar) in self.bars.iter().enumerate() {
+            let top = y + LINE + STEP * place as f64 + 4.0;
+            let middle = top + BAR / 2.0;
+            let left = x + NAMES;
+            text(out, x, middle + 4.0, "", &bar.name);
+            let _ = writeln!(
+                out,
+                "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{BAR}\" fill=\"{}\"/>",
+                length(bar.value.median),
+                bar.colour
+            );
+            let (from, to) = (left + length(bar.value.least), left + length(bar.value.most));
+            let _ = writeln!(
+                out,
+                "<path class=\"whisker\" d=\"M{from:.1} {middle:.1}H{to:.1}M{from:.1} {:.1}v6M{to:.1} {:.1}v6\"/>",
+                middle - 3.0,
+                middle - 3.0
+            );
+            let digits = self.digits;
+            text(out, to + 6.0, middle + 4.0, "", &format!("{:.digits$}", bar.value.median));
+        }
+    }
+}
+
+fn text(out: &mut String, x: f64, y: f64, class: &str, text: &str) {
+    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
+    let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\"{class}>{escaped}</text>");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drawing_is_sound() {
+        let report = crate::tests::report();
+        let drawing = render(&report);
+        assert!(drawing.starts_with("<svg ") && drawing.ends_with("</svg>\n"));
+        // Every element is closed, and nothing is no number.
+        for name in ["text", "style", "svg"] {
+            let (open, close) = (drawing.matches(&format!("<{name}")), drawing.matches(&format!("</{name}>")));
+            assert_eq!(open.count(), close.count(), "{name}");
+        }
+        assert!(!drawing.contains("NaN") && !drawing.contains("inf\""), "{drawing}");
+        assert!(drawing.contains("connections, wire") && drawing.contains(">12500<"), "{drawing}");
+        assert!(drawing.contains("1 flow, to backends"));
+    }
+
+    #[test]
+    fn what_has_a_meaning_elsewhere_is_escaped() {
+        let mut out = String::new();
+        text(&mut out, 0.0, 0.0, "", "a < b & c");
+        assert_eq!(out, "<text x=\"0.0\" y=\"0.0\">a &lt; b &amp; c</text>\n");
+    }
+}
