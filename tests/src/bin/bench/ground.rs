@@ -137,7 +137,7 @@ impl Ground {
                 Wire::Wire => other_end = Some(Foreign::attach(self.lan.netns(), port.name(), false)?),
                 Wire::Plain => {
                     xvip_tests::wire::finish_frames(self.lan.netns(), port.name())?;
-                    remark = ", its port with tx off, gro on".to_owned();
+                    remark = "; tx off, gro on".to_owned();
                 }
             }
         }

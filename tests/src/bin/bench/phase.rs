@@ -16,11 +16,11 @@ const REQUEST_RATE: f64 = 8000.0;
 pub(crate) enum Phase {
     /// Connect, request, close: 32 at a time
     Connections,
-    /// The same, 2,000 a second
+    /// Connect, request, close: 2,000 a second
     ConnectionsPaced,
     /// Requests over 32 kept connections
     Requests,
-    /// The same, 8,000 a second
+    /// Requests over 32 kept connections: 8,000 a second
     RequestsPaced,
     /// Connect, full TLS handshake, request, close: 32 at a time
     Tls,

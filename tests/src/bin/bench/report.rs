@@ -197,8 +197,8 @@ pub(crate) mod tests {
         let mut failing = sample(1.0, 1.0);
         failing.failures.insert("reset".to_owned(), 3);
         failing.served = [10, 190, 200];
-        assert!(failing.is_lopsided());
-        assert!(!sample(1.0, 1.0).is_lopsided());
+        assert!(failing.is_lopsided(0.2));
+        assert!(!sample(1.0, 1.0).is_lopsided(0.2));
         let table = Table::new(Wire::Plain, Phase::Tls, vec![(Balancer::Haproxy, String::new(), vec![failing])]);
         assert_eq!(table.rows[0].figures.failed, 3);
     }

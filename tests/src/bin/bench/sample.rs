@@ -14,8 +14,6 @@ use crate::ground::{Contender, Ground};
 use crate::load::{Direction, Exchanges, Span, Streams, Tally};
 use crate::phase::Work;
 
-/// The smallest part of the exchanges that a server should have, where there were many.
-const LEAST_SHARE: f64 = 0.2;
 /// As of how many exchanges parts are looked at.
 const MANY: u64 = 200;
 
@@ -47,10 +45,10 @@ impl Sample {
         self.failures.values().sum()
     }
 
-    /// Whether one of the servers had little to do.
-    pub(crate) fn is_lopsided(&self) -> bool {
+    /// Whether one of the servers had less than this part of many exchanges.
+    pub(crate) fn is_lopsided(&self, least: f64) -> bool {
         let all: u64 = self.served.iter().sum();
-        all >= MANY && self.served.iter().any(|served| (*served as f64) < LEAST_SHARE * all as f64)
+        all >= MANY && self.served.iter().any(|served| (*served as f64) < least * all as f64)
     }
 }
 

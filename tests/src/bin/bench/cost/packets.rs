@@ -137,8 +137,8 @@ impl Contender<'_> {
         };
         let before = counted()?;
         let feed = Feed { first, count: flows, runs: flows };
-        feeder.run(self.code, self.action, feed)?;
-        let nanoseconds = feeder.run(self.code, self.action, Feed { runs: RUNS, ..feed })?;
+        feeder.run(self.code, Some(self.action), feed)?;
+        let nanoseconds = feeder.run(self.code, Some(self.action), Feed { runs: RUNS, ..feed })?;
         let grown = counted()? - before;
         let wanted = if self.datapath.is_some() { u64::from(RUNS + flows) } else { 0 };
         ensure!(grown == wanted, "{grown} of {wanted} packets were of an established flow");
