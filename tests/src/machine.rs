@@ -48,9 +48,3 @@ impl fmt::Display for Machine {
 pub fn load() -> String {
     fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned()
 }
-
-/// Runnable threads of the last minute, on average.
-#[must_use]
-pub fn load_of_a_minute() -> f64 {
-    load().split(' ').next().and_then(|number| number.parse().ok()).unwrap_or_default()
-}

@@ -31,18 +31,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use xvip_tests::agent;
-use xvip_tests::machine::{Machine, load, load_of_a_minute};
+use xvip_tests::machine::{Machine, load};
 use xvip_tests::run::{Run, leftovers};
 use xvip_tests::stop::{self, say};
 
+use crate::cpu::Moment;
 use crate::ground::Ground;
 use crate::phase::{Balancer, Phase, Wire};
 use crate::report::{Report, Table};
 use crate::sample::Length;
 use crate::text::Style;
 
-/// From here on the machine has other things to do: runnable threads for each processor.
-const BUSY: f64 = 0.25;
+/// The part of its processors' time that a machine with nothing else to do spends at most.
+const BUSY: f64 = 0.1;
+/// How long that is watched.
+const WATCHED: Duration = Duration::from_millis(500);
 
 /// Measures xvip beside haproxy, nftables and no balancer, in network namespaces made for it. Status 0 when nothing
 /// failed and nothing is left behind; whether figures are as promised, the last table says.
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
 fn bench(arguments: &Arguments) -> Result<bool> {
     stop::listen()?;
     let mut report = begin(arguments)?;
+    report.warnings.extend(other_work(&report.machine)?);
     for line in text::about(&report) {
         say(line);
     }
@@ -139,11 +143,6 @@ fn begin(arguments: &Arguments) -> Result<Report> {
         bail!("at least one round, and from 0.01 to 600 seconds");
     }
     let machine = Machine::here();
-    let busy = load_of_a_minute();
-    let mut warnings = Vec::new();
-    if busy > BUSY * machine.cores as f64 {
-        warnings.push(format!("the machine is busy (load {busy}): figures are too high or too low by chance"));
-    }
     let versions = [Some(format!("xvip {}", env!("CARGO_PKG_VERSION")))]
         .into_iter()
         .chain([rivals::version("haproxy"), rivals::version("nft")]);
@@ -154,11 +153,20 @@ fn begin(arguments: &Arguments) -> Result<Report> {
         rounds,
         seconds,
         is_quick: arguments.quick,
-        warnings,
+        warnings: Vec::new(),
         tables: Vec::new(),
         costs: Vec::new(),
         bounds: Vec::new(),
     })
+}
+
+/// A warning where the machine has other things to do.
+fn other_work(machine: &Machine) -> Result<Option<String>> {
+    let before = Moment::now()?;
+    thread::sleep(WATCHED);
+    let after = Moment::now()?;
+    let part = before.busy_until(&after) / before.seconds_until(&after) / machine.cores as f64;
+    Ok((part > BUSY).then(|| format!("the machine was {:.0} % busy with something else", part * 100.0)))
 }
 
 /// What was asked for, or all there is.

@@ -78,15 +78,17 @@ fn rows(report: &Report) -> Vec<Vec<Panel>> {
             digits,
             bars,
         };
-        let mut row = vec![panel("", table.unit.rate(), table.unit.digits(), bars(&|figures| figures.rate))];
+        let is_paced = matches!(table.phase, Phase::ConnectionsPaced | Phase::RequestsPaced);
+        let mut row = Vec::new();
+        // By a timetable all rates are the same; in a closed loop the tail is the load's own queue.
+        if !is_paced {
+            row.push(panel("", table.unit.rate(), table.unit.digits(), bars(&|figures| figures.rate)));
+        }
         if table.unit != Unit::Bytes {
-            let is_paced = matches!(table.phase, Phase::ConnectionsPaced | Phase::RequestsPaced);
-            // Of a closed loop the tail is the load's own queue.
-            row.push(if is_paced {
-                panel("p99", "ms", 3, bars(&|figures| figures.p99))
-            } else {
-                panel("p50", "ms", 3, bars(&|figures| figures.p50))
-            });
+            row.push(panel("p50", "ms", 3, bars(&|figures| figures.p50)));
+        }
+        if is_paced {
+            row.push(panel("p99", "ms", 3, bars(&|figures| figures.p99)));
         }
         row.push(panel("CPU added", table.unit.cost(), 2, bars(&|figures| figures.added)));
         rows.push(row);
