@@ -35,6 +35,7 @@ use xvip_tests::machine::{Machine, load};
 use xvip_tests::run::{Run, leftovers};
 use xvip_tests::stop::{self, say};
 
+use crate::cost::Extent;
 use crate::cpu::Moment;
 use crate::ground::Ground;
 use crate::phase::{Balancer, Phase, Wire};
@@ -111,16 +112,16 @@ fn bench(arguments: &Arguments) -> Result<bool> {
         is_clean &= on_wires(arguments, wire, &mut report)?;
     }
     let phases = chosen(&arguments.only);
+    let extent = if arguments.quick { Extent::QUICK } else { Extent::FULL };
     if phases.contains(&Phase::Packets) {
         eprintln!("packets of established flows");
-        let (costs, remarks) = apart(|| cost::packets(report.rounds, &arguments.objects))?;
+        let (costs, remarks) = apart(|| cost::packets(extent, report.rounds, &arguments.objects))?;
         report.costs.extend(costs);
         report.versions.extend(remarks);
     }
     if phases.contains(&Phase::NewFlows) {
         eprintln!("first packets of flows");
-        let backends = if arguments.quick { 3 } else { 6 };
-        report.costs.extend(apart(|| cost::new_flows(report.rounds.max(5), backends))?);
+        report.costs.extend(apart(|| cost::new_flows(extent, report.rounds))?);
     }
     report.bounds = bounds::of(&report.tables, &report.costs);
     say("");

@@ -19,6 +19,32 @@ use xvip_tests::figures::{Spread, median};
 
 use crate::phase::Phase;
 
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extent {
+    /// Flows in tables, and how many of them have packets.
+    tables: &'static [(u32, &'static [u32])],
+    /// Packets of known flows in one measurement.
+    runs: u32,
+    /// Backends whose ports new flows take.
+    backends: u16,
+    /// The least number of rounds for new flows.
+    least_rounds: usize,
+}
+
+impl Extent {
+    /// Everything.
+    pub(crate) const FULL: Extent = Extent {
+        tables: &[(100_000, &[1, 10_000, 100_000]), (1_000_000, &[1_000_000])],
+        runs: 1_000_000,
+        backends: 6,
+        least_rounds: 9,
+    };
+    /// What shows that everything works.
+    pub(crate) const QUICK: Extent =
+        Extent { tables: &[(100_000, &[1, 100_000])], runs: 200_000, backends: 1, least_rounds: 1 };
+}
+
 pub(crate) use new_flows::new_flows;
 pub(crate) use packets::packets;
 

@@ -17,7 +17,7 @@ use xvip_tests::stop;
 use super::feeder::{Feed, Feeder};
 use super::flows::{CLIENT_MAC, PORTS, frame, from_client, world};
 use super::programs::{self, action};
-use super::{Cost, Program, ProgramCost, middle, ratio};
+use super::{Cost, Extent, Program, ProgramCost, middle, ratio};
 use crate::phase::Phase;
 
 /// Of the source ports, in percent.
@@ -45,12 +45,12 @@ struct Filled {
     refused: u64,
 }
 
-/// Measures `rounds` times with no port in use, with half of them, and with 90 %, of `backends` backends.
-pub(crate) fn new_flows(rounds: usize, backends: u16) -> Result<Vec<Cost>> {
+/// Measures `rounds` times with no port in use, with half of them, and with 90 %.
+pub(crate) fn new_flows(extent: Extent, rounds: usize) -> Result<Vec<Cost>> {
     stay_on_cpu(0)?;
     // An answer would cut the frame for all that follow it: whoever gets no port gets no answer either.
-    let world = world(backends).with(|world| world.node.resets_per_second = 0);
-    let ports = u32::from(PORTS.1) * u32::from(backends);
+    let world = world(extent.backends).with(|world| world.node.resets_per_second = 0);
+    let ports = u32::from(PORTS.1) * u32::from(extent.backends);
     let drop = bpf::load(bpf::XDP, "drop", &programs::drop())?;
     let mut all = Vec::new();
     for percent in FILLS {
@@ -62,7 +62,7 @@ pub(crate) fn new_flows(rounds: usize, backends: u16) -> Result<Vec<Cost>> {
         filled.fill(&world, u64::from(ports) * u64::from(percent) / 100)?;
         all.push(filled);
     }
-    for _ in 0..rounds {
+    for _ in 0..rounds.max(extent.least_rounds) {
         for filled in &mut all {
             let both: Vec<_> = (0..REPEATS).map(|_| filled.measure(&world, drop.as_fd())).collect::<Result<_>>()?;
             filled.floor.push(middle(both.iter().map(|(floor, _)| *floor)));

@@ -13,13 +13,8 @@ use xvip_tests::stop;
 use super::feeder::{Feed, Feeder};
 use super::flows::{PORTS, establish, world};
 use super::programs::{self, action};
-use super::{Cost, Program, ProgramCost};
+use super::{Cost, Extent, Program, ProgramCost};
 use crate::phase::Phase;
-
-/// Packets in one measurement.
-const RUNS: u32 = 1_000_000;
-/// Flows in tables, and how many of them have packets.
-const TABLES: [(u32, &[u32]); 2] = [(100_000, &[1, 10_000, 100_000]), (1_000_000, &[1_000_000])];
 
 /// A program under test.
 struct Contender<'a> {
@@ -32,19 +27,21 @@ struct Contender<'a> {
 
 /// Measures each program `rounds` times; `objects` are other builds of the datapath to measure beside this one. What is said of
 /// programs comes with it.
-pub(crate) fn packets(rounds: usize, objects: &[PathBuf]) -> Result<(Vec<Cost>, Vec<String>)> {
+pub(crate) fn packets(extent: Extent, rounds: usize, objects: &[PathBuf]) -> Result<(Vec<Cost>, Vec<String>)> {
     stay_on_cpu(0)?;
     let mut costs = Vec::new();
     let mut remarks = Vec::new();
-    for (count, loads) in TABLES {
-        let (found, said) = with_flows(count, loads, rounds, objects)?;
+    for &(count, loads) in extent.tables {
+        let (found, said) = with_flows(count, (loads, extent.runs), rounds, objects)?;
         costs.extend(found);
         remarks = said;
     }
     Ok((costs, remarks))
 }
 
-fn with_flows(count: u32, loads: &[u32], rounds: usize, objects: &[PathBuf]) -> Result<(Vec<Cost>, Vec<String>)> {
+fn with_flows(
+    count: u32, (loads, runs): (&[u32], u32), rounds: usize, objects: &[PathBuf],
+) -> Result<(Vec<Cost>, Vec<String>)> {
     let feeder = Feeder::new(2 * count)?;
     let world = world(u16::try_from(count.div_ceil(u32::from(PORTS.1)))?);
     let mut shipped = Datapath::load(2 * count)?;
@@ -85,7 +82,7 @@ fn with_flows(count: u32, loads: &[u32], rounds: usize, objects: &[PathBuf]) -> 
                 if stop::asked() {
                     bail!("stopped");
                 }
-                samples.push(contender.measure(&feeder, first, *flows, *direction)?);
+                samples.push(contender.measure(&feeder, Feed { first, count: *flows, runs }, *direction)?);
             }
         }
     }
@@ -129,18 +126,17 @@ fn described(name: &Program, datapath: &Datapath) -> Result<String> {
 
 impl Contender<'_> {
     /// Warms up what a running system has warm by one packet of every flow, then measures.
-    fn measure(&self, feeder: &Feeder, first: u32, flows: u32, direction: Direction) -> Result<f64> {
+    fn measure(&self, feeder: &Feeder, feed: Feed, direction: Direction) -> Result<f64> {
         let reason = if direction == Direction::ToBackend { Reason::ToBackend } else { Reason::ToClient };
         let counted = || match self.datapath {
             None => Ok::<_, anyhow::Error>(0),
             Some(datapath) => Ok(datapath.packets()?.get(reason as usize).copied().unwrap_or_default()),
         };
         let before = counted()?;
-        let feed = Feed { first, count: flows, runs: flows };
-        feeder.run(self.code, Some(self.action), feed)?;
-        let nanoseconds = feeder.run(self.code, Some(self.action), Feed { runs: RUNS, ..feed })?;
+        feeder.run(self.code, Some(self.action), Feed { runs: feed.count, ..feed })?;
+        let nanoseconds = feeder.run(self.code, Some(self.action), feed)?;
         let grown = counted()? - before;
-        let wanted = if self.datapath.is_some() { u64::from(RUNS + flows) } else { 0 };
+        let wanted = if self.datapath.is_some() { u64::from(feed.count + feed.runs) } else { 0 };
         ensure!(grown == wanted, "{grown} of {wanted} packets were of an established flow");
         Ok(nanoseconds)
     }
