@@ -17,6 +17,7 @@ mod report;
 mod rivals;
 mod sample;
 mod server;
+mod summary;
 mod svg;
 mod text;
 
@@ -41,7 +42,6 @@ use crate::ground::Ground;
 use crate::phase::{Balancer, Phase, Wire};
 use crate::report::{Report, Table};
 use crate::sample::Length;
-use crate::text::Style;
 
 /// The part of its processors' time that a machine with nothing else to do spends at most.
 const BUSY: f64 = 0.1;
@@ -125,14 +125,14 @@ fn bench(arguments: &Arguments) -> Result<bool> {
     }
     report.bounds = bounds::of(&report.tables, &report.costs);
     say("");
-    say(text::render(&report, Style::Plain));
+    say(text::render(&report));
     let write = |path: &Option<PathBuf>, text: String| match path {
         None => Ok(()),
         Some(path) => fs::write(path, text).with_context(|| format!("writing {}", path.display())),
     };
     write(&arguments.json, serde_json::to_string_pretty(&report)?)?;
     write(&arguments.svg, svg::render(&report))?;
-    write(&arguments.markdown, text::render(&report, Style::Markdown))?;
+    write(&arguments.markdown, summary::render(&report))?;
     Ok(is_clean && report.failed() == 0)
 }
 

@@ -85,6 +85,11 @@ impl Phase {
         }
     }
 
+    /// Whether the rate is given.
+    pub(crate) fn is_paced(self) -> bool {
+        matches!(self, Phase::ConnectionsPaced | Phase::RequestsPaced)
+    }
+
     /// What a rate counts.
     pub(crate) fn unit(self) -> Unit {
         match self {

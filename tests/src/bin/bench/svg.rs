@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use xvip_tests::figures::Spread;
 
-use crate::phase::{Balancer, Phase, Unit};
+use crate::phase::{Balancer, Unit};
 use crate::report::Report;
 use crate::text::about;
 
@@ -78,7 +78,7 @@ fn rows(report: &Report) -> Vec<Vec<Panel>> {
             digits,
             bars,
         };
-        let is_paced = matches!(table.phase, Phase::ConnectionsPaced | Phase::RequestsPaced);
+        let is_paced = table.phase.is_paced();
         let mut row = Vec::new();
         // By a timetable all rates are the same; in a closed loop the tail is the load's own queue.
         if !is_paced {
@@ -183,8 +183,9 @@ mod tests {
         assert!(drawing.starts_with("<svg ") && drawing.ends_with("</svg>\n"));
         // Every element is closed, and nothing is no number.
         for name in ["text", "style", "svg"] {
-            let (open, close) = (drawing.matches(&format!("<{name}")), drawing.matches(&format!("</{name}>")));
-            assert_eq!(open.count(), close.count(), "{name}");
+            let open = drawing.matches(&format!("<{name}")).count();
+            let close = drawing.matches(&format!("</{name}>")).count();
+            assert_eq!(open, close, "{name}");
         }
         assert!(!drawing.contains("NaN") && !drawing.contains("inf\""), "{drawing}");
         assert!(drawing.contains("connections, wire") && drawing.contains(">12500<"), "{drawing}");

@@ -1,11 +1,11 @@
-//! A report for people: as plain text, and as Markdown.
+//! A report for people, with everything but the single values.
 
 use xvip_tests::figures::Spread;
 
 use crate::phase::{Balancer, Phase, Unit};
 use crate::report::{Report, Row, Table};
 
-/// How tables are drawn.
+/// How a table is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     /// For a terminal.
@@ -15,43 +15,34 @@ pub(crate) enum Style {
 }
 
 /// All of a report.
-pub(crate) fn render(report: &Report, style: Style) -> String {
-    let mut out = Vec::new();
-    let line = |text: String| if style == Style::Markdown { format!("- {text}") } else { text };
-    out.extend(about(report).into_iter().map(line));
+pub(crate) fn render(report: &Report) -> String {
+    let mut out = about(report);
     let mut wire = None;
     for table in &report.tables {
         if wire.replace(table.wire) != Some(table.wire) {
             out.push(String::new());
-            out.push(heading(&format!("{}: {}", table.wire.name(), table.wire.offloads()), style, 3));
+            out.push(format!("{}: {}", table.wire.name(), table.wire.offloads()));
         }
         out.push(String::new());
-        out.push(heading(&format!("{} ({})", table.phase.title(), table.phase.name()), style, 4));
-        out.extend(grid(&exchanges(table), style));
-        out.extend(failures(table).into_iter().map(line));
+        out.push(format!("{} ({})", table.phase.title(), table.phase.name()));
+        out.extend(grid(&exchanges(table), Style::Plain));
+        out.extend(failures(table));
     }
     for phase in [Phase::Packets, Phase::NewFlows] {
         let cells = costs(report, phase);
         if cells.len() > 1 {
             out.push(String::new());
-            out.push(heading(&format!("{}, ns net of XDP_DROP ({})", phase.title(), phase.name()), style, 3));
-            out.extend(grid(&cells, style));
+            out.push(format!("{}, ns net of XDP_DROP ({})", phase.title(), phase.name()));
+            out.extend(grid(&cells, Style::Plain));
         }
     }
     if !report.bounds.is_empty() {
         out.push(String::new());
-        out.push(heading("What is promised", style, 3));
-        out.extend(grid(&bounds(report), style));
+        out.push("What is promised".to_owned());
+        out.extend(grid(&bounds(report), Style::Plain));
     }
     out.push(String::new());
     out.join("\n")
-}
-
-fn heading(text: &str, style: Style, level: usize) -> String {
-    match style {
-        Style::Plain => text.to_owned(),
-        Style::Markdown => format!("{} {text}\n", "#".repeat(level)),
-    }
 }
 
 /// Under what circumstances.
@@ -135,7 +126,8 @@ fn failures(table: &Table) -> Vec<String> {
     lines
 }
 
-fn costs(report: &Report, phase: Phase) -> Vec<Vec<String>> {
+/// What packets cost.
+pub(crate) fn costs(report: &Report, phase: Phase) -> Vec<Vec<String>> {
     let all: Vec<_> = report.costs.iter().filter(|cost| cost.phase == phase).collect();
     let mut header = vec!["".to_owned(), "XDP_DROP, raw".to_owned()];
     if let Some(first) = all.first() {
@@ -160,7 +152,8 @@ fn costs(report: &Report, phase: Phase) -> Vec<Vec<String>> {
     cells
 }
 
-fn bounds(report: &Report) -> Vec<Vec<String>> {
+/// What is promised, and what was found.
+pub(crate) fn bounds(report: &Report) -> Vec<Vec<String>> {
     let header = ["", "wanted", "found", ""].map(str::to_owned).to_vec();
     let lines = report.bounds.iter().map(|bound| {
         let wanted = format!("{} {}", if bound.is_least { "at least" } else { "at most" }, bound.limit);
@@ -171,7 +164,7 @@ fn bounds(report: &Report) -> Vec<Vec<String>> {
 }
 
 /// Lines of a table whose first line is its header.
-fn grid(cells: &[Vec<String>], style: Style) -> Vec<String> {
+pub(crate) fn grid(cells: &[Vec<String>], style: Style) -> Vec<String> {
     let columns = cells.first().map_or(0, Vec::len);
     let width = |column: usize| {
         cells.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -219,10 +212,9 @@ mod tests {
             let cells = costs(&report, phase);
             assert!(cells.len() == 2 && cells.iter().all(|line| line.len() == cells[0].len()), "{cells:?}");
         }
-        let text = render(&report, Style::Plain);
+        let text = render(&report);
         assert!(text.contains("haproxy (nbthread 2)  7500 [5000-10000]"), "{text}");
         assert!(text.contains("MISSED") && text.contains("kept"), "{text}");
         assert!(text.contains("QUICK"));
-        assert!(render(&report, Style::Markdown).contains("| direct "));
     }
 }
