@@ -213,7 +213,7 @@ mod tests {
             assert!(cells.len() == 2 && cells.iter().all(|line| line.len() == cells[0].len()), "{cells:?}");
         }
         let text = render(&report);
-        assert!(text.contains("haproxy (nbthread 2)  7500 [5000-10000]"), "{text}");
+        assert!(text.contains("\nhaproxy (nbthread 2)") && text.contains(" 7500 [5000-10000]  "), "{text}");
         assert!(text.contains("MISSED") && text.contains("kept"), "{text}");
         assert!(text.contains("QUICK"));
     }
