@@ -12,7 +12,7 @@ fn everybody_is_measured_and_nothing_fails() {
     let file = |name: &str| dir.path().join(name);
     let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
     bench.arg("--xvip").arg(agent::find().unwrap());
-    bench.args(["--quick", "--rounds", "1", "--seconds", "0.05", "--wires", "wire"]);
+    bench.args(["--quick", "--rounds", "1", "--seconds", "0.2", "--wires", "wire"]);
     bench.args(["--only", "connections", "requests-paced", "tls", "upload-4", "packets", "new-flows"]);
     for option in ["json", "svg", "markdown"] {
         bench.arg(format!("--{option}")).arg(file(option));

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use xvip_tests::stop;
 use xvip_tests::topology::SERVERS;
+use xvip_tests::until::until;
 
 use crate::cpu::Moment;
 use crate::ground::{Contender, Ground};
@@ -17,6 +18,8 @@ use crate::phase::Work;
 /// As of how many exchanges parts are looked at.
 const MANY: u64 = 200;
 
+/// How long a stream may bring nothing.
+const LIMIT: Duration = Duration::from_secs(5);
 /// How soon being asked to stop is noticed.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -63,9 +66,9 @@ pub(crate) struct Length {
 
 /// Measures once; `round` says which server a single stream goes to where the client chooses.
 pub(crate) fn take(ground: &Ground, contender: &Contender, work: Work, length: Length, round: usize) -> Result<Sample> {
-    let span = Span::after(length.warm, length.counted);
     match work {
         Work::Exchanges { is_kept, rate, is_secret } => {
+            let span = Span::after(length.warm, length.counted);
             let tls = is_secret.then(|| ground.tls.clone());
             let load = Exchanges { targets: contender.targets.clone(), is_kept, rate, tls, span };
             thread::scope(|scope| {
@@ -77,22 +80,25 @@ pub(crate) fn take(ground: &Ground, contender: &Contender, work: Work, length: L
         }
         Work::Streams(count, direction) => {
             let streams = Streams::start(&ground.client, &contender.targets, round, count, direction)?;
-            let look = || {
-                let bytes = if direction == Direction::Up { ground.received() } else { streams.received() };
-                Ok((Moment::now()?, bytes))
-            };
-            let ((from, before), (to, after)) = watch(span, look)?;
+            let bytes = || if direction == Direction::Up { ground.received() } else { streams.received() };
+            let look = || Ok((Moment::now()?, bytes()));
+            // What brings nothing within the limit has failed, and shows below.
+            let more_than = |count| until("bytes", LIMIT, || (bytes() > count).then_some(()));
+            let _ = more_than(bytes());
+            let (from, before) = watch(Span::after(length.warm, length.counted), &look)?.0;
+            let _ = more_than(before);
+            let (to, after) = look()?;
             let mut failures = BTreeMap::new();
             if let Err(error) = streams.stop() {
                 failures.insert(format!("{error:#}"), 1);
             }
-            let bytes = (after - before) as f64;
-            if bytes == 0.0 {
+            let count = (after - before) as f64;
+            if after == before {
                 failures.insert("no byte came through".to_owned(), 1);
             }
             Ok(Sample {
-                each_second: bytes / from.seconds_until(&to),
-                busy: from.busy_until(&to) / bytes,
+                each_second: count / from.seconds_until(&to),
+                busy: from.busy_until(&to) / count,
                 p50: None,
                 p99: None,
                 slow: 0,
