@@ -1,6 +1,7 @@
 //! One segment with a client, three servers, and every balancer on a node of its own with a VIP of its own.
 //!
-//! All of them are there at the same time, so that they can take turns; whoever is not measured has nothing to do.
+//! All of them are there at the same time, so that they can take turns; the processes of whoever is not measured stand still,
+//! so that what they do beside their packets (health checks, going over tables) counts for nobody else.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
 use rustls::ClientConfig;
 use rustls::server::NoServerSessionStorage;
 use xvip_tests::agent::Agent;
@@ -167,6 +169,11 @@ impl Ground {
         Ok(())
     }
 
+    /// Lets the processes of one contender stand still, or go on.
+    pub(crate) fn set_awake(&mut self, place: usize, is_awake: bool) -> Result<()> {
+        self.contenders.get_mut(place).map_or(Ok(()), |contender| contender.set_awake(is_awake))
+    }
+
     /// Bytes that the servers have received in streams.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
@@ -174,6 +181,16 @@ impl Ground {
 }
 
 impl Contender {
+    /// Lets its processes stand still, or go on.
+    pub(crate) fn set_awake(&mut self, is_awake: bool) -> Result<()> {
+        match &mut self.kept {
+            Kept::Nothing => Ok(()),
+            Kept::Haproxy(process) => process.signal(if is_awake { Signal::SIGCONT } else { Signal::SIGSTOP }),
+            Kept::Xvip(agent, _) if is_awake => agent.thaw(),
+            Kept::Xvip(agent, _) => agent.freeze(),
+        }
+    }
+
     /// The end of its log.
     pub(crate) fn last_words(&self) -> String {
         let words = match &self.kept {
@@ -188,6 +205,7 @@ impl Contender {
 impl Drop for Contender {
     /// An agent puts everything back when it is asked to end.
     fn drop(&mut self) {
+        let _ = self.set_awake(true);
         if let Kept::Xvip(agent, _) = &mut self.kept {
             let _ = agent.stop(Duration::from_secs(10));
         }

@@ -224,7 +224,8 @@ fn on_wires(arguments: &Arguments, wire: Wire, report: &mut Report) -> Result<bo
 fn inside(
     run: &Arc<Run>, wire: Wire, phases: &[Phase], balancers: &[Balancer], xvip: &Path, rounds: usize, length: Length,
 ) -> Result<Vec<Table>> {
-    let ground = Ground::build(run, wire, balancers, xvip)?;
+    let mut ground = Ground::build(run, wire, balancers, xvip)?;
+    ground.contenders.iter_mut().try_for_each(|contender| contender.set_awake(false))?;
     let count = ground.contenders.len();
     let mut samples = vec![vec![Vec::new(); count]; phases.len()];
     for round in 0..rounds {
@@ -234,11 +235,12 @@ fn inside(
             // Nobody always follows the same one.
             for place in 0..count {
                 let place = (place + round) % count;
-                let (Some(contender), Some(samples)) = (ground.contenders.get(place), samples.get_mut(place)) else {
-                    continue;
-                };
+                let Some(samples) = samples.get_mut(place) else { continue };
+                ground.set_awake(place, true)?;
+                let Some(contender) = ground.contenders.get(place) else { continue };
                 let sample = sample::take(&ground, contender, work, length, round);
                 samples.push(sample.with_context(|| format!("{}: {}", phase.name(), contender.last_words()))?);
+                ground.set_awake(place, false)?;
             }
         }
     }
