@@ -85,7 +85,7 @@ pub(crate) fn take(ground: &Ground, contender: &Contender, work: Work, length: L
             // What brings nothing within the limit has failed, and shows below.
             let more_than = |count| until("bytes", LIMIT, || (bytes() > count).then_some(()));
             let _ = more_than(bytes());
-            let (from, before) = watch(Span::after(length.warm, length.counted), &look)?.0;
+            let (from, before) = watch(Span::after(length.warm, length.counted), look)?.0;
             let _ = more_than(before);
             let (to, after) = look()?;
             let mut failures = BTreeMap::new();

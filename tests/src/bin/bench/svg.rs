@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use xvip_tests::figures::Spread;
 
-use crate::phase::{Balancer, Unit};
+use crate::cost::{Cost, Program, ProgramCost};
+use crate::phase::{Balancer, Phase, Unit};
 use crate::report::Report;
 use crate::text::about;
 
@@ -18,11 +19,15 @@ const NAMES: f64 = 92.0;
 const FIGURES: f64 = 96.0;
 const LINE: f64 = 16.0;
 
+const NANOSECONDS: &str = "ns net of XDP_DROP";
+
 /// Bars of one kind.
 struct Panel {
     title: String,
     unit: String,
     digits: usize,
+    /// The least that the scale goes up to.
+    most: f64,
     bars: Vec<Bar>,
 }
 
@@ -76,6 +81,7 @@ fn rows(report: &Report) -> Vec<Vec<Panel>> {
             title: if what.is_empty() { title.clone() } else { format!("{title}: {what}") },
             unit: unit.to_owned(),
             digits,
+            most: 0.0,
             bars,
         };
         let is_paced = table.phase.is_paced();
@@ -93,32 +99,42 @@ fn rows(report: &Report) -> Vec<Vec<Panel>> {
         row.push(panel("CPU added", table.unit.cost(), 2, bars(&|figures| figures.added)));
         rows.push(row);
     }
-    let costs: Vec<_> = report
-        .costs
-        .iter()
-        .map(|cost| {
-            let bar = |program: &crate::cost::ProgramCost| Bar {
-                name: program.program.to_string(),
-                colour: if program.program == crate::cost::Program::Xvip {
-                    colour(Balancer::XvipXdp)
-                } else {
-                    "#9aa5b1"
-                },
-                value: program.net,
-            };
-            Panel {
-                title: format!("{}: {}", cost.phase.name(), cost.what),
-                unit: "ns net of XDP_DROP".to_owned(),
-                digits: 0,
-                bars: cost.programs.iter().map(bar).collect(),
-            }
-        })
-        .collect();
+    let mut costs: Vec<_> = packets(report);
+    costs.extend(new_flows(report));
     let mut costs = costs.into_iter().peekable();
     while costs.peek().is_some() {
         rows.push(costs.by_ref().take(COLUMNS).collect());
     }
     rows
+}
+
+/// A panel for each number of flows, all on one scale.
+fn packets(report: &Report) -> Vec<Panel> {
+    let costs = report.costs.iter().filter(|cost| cost.phase == Phase::Packets);
+    let most = costs.clone().flat_map(|cost| &cost.programs).map(|program| program.net.most).fold(0.0, f64::max);
+    let panel = |cost: &Cost| Panel {
+        title: format!("{}: {}", cost.phase.name(), cost.what),
+        unit: NANOSECONDS.to_owned(),
+        digits: 0,
+        most,
+        bars: cost.programs.iter().map(|program| bar_of(program, program.program.to_string())).collect(),
+    };
+    costs.map(panel).collect()
+}
+
+/// One panel with a bar for each number of ports.
+fn new_flows(report: &Report) -> Option<Panel> {
+    let costs = report.costs.iter().filter(|cost| cost.phase == Phase::NewFlows);
+    let bars: Vec<_> = costs
+        .filter_map(|cost| Some(bar_of(cost.programs.last()?, format!("{} % in use", cost.ports_used?))))
+        .collect();
+    let title = format!("{}, by source ports in use", Phase::NewFlows.name());
+    (!bars.is_empty()).then(|| Panel { title, unit: NANOSECONDS.to_owned(), digits: 0, most: 0.0, bars })
+}
+
+fn bar_of(cost: &ProgramCost, name: String) -> Bar {
+    let colour = if cost.program == Program::Xvip { colour(Balancer::XvipXdp) } else { "#9aa5b1" };
+    Bar { name, colour, value: cost.net }
 }
 
 fn colour(balancer: Balancer) -> &'static str {
@@ -139,7 +155,7 @@ impl Panel {
     fn draw(&self, out: &mut String, x: f64, y: f64) {
         text(out, x, y, "head", &self.title);
         text(out, x, y + LINE - 2.0, "small", &self.unit);
-        let most = self.bars.iter().map(|bar| bar.value.most).fold(0.0, f64::max);
+        let most = self.bars.iter().map(|bar| bar.value.most).fold(self.most, f64::max);
         let room = PANEL - NAMES - FIGURES;
         let length = |value: f64| if most > 0.0 { (value / most).clamp(0.0, 1.0) * room } else { 0.0 };
         for (place, bar) in self.bars.iter().enumerate() {
