@@ -138,6 +138,10 @@ impl Table {
     /// Of the processor time that they add in the same round.
     pub(crate) fn added_ratio(&self, of: Balancer, to: Balancer) -> Option<Spread> {
         let (of, to) = (self.added(of)?, self.added(to)?);
+        // In noise a balancer may seem to cost nothing: then there is nothing to compare with.
+        if to.iter().any(|to| *to <= 0.0) {
+            return None;
+        }
         Spread::of(&of.iter().zip(&to).map(|(of, to)| of / to).collect::<Vec<_>>())
     }
 
