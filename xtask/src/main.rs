@@ -1,5 +1,6 @@
 //! `cargo xtask`: prepares, builds, checks and runs xvip.
 
+mod bench;
 mod lint;
 mod measure;
 mod run;
@@ -34,6 +35,8 @@ enum Task {
     Test(test::Options),
     /// Measures outages, spread, bulk and memory, on a machine with nothing else to do
     Measure(measure::Options),
+    /// Measures xvip beside haproxy, nftables and no balancer, on a machine with nothing else to do
+    Bench(bench::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -45,6 +48,7 @@ fn main() -> anyhow::Result<()> {
         Task::Lint => lint::lint(),
         Task::Test(options) => test::test(&options),
         Task::Measure(options) => measure::measure(&options),
+        Task::Bench(options) => bench::bench(&options),
     }
 }
 
