@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use lb_ebpf::abi::{Delivery, Endpoint, MAX_FELLOWS, MAX_OWN_ADDRESSES, Node, VERSION, node_flag};
-use lb_ebpf::net::Be32;
+use lb_ebpf::abi::{Delivery, Endpoint, MAX_FELLOWS, MAX_OWN_ADDRESSES, MAX_SOURCES, Node, VERSION, node_flag};
+use lb_ebpf::net::{Be32, Be128};
 use lb_proto::health::State;
 use lb_proto::health::policy::{Member, decide};
 use lb_proto::plan::{Wanted, WantedBackend, WantedService};
@@ -122,7 +122,8 @@ pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Des
     // Where the table is too small, some addresses of a very large node are not known as its own.
     let own = world.own_addresses().difference(&vips).filter(|address| everywhere && !address.is_loopback());
     let own = own.map(|address| (*address).into()).take(MAX_OWN_ADDRESSES as usize).collect();
-    Desired { wanted: Wanted { node: node(config, interface, &tunnels), services, own, fellows, tunnels }, fail_open }
+    let node = node(config, interface, &tunnels);
+    Desired { wanted: Wanted { node, services, own, fellows, tunnels, sources: sources(config) }, fail_open }
 }
 
 /// Where packets from outside arrive: what the virtual routers carry; without any, all that is listened at.
@@ -180,7 +181,33 @@ fn node(config: &Config, interface: Interface, tunnels: &BTreeSet<Be32>) -> Node
         address: interface.address.map(Be32::from).unwrap_or_default(),
         mtu: interface.mtu,
         mss: segments(interface.mtu, tunnels),
+        port_stride: stride(interface.port_offset, ports.len() as u32),
+        sources: [true, false]
+            .map(|four| config.node.source_addresses.iter().filter(|address| address.is_ipv4() == four).count() as u8),
     }
+}
+
+/// Source addresses towards backends, by their number.
+fn sources(config: &Config) -> BTreeMap<u32, Be128> {
+    let (four, six): (Vec<IpAddr>, Vec<IpAddr>) =
+        config.node.source_addresses.iter().partition(|address| address.is_ipv4());
+    let (four, six) = ((0..MAX_SOURCES).zip(four), (MAX_SOURCES..2 * MAX_SOURCES).zip(six));
+    four.chain(six).map(|(number, address)| (number, address.into())).collect()
+}
+
+/// How far it is from one source port to the next of `count`: with no factor in common, so that every port has its turn, and by
+/// a secret of this node, so that the next cannot be told.
+fn stride(secret: u32, count: u32) -> u16 {
+    const fn have_factor(mut a: u32, mut b: u32) -> bool {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a != 1
+    }
+    // Other bits than those that say where the node begins.
+    let first = secret.wrapping_mul(0x9e37_79b9) >> 16;
+    let found = (0..count).map(|more| 1 + (first + more) % count).find(|stride| !have_factor(*stride, count));
+    found.and_then(|stride| u16::try_from(stride).ok()).unwrap_or(1)
 }
 
 /// The largest segment that clients are told to send: it has to fit into an outer packet, where there are any. IPv4's and
@@ -338,6 +365,32 @@ mod tests {
         assert_eq!(of(lost, up, 0), (vec![(0, true), (1, false)], false));
         assert_eq!(of(lost, lost, 0), (vec![(3, false), (1, false)], true), "when all fail, all are used");
         assert_eq!(of(up, up, 10), (vec![(0, false), (1, false)], false), "a is full, b has no limit");
+    }
+
+    #[test]
+    fn every_port_has_its_turn_by_any_secret() {
+        for count in [1, 64, 100, 1000, 31_744, 64_512] {
+            let strides: BTreeSet<_> =
+                (0..50).map(|secret: u32| stride(secret.wrapping_mul(0x1234_5671), count)).collect();
+            assert!(count < 1000 || strides.len() > 25, "{count}: {strides:?}");
+            for stride in strides {
+                let places: BTreeSet<_> = (0..count).map(|turn| turn * u32::from(stride) % count).collect();
+                assert_eq!(places.len(), count as usize, "{count} by {stride}");
+            }
+        }
+    }
+
+    #[test]
+    fn source_addresses_are_counted_and_numbered_by_family() {
+        let file = FILE.replace(
+            "interface =",
+            "source_addresses = [\"2001:db8::9\", \"192.0.2.110\", \"192.0.2.111\"]\n interface =",
+        );
+        let wanted = wanted(&file, &Known::new(State::Up, State::Up, 0));
+        assert_eq!(wanted.node.sources, [2, 1]);
+        let address = |text: &str| Be128::from(text.parse::<IpAddr>().unwrap());
+        let sources = [(0, address("192.0.2.110")), (1, address("192.0.2.111")), (8, address("2001:db8::9"))];
+        assert_eq!(wanted.sources, sources.into());
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct PortKey {
 /// A bit for each port: it is taken, at rest, or none of ours. `W` is `u64` for a copy and [`Bits`]
 /// ([`SharedPortSet`]) for the set itself, to which all CPUs add.
 #[repr(C)]
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortSet<W = u64> {
     /// A bit for each of the summaries: it is full.
     full: W,
@@ -134,11 +134,17 @@ impl PortSet {
     /// The set whose only free ports are those of a range.
     #[must_use]
     pub fn of_range(ports: core::ops::RangeInclusive<u16>) -> Self {
-        let mut set = Self { full: 0, summaries: [0; SUMMARIES], words: [u64::MAX; WORDS] };
+        let mut set = Self::full();
         for port in ports {
             set.words[port as usize / WORD] &= !(1 << (port as usize % WORD));
         }
         set.summed()
+    }
+
+    /// Every port.
+    #[must_use]
+    pub const fn full() -> Self {
+        Self { full: ALL_SUMMARIES, summaries: [u64::MAX; SUMMARIES], words: [u64::MAX; WORDS] }
     }
 
     /// No port at all, to be added to.
@@ -187,7 +193,7 @@ impl PortSet {
     /// known. All else has changed meanwhile, and the set knows better than the look.
     #[must_use]
     pub fn mended(&self, before: &Self, found: &Self, fixed: &Self) -> Self {
-        let mut set = self.clone();
+        let mut set = *self;
         let others = before.words.iter().zip(&found.words).zip(&fixed.words);
         for (word, ((before, found), fixed)) in set.words.iter_mut().zip(others) {
             let over = *word & before & !found;
@@ -200,11 +206,7 @@ impl PortSet {
     /// As it lies in the table.
     #[must_use]
     pub fn shared(&self) -> SharedPortSet {
-        PortSet {
-            full: self.full.into(),
-            summaries: self.summaries.map(Bits::from),
-            words: self.words.map(Bits::from),
-        }
+        PortSet { full: self.full.into(), summaries: self.summaries.map(Bits::from), words: self.words.map(Bits::from) }
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::{Executor, World};
 use crate::abi::{
-    Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, NoHint, Node, PortKey, Readable as _, Reason, Service, SharedFlow,
-    SharedPortSet, Traffic,
+    Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, NoHint, Node, PortKey, Readable as _, Reason, Service,
+    SharedFlow, SharedPortSet, Traffic,
 };
 use crate::datapath::ports::{Search, Try, find, try_port};
 use crate::datapath::tables::{Drafts, Note, Refused, Tables};
@@ -91,6 +91,12 @@ impl Model {
             neighbours: RefCell::default(),
             notes: RefCell::default(),
         }
+    }
+
+    /// Makes the sets of source ports those of the beginning, as if all were free.
+    pub fn forget_hints(&mut self) {
+        let sets = self.world.port_sets().into_iter().map(|key| (key, self.world.no_port_taken().shared()));
+        self.sets = sets.collect();
     }
 
     /// Entries of both tables: established, half-open, of both IP versions.

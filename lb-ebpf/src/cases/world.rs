@@ -121,7 +121,7 @@ impl World {
     pub fn no_port_taken(&self) -> PortSet {
         let first = self.node.first_port;
         match self.node.port_count {
-            0 => PortSet::of_range(1..=0),
+            0 => PortSet::full(),
             count => PortSet::of_range(first..=first.saturating_add(count - 1)),
         }
     }

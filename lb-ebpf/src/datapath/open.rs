@@ -2,9 +2,7 @@
 
 use super::tables::{Drafts, Note, Tables};
 use super::{Entry, Key, NewFlow, ResetFor, backend_of, deliver, rewrite};
-use crate::abi::{
-    Backend, Delivery, Direction, Flow, FlowKey, Node, Readable as _, Reason, Service, split_mac, state,
-};
+use crate::abi::{Backend, Delivery, Direction, Flow, FlowKey, Node, Readable as _, Reason, Service, split_mac, state};
 use crate::net::header::{TcpHead, flag};
 use crate::net::{Address as _, Be16, Family};
 

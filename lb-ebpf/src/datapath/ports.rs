@@ -13,7 +13,7 @@ use crate::net::{Address, Be16, Family};
 use crate::packet::Packet;
 
 /// Source ports looked at before a backend counts as exhausted.
-const TRIES: u32 = 24;
+const TRIES: u64 = 24;
 
 /// Places of the round that are looked at for a backend with a free port.
 const PLACES: u32 = 16;
@@ -80,7 +80,8 @@ pub fn find<F: Family>(tables: &impl Tables<F>, search: &mut Search<F::Address>)
     if !start(tables, search) {
         return false;
     }
-    let mut tries = 0;
+    // Of a whole register's width: the verifier loses sight of a counter that shares eight bytes of the stack.
+    let mut tries = 0_u64;
     while tries < TRIES {
         tries += 1;
         // Looked up each time, because it costs less than to remember it: the stack is small.
@@ -190,7 +191,8 @@ pub fn try_port<F: Family>(tables: &impl Tables<F>, search: &Search<F::Address>,
         // Either entry may have seen the last packet.
         let is_over = flow.is_expired(now) && pair.is_none_or(|pair| pair.is_expired(now));
         let is_closed = flow.is_closed();
-        if !is_over && !(is_closed && in_need) {
+        let is_ours = is_over || is_closed && in_need;
+        if !is_ours {
             return if is_closed { Try::Closed } else { Try::Taken };
         }
         if pair.is_some() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::bpf::{Sweep, Sweeper};
+use crate::bpf::{PortLayout, Sweep, Sweeper};
 
 /// Between two sweeps, at least.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -18,18 +18,21 @@ const SHARE: u32 = 20;
 /// The thread. Dropping this ends it after the sweep under way, for which nobody waits.
 pub(super) struct Sweeping {
     latest: watch::Receiver<Arc<Sweep>>,
+    layout: watch::Sender<Arc<PortLayout>>,
     _stop: mpsc::Sender<()>,
 }
 
 impl Sweeping {
     pub(super) fn start(mut sweeper: Sweeper) -> Self {
         let (found, latest) = watch::channel(Arc::new(Sweep::default()));
+        let (layout, wanted) = watch::channel(Arc::new(PortLayout::default()));
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new().name("sweep".to_owned()).spawn(move || {
             let mut pause = Duration::ZERO;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
                 pause = PAUSE;
-                match sweeper.sweep() {
+                let layout = Arc::clone(&wanted.borrow());
+                match sweeper.sweep(&layout) {
                     Ok(sweep) => {
                         pause = pause.max(sweep.took * SHARE);
                         found.send_replace(Arc::new(sweep));
@@ -41,7 +44,16 @@ impl Sweeping {
         if let Err(error) = thread {
             warn!("connections will not be counted: {error}");
         }
-        Self { latest, _stop: stop }
+        Self { latest, layout, _stop: stop }
+    }
+
+    /// Which sets of source ports there should be from the next sweep on.
+    pub(super) fn lay_out(&self, layout: &Arc<PortLayout>) {
+        self.layout.send_if_modified(|now| {
+            let is_new = !Arc::ptr_eq(now, layout);
+            *now = Arc::clone(layout);
+            is_new
+        });
     }
 
     /// What the last sweep found.

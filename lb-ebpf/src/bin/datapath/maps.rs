@@ -7,9 +7,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_PORT_SETS,
-    MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, NoHint, Node, PortKey, PortSet, RING_SIZE, Reason, Service,
-    SharedFlow, SharedPortSet, Traffic, budget, mac_key,
+    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS,
+    MAX_PORT_SETS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, NoHint, Node, PortKey, PortSet,
+    RING_SIZE, Reason, Service, SharedFlow, SharedPortSet, Traffic, budget, mac_key,
 };
 use lb_ebpf::datapath::ports::{self, Search, Try};
 use lb_ebpf::datapath::tables::{Drafts, Note, Refused, Tables};
