@@ -6,6 +6,7 @@
 //! Programs take turns in every round, so that what else the machine does falls on all of them.
 
 mod assembler;
+mod fresh;
 mod programs;
 
 use std::net::Ipv4Addr;
@@ -63,12 +64,18 @@ struct Feeder {
     under_test: OwnedFd,
 }
 
-/// Measures what a packet of an established flow costs in the kernel. Needs root.
+/// Measures what a packet of an established flow costs in the kernel, or the first of one. Needs root.
 #[derive(Parser)]
 struct Options {
     /// How often every program is measured.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
+    /// Instead, what the first packet of a connection costs while none, half and 90 % of the source ports are in use.
+    #[arg(long)]
+    new_flows: bool,
+    /// The same with 1,000,000 flows.
+    #[arg(long, requires = "new_flows")]
+    million: bool,
     /// Other builds of the datapath object to measure beside this one.
     objects: Vec<PathBuf>,
 }
@@ -76,6 +83,9 @@ struct Options {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     stay_on_cpu(0)?;
+    if options.new_flows {
+        return fresh::measure(options.rounds, options.million);
+    }
     let headers = bpf::create_map(bpf::ARRAY, FED, 2 * FLOWS)?;
     let mut datapaths = vec![("xvip".to_owned(), established(Datapath::load(CAPACITY)?, headers.as_fd())?)];
     for path in &options.objects {
