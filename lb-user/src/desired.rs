@@ -14,7 +14,7 @@ use crate::config::{Backend, Config, Listen, Local, Role, Service, ServiceMode};
 /// RSTs each CPU may send in a second: enough for every client of a control plane to be told within two.
 const RESETS_PER_SECOND: u32 = 10_000;
 /// Mask on the random part of the step between source ports.
-const PORT_JITTER: u16 = 7;
+const PORT_JITTER: u16 = 3;
 
 /// What is known of the world.
 pub trait World {
@@ -181,7 +181,7 @@ fn node(config: &Config, interface: Interface, tunnels: &BTreeSet<Be32>) -> Node
         address: interface.address.map(Be32::from).unwrap_or_default(),
         mtu: interface.mtu,
         mss: segments(interface.mtu, tunnels),
-        port_stride: stride(interface.port_offset, ports.len() as u32),
+        port_stride: stride(&vips(config), ports.len() as u32),
         sources: [true, false]
             .map(|four| config.node.source_addresses.iter().filter(|address| address.is_ipv4() == four).count() as u8),
     }
@@ -195,17 +195,19 @@ fn sources(config: &Config) -> BTreeMap<u32, Be128> {
     four.chain(six).map(|(number, address)| (number, address.into())).collect()
 }
 
-/// How far it is from one source port to the next of `count`: with no factor in common, so that every port has its turn, and by
-/// a secret of this node, so that the next cannot be told.
-fn stride(secret: u32, count: u32) -> u16 {
+/// How far it is from one source port to the next of `count`: with no factor in common, so that every port has its turn. The
+/// nodes of the same VIPs have the same, so that those which begin elsewhere stay apart.
+fn stride(vips: &BTreeSet<IpAddr>, count: u32) -> u16 {
     const fn have_factor(mut a: u32, mut b: u32) -> bool {
         while b != 0 {
             (a, b) = (b, a % b);
         }
         a != 1
     }
-    // Other bits than those that say where the node begins.
-    let first = secret.wrapping_mul(0x9e37_79b9) >> 16;
+    // FNV-1a, the same in every version and on every machine.
+    let bytes = vips.iter().flat_map(|vip| Be128::from(*vip).wire());
+    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let first = hash >> 16;
     let found = (0..count).map(|more| 1 + (first + more) % count).find(|stride| !have_factor(*stride, count));
     found.and_then(|stride| u16::try_from(stride).ok()).unwrap_or(1)
 }
@@ -368,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn every_port_has_its_turn_by_any_secret() {
+    fn every_port_has_its_turn_whatever_the_vips_are() {
         for count in [1, 64, 100, 1000, 31_744, 64_512] {
             let strides: BTreeSet<_> =
                 (0..50).map(|secret: u32| stride(secret.wrapping_mul(0x1234_5671), count)).collect();

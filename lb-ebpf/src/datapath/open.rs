@@ -14,7 +14,7 @@ pub(super) fn new_flow<F: Family>(
     let Some(backend) = tables.backend(slot) else {
         return Err(Reason::NoBackend);
     };
-    // SAFETY: called once for a packet, here or in `promote`.
+    // SAFETY: called once for a backend that a packet goes to, here or in `promote`.
     let Some(Drafts { there: flow, back, answers }) = (unsafe { tables.drafts() }) else {
         return Ok(Reason::HalfOpenFull);
     };

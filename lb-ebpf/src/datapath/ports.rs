@@ -1,8 +1,8 @@
 //! Source addresses and ports towards backends: which of them a new flow gets, and where to when there is none.
 //!
 //! Each port is used in its turn, so that it rests as long as possible before it is used again: backends remember
-//! ports, and late packets come. The turns go over all addresses, and over the ports of each by a stride that is this
-//! node's secret. When it is the turn of one in use, a set of hints tells the next that is free (see
+//! ports, and late packets come. The turns go over all addresses, and over the ports of each by a stride, from a place
+//! that nobody knows. When it is the turn of one in use, a set of hints tells the next that is free (see
 //! [`PortSet`](crate::abi::PortSet)); what the tables of flows say of it decides. Where hints are of no use, ports are
 //! tried at random, and flows that are over give theirs back.
 
