@@ -175,7 +175,7 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
 
 /// Source ports towards the backend at a place, where it needs any.
 fn source_ports(sources: &Sources<'_>, place: Place) -> Option<SourcePorts> {
-    let capacity = sources.reconciler.port_layout().capacity(place.slot);
+    let capacity = sources.sweep.layout.capacity(place.slot);
     let PortUse { in_use, resting } = sources.sweep.ports_of(place);
     (capacity > 0).then_some(SourcePorts { in_use, resting, capacity })
 }

@@ -19,17 +19,18 @@ const SHARE: u32 = 20;
 pub(super) struct Sweeping {
     latest: watch::Receiver<Arc<Sweep>>,
     layout: watch::Sender<Arc<PortLayout>>,
-    _stop: mpsc::Sender<()>,
+    /// Asks for a sweep at once; the thread ends with this.
+    now: mpsc::Sender<()>,
 }
 
 impl Sweeping {
     pub(super) fn start(mut sweeper: Sweeper) -> Self {
         let (found, latest) = watch::channel(Arc::new(Sweep::default()));
         let (layout, wanted) = watch::channel(Arc::new(PortLayout::default()));
-        let (stop, stopped) = mpsc::channel();
+        let (now, asked) = mpsc::channel();
         let thread = thread::Builder::new().name("sweep".to_owned()).spawn(move || {
             let mut pause = Duration::ZERO;
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
+            while let Ok(()) | Err(RecvTimeoutError::Timeout) = asked.recv_timeout(pause) {
                 pause = PAUSE;
                 let layout = Arc::clone(&wanted.borrow());
                 match sweeper.sweep(&layout) {
@@ -44,16 +45,17 @@ impl Sweeping {
         if let Err(error) = thread {
             warn!("connections will not be counted: {error}");
         }
-        Self { latest, layout, _stop: stop }
+        Self { latest, layout, now }
     }
 
-    /// Which sets of source ports there should be from the next sweep on.
+    /// Which sets of source ports there should be; they are made at once.
     pub(super) fn lay_out(&self, layout: &Arc<PortLayout>) {
-        self.layout.send_if_modified(|now| {
-            let is_new = !Arc::ptr_eq(now, layout);
-            *now = Arc::clone(layout);
-            is_new
-        });
+        if Arc::ptr_eq(&self.layout.borrow(), layout) {
+            return;
+        }
+        self.layout.send_replace(Arc::clone(layout));
+        // Without the thread nothing is counted either, which was said when it did not start.
+        let _ = self.now.send(());
     }
 
     /// What the last sweep found.

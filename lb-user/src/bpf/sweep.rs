@@ -4,6 +4,7 @@
 //! numbers of connections true. A table is read entry by entry, so a sweep costs about a microsecond for each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{HashMap, MapData, MapError};
@@ -28,6 +29,8 @@ pub struct Sweep {
     pub expired: u64,
     /// Source ports by slot and generation of their backend.
     pub ports: BTreeMap<(u16, u32), PortUse>,
+    /// The sets of source ports that there are now.
+    pub layout: Arc<PortLayout>,
     /// How long it took.
     pub took: Duration,
 }
@@ -103,7 +106,7 @@ impl Sweeper {
     ///
     /// # Errors
     /// When a table cannot be read; what was removed before stays removed.
-    pub fn sweep(&mut self, layout: &PortLayout) -> Result<Sweep, TableError> {
+    pub fn sweep(&mut self, layout: &Arc<PortLayout>) -> Result<Sweep, TableError> {
         let started = crate::clock::now();
         let mut sweep = Sweep::default();
         let before = self.ports.look()?;
@@ -111,6 +114,7 @@ impl Sweeper {
         sweep.entries = [self.four.sweep(&mut sweep, &mut found)?, self.six.sweep(&mut sweep, &mut found)?];
         self.ports.mend(layout, &before, &found)?;
         sweep.ports = found.used;
+        sweep.layout = Arc::clone(layout);
         sweep.took = crate::clock::now().saturating_duration_since(started);
         Ok(sweep)
     }
