@@ -24,7 +24,7 @@ pub struct World {
     /// Ethernet addresses of nodes that forward to this one without translating.
     pub fellows: Vec<[u8; 6]>,
     /// Nodes from which packets inside outer ones are taken.
-    pub tunnels: Vec<Be32>,
+    pub tunnels: Vec<Be128>,
     /// Source addresses besides the VIP, of the world's IP version.
     pub sources: Vec<Be128>,
     /// Whether there are sets of source ports, with none taken, for each backend and address; counts when a story begins.
@@ -80,6 +80,9 @@ impl World {
                 mss: 0,
                 port_stride: 0,
                 sources: [0; 2],
+                address6: Be128::default(),
+                mss6: 0,
+                pad: 0,
             },
             vips: vec![VIP.into()],
             services: vec![(
@@ -105,6 +108,10 @@ impl World {
         self.node.sources.reverse();
         self.services.iter_mut().for_each(|(at, _)| six(&mut at.address));
         self.backends.iter_mut().for_each(|backend| six(&mut backend.endpoint.address));
+        self.tunnels.iter_mut().for_each(six);
+        if self.node.address != Be32::default() {
+            self.node.address6 = sixth(IpAddr::V4(self.node.address.into())).into();
+        }
         self
     }
 
