@@ -15,6 +15,8 @@ use super::feeder::Feeder;
 pub(super) const PORTS: (u16, u16) = (1024, 31_744);
 /// As the agent writes it.
 const PORT_JITTER: u16 = 7;
+/// Ports from one turn to the next; the agent makes such a number of the configuration.
+const PORT_STRIDE: u16 = 12_347;
 pub(super) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
 const BACKEND_PORT: u16 = 6443;
 
@@ -23,6 +25,7 @@ pub(super) fn world(backends: u16) -> World {
     World::standard().with(|world| {
         (world.node.first_port, world.node.port_count) = PORTS;
         world.node.port_jitter = PORT_JITTER;
+        world.node.port_stride = PORT_STRIDE;
         let pattern = world.backends.first().copied().unwrap_or_default();
         let slots = 0..backends;
         world.backends = slots

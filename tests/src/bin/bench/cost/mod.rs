@@ -26,8 +26,8 @@ pub(crate) struct Extent {
     tables: &'static [(u32, &'static [u32])],
     /// Packets of known flows in one measurement.
     runs: u32,
-    /// Backends whose ports new flows take.
-    backends: u16,
+    /// New flows: to how many backends, and how many percent of the source ports are in use.
+    fills: &'static [(u16, u32)],
     /// The least number of rounds for new flows.
     least_rounds: usize,
 }
@@ -37,12 +37,16 @@ impl Extent {
     pub(crate) const FULL: Extent = Extent {
         tables: &[(100_000, &[1, 10_000, 100_000]), (1_000_000, &[1_000_000])],
         runs: 1_000_000,
-        backends: 6,
+        fills: &[(6, 0), (6, 50), (6, 90), (64, 50)],
         least_rounds: 9,
     };
     /// What shows that everything works.
-    pub(crate) const QUICK: Extent =
-        Extent { tables: &[(100_000, &[1, 100_000])], runs: 200_000, backends: 1, least_rounds: 1 };
+    pub(crate) const QUICK: Extent = Extent {
+        tables: &[(100_000, &[1, 100_000])],
+        runs: 200_000,
+        fills: &[(1, 0), (1, 50), (1, 90)],
+        least_rounds: 1,
+    };
 }
 
 pub(crate) use new_flows::new_flows;

@@ -20,8 +20,6 @@ use super::programs::{self, action};
 use super::{Cost, Extent, Program, ProgramCost, middle, ratio};
 use crate::phase::Phase;
 
-/// Of the source ports, in percent.
-const FILLS: [u32; 3] = [0, 50, 90];
 /// Handshakes at a time: well below what the table of half-open flows holds.
 const BATCH: u32 = 10_000;
 /// Packets in front of a measurement, each of a new flow too.
@@ -35,6 +33,9 @@ const NUMBERS: (u32, u32) = (1000, 5000);
 
 /// A datapath, filled so far.
 struct Filled {
+    world: World,
+    /// Source ports towards all backends.
+    ports: u32,
     percent: u32,
     datapath: Datapath,
     feeder: Feeder,
@@ -45,26 +46,27 @@ struct Filled {
     refused: u64,
 }
 
-/// Measures `rounds` times with no port in use, with half of them, and with 90 %.
+/// Measures `rounds` times with no port in use, with half of them, with 90 %, and with very many flows.
 pub(crate) fn new_flows(extent: Extent, rounds: usize) -> Result<Vec<Cost>> {
     stay_on_cpu(0)?;
     // An answer would cut the frame for all that follow it: whoever gets no port gets no answer either.
-    let world = world(extent.backends).with(|world| world.node.resets_per_second = 0);
-    let ports = u32::from(PORTS.1) * u32::from(extent.backends);
+    let world_of = |backends| world(backends).with(|world| world.node.resets_per_second = 0);
     let drop = bpf::load(bpf::XDP, "drop", &programs::drop())?;
     let mut all = Vec::new();
-    for percent in FILLS {
+    for (backends, percent) in extent.fills.iter().copied() {
+        let (world, ports) = (world_of(backends), u32::from(PORTS.1) * u32::from(backends));
         let mut datapath = Datapath::load(2 * ports + 1)?;
         datapath.write(&world)?;
+        datapath.know_ports(&world)?;
         let feeder = Feeder::new(BATCH)?;
         let (floor, measured) = (Vec::new(), Vec::new());
-        let mut filled = Filled { percent, datapath, feeder, clients: 0, floor, measured, refused: 0 };
-        filled.fill(&world, u64::from(ports) * u64::from(percent) / 100)?;
+        let mut filled = Filled { world, ports, percent, datapath, feeder, clients: 0, floor, measured, refused: 0 };
+        filled.fill(u64::from(ports) * u64::from(percent) / 100)?;
         all.push(filled);
     }
     for _ in 0..rounds.max(extent.least_rounds) {
         for filled in &mut all {
-            let both: Vec<_> = (0..REPEATS).map(|_| filled.measure(&world, drop.as_fd())).collect::<Result<_>>()?;
+            let both: Vec<_> = (0..REPEATS).map(|_| filled.measure(drop.as_fd())).collect::<Result<_>>()?;
             filled.floor.push(middle(both.iter().map(|(floor, _)| *floor)));
             filled.measured.push(middle(both.iter().map(|(_, measured)| *measured)));
         }
@@ -77,7 +79,7 @@ pub(crate) fn new_flows(extent: Extent, rounds: usize) -> Result<Vec<Cost>> {
         let to_empty = empty.and_then(|empty| ratio(&program.samples, &empty.samples));
         costs.push(Cost {
             phase: Phase::NewFlows,
-            what: format!("{} % of {ports} source ports in use", filled.percent),
+            what: format!("{} % of {} source ports in use", filled.percent, filled.ports),
             flows: u64::from(filled.clients),
             ports_used: Some(filled.percent),
             programs: vec![program],
@@ -91,14 +93,14 @@ pub(crate) fn new_flows(extent: Extent, rounds: usize) -> Result<Vec<Cost>> {
 
 impl Filled {
     /// Lets clients connect until so many flows are established.
-    fn fill(&mut self, world: &World, flows: u64) -> Result<()> {
+    fn fill(&mut self, flows: u64) -> Result<()> {
         let mut opened = 0;
         while opened < flows {
             if stop::asked() {
                 bail!("stopped");
             }
             let batch = u32::try_from(flows - opened)?.min(BATCH);
-            let more = self.connect(world, batch)?;
+            let more = self.connect(batch)?;
             ensure!(more > 0, "no port is found any more with {opened} of {flows} in use");
             opened += more;
         }
@@ -106,8 +108,8 @@ impl Filled {
     }
 
     /// Lets so many clients connect; how many got through.
-    fn connect(&mut self, world: &World, batch: u32) -> Result<u64> {
-        self.put_syns(world, batch)?;
+    fn connect(&mut self, batch: u32) -> Result<u64> {
+        self.put_syns(batch)?;
         self.feed(batch)?;
         let half_open: BTreeMap<FlowKey, FlowKey> = self
             .datapath
@@ -120,7 +122,7 @@ impl Filled {
         let (client, server) = NUMBERS;
         let mac = |to: &FlowKey| {
             let backend =
-                world.backends.iter().find(|backend| backend.endpoint.address.mapped() == Some(to.destination));
+                self.world.backends.iter().find(|backend| backend.endpoint.address.mapped() == Some(to.destination));
             backend.map(|backend| backend.mac).context("a flow to no backend")
         };
         for (place, translated) in (0..).zip(half_open.values()) {
@@ -128,14 +130,17 @@ impl Filled {
                 flags: flag::SYN | flag::ACK,
                 sequence: server,
                 acknowledgement: client + 1,
-                ..frame(&translated.reversed(), world.node.mac, mac(translated)?)
+                ..frame(&translated.reversed(), self.world.node.mac, mac(translated)?)
             };
             self.feeder.put(place, &answer.bytes())?;
         }
         self.counting(Reason::Handshake, count)?;
         for (place, key) in (0..).zip(half_open.keys()) {
-            let third =
-                Frame { sequence: client + 1, acknowledgement: server + 1, ..frame(key, world.node.mac, CLIENT_MAC) };
+            let third = Frame {
+                sequence: client + 1,
+                acknowledgement: server + 1,
+                ..frame(key, self.world.node.mac, CLIENT_MAC)
+            };
             self.feeder.put(place, &third.bytes())?;
         }
         self.counting(Reason::Opened, count)?;
@@ -143,9 +148,9 @@ impl Filled {
     }
 
     /// Prepares the first packets of new clients.
-    fn put_syns(&mut self, world: &World, count: u32) -> Result<()> {
+    fn put_syns(&mut self, count: u32) -> Result<()> {
         for place in 0..count {
-            let key = from_client(world, self.clients)?;
+            let key = from_client(&self.world, self.clients)?;
             self.clients += 1;
             let syn = Frame {
                 flags: flag::SYN,
@@ -154,7 +159,7 @@ impl Filled {
                 // As Linux has them: MSS, SACK permitted, timestamp, window scale.
                 options: vec![2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7],
                 payload: Vec::new(),
-                ..frame(&key, world.node.mac, CLIENT_MAC)
+                ..frame(&key, self.world.node.mac, CLIENT_MAC)
             };
             self.feeder.put(place, &syn.bytes())?;
         }
@@ -180,8 +185,8 @@ impl Filled {
     }
 
     /// Nanoseconds of XDP_DROP and of the datapath for the first packet of a flow.
-    fn measure(&mut self, world: &World, drop: std::os::fd::BorrowedFd<'_>) -> Result<(f64, f64)> {
-        self.put_syns(world, WARM + RUNS)?;
+    fn measure(&mut self, drop: std::os::fd::BorrowedFd<'_>) -> Result<(f64, f64)> {
+        self.put_syns(WARM + RUNS)?;
         let warm = Feed { first: 0, count: WARM, runs: WARM };
         let counted = Feed { first: WARM, count: RUNS, runs: RUNS };
         self.feeder.run(drop, Some(action::DROP), warm)?;
