@@ -123,7 +123,11 @@ impl Family for V6 {
 
     #[inline(always)]
     fn make_bare(head: &mut TcpHead<Self>, hops: u8) {
-        set_be32(head.halfwords_mut(), 14, VERSION);
+        let [first, second] = head.first_of_ip();
+        // Between the class and the version, which is upper: the congestion bits and the flow label.
+        let words = head.halfwords_mut();
+        words[ETHERNET / 2] = u16::from_ne_bytes([first, second & !(CONGESTION << 4 | 0x0f)]);
+        words[ETHERNET / 2 + 1] = 0;
         head.set_payload_length(Be16::new(TCP as u16));
         head.set_hops(hops);
     }
