@@ -2,7 +2,7 @@
 
 use super::checksum::{self, change32};
 use super::family::{Address, Family};
-use super::header::{ETHERNET, TCP, TcpHead, be32, byte, field, set_be32, set_byte};
+use super::header::{CONGESTION, ETHERNET, TCP, TcpHead, be32, byte, field, set_be32, set_byte};
 use super::{Be16, Be32, Be128};
 use crate::packet::{Packet, Short};
 

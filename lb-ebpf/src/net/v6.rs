@@ -2,7 +2,7 @@
 
 use super::checksum::{change32, halves};
 use super::family::{Address, Family};
-use super::header::{TCP, TcpHead, be32, byte, field, set_be32, set_byte};
+use super::header::{CONGESTION, ETHERNET, TCP, TcpHead, be32, byte, field, set_be32, set_byte};
 use super::{Be16, Be32, Be128};
 use crate::packet::{Packet, Short};
 
@@ -11,7 +11,6 @@ use crate::packet::{Packet, Short};
 pub enum V6 {}
 
 /// Version 6, no traffic class, no flow label.
-const VERSION: Be32 = Be32::new(0x6000_0000);
 
 impl Address for Be128 {
     #[inline(always)]
@@ -124,7 +123,7 @@ impl Family for V6 {
     #[inline(always)]
     fn make_bare(head: &mut TcpHead<Self>, hops: u8) {
         let [first, second] = head.first_of_ip();
-        // Between the class and the version, which is upper: the congestion bits and the flow label.
+        // The version, the class without what routers set of it, and no flow label.
         let words = head.halfwords_mut();
         words[ETHERNET / 2] = u16::from_ne_bytes([first, second & !(CONGESTION << 4 | 0x0f)]);
         words[ETHERNET / 2 + 1] = 0;
