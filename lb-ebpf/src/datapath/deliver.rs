@@ -5,7 +5,7 @@
 
 use super::tables::Tables;
 use super::{Entry, Key, open, rewrite, track};
-use crate::abi::{Backend, Delivery, Node, Reason, Service, node_flag};
+use crate::abi::{Delivery, Node, Reason, Service, node_flag};
 use crate::net::Family;
 use crate::net::header::TcpHead;
 use crate::packet::Packet;
@@ -39,9 +39,9 @@ pub fn leave<F: Family>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Re
 
 /// The backend for a new flow that another node has chosen this one for.
 #[inline(always)]
-pub(super) fn own<'a, F: Family>(tables: &'a impl Tables<F>, service: &Service) -> Option<(u32, &'a Backend)> {
+pub(super) fn own<F: Family>(tables: &impl Tables<F>, service: &Service) -> Option<u32> {
     let slot = service.own.checked_sub(1)?;
-    Some((slot, tables.backend(slot)?))
+    tables.backend(slot).map(|_| slot)
 }
 
 /// Whether a packet that keeps its addresses would go back to where it has come from, which would send it here again.

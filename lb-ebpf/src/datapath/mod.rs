@@ -13,11 +13,13 @@
 //! node:bp -> client:sp         rewritten to  VIP:vp -> client:cp       (entry ToClient, local; leaving)
 //! ```
 
+mod choose;
 mod deliver;
 mod error;
 pub mod local;
 mod open;
 mod parse;
+mod ports;
 mod reset;
 mod rewrite;
 pub mod tables;
@@ -56,8 +58,10 @@ pub enum Step {
     End(Reason),
     /// No established flow has it: [`unknown`].
     Unknown,
-    /// It opens a connection to a service: [`open()`].
-    Open,
+    /// It opens a connection to a service: [`choose()`].
+    Choose,
+    /// The connection goes to the backend in this slot: [`open()`].
+    Open(u32),
     /// Its sender gets a RST: [`answer()`].
     Reset(ResetFor),
     /// It has been rewritten, and leaves inside an outer packet: [`tunnel::wrap`].
@@ -128,7 +132,11 @@ fn whole<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step 
         step => step,
     };
     let step = match step {
-        Step::Open => open(packet, tables),
+        Step::Choose => choose(packet, tables),
+        step => step,
+    };
+    let step = match step {
+        Step::Open(slot) => open(packet, tables, slot),
         step => step,
     };
     match step {
@@ -221,7 +229,7 @@ pub fn unknown<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) ->
         return Step::Unknown;
     }
     if opens && is_service {
-        return Step::Open;
+        return Step::Choose;
     }
     let flags = head.flags();
     if flags & flag::RST != 0 {
@@ -232,14 +240,30 @@ pub fn unknown<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) ->
     }
     if is_service && deliver::is_forwarded(head, tables, node, &key) {
         // Who forwarded it is not its sender: our own server's stack answers it, where there is one.
-        return Step::Open;
+        return Step::Choose;
     }
     Step::Reset(Reason::NoFlow)
 }
 
-/// The third part: the first packet of a connection, as [`unknown`] has found.
+/// The third part: which backend the connection goes to whose first packet [`unknown`] has found.
 #[inline(always)]
-pub fn open<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
+pub fn choose<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
+    let (Some(node), Ok(head)) = (tables.node(), F::head(packet)) else {
+        return Step::End(Reason::NotConfigured);
+    };
+    let key = key(head);
+    let Some(service) = tables.service(&listener::<F>(&key)) else {
+        return Step::End(Reason::NotService);
+    };
+    if parse::is_martian(&key, tables) {
+        return Step::End(Reason::Martian);
+    }
+    choose::choose(head, tables, node, &key, &service).map_or(Step::Reset(Reason::NoBackend), Step::Open)
+}
+
+/// The fourth part: the first packet of a connection to the backend in `slot`.
+#[inline(always)]
+pub fn open<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>, slot: u32) -> Step {
     let length = packet.len();
     let (Some(node), Ok(head)) = (tables.node(), F::head(packet)) else {
         return Step::End(Reason::NotConfigured);
@@ -252,10 +276,7 @@ pub fn open<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> St
     if let Some(fault) = parse::fault(head, length) {
         return Step::End(fault);
     }
-    if parse::is_martian(&key, tables) {
-        return Step::End(Reason::Martian);
-    }
-    let outcome = open::new_flow(head, tables, node, &key, &service, tables.now());
+    let outcome = open::new_flow(head, tables, node, &key, &service, slot, tables.now());
     leaving(outcome, tables.half_open(&key).is_some_and(Entry::<F>::is_tunnelled))
 }
 

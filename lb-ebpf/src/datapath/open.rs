@@ -1,27 +1,17 @@
 //! How a flow begins: a backend and a source port for a SYN, the handshake, and the move to the established table.
 
 use super::tables::{Drafts, Note, Tables};
-use super::{Entry, Key, NewFlow, ResetFor, backend_of, deliver, pair, rewrite};
-use crate::abi::{
-    Backend, Delivery, Direction, Endpoint, Flow, FlowKey, Node, Readable as _, Reason, Service, split_mac, state,
-};
+use super::{Entry, Key, NewFlow, ResetFor, backend_of, deliver, ports, rewrite};
+use crate::abi::{Backend, Delivery, Direction, Flow, FlowKey, Node, Readable as _, Reason, Service, split_mac, state};
 use crate::net::header::{TcpHead, flag};
 use crate::net::{Address as _, Be16, Family};
 
-/// Source ports tried before a backend counts as exhausted.
-const PORT_TRIES: u32 = 24;
-
-/// A SYN of no known flow.
+/// A SYN of no known flow, for the backend in `slot`.
 #[inline(always)]
 pub(super) fn new_flow<F: Family>(
-    head: &mut TcpHead<F>, tables: &impl Tables<F>, node: &Node, key: &Key<F>, service: &Service, now: u32,
+    head: &mut TcpHead<F>, tables: &impl Tables<F>, node: &Node, key: &Key<F>, service: &Service, slot: u32, now: u32,
 ) -> Result<Reason, ResetFor> {
-    let chosen = if deliver::is_forwarded(head, tables, node, key) {
-        deliver::own(tables, service)
-    } else {
-        choose(tables, service)
-    };
-    let Some((slot, backend)) = chosen else {
+    let Some(backend) = tables.backend(slot) else {
         return Err(Reason::NoBackend);
     };
     // SAFETY: called once for a packet, here or in `promote`.
@@ -60,7 +50,7 @@ pub(super) fn new_flow<F: Family>(
     let Some(mac) = mac else {
         return Ok(Reason::NoNeighbour);
     };
-    let Some(port) = free_port(tables, node, slot, to, now) else {
+    let Some(port) = ports::free(tables, node, slot, to, now) else {
         tables.note(Note::NoSourcePort, key, slot);
         return Err(Reason::NoSourcePort);
     };
@@ -302,97 +292,5 @@ fn answering<F: Family>(client: &Key<F>, flow: &NewFlow<F>, now: u32) -> NewFlow
         mac_high: flow.mac_high,
         mac_low: flow.mac_low,
         ..answers
-    }
-}
-
-/// Weighted round robin: the agent has laid out the round, the kernel takes turns.
-#[inline(always)]
-fn choose<'a, F: Family>(tables: &'a impl Tables<F>, service: &Service) -> Option<(u32, &'a Backend)> {
-    let length = service.ring_length as u32;
-    if length == 0 {
-        return None;
-    }
-    let turn = tables.take_turn(service.number as u32)?;
-    let slot = tables.ring(service.ring_start.wrapping_add(turn % length))?;
-    let backend = tables.backend(slot)?;
-    (backend.generation != 0).then_some((slot, backend))
-}
-
-/// A source port that no flow to this backend uses.
-///
-/// In turn, so that a port rests as long as possible before it is used again; at random places when that meets one
-/// in use. Flows that are over give theirs back when nothing else is left.
-#[inline(always)]
-fn free_port<F: Family>(tables: &impl Tables<F>, node: &Node, slot: u32, to: Key<F>, now: u32) -> Option<Be16> {
-    let count = node.port_count as u32;
-    if count == 0 {
-        return None;
-    }
-    let step = 1 + (tables.random() & node.port_jitter as u32);
-    let mut place = tables.take_port(slot, step)?.wrapping_add(node.port_offset);
-    let mut closed = None;
-    let mut tries = 0;
-    while tries < PORT_TRIES {
-        let port = Be16::new(node.first_port.wrapping_add((place % count) as u16));
-        let answers = FlowKey { source_port: port, ..to }.reversed();
-        match use_of(tables, &answers, now) {
-            // A service listens on this very port of the VIP.
-            _ if tables.service(&Endpoint::new(to.source.into(), port)).is_some() => {}
-            Use::Free => return Some(port),
-            Use::Over => {
-                reclaim(tables, &answers);
-                return Some(port);
-            }
-            Use::Closed if closed.is_none() => closed = Some(port),
-            Use::Closed | Use::Taken => {}
-        }
-        tries += 1;
-        place = if node.port_jitter == 0 { place.wrapping_add(1) } else { tables.random() };
-    }
-    let port = closed?;
-    reclaim(tables, &FlowKey { source_port: port, ..to }.reversed());
-    Some(port)
-}
-
-enum Use {
-    Free,
-    /// Its flow is over and rested.
-    Over,
-    /// Its flow is over, but late packets may come.
-    Closed,
-    Taken,
-}
-
-#[inline(always)]
-fn use_of<F: Family>(tables: &impl Tables<F>, answers: &Key<F>, now: u32) -> Use {
-    if let Some(flow) = tables.established(answers) {
-        // Either entry may have seen the last packet.
-        let other_is_alive = pair(tables, answers, flow).is_some_and(|other| !other.is_expired(now));
-        return if flow.is_expired(now) && !other_is_alive {
-            Use::Over
-        } else if flow.is_closed() {
-            Use::Closed
-        } else {
-            Use::Taken
-        };
-    }
-    match tables.half_open(answers) {
-        None => Use::Free,
-        Some(half) if half.is_stale_half_open(now) => Use::Over,
-        Some(_) => Use::Taken,
-    }
-}
-
-/// Removes what is left of a flow that is over.
-#[inline(always)]
-fn reclaim<F: Family>(tables: &impl Tables<F>, answers: &Key<F>) {
-    if let Some(flow) = tables.established(answers) {
-        if pair(tables, answers, flow).is_some() {
-            tables.remove_established(&flow.other());
-        }
-        tables.remove_established(answers);
-    }
-    if let Some(half) = tables.half_open(answers) {
-        forget(tables, answers, half);
     }
 }

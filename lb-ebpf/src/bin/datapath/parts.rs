@@ -5,7 +5,7 @@
 //! part and what that calls must stay below 512 bytes together, each rounded up to 32 (Linux before 6.8).
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
-use lb_ebpf::abi::Reason;
+use lb_ebpf::abi::{MAX_BACKENDS, Reason};
 use lb_ebpf::datapath::Step;
 use lb_ebpf::net::{V4, V6};
 
@@ -13,8 +13,10 @@ use crate::{skb, xdp};
 
 /// What a part returns instead of an action when [`lb_ebpf::datapath::unknown`] has to go on.
 const UNKNOWN: u32 = 0x1000;
-/// The same for [`lb_ebpf::datapath::open()`].
-const OPEN: u32 = 0x1001;
+/// The same for [`lb_ebpf::datapath::choose()`].
+const CHOOSE: u32 = 0x1001;
+/// The same for [`lb_ebpf::datapath::open()`]; the slot is added.
+const OPEN: u32 = 0x1_0000;
 /// The same for [`lb_ebpf::datapath::answer()`]; the number of the reason is added.
 const ANSWER: u32 = 0x2000;
 
@@ -31,7 +33,8 @@ pub(crate) fn outcome(step: Step, end: impl FnOnce(Reason) -> u32) -> u32 {
     match step {
         Step::End(reason) => end(reason),
         Step::Unknown => UNKNOWN,
-        Step::Open => OPEN,
+        Step::Choose => CHOOSE,
+        Step::Open(slot) => OPEN.wrapping_add(slot),
         Step::Icmp => ICMP,
         Step::Reset(reason) => ANSWER + reason as u32,
         Step::Wrap(reason) => WRAP + reason as u32,
@@ -41,12 +44,14 @@ pub(crate) fn outcome(step: Step, end: impl FnOnce(Reason) -> u32) -> u32 {
 
 /// A part as a function of its own.
 type Part<C> = extern "C" fn(*mut C) -> u32;
+/// The same of one that goes on with a number.
+type PartWith<C> = extern "C" fn(*mut C, u32) -> u32;
 
 /// Runs part after part until there is an action.
 #[inline(always)]
 pub(crate) fn run<C>(
-    context: *mut C, known: Part<C>, unknown: Part<C>, open: Part<C>, icmp: Part<C>,
-    answer: extern "C" fn(*mut C, u32) -> u32,
+    context: *mut C, known: Part<C>, unknown: Part<C>, choose: Part<C>, open: PartWith<C>, icmp: Part<C>,
+    answer: PartWith<C>,
 ) -> u32 {
     let mut action = known(context);
     if action == UNKNOWN {
@@ -55,8 +60,12 @@ pub(crate) fn run<C>(
             action = known(context);
         }
     }
-    if action == OPEN {
-        action = open(context);
+    if action == CHOOSE {
+        action = choose(context);
+    }
+    let slot = action.wrapping_sub(OPEN);
+    if slot < MAX_BACKENDS {
+        action = open(context, slot);
     }
     if action == ICMP {
         action = icmp(context);
@@ -69,8 +78,7 @@ pub(crate) fn run<C>(
 /// a packet into an outer one.
 #[inline(always)]
 pub(crate) fn tunnel<C>(
-    context: *mut C, mut action: u32, unwrap: Part<C>, again: impl FnOnce() -> u32,
-    wrap: extern "C" fn(*mut C, u32) -> u32,
+    context: *mut C, mut action: u32, unwrap: Part<C>, again: impl FnOnce() -> u32, wrap: PartWith<C>,
 ) -> u32 {
     if action == UNWRAP {
         action = unwrap(context);
@@ -83,7 +91,7 @@ pub(crate) fn tunnel<C>(
 }
 
 macro_rules! parts {
-    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $open:ident, $icmp:ident, $answer:ident) => {
+    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $choose:ident, $open:ident, $icmp:ident, $answer:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub(crate) extern "C" fn $known(context: *mut $context) -> u32 {
@@ -98,8 +106,14 @@ macro_rules! parts {
 
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub(crate) extern "C" fn $open(context: *mut $context) -> u32 {
-            $by::open::<$family>(context)
+        pub(crate) extern "C" fn $choose(context: *mut $context) -> u32 {
+            $by::choose::<$family>(context)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $open(context: *mut $context, slot: u32) -> u32 {
+            $by::open::<$family>(context, slot)
         }
 
         #[unsafe(no_mangle)]
@@ -116,10 +130,10 @@ macro_rules! parts {
     };
 }
 
-parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_open4, xvip_icmp4, xvip_answer4);
-parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_open6, xvip_icmp6, xvip_answer6);
-parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_open4, xvip_tc_icmp4, xvip_tc_answer4);
-parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_open6, xvip_tc_icmp6, xvip_tc_answer6);
+parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_choose4, xvip_open4, xvip_icmp4, xvip_answer4);
+parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_choose6, xvip_open6, xvip_icmp6, xvip_answer6);
+parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_choose4, xvip_tc_open4, xvip_tc_icmp4, xvip_tc_answer4);
+parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_choose6, xvip_tc_open6, xvip_tc_icmp6, xvip_tc_answer6);
 
 #[unsafe(no_mangle)]
 #[inline(never)]

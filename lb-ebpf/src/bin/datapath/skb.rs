@@ -50,15 +50,27 @@ pub(crate) fn unknown<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u
     done_with(context, &frame, step)
 }
 
-/// See [`datapath::open()`]; returns as [`outcome`] says.
+/// See [`datapath::choose()`]; returns as [`outcome`] says.
 #[inline(always)]
-pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
+pub(crate) fn choose<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
     let buffer = Buffer::new(context);
     let kernel = Kernel::new(buffer);
     let Some(mut frame) = Frame::<F>::new(buffer) else {
         return TC_ACT_UNSPEC as u32;
     };
-    let step = datapath::open::<F>(&mut frame, &kernel);
+    let step = datapath::choose::<F>(&mut frame, &kernel);
+    done_with(context, &frame, step)
+}
+
+/// See [`datapath::open()`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut __sk_buff, slot: u32) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let step = datapath::open::<F>(&mut frame, &kernel, slot);
     done_with(context, &frame, step)
 }
 

@@ -32,12 +32,20 @@ pub(crate) fn unknown<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 
     outcome(datapath::unknown::<F>(&mut frame, &kernel), end)
 }
 
-/// See [`datapath::open()`]; returns as [`outcome`] says.
+/// See [`datapath::choose()`]; returns as [`outcome`] says.
 #[inline(always)]
-pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
+pub(crate) fn choose<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
     let mut frame = Frame::new(context);
     let kernel = Kernel::new(frame);
-    outcome(datapath::open::<F>(&mut frame, &kernel), end)
+    outcome(datapath::choose::<F>(&mut frame, &kernel), end)
+}
+
+/// See [`datapath::open()`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut xdp_md, slot: u32) -> u32 {
+    let mut frame = Frame::new(context);
+    let kernel = Kernel::new(frame);
+    outcome(datapath::open::<F>(&mut frame, &kernel, slot), end)
 }
 
 /// See [`datapath::error()`]: the action.
