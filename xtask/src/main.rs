@@ -1,5 +1,6 @@
 //! `cargo xtask`: prepares, builds, checks and runs xvip.
 
+mod fuzz;
 mod lint;
 mod measure;
 mod run;
@@ -32,6 +33,8 @@ enum Task {
     Lint,
     /// Prepares, lints and runs every test
     Test(test::Options),
+    /// Feeds hostile bytes to all that reads bytes, by libFuzzer
+    Fuzz(fuzz::Options),
     /// Measures outages, spread, bulk and memory, on a machine with nothing else to do
     Measure(measure::Options),
 }
@@ -44,6 +47,7 @@ fn main() -> anyhow::Result<()> {
         Task::Run(options) => run::run(&options),
         Task::Lint => lint::lint(),
         Task::Test(options) => test::test(&options),
+        Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Measure(options) => measure::measure(&options),
     }
 }

@@ -3,14 +3,12 @@
 use super::checksum::{change32, halves};
 use super::family::{Address, Family};
 use super::header::{CONGESTION, ETHERNET, TCP, TcpHead, be32, byte, field, set_be32, set_byte};
-use super::{Be16, Be32, Be128};
+use super::{Be16, Be128};
 use crate::packet::{Packet, Short};
 
 /// IP version 6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum V6 {}
-
-/// Version 6, no traffic class, no flow label.
 
 impl Address for Be128 {
     #[inline(always)]

@@ -110,9 +110,7 @@ async fn exchange(
     })
 }
 
-async fn talk<Io>(
-    stream: Io, socket: &Path, method: Method, path: &str,
-) -> Result<(StatusCode, Bytes), AdminError>
+async fn talk<Io>(stream: Io, socket: &Path, method: Method, path: &str) -> Result<(StatusCode, Bytes), AdminError>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {

@@ -20,7 +20,11 @@ pub fn config(data: &[u8]) {
             for fault in faults.iter() {
                 assert!(fault.line >= 1 && fault.line <= lines + 1, "line {} of {lines}: {fault}", fault.line);
                 let length = text.lines().nth(fault.line - 1).map_or(0, |line| line.chars().count());
-                assert!(fault.column >= 1 && fault.column <= length + 2, "column {} of {length}: {fault}", fault.column);
+                assert!(
+                    fault.column >= 1 && fault.column <= length + 2,
+                    "column {} of {length}: {fault}",
+                    fault.column
+                );
                 assert!(!fault.what.is_empty() && !fault.remedy.is_empty());
                 let shown = fault.to_string();
                 assert!(!shown.chars().any(char::is_control), "one line without control characters: {shown:?}");

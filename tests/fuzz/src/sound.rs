@@ -58,9 +58,7 @@ fn ipv4(frame: &[u8], at: usize) -> Option<Layers> {
     }
     let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
     let above = frame.get(at + 20..at + total);
-    let pseudo = |segment: &[u8]| {
-        [&header[12..20], &[0, header[9]], &(segment.len() as u16).to_be_bytes()].concat()
-    };
+    let pseudo = |segment: &[u8]| [&header[12..20], &[0, header[9]], &(segment.len() as u16).to_be_bytes()].concat();
     let inner = at + 28;
     let is_inner = header[9] == ICMP && frame.get(inner) == Some(&0x45);
     Some(Layers {
@@ -80,8 +78,7 @@ fn ipv6(frame: &[u8]) -> Option<Layers> {
     let header = frame.get(ETHERNET..ETHERNET + 40)?;
     let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
     let at = ETHERNET + 40;
-    let pseudo =
-        |above: &[u8]| [&header[8..40], &(above.len() as u32).to_be_bytes(), &[0, 0, 0, header[6]]].concat();
+    let pseudo = |above: &[u8]| [&header[8..40], &(above.len() as u32).to_be_bytes(), &[0, 0, 0, header[6]]].concat();
     let above = frame.get(at..at + length).filter(|_| [TCP, ICMPV6].contains(&header[6]));
     let above = above.map(|bytes| internet_checksum(&[&pseudo(bytes), bytes]) == 0);
     Some(Layers { outer: None, ip: true, above, about: None, at })

@@ -144,11 +144,8 @@ pub(crate) fn event(bytes: [u8; EVENT], is_six: bool, received: &[Passing], more
         }
         3..=8 => {
             let Some(received) = ago(who) else { return Event::Nothing };
-            let flags = if kind & 0x80 == 0 {
-                pick(&[ACK, SYN | ACK, ACK, FIN | ACK, RST, RST | ACK], flags)
-            } else {
-                flags
-            };
+            let flags =
+                if kind & 0x80 == 0 { pick(&[ACK, SYN | ACK, ACK, FIN | ACK, RST, RST | ACK], flags) } else { flags };
             let Some(answer) = Frame::parse(&received.frame).map(Frame::answered) else { return Event::Nothing };
             let answer = numbered(Frame { flags, payload, ..answer }, n1 & 0x0f, n2);
             let frame = spoilt(written(&answer, is_six), at, spoil);

@@ -2,7 +2,7 @@
 
 use lb_ebpf::abi::{Reason, Verdict};
 
-use crate::edit::{carried, inner, is_icmp, right_above, short};
+use crate::edit::{carried, inner, is_icmp, right_above};
 use crate::story::{ACK, FIN, RST, SYN, Sent};
 
 /// What became of one frame on both sides.
@@ -59,9 +59,9 @@ impl Case {
             let (at, length) = if frame.get(12) == Some(&0x86) { (22, 16) } else { (26, 4) };
             Some((frame.get(at..at + length)?.to_vec(), frame.get(at + length..at + 2 * length)?.to_vec()))
         };
-        ends(frame).zip(ends(&self.sent.frame)).is_some_and(|((from, to), (source, destination))| {
-            from == destination && to == source
-        })
+        ends(frame)
+            .zip(ends(&self.sent.frame))
+            .is_some_and(|((from, to), (source, destination))| from == destination && to == source)
     }
 
     fn is_icmp_answer(&self) -> bool {
@@ -79,7 +79,7 @@ impl Case {
     /// what arrives broken.
     fn is_left_to_the_stack(&self) -> bool {
         let place = carried(&self.sent.frame).filter(|place| place.protocol == 6);
-        let is_broken = place.is_some_and(|place| !is_right(&self.sent.frame, place));
+        let is_broken = place.is_some() && !is_right(&self.sent.frame);
         self.is_reset_answer() && (!self.theirs.is_empty() || is_broken || self.flags() & RST != 0)
     }
 
@@ -104,7 +104,7 @@ fn differ_at(one: &[u8], other: &[u8], may: impl Fn(usize) -> bool) -> bool {
 }
 
 /// All that are known, the more particular before the more general.
-pub(crate) const EXPLANATIONS: [Explanation; 13] = [
+pub(crate) const EXPLANATIONS: [Explanation; 14] = [
     Explanation {
         name: "padding",
         why: "the kernel's receive path trims a frame to its packet; in place, what nobody reads stays",
@@ -134,7 +134,7 @@ pub(crate) const EXPLANATIONS: [Explanation; 13] = [
         name: "wrong ICMP checksum",
         why: "the kernel drops the error; xvip translates it by difference, and its receiver drops it",
         holds: |case| {
-            let sum = carried(&case.sent.frame).filter(|place| is_icmp(*place)).map(|place| is_right(&case.sent.frame, place));
+            let sum = carried(&case.sent.frame).filter(|place| is_icmp(*place)).map(|_| is_right(&case.sent.frame));
             case.reason == Reason::IcmpError && case.theirs.is_empty() && sum == Some(false)
         },
     },
@@ -143,7 +143,8 @@ pub(crate) const EXPLANATIONS: [Explanation; 13] = [
         why: "the kernel changes the checksum in it only where the whole header is there",
         holds: |case| {
             let about = inner(&case.sent.frame);
-            let cut = about.is_some_and(|about| (about.at + 18..about.at + 20).contains(&about.end.min(case.sent.frame.len())));
+            let cut = about
+                .is_some_and(|about| (about.at + 18..about.at + 20).contains(&about.end.min(case.sent.frame.len())));
             let sums = |at: usize| {
                 let place = carried(&case.sent.frame).map(|place| place.at + 2);
                 let inner = about.map(|about| about.at + 16);
@@ -158,10 +159,14 @@ pub(crate) const EXPLANATIONS: [Explanation; 13] = [
         why: "the local stack sums a packet before it answers; xvip never looks at content",
         holds: |case| {
             let place = carried(&case.sent.frame).filter(|place| place.protocol == 6);
-            case.reason == Reason::NoFlow
-                && case.theirs.is_empty()
-                && place.is_some_and(|place| !is_right(&case.sent.frame, place))
+            case.reason == Reason::NoFlow && case.theirs.is_empty() && place.is_some() && !is_right(&case.sent.frame)
         },
+    },
+    Explanation {
+        name: "no RST for what is signed",
+        why: "the local stack does not answer segments with TCP-MD5 or TCP-AO for which it has no key, or whose options are \
+              broken; xvip reads no options",
+        holds: |case| case.reason == Reason::NoFlow && case.theirs.is_empty() && may_be_signed(&case.sent.frame),
     },
     Explanation {
         name: "a source that nobody has",
@@ -218,7 +223,25 @@ const URG: u8 = 32;
 const ECE: u8 = 64;
 const CWR: u8 = 128;
 
-fn is_right(frame: &[u8], place: crate::edit::Place) -> bool {
+/// Whether a segment's options have a signature (RFC 2385, RFC 5925), or end before their end.
+fn may_be_signed(frame: &[u8]) -> bool {
+    let Some(place) = carried(frame).filter(|place| place.protocol == 6) else { return false };
+    let length = frame.get(place.at + 12).map_or(0, |offset| usize::from(offset >> 4) * 4);
+    let mut options = frame.get(place.at + 20..place.at + length).unwrap_or_default();
+    while let [kind, rest @ ..] = options {
+        match (kind, rest.first().map(|length| usize::from(*length))) {
+            (0, _) => return false,
+            (1, _) => options = rest,
+            (19 | 29, _) => return true,
+            (_, Some(length)) if length >= 2 && length <= options.len() => options = &options[length..],
+            _ => return true,
+        }
+    }
+    false
+}
+
+/// Whether the checksum above IP is the one to be written there.
+fn is_right(frame: &[u8]) -> bool {
     let mut right = frame.to_vec();
     right_above(&mut right);
     right == frame

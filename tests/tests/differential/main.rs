@@ -92,10 +92,12 @@ fn step(connection: &mut Connection, chance: &mut Chance, ours: &mut Kernel, the
     let ours = matches!(reason.verdict(), Verdict::Forward | Verdict::Reply).then_some(after);
     if reason == Reason::NewFlow {
         connection.ours = ours.as_deref().and_then(source_port);
-        connection.theirs = left.iter().find(|frame| frame.starts_with(&BACKEND_MAC)).and_then(|frame| source_port(frame));
+        connection.theirs =
+            left.iter().find(|frame| frame.starts_with(&BACKEND_MAC)).and_then(|frame| source_port(frame));
     }
     let normalised = |mut frame: Vec<u8>| {
-        if let (true, Some(ours), Some(theirs)) = (frame.starts_with(&BACKEND_MAC), connection.ours, connection.theirs) {
+        if let (true, Some(ours), Some(theirs)) = (frame.starts_with(&BACKEND_MAC), connection.ours, connection.theirs)
+        {
             rename(&mut frame, End::Source, theirs, ours);
         }
         frame
@@ -115,7 +117,8 @@ fn step(connection: &mut Connection, chance: &mut Chance, ours: &mut Kernel, the
     let history = connection.history.join(", ");
     let case = Case { sent, reason, ours, theirs, is_apart, history };
     // What conntrack makes of these depends on more than the flow's own numbers.
-    let is_ambiguous = reason == Reason::Handshake && flags & RST != 0 || reason == Reason::ToBackend && flags & SYN != 0;
+    let is_ambiguous =
+        reason == Reason::Handshake && flags & RST != 0 || reason == Reason::ToBackend && flags & SYN != 0;
     connection.is_apart |= case.one_forwards() || is_ambiguous;
     Some(case)
 }

@@ -20,6 +20,8 @@ const BACKEND: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 31));
 const PORT: u16 = 8443;
 const BACKEND_PORT: u16 = 6443;
 
+/// A signature of TCP-MD5, of nobody's key.
+const SIGNED: [u8; 20] = [1, 1, 19, 18, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
 /// Bytes of the longest frame on the wire.
 const LONGEST: usize = 1514;
 
@@ -123,7 +125,9 @@ impl Connection {
         sent
     }
 
-    fn made(&mut self, chance: &mut Chance, flags: u8, from_backend: bool, length: usize, what: &'static str) -> Option<Sent> {
+    fn made(
+        &mut self, chance: &mut Chance, flags: u8, from_backend: bool, length: usize, what: &'static str,
+    ) -> Option<Sent> {
         let [client, backend] = self.numbers;
         let (sequence, acknowledgement) = if from_backend { (backend, client) } else { (client, backend) };
         let options: &[&[u8]] = match flags & SYN {
@@ -170,7 +174,11 @@ impl Connection {
             to: VIP,
             from_port: if from_backend { BACKEND_PORT } else { self.port ^ 1 },
             // Backends' answers come to one of our source ports.
-            to_port: if from_backend { 29_000 + chance.below(999) as u16 } else { chance.pick(&[PORT, PORT, 8444, 22]) },
+            to_port: if from_backend {
+                29_000 + chance.below(999) as u16
+            } else {
+                chance.pick(&[PORT, PORT, 8444, 22])
+            },
             ttl: 64,
             identification: 7,
             fragment: 0x4000,
@@ -178,7 +186,7 @@ impl Connection {
             acknowledgement: chance.number() as u32,
             flags: chance.pick(&[ACK, ACK, FIN | ACK, RST, RST | ACK, SYN | ACK, FIN, 0, ACK | 8 | 0x20]),
             window: 1000,
-            options: Vec::new(),
+            options: if chance.one_in(4) { SIGNED.to_vec() } else { Vec::new() },
             payload: chance.bytes(5),
         };
         let frame = if self.six { frame.in_ipv6() } else { frame };
@@ -310,7 +318,8 @@ fn spoilt(chance: &mut Chance, sent: Sent) -> Sent {
         }
         13 => {
             let at = if is_six { 22..38 } else { 26..30 };
-            let four: &[[u8; 4]] = &[[127, 0, 0, 1], [0, 0, 0, 0], [224, 0, 0, 1], [255, 255, 255, 255], [192, 0, 2, 100]];
+            let four: &[[u8; 4]] =
+                &[[127, 0, 0, 1], [0, 0, 0, 0], [224, 0, 0, 1], [255, 255, 255, 255], [192, 0, 2, 100]];
             let address = IpAddr::from(chance.pick(four));
             match address {
                 IpAddr::V4(four) if !is_six => frame[at].copy_from_slice(&four.octets()),
