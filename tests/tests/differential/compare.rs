@@ -104,7 +104,7 @@ fn differ_at(one: &[u8], other: &[u8], may: impl Fn(usize) -> bool) -> bool {
 }
 
 /// All that are known, the more particular before the more general.
-pub(crate) const EXPLANATIONS: [Explanation; 14] = [
+pub(crate) const EXPLANATIONS: [Explanation; 13] = [
     Explanation {
         name: "padding",
         why: "the kernel's receive path trims a frame to its packet; in place, what nobody reads stays",
@@ -182,11 +182,6 @@ pub(crate) const EXPLANATIONS: [Explanation; 14] = [
                 && case.is_left_to_the_stack()
                 && !are_usual(case.flags())
         },
-    },
-    Explanation {
-        name: "no connection begins so",
-        why: "the local stack answers a SYN-ACK or FIN with RST although its numbers say nothing; xvip drops it",
-        holds: |case| case.reason == Reason::TcpFlags && case.is_left_to_the_stack(),
     },
     Explanation {
         name: "out of turn in a handshake",
