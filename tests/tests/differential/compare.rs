@@ -75,12 +75,13 @@ impl Case {
         })
     }
 
-    /// Whether the kernel gave it to its own stack, which has no such connection: it answers with RST, but for a RST, and for
-    /// what arrives broken.
+    /// Whether the kernel gave it to its own stack, which has no such connection: it answers with RST, but for a RST, for
+    /// what arrives broken, and for what is signed.
     fn is_left_to_the_stack(&self) -> bool {
         let place = carried(&self.sent.frame).filter(|place| place.protocol == 6);
         let is_broken = place.is_some() && !is_right(&self.sent.frame);
-        self.is_reset_answer() && (!self.theirs.is_empty() || is_broken || self.flags() & RST != 0)
+        let is_silent = is_broken || self.flags() & RST != 0 || may_be_signed(&self.sent.frame);
+        self.is_reset_answer() && (is_silent || !self.theirs.is_empty())
     }
 
     /// Flags of TCP; none where it is not.

@@ -92,8 +92,13 @@ fn step(connection: &mut Connection, chance: &mut Chance, ours: &mut Kernel, the
     let ours = matches!(reason.verdict(), Verdict::Forward | Verdict::Reply).then_some(after);
     if reason == Reason::NewFlow {
         connection.ours = ours.as_deref().and_then(source_port);
-        connection.theirs =
-            left.iter().find(|frame| frame.starts_with(&BACKEND_MAC)).and_then(|frame| source_port(frame));
+    }
+    // Where conntrack begins anew, it may choose anew.
+    let to_backend = left.iter().find(|frame| frame.starts_with(&BACKEND_MAC));
+    let is_of_it = !sent.from_backend && reason.verdict() == Verdict::Forward;
+    if let (true, Some(port)) = (is_of_it, to_backend.and_then(|frame| source_port(frame))) {
+        connection.is_apart |= reason != Reason::NewFlow && connection.theirs != Some(port);
+        connection.theirs = Some(port);
     }
     let normalised = |mut frame: Vec<u8>| {
         if let (true, Some(ours), Some(theirs)) = (frame.starts_with(&BACKEND_MAC), connection.ours, connection.theirs)
@@ -116,15 +121,17 @@ fn step(connection: &mut Connection, chance: &mut Chance, ours: &mut Kernel, the
     connection.history.push(format!("{side} {} {flags:02x} {} {}", sent.what, reason.label(), theirs.len()));
     let history = connection.history.join(", ");
     let case = Case { sent, reason, ours, theirs, is_apart, history };
-    // What conntrack makes of these depends on more than the flow's own numbers.
-    let is_ambiguous =
-        reason == Reason::Handshake && flags & RST != 0 || reason == Reason::ToBackend && flags & SYN != 0;
+    // What conntrack makes of these depends on more than the flow's own numbers, or it has seen them before they were dropped.
+    let is_ambiguous = reason == Reason::Ttl
+        || reason == Reason::Handshake && flags & RST != 0
+        || !matches!(reason, Reason::NewFlow | Reason::Handshake) && flags & SYN != 0;
     connection.is_apart |= case.one_forwards() || is_ambiguous;
     Some(case)
 }
 
+/// Of TCP.
 fn source_port(frame: &[u8]) -> Option<u16> {
-    short(frame, carried(frame)?.at)
+    short(frame, carried(frame).filter(|place| place.protocol == 6)?.at)
 }
 
 fn hex(frame: &[u8]) -> String {

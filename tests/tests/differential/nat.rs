@@ -85,8 +85,8 @@ table inet nat {
     }
     chain from_vip {
         type nat hook postrouting priority srcnat;
-        ip daddr 192.0.2.31 tcp dport 6443 snat ip to 192.0.2.100
-        ip6 daddr 2001:db8::c0:0:2:1f tcp dport 6443 snat ip6 to 2001:db8::c0:0:2:64
+        ip daddr 192.0.2.31 tcp dport 6443 snat ip to 192.0.2.100:30000-60000
+        ip6 daddr 2001:db8::c0:0:2:1f tcp dport 6443 snat ip6 to [2001:db8::c0:0:2:64]:30000-60000
     }
 }
 ";
