@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chance::Chance;
 use compare::{Case, EXPLANATIONS};
-use edit::{End, carried, rename, short};
+use edit::{End, carried, inner, rename, short};
 use lb_ebpf::abi::{Reason, Verdict};
 use lb_ebpf::cases::{Executor, World};
 use nat::Nat;
@@ -103,7 +103,9 @@ fn step(connection: &mut Connection, chance: &mut Chance, ours: &mut Kernel, the
     let normalised = |mut frame: Vec<u8>| {
         if let (true, Some(ours), Some(theirs)) = (frame.starts_with(&BACKEND_MAC), connection.ours, connection.theirs)
         {
-            rename(&mut frame, End::Source, theirs, ours);
+            // An error may be about a packet from before conntrack began anew.
+            let about = inner(&frame).filter(|_| connection.is_apart).and_then(|about| short(&frame, about.at + 2));
+            rename(&mut frame, End::Source, about.unwrap_or(theirs), ours);
         }
         frame
     };
