@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use lb_ebpf::abi::{Delivery, Service, node_flag};
 use lb_ebpf::cases::{Frame, Passing, World, sixth};
-use lb_ebpf::net::{Be16, Be32};
+use lb_ebpf::net::Be16;
 
 use crate::bytes::{Bytes, pick};
 use crate::sound::{set_icmp_checksum, set_ipv4_checksum};
@@ -94,7 +94,7 @@ pub(crate) fn world(bytes: [u8; HEAD]) -> World {
         }
         if set(5) && !is_six {
             world.node.address = NODE.into();
-            world.tunnels = vec![Be32::from(FAR)];
+            world.tunnels = vec![IpAddr::V4(FAR).into()];
         }
         for (backend, byte) in world.backends.iter_mut().zip([b0, b1, b2]) {
             let delivery = match byte & 7 {
