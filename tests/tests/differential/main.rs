@@ -2,6 +2,7 @@
 //! name and a reason. Needs root and nftables.
 //!
 //! `XVIP_DIFFERENTIAL` is the number of packets, `XVIP_DIFFERENTIAL_SEED` another seed than the usual one.
+#![allow(clippy::panic, reason = "functions shared by tests fail as tests do")]
 
 mod chance;
 mod compare;
