@@ -1,6 +1,7 @@
 //! `cargo xtask`: prepares, builds, checks and runs xvip.
 
 mod bench;
+mod fuzz;
 mod lint;
 mod measure;
 mod run;
@@ -33,6 +34,8 @@ enum Task {
     Lint,
     /// Prepares, lints and runs every test
     Test(test::Options),
+    /// Feeds hostile bytes to all that reads bytes, by libFuzzer
+    Fuzz(fuzz::Options),
     /// Measures outages, spread, bulk and memory, on a machine with nothing else to do
     Measure(measure::Options),
     /// Measures xvip beside haproxy, nftables and no balancer, on a machine with nothing else to do
@@ -47,6 +50,7 @@ fn main() -> anyhow::Result<()> {
         Task::Run(options) => run::run(&options),
         Task::Lint => lint::lint(),
         Task::Test(options) => test::test(&options),
+        Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Measure(options) => measure::measure(&options),
         Task::Bench(options) => bench::bench(&options),
     }

@@ -69,6 +69,11 @@ pub(crate) fn measured_programs() -> anyhow::Result<()> {
     packages_for(&MEASURED_PROGRAMS)
 }
 
+/// Makes sure that libFuzzer can be built.
+pub(crate) fn cplusplus() -> anyhow::Result<()> {
+    packages_for(&[("cc", "gcc"), ("c++", "g++")])
+}
+
 /// Makes sure that rustup's formatter and linter are there.
 pub(crate) fn components() -> anyhow::Result<()> {
     for (subcommand, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {

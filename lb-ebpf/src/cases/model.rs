@@ -1,8 +1,9 @@
 //! The tables as tree maps, so that the datapath runs on the host.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::BTreeMap;
 
+use super::arena::Arena;
 use super::{Executor, World};
 use crate::abi::{
     Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, NoHint, Node, PortKey, Readable as _, Reason, Service,
@@ -15,7 +16,7 @@ use crate::net::header::ethertype;
 use crate::net::{Address, Be32, Be128, Family, V4, V6};
 use crate::packet::Owned;
 
-type Entries<A> = RefCell<BTreeMap<FlowKey<A>, &'static SharedFlow<A>>>;
+type Entries<A> = RefCell<BTreeMap<FlowKey<A>, usize>>;
 /// A copy of a table of flows.
 pub type Table<A> = BTreeMap<FlowKey<A>, Flow<A>>;
 type Cursors = RefCell<BTreeMap<u32, u32>>;
@@ -43,6 +44,9 @@ pub struct Model {
 struct Flows<A: Address> {
     established: Entries<A>,
     half_open: Entries<A>,
+    /// What the tables' places say: entries outlive every reference handed out, as in the kernel.
+    entries: Arena<SharedFlow<A>>,
+    drafts: UnsafeCell<Drafts<A>>,
 }
 
 /// An IP version as the model keeps its flows.
@@ -60,8 +64,8 @@ macro_rules! kept {
     ($family:ty, $field:ident) => {
         impl Kept for $family {
             fn flows(model: &Model) -> [Table<Self::Address>; 2] {
-                [&model.$field.established, &model.$field.half_open]
-                    .map(|table| table.borrow().iter().map(|(key, flow)| (*key, copy(flow))).collect())
+                let flows = &model.$field;
+                [&flows.established, &flows.half_open].map(|table| flows.all(table).collect())
             }
 
             fn tables(model: &Model) -> Borrowed<'_, Self::Address> {
@@ -132,21 +136,30 @@ impl<A: Address> Flows<A> {
     fn pairs_are_whole(&self) -> bool {
         let rests = |flow: &SharedFlow<A>| !flow.is_from_client() && flow.is_closed();
         [&self.established, &self.half_open].iter().all(|table| {
-            let table = table.borrow();
             let is_paired = |key: &FlowKey<A>, flow: &SharedFlow<A>| {
-                table.get(&flow.other()).is_some_and(|other| other.other() == *key)
+                self.entry(table, &flow.other()).is_some_and(|other| other.other() == *key)
             };
-            table.iter().all(|(key, flow)| rests(flow) || flow.is_direct() || is_paired(key, flow))
+            let places = table.borrow();
+            let mut entries = places.iter().filter_map(|(key, place)| Some((key, self.entries.at(*place)?)));
+            entries.all(|(key, flow)| rests(flow) || flow.is_direct() || is_paired(key, flow))
         })
     }
 
-    fn add(table: &Entries<A>, key: &FlowKey<A>, flow: &Flow<A>, capacity: u32) -> Result<(), Refused> {
+    fn entry(&self, table: &Entries<A>, key: &FlowKey<A>) -> Option<&SharedFlow<A>> {
+        self.entries.at(*table.borrow().get(key)?)
+    }
+
+    fn all(&self, table: &Entries<A>) -> impl Iterator<Item = (FlowKey<A>, Flow<A>)> {
+        let places: Vec<_> = table.borrow().iter().map(|(key, place)| (*key, *place)).collect();
+        places.into_iter().filter_map(|(key, place)| Some((key, copy(self.entries.at(place)?))))
+    }
+
+    fn add(&self, table: &Entries<A>, key: &FlowKey<A>, flow: &Flow<A>, capacity: u32) -> Result<(), Refused> {
         let mut table = table.borrow_mut();
         if table.contains_key(key) || table.len() >= capacity as usize {
             return Err(Refused);
         }
-        // Entries outlive every reference handed out, as in the kernel; a test's leak is small and ends with it.
-        table.insert(*key, Box::leak(Box::new(share(flow))));
+        table.insert(*key, self.entries.add(share(flow)));
         Ok(())
     }
 }
@@ -303,24 +316,28 @@ impl<F: Kept> Tables<F> for Model {
     }
 
     fn established(&self, key: &FlowKey<F::Address>) -> Option<&SharedFlow<F::Address>> {
-        F::tables(self).0.established.borrow().get(key).copied()
+        let flows = F::tables(self).0;
+        flows.entry(&flows.established, key)
     }
 
     fn half_open(&self, key: &FlowKey<F::Address>) -> Option<&SharedFlow<F::Address>> {
-        F::tables(self).0.half_open.borrow().get(key).copied()
+        let flows = F::tables(self).0;
+        flows.entry(&flows.half_open, key)
     }
 
     unsafe fn drafts(&self) -> Option<&mut Drafts<F::Address>> {
-        // As leaky as entries.
-        Some(Box::leak(Box::default()))
+        // SAFETY: the caller uses nothing that an earlier call has returned, and nobody else has the place.
+        Some(unsafe { &mut *F::tables(self).0.drafts.get() })
     }
 
     fn add_established(&self, key: &FlowKey<F::Address>, flow: &Flow<F::Address>) -> Result<(), Refused> {
-        Flows::add(&F::tables(self).0.established, key, flow, self.world.capacity)
+        let flows = F::tables(self).0;
+        flows.add(&flows.established, key, flow, self.world.capacity)
     }
 
     fn add_half_open(&self, key: &FlowKey<F::Address>, flow: &Flow<F::Address>) -> Result<(), Refused> {
-        Flows::add(&F::tables(self).0.half_open, key, flow, HALF_OPEN_ENTRIES)
+        let flows = F::tables(self).0;
+        flows.add(&flows.half_open, key, flow, HALF_OPEN_ENTRIES)
     }
 
     fn remove_established(&self, key: &FlowKey<F::Address>) {

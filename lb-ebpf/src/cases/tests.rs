@@ -263,6 +263,20 @@ fn half_a_half_open_flow_starts_again() {
     assert!(model.pairs_are_whole());
 }
 
+#[test]
+fn a_reset_has_the_class_of_what_it_answers_without_what_routers_say() {
+    let stray = request(ACK);
+    let four = stray.bytes_with(|bytes| bytes[15] = 0xab);
+    let mut six = stray.clone().in_ipv6().bytes();
+    (six[14], six[15], six[16]) = (0x6a, 0xbf, 0xff);
+    let mut model = Model::new(World::standard());
+    assert_eq!(model.run(&four), (Reason::NoFlow, reset(&stray).bytes_with(|bytes| bytes[15] = 0xa8)));
+    let mut model = Model::new(World::standard().in_ipv6());
+    let mut expected = reset(&stray).in_ipv6().bytes();
+    (expected[14], expected[15]) = (0x6a, 0x80);
+    assert_eq!(model.run(&six), (Reason::NoFlow, expected));
+}
+
 /// The source ports of half-open flows to the backend in slot 0, by address.
 fn taken(model: &Model) -> Vec<(Be32, u16)> {
     let [established, half_open] = model.flows::<V4>();

@@ -15,6 +15,8 @@ pub const ETHERNET: usize = 14;
 pub const TCP: usize = 20;
 /// Protocol number of TCP.
 pub const PROTOCOL_TCP: u8 = 6;
+/// The bits of a packet's class that routers set (RFC 3168 section 5).
+pub(crate) const CONGESTION: u8 = 3;
 
 /// TCP flags (RFC 9293 section 3.1).
 pub mod flag {
