@@ -179,7 +179,7 @@ fn any_world(capacity: u32) -> impl Strategy<Value = World> {
                 world.services[0].1.ring_length = first;
                 world.services.push((
                     core::net::SocketAddr::new(VIP, PORT + 1).into(),
-                    Service { number: 1, ring_length: second, ring_start: 3, idle_seconds: 60, own },
+                    Service { number: 1, ring_length: second, ring_start: 3, idle_seconds: 60, own, ..Service::default() },
                 ));
             })
         },

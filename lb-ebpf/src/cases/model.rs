@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use super::{Executor, World};
 use crate::abi::{
-    Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Node, Readable as _, Reason, Service, SharedFlow, Traffic,
+    Backend, Change, Correction, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Load, Node, Readable as _, Reason, Service, SharedFlow, Traffic,
 };
+use crate::datapath::balance::{Connections, Rounds};
 use crate::datapath::tables::{Drafts, Note, Refused, Tables};
 use crate::datapath::{leave, process};
 use crate::net::header::ethertype;
@@ -26,6 +27,7 @@ pub struct Model {
     turns: Cursors,
     ports: Cursors,
     traffic: RefCell<BTreeMap<u32, Traffic>>,
+    loads: RefCell<BTreeMap<u32, Load>>,
     resets: Cell<(u32, u32)>,
     /// The clock, in seconds.
     pub now: Cell<u32>,
@@ -81,6 +83,7 @@ impl Model {
             turns: Cursors::default(),
             ports: Cursors::default(),
             traffic: RefCell::default(),
+            loads: RefCell::default(),
             resets: Cell::default(),
             now: Cell::new(100_000),
             neighbours: RefCell::default(),
@@ -108,6 +111,12 @@ impl Model {
     #[must_use]
     pub fn traffic(&self) -> BTreeMap<u32, Traffic> {
         self.traffic.borrow().clone()
+    }
+
+    /// Connections as they were counted, by slot or service.
+    #[must_use]
+    pub fn loads(&self) -> BTreeMap<u32, Load> {
+        self.loads.borrow().clone()
     }
 
     /// Whether each entry of a table has its other half, and it points back; or is over and keeps a source port at rest.
@@ -217,6 +226,30 @@ impl Executor for Model {
     }
 }
 
+impl Rounds for Model {
+    fn backend(&self, slot: u32) -> Option<&Backend> {
+        self.world.backends.get(slot as usize)
+    }
+
+    fn ring(&self, place: u32) -> Option<u32> {
+        self.world.rings.get(place as usize).copied()
+    }
+
+    fn take_turn(&self, service: u32) -> Option<u32> {
+        Some(advance(&self.turns, service, 1))
+    }
+
+    fn connections(&self, at: u32) -> Connections {
+        let load = self.loads.borrow().get(&at).copied().unwrap_or_default();
+        let correction = Correction::default();
+        Connections { open: load.open(&correction), opening: load.opening(&correction) }
+    }
+
+    fn count(&self, at: u32, change: Change) {
+        self.loads.borrow_mut().entry(at).or_default().count(change);
+    }
+}
+
 impl<F: Kept> Tables<F> for Model {
     fn node(&self) -> Option<&Node> {
         (self.world.node.version != 0).then_some(&self.world.node)
@@ -234,10 +267,6 @@ impl<F: Kept> Tables<F> for Model {
         self.world.services.iter().find(|(at, _)| at == listener).map(|(_, service)| *service)
     }
 
-    fn backend(&self, slot: u32) -> Option<&Backend> {
-        self.world.backends.get(slot as usize)
-    }
-
     fn is_fellow(&self, mac: [u8; 6]) -> bool {
         self.world.fellows.contains(&mac)
     }
@@ -248,14 +277,6 @@ impl<F: Kept> Tables<F> for Model {
 
     fn is_backend(&self, endpoint: &Endpoint) -> bool {
         self.world.backends.iter().any(|backend| backend.endpoint == *endpoint)
-    }
-
-    fn ring(&self, place: u32) -> Option<u32> {
-        self.world.rings.get(place as usize).copied()
-    }
-
-    fn take_turn(&self, service: u32) -> Option<u32> {
-        Some(advance(&self.turns, service, 1))
     }
 
     fn take_port(&self, slot: u32, step: u32) -> Option<u32> {

@@ -1,7 +1,7 @@
 //! Source ports towards backends: which of them a new flow gets.
 
 use super::tables::Tables;
-use super::{Key, open, pair};
+use super::{Key, open, pair, track};
 use crate::abi::{Endpoint, FlowKey, Node};
 use crate::net::{Be16, Family};
 
@@ -78,6 +78,7 @@ fn use_of<F: Family>(tables: &impl Tables<F>, answers: &Key<F>, now: u32) -> Use
 fn reclaim<F: Family>(tables: &impl Tables<F>, answers: &Key<F>) {
     if let Some(flow) = tables.established(answers) {
         if pair(tables, answers, flow).is_some() {
+            track::count_end(tables, flow);
             tables.remove_established(&flow.other());
         }
         tables.remove_established(answers);
