@@ -2,6 +2,7 @@
 //!
 //! A difference between the two is by definition a fault of the thin kernel side.
 
+mod balance;
 mod chance;
 mod delivery;
 mod errors;
