@@ -386,7 +386,8 @@ mod tests {
         assert_eq!(drained(down, down), (vec![(3, false), (1, false)], true));
         let growing = Known { percent: 5, ..Known::new(up, up) };
         assert_eq!(shares(&growing), (vec![(15, false), (100, false)], false), "a twentieth of three beside one");
-        let leaving = Backend { name: "c".into(), address: ([192, 0, 2, 33], 6443).into(), weight: 9, max_connections: 0 };
+        let leaving =
+            Backend { name: "c".into(), address: ([192, 0, 2, 33], 6443).into(), weight: 9, max_connections: 0 };
         let leaving = Known { leaving: vec![leaving], ..Known::new(up, up) };
         assert_eq!(shares(&leaving), (vec![(3, false), (1, false), (0, false)], false), "its connections stay");
     }
@@ -497,10 +498,8 @@ mod tests {
         assert_eq!(node.node.flags & node_flag::DELIVERS_ONLY, node_flag::DELIVERS_ONLY);
         assert!(node.fellows.is_empty());
         assert_eq!((node.tunnels.len(), node.node.mss), (1, 1440));
-        let balancer = wanted(
-            &FILE.replace("idle_timeout", "mode = \"dsr\"\n        idle_timeout"),
-            &Known::new(State::Up, lost),
-        );
+        let balancer =
+            wanted(&FILE.replace("idle_timeout", "mode = \"dsr\"\n        idle_timeout"), &Known::new(State::Up, lost));
         assert_eq!((balancer.tunnels.len(), balancer.node.mss), (0, 0));
         let [a, b] = node.services[0].backends[..] else { panic!() };
         assert_eq!((a.delivery, a.share), (Delivery::Translated, 3), "for its own clients");

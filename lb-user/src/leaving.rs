@@ -26,11 +26,18 @@ impl Leaving {
     /// Takes in the configuration as it is now. A service that is gone takes its backends with it, and so does one without
     /// a `drain_timeout`.
     pub fn observe(&mut self, config: &Config, now: Instant) {
-        let limits: BTreeMap<&str, Duration> =
-            config.services.iter().filter_map(|service| Some((service.name.as_str(), service.drain_timeout?))).collect();
+        let limits: BTreeMap<&str, Duration> = config
+            .services
+            .iter()
+            .filter_map(|service| Some((service.name.as_str(), service.drain_timeout?)))
+            .collect();
         let of = |service: &Service| {
             let name = service.name.clone();
-            service.backends.iter().map(move |backend| ((name.clone(), backend.address), backend.clone())).collect::<Vec<_>>()
+            service
+                .backends
+                .iter()
+                .map(move |backend| ((name.clone(), backend.address), backend.clone()))
+                .collect::<Vec<_>>()
         };
         let configured: BTreeMap<_, _> = config.services.iter().flat_map(of).collect();
         for (key, backend) in std::mem::replace(&mut self.configured, configured) {

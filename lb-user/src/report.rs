@@ -15,8 +15,8 @@ use crate::drivers::vrrp::VrrpSnapshot;
 use crate::reconcile::Reconciler;
 use crate::status::words::since;
 use crate::status::{
-    BackendStatus, ConfigStatus, DatapathStatus, Event, LeavingStatus, LocalStatus, PacketCount, ServiceStatus, Status, TableStatus,
-    VrrpStatus,
+    BackendStatus, ConfigStatus, DatapathStatus, Event, LeavingStatus, LocalStatus, PacketCount, ServiceStatus, Status,
+    TableStatus, VrrpStatus,
 };
 
 /// Where the parts of a status come from.

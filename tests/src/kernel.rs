@@ -9,7 +9,8 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, Load, Node, Reason, Service, Traffic, Verdict, budget, mac_key, map, node_flag, service_load,
+    Backend, Bucket, Endpoint, Flow, FlowKey, Load, Node, Reason, Service, Traffic, Verdict, budget, mac_key, map,
+    node_flag, service_load,
 };
 use lb_ebpf::cases::{Executor, World};
 use lb_ebpf::net::{Address, Be128};

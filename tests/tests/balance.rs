@@ -131,7 +131,12 @@ impl World {
         let whoami = |host: u8| {
             let netns: &Netns = &self.topology.client;
             let from = client(host).replace("/24", "");
-            let answer = curl(netns, &self.topology.authority.ca_file(), &["--interface", &from], &format!("http://{VIP}/whoami"));
+            let answer = curl(
+                netns,
+                &self.topology.authority.ca_file(),
+                &["--interface", &from],
+                &format!("http://{VIP}/whoami"),
+            );
             let name = SERVERS.iter().find(|(name, _)| answer.contains(&format!("\"{name}\"")));
             (host, name.unwrap_or_else(|| panic!("{answer}")).0.to_owned())
         };
@@ -158,9 +163,7 @@ fn prod(streams: &mut [TcpStream]) {
 
 /// How many of the connections are there: neither closed nor reset.
 fn alive(streams: &mut [TcpStream]) -> usize {
-    let is_alive = |stream: &mut &mut TcpStream| {
-        matches!(stream.read(&mut [0; 16]), Err(error) if error.kind() == ErrorKind::WouldBlock)
-    };
+    let is_alive = |stream: &mut &mut TcpStream| matches!(stream.read(&mut [0; 16]), Err(error) if error.kind() == ErrorKind::WouldBlock);
     streams.iter_mut().filter_map(|mut stream| is_alive(&mut stream).then_some(())).count()
 }
 
@@ -210,7 +213,9 @@ fn connections_are_spread_limited_kept_and_given_up_as_configured() {
     all_alive(&mut held);
 
     // Weights and ways of spreading change under established connections.
-    let unlimited = |name: &str| (format!("{{ name = \"{name}\", max_connections = 9,"), format!("{{ name = \"{name}\", weight = 3,"));
+    let unlimited = |name: &str| {
+        (format!("{{ name = \"{name}\", max_connections = 9,"), format!("{{ name = \"{name}\", weight = 3,"))
+    };
     let changes = ["master1", "master2"].map(unlimited);
     let mut changes: Vec<_> = changes.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
     changes.push(("balance = \"leastconn\"\nmax_connections = 30", "balance = \"source\""));
@@ -234,7 +239,11 @@ fn connections_are_spread_limited_kept_and_given_up_as_configured() {
     world.set_ready(2, false);
     let moved = world.served();
     for (client, server) in &first {
-        assert!(server == "master3" || moved[client] == *server, "{client} has moved from {server} to {}", moved[client]);
+        assert!(
+            server == "master3" || moved[client] == *server,
+            "{client} has moved from {server} to {}",
+            moved[client]
+        );
         assert_ne!(moved[client], "master3");
     }
     world.set_ready(2, true);

@@ -12,5 +12,18 @@ macro_rules! pod {
 }
 
 pod!(
-    Backend, Bucket, Correction, Dialled, Endpoint, Flow, Flow<Be128>, FlowKey, FlowKey<Be128>, Hook, Load, Node, Service, Traffic
+    Backend,
+    Bucket,
+    Correction,
+    Dialled,
+    Endpoint,
+    Flow,
+    Flow<Be128>,
+    FlowKey,
+    FlowKey<Be128>,
+    Hook,
+    Load,
+    Node,
+    Service,
+    Traffic
 );

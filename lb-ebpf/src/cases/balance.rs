@@ -140,7 +140,11 @@ fn fewest() -> Vec<Case> {
                 opens(A + 3, 1, P + 1),
             ],
         ),
-        case("a backend without a share gets nothing", drained, [opens(A, 1, P), opens(A + 1, 2, P), opens(A + 2, 2, P + 1)]),
+        case(
+            "a backend without a share gets nothing",
+            drained,
+            [opens(A, 1, P), opens(A + 1, 2, P), opens(A + 2, 2, P + 1)],
+        ),
         case("nor does one that is gone", gone, [opens(A, 1, P), opens(A + 1, 2, P), opens(A + 2, 2, P + 1)]),
     ]
 }
@@ -196,13 +200,7 @@ fn limits() -> Vec<Case> {
         case(
             "the fewest connections are looked for where there is room",
             limited(Balance::LeastConn, [0, 1, 1]),
-            [
-                opens(A, 0, P),
-                opens(A + 1, 1, P),
-                opens(A + 2, 2, P),
-                opens(A + 3, 0, P + 1),
-                opens(A + 4, 0, P + 2),
-            ],
+            [opens(A, 0, P), opens(A + 1, 1, P), opens(A + 2, 2, P), opens(A + 3, 0, P + 1), opens(A + 4, 0, P + 2)],
         ),
         case(
             "a service has at most as many connections as it may",

@@ -154,8 +154,10 @@ fn any_world(capacity: u32) -> impl Strategy<Value = World> {
         let balances = [Balance::RoundRobin, Balance::LeastConn, Balance::Source, Balance::Maglev];
         proptest::sample::select(balances.to_vec())
     };
-    let limits = proptest::array::uniform6((prop_oneof![3 => Just(0u32), 1 => 1u32..4], 0u16..4));
-    let spreading = (balance(), balance(), limits, prop_oneof![6 => Just(0u32), 1 => 1u32..6]);
+    let limit = prop_oneof![3 => Just(0u32), 1 => 1u32..4];
+    let shares = |limit| proptest::array::uniform6((limit, prop_oneof![1 => Just(0u16), 5 => 1u16..4]));
+    let limits = prop_oneof![2 => shares(limit.boxed()), 1 => shares(Just(1u32).boxed())];
+    let spreading = (balance(), balance(), limits, prop_oneof![4 => Just(0u32), 1 => 1u32..3]);
     let lengths = (0u16..4, 0u16..4);
     let backends = [backend.clone(), backend.clone(), backend];
     ((ports, offset), resets, flags, backends, lengths, silent, spreading).prop_map(
@@ -203,10 +205,8 @@ fn any_world(capacity: u32) -> impl Strategy<Value = World> {
                     own: own.map_or(0, |slot| slot as u32 + 3 * u32::from(number) + 1),
                     ..service
                 };
-                let second = Service {
-                    idle_seconds: 60,
-                    ..service(1, world.rings.len() as u32, second, second_balance)
-                };
+                let second =
+                    Service { idle_seconds: 60, ..service(1, world.rings.len() as u32, second, second_balance) };
                 world.rings.extend(round(3, second.ring_length));
                 world.services = vec![
                     (listener, service(0, 0, first, first_balance)),

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::{Executor, World};
 use crate::abi::{
-    Backend, Change, Correction, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Load, Node, Readable as _, Reason, Service, SharedFlow, Traffic,
+    Backend, Change, Correction, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Load, Node, Readable as _, Reason,
+    Service, SharedFlow, Traffic,
 };
 use crate::datapath::balance::{Connections, Rounds};
 use crate::datapath::tables::{Drafts, Note, Refused, Tables};

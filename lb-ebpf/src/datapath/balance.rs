@@ -57,49 +57,54 @@ pub(super) fn choose(rounds: &impl Rounds, service: &Service, asking: &Asking) -
         rounds.take_turn(service.number as u32)
     };
     let compared = if service.balance == Balance::LeastConn as u16 { COMPARED } else { 0 };
-    at(rounds, service, picks.ok_or(Reason::NoBackend)?, compared, None)
+    at(rounds, service, picks.ok_or(Reason::NoBackend)?, &Among { compared, looked_at: SET_SIZE, except: None })
 }
 
-/// The same by a number that picks a place, without `except`: the backend there, unless it has no room; `compared`: the one
-/// with the fewest connections among so many.
+/// Which backends are looked at, where the place that is picked is not all.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Among {
+    /// So many are compared for the fewest connections; 0: the place decides.
+    pub(super) compared: u32,
+    /// So many are looked at for one with room.
+    pub(super) looked_at: u32,
+    /// Not the one in this slot.
+    pub(super) except: Option<u32>,
+}
+
+/// The same by a number that picks a place: the backend there, unless it has no room.
 ///
 /// # Errors
 /// Why nobody takes it.
 #[inline(always)]
-pub(super) fn at(
-    rounds: &impl Rounds, service: &Service, number: u32, compared: u32, except: Option<u32>,
-) -> Result<u32, Reason> {
+pub(super) fn at(rounds: &impl Rounds, service: &Service, number: u32, among: &Among) -> Result<u32, Reason> {
     let length = service.ring_length as u32;
     if length == 0 || length > ROUND_SIZE {
         return Err(Reason::NoBackend);
     }
-    if service.max_connections != 0
-        && rounds.connections(service_load(service.number)).open >= service.max_connections
+    if service.max_connections != 0 && rounds.connections(service_load(service.number)).open >= service.max_connections
     {
         return Err(Reason::ServiceFull);
     }
-    if compared == 0 {
+    if among.compared == 0 {
         let slot = rounds.ring(service.ring_start.wrapping_add(number % length)).ok_or(Reason::NoBackend)?;
         // Whoever reads a round while the agent writes it may meet somebody else's backend.
-        if except != Some(slot)
+        if among.except != Some(slot)
             && let Some(backend) = rounds.backend(slot).filter(|backend| is_of(backend, service))
             && has_room(rounds, slot, backend)
         {
             return Ok(slot);
         }
     }
-    least(rounds, service, number, compared, except)
+    least(rounds, service, number, among)
 }
 
 /// Of the backends with room, from the one at `number` on, the one with the fewest connections for its share among
-/// the first `compared`, or else the first; of equals the first.
+/// the first that are compared, or else the first; of equals the first.
 ///
 /// # Errors
 /// Why nobody takes it.
 #[inline(always)]
-fn least(
-    rounds: &impl Rounds, service: &Service, number: u32, compared: u32, except: Option<u32>,
-) -> Result<u32, Reason> {
+fn least(rounds: &impl Rounds, service: &Service, number: u32, among: &Among) -> Result<u32, Reason> {
     let length = service.set_length as u32;
     if length == 0 {
         return Err(Reason::NoBackend);
@@ -110,15 +115,15 @@ fn least(
     let (mut best, mut best_load, mut best_share) = (0_u32, 0_u64, 0_u64);
     let mut refusal = Reason::NoBackend;
     let mut looked = 0;
-    while looked < SET_SIZE {
-        if looked >= length || best != 0 && looked >= compared {
+    while looked < among.looked_at {
+        if looked >= length || best != 0 && looked >= among.compared {
             break;
         }
         let place = first.wrapping_add(looked) % length;
         looked += 1;
         let slot = rounds.ring(set.wrapping_add(place)).ok_or(Reason::NoBackend)?;
         let backend = rounds.backend(slot).ok_or(Reason::NoBackend)?;
-        if !is_of(backend, service) || backend.share == 0 || except == Some(slot) {
+        if !is_of(backend, service) || backend.share == 0 || among.except == Some(slot) {
             continue;
         }
         let has = rounds.connections(slot);

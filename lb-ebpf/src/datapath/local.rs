@@ -7,9 +7,12 @@
 //! Only connections of the agent's own network namespace are looked at: elsewhere 127.0.0.1 and the same addresses may
 //! be other hosts'.
 
-use super::balance::{self, Rounds};
+use super::balance::{self, Among, Rounds};
 use crate::abi::{Balance, Dialled, Endpoint, Hook, Service};
 use crate::net::{Be16, Be32, Be128};
+
+/// Backends that are looked at for one with room: each is a path for the verifier through all that follows.
+const LOOKED_AT: u32 = 32;
 
 /// The kernel's maps and helpers, or a model of them.
 pub trait LocalTables: Rounds {
@@ -121,7 +124,8 @@ fn choose(tables: &impl LocalTables, service: &Service, port: Be16) -> Option<Tr
     } else {
         tables.take_turn(number)?
     };
-    let Ok(slot) = balance::at(tables, service, number, 0, silent.map(|own| own.slot)) else {
+    let among = Among { compared: 0, looked_at: LOOKED_AT, except: silent.map(|own| own.slot) };
+    let Ok(slot) = balance::at(tables, service, number, &among) else {
         return silent;
     };
     let endpoint = tables.backend(slot)?.endpoint;

@@ -2,7 +2,9 @@
 
 use super::tables::{Drafts, Note, Tables};
 use super::{Entry, Key, NewFlow, ResetFor, backend_of, balance, deliver, ports, rewrite};
-use crate::abi::{Backend, Change, Delivery, Direction, Flow, FlowKey, Node, Readable as _, Reason, Service, split_mac, state};
+use crate::abi::{
+    Backend, Change, Delivery, Direction, Flow, FlowKey, Node, Readable as _, Reason, Service, split_mac, state,
+};
 use crate::net::header::{TcpHead, flag};
 use crate::net::{Address as _, Be16, Family};
 

@@ -51,9 +51,8 @@ pub(super) fn entries<K: Pod + Default, V: Pod + Default>(
         };
         // SAFETY: the attributes are those of this command; the kernel writes at most `count` keys and values, for which
         // both vectors have room, and a word behind `out_batch`. Any bytes are a valid key and value.
-        let result = unsafe {
-            libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut attributes, size_of::<Attributes>())
-        };
+        let result =
+            unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut attributes, size_of::<Attributes>()) };
         let error = (result < 0).then(io::Error::last_os_error);
         let ended = match error.as_ref().map(|error| error.raw_os_error()) {
             None => false,

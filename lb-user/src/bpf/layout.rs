@@ -7,9 +7,9 @@ use std::path::Path;
 
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
-    Backend, Bucket, Correction, Dialled, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Hook, LOADS, Load, MAX_BACKENDS, MAX_FELLOWS,
-    MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_RINGS, MAX_SERVICES, MAX_TUNNELS, MAX_VIPS, Node, RING_SIZE, Reason, Service,
-    Traffic, budget, map,
+    Backend, Bucket, Correction, Dialled, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Hook, LOADS, Load, MAX_BACKENDS,
+    MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_RINGS, MAX_SERVICES, MAX_TUNNELS, MAX_VIPS, Node, RING_SIZE,
+    Reason, Service, Traffic, budget, map,
 };
 use lb_ebpf::net::{Be32, Be128};
 

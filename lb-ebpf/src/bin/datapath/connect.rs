@@ -9,7 +9,9 @@ use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_lookup_tcp, bpf_
 use aya_ebpf::macros::{btf_map, cgroup_sock_addr, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::SockAddrContext;
-use lb_ebpf::abi::{Backend, Change, Dialled, Endpoint, Hook, MAX_BACKENDS, MAX_OWN_ADDRESSES, MAX_SERVICES, NOBODY, Service};
+use lb_ebpf::abi::{
+    Backend, Change, Dialled, Endpoint, Hook, MAX_BACKENDS, MAX_OWN_ADDRESSES, MAX_SERVICES, NOBODY, Service,
+};
 use lb_ebpf::datapath::balance::{Connections, Rounds};
 use lb_ebpf::datapath::local::{self, LocalTables, Translation};
 use lb_ebpf::net::{Be16, Be32, Be128};

@@ -10,8 +10,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
-    Backend, Bucket, Change, Correction, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, LOADS as LOAD_ENTRIES, Load, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_RINGS,
-    MAX_SERVICES, MAX_TUNNELS, MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic, budget, mac_key,
+    Backend, Bucket, Change, Correction, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, LOADS as LOAD_ENTRIES, Load,
+    MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_RINGS, MAX_SERVICES, MAX_TUNNELS, MAX_VIPS, Node, RING_SIZE, Reason,
+    Service, SharedFlow, Traffic, budget, mac_key,
 };
 use lb_ebpf::datapath::balance::{Connections, Rounds};
 use lb_ebpf::datapath::tables::{Drafts, Note, Refused, Tables};

@@ -105,9 +105,9 @@ fn hash(endpoint: Endpoint, salt: u8) -> u64 {
 /// A number for some bytes, the same on all nodes: FNV-1a, then mixed as SplitMix64 does. Versions must agree on it for ever.
 #[must_use]
 pub fn stable_hash(bytes: impl IntoIterator<Item = u8>) -> u64 {
-    let fnv = bytes.into_iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let fnv = bytes
+        .into_iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let mixed = (fnv ^ (fnv >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)

@@ -183,7 +183,8 @@ fn too_many_are_refused_whole() {
 fn any_wanted() -> impl Strategy<Value = Wanted> {
     let backends = proptest::collection::btree_map(1u8..9, (0u16..3, any::<bool>(), any::<bool>()), 1..6);
     let preferred = proptest::option::of(0usize..6);
-    let services = proptest::collection::btree_map(8000u16..8006, (backends, 0u8..2, any::<bool>(), preferred, 0usize..4), 0..5);
+    let services =
+        proptest::collection::btree_map(8000u16..8006, (backends, 0u8..2, any::<bool>(), preferred, 0usize..4), 0..5);
     let own = proptest::collection::btree_set((1u8..4).prop_map(|host| at(host, 0).address), 0..3);
     let fellows = proptest::collection::btree_set(proptest::array::uniform6(0u8..2), 0..3);
     (services, own, fellows).prop_map(|(services, own, fellows)| Wanted {
