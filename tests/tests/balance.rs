@@ -8,9 +8,10 @@ use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{LIMIT, OFTEN, SANDBOX, curl, end, unstarted, wait};
+use xvip::clock;
 use xvip_tests::agent::adapt;
 use xvip_tests::apiserver::ApiServer;
 use xvip_tests::netns::Netns;
@@ -81,12 +82,11 @@ impl World {
     #[track_caller]
     fn spread(&self, wanted: &[u64]) {
         let mut seen = Vec::new();
-        let started = Instant::now();
-        while started.elapsed() < LIMIT && seen != wanted {
+        let spread = until("connections to be spread", LIMIT, || {
             seen = self.connections();
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        assert_eq!(seen, wanted, "connections by backend");
+            (seen == wanted).then_some(())
+        });
+        assert!(spread.is_ok(), "connections by backend are {seen:?}, not {wanted:?}");
     }
 
     /// A connection that stays; the peers of this client say nothing unless asked.
@@ -261,7 +261,7 @@ fn drains(world: &mut World) {
     let mut held = world.hold(21);
     world.spread(&[9, 9, 3]);
     world.set_ready(0, false);
-    let noticed = Instant::now();
+    let noticed = clock::now();
     all_alive(&mut held);
     let status = world.status();
     let master1 = &status.services[0].backends[0];
@@ -280,7 +280,7 @@ fn drains(world: &mut World) {
 
     // The same for one that is removed.
     world.reload(&[("    { name = \"master3\", address = \"192.0.2.33:7443\" },\n", "")]);
-    let removed = Instant::now();
+    let removed = clock::now();
     prod(&mut held);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(alive(&mut held), 12);

@@ -157,7 +157,8 @@ fn any_world(capacity: u32) -> impl Strategy<Value = World> {
     let limit = prop_oneof![3 => Just(0u32), 1 => 1u32..4];
     let shares = |limit| proptest::array::uniform6((limit, prop_oneof![1 => Just(0u16), 5 => 1u16..4]));
     let limits = prop_oneof![2 => shares(limit.boxed()), 1 => shares(Just(1u32).boxed())];
-    let spreading = (balance(), balance(), limits, prop_oneof![4 => Just(0u32), 1 => 1u32..3]);
+    // Boxed, as worlds below: what is on the stack otherwise is too much for a test's.
+    let spreading = (balance(), balance(), limits, prop_oneof![4 => Just(0u32), 1 => 1u32..3]).boxed();
     let lengths = (0u16..4, 0u16..4);
     let backends = [backend.clone(), backend.clone(), backend];
     ((ports, offset), resets, flags, backends, lengths, silent, spreading).prop_map(
@@ -221,7 +222,8 @@ fn any_world(capacity: u32) -> impl Strategy<Value = World> {
 pub fn any_story(length: usize) -> impl Strategy<Value = Story> {
     let capacity = prop_oneof![1 => 1u32..4, 1 => Just(1024)];
     (capacity, any::<bool>()).prop_flat_map(move |(capacity, six)| {
-        let world = move || any_world(capacity).prop_map(move |world| if six { world.in_ipv6() } else { world });
+        let world =
+            move || any_world(capacity).prop_map(move |world| if six { world.in_ipv6() } else { world }).boxed();
         let event = prop_oneof![
             20 => any_packet(six).prop_map(Event::Arrives),
             30 => any_answer(),
