@@ -1,9 +1,6 @@
 //! The packet as the datapath sees it: a checked head of known length, and a tail that can be cut.
 
 #[cfg(any(test, feature = "cases"))]
-use crate::datapath::tunnel::OUTER;
-use crate::datapath::tunnel::{ERROR, FRONT};
-#[cfg(any(test, feature = "cases"))]
 use crate::net::header::ETHERNET;
 
 /// The packet is shorter than what was asked for.
@@ -32,23 +29,23 @@ pub trait Packet {
     /// [`Short`] when the device cannot.
     fn truncate(&mut self, len: usize) -> Result<(), Short>;
 
-    /// Puts an Ethernet and an outer IPv4 header in place of the Ethernet header.
+    /// Puts an Ethernet and an outer IP header in place of the Ethernet header.
     ///
     /// # Errors
     /// [`Short`] when there is no room.
-    fn push(&mut self, front: &[u16; FRONT]) -> Result<(), Short>;
+    fn push<const N: usize>(&mut self, front: &[u16; N]) -> Result<(), Short>;
 
-    /// Takes the first 20 bytes behind the Ethernet header out.
+    /// Takes out what is behind the Ethernet header among the first `N` halfwords.
     ///
     /// # Errors
     /// [`Short`] when there are not so many.
-    fn pull(&mut self) -> Result<(), Short>;
+    fn pull<const N: usize>(&mut self) -> Result<(), Short>;
 
     /// Becomes a shorter frame.
     ///
     /// # Errors
     /// [`Short`] when the device cannot, or the frame is shorter itself.
-    fn replace(&mut self, frame: &[u16; ERROR]) -> Result<(), Short>;
+    fn replace<const N: usize>(&mut self, frame: &[u16; N]) -> Result<(), Short>;
 }
 
 /// A frame in memory of our own.
@@ -94,21 +91,22 @@ impl Packet for Owned {
         Ok(())
     }
 
-    fn push(&mut self, front: &[u16; FRONT]) -> Result<(), Short> {
+    fn push<const N: usize>(&mut self, front: &[u16; N]) -> Result<(), Short> {
         self.halfwords.splice(..ETHERNET / 2, front.iter().copied());
-        self.length += OUTER;
+        self.length += 2 * N - ETHERNET;
         Ok(())
     }
 
-    fn pull(&mut self) -> Result<(), Short> {
-        self.halfwords.drain(ETHERNET / 2..FRONT);
-        self.length -= OUTER;
+    fn pull<const N: usize>(&mut self) -> Result<(), Short> {
+        self.head::<N>()?;
+        self.halfwords.drain(ETHERNET / 2..N);
+        self.length -= 2 * N - ETHERNET;
         Ok(())
     }
 
-    fn replace(&mut self, frame: &[u16; ERROR]) -> Result<(), Short> {
-        self.truncate(2 * ERROR)?;
-        self.head::<ERROR>()?.copy_from_slice(frame);
+    fn replace<const N: usize>(&mut self, frame: &[u16; N]) -> Result<(), Short> {
+        self.truncate(2 * N)?;
+        self.head::<N>()?.copy_from_slice(frame);
         Ok(())
     }
 }

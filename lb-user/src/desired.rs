@@ -1,10 +1,10 @@
 //! What the datapath should do, from the configuration and from what is known of the world. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lb_ebpf::abi::{Balance, Delivery, Endpoint, MAX_FELLOWS, MAX_OWN_ADDRESSES, Node, VERSION, node_flag};
-use lb_ebpf::net::Be32;
+use lb_ebpf::net::{Be32, Be128};
 use lb_proto::health::State;
 use lb_proto::health::policy::{Member, decide};
 use lb_proto::pace::WHOLE;
@@ -34,7 +34,7 @@ pub trait World {
     /// How packets that are forwarded as they came reach an address.
     fn way_to(&self, address: IpAddr) -> Way;
     /// Nodes from which this one takes packets inside outer ones.
-    fn tunnels(&self) -> BTreeSet<Ipv4Addr>;
+    fn tunnels(&self) -> BTreeSet<IpAddr>;
     /// Ethernet addresses of nodes that may forward to this one, besides those it forwards to.
     fn fellows(&self) -> BTreeSet<[u8; 6]>;
     /// This node's own addresses, without the VIPs it holds for xvip.
@@ -67,8 +67,45 @@ pub struct Interface {
     pub port_offset: u32,
     /// Bytes of the largest IP packet.
     pub mtu: u16,
-    /// This node's own address, where outer packets come or go.
-    pub address: Option<Ipv4Addr>,
+    /// Where outer packets come or go.
+    pub ends: Ends,
+}
+
+/// This node's own addresses where outer packets come or go, one of each IP version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ends {
+    /// Of IPv4.
+    pub four: Option<Ipv4Addr>,
+    /// Of IPv6.
+    pub six: Option<Ipv6Addr>,
+}
+
+impl Ends {
+    /// The first of each version.
+    #[must_use]
+    pub fn first(addresses: impl Iterator<Item = IpAddr>) -> Self {
+        addresses.fold(Self::default(), |ends, address| {
+            ends.or(match address {
+                IpAddr::V4(address) => Self { four: Some(address), six: None },
+                IpAddr::V6(address) => Self { four: None, six: Some(address) },
+            })
+        })
+    }
+
+    /// These, and others' where there is none.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        Self { four: self.four.or(others.four), six: self.six.or(others.six) }
+    }
+
+    /// Whether this is one of them.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.four == Some(address),
+            IpAddr::V6(address) => self.six == Some(address),
+        }
+    }
 }
 
 /// What is wanted, and how it came to be.
@@ -91,7 +128,8 @@ impl Desired {
 
     /// Lets the largest segment follow the nodes from which outer packets are wanted after all.
     pub fn limit_segments(&mut self) {
-        self.wanted.node.mss = segments(self.wanted.node.mtu, &self.wanted.tunnels);
+        let node = &mut self.wanted.node;
+        (node.mss, node.mss6) = segments(node.mtu, &self.wanted.tunnels);
     }
 
     /// Whether a backend is this node itself.
@@ -121,7 +159,7 @@ pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Des
     };
     let tunnels = match config.node.role {
         Role::Balancer => BTreeSet::new(),
-        Role::Backend => world.tunnels().into_iter().map(Be32::from).collect(),
+        Role::Backend => world.tunnels().into_iter().map(Be128::from).collect(),
     };
     let everywhere = config.services.iter().flat_map(|service| &service.listen).any(Listen::is_everywhere);
     // Where the table is too small, some addresses of a very large node are not known as its own.
@@ -166,7 +204,8 @@ fn fellows(services: &[WantedService]) -> BTreeSet<[u8; 6]> {
     direct.map(|backend| backend.mac).filter(|mac| *mac != [0; 6]).collect()
 }
 
-fn node(config: &Config, interface: Interface, tunnels: &BTreeSet<Be32>) -> Node {
+fn node(config: &Config, interface: Interface, tunnels: &BTreeSet<Be128>) -> Node {
+    let (mss, mss6) = segments(interface.mtu, tunnels);
     let ports = &config.node.source_ports;
     let flag = |on: bool, flag: u32| if on { flag } else { 0 };
     Node {
@@ -182,16 +221,23 @@ fn node(config: &Config, interface: Interface, tunnels: &BTreeSet<Be32>) -> Node
         port_jitter: PORT_JITTER,
         mac: interface.mac,
         port_offset: interface.port_offset,
-        address: interface.address.map(Be32::from).unwrap_or_default(),
+        address: interface.ends.four.map(Be32::from).unwrap_or_default(),
         mtu: interface.mtu,
-        mss: segments(interface.mtu, tunnels),
+        mss,
+        address6: interface.ends.six.map(Be128::from).unwrap_or_default(),
+        mss6,
+        pad: 0,
     }
 }
 
-/// The largest segment that clients are told to send: it has to fit into an outer packet, where there are any. IPv4's and
-/// TCP's headers are 40 bytes, the outer one 20.
-fn segments(mtu: u16, tunnels: &BTreeSet<Be32>) -> u16 {
-    if tunnels.is_empty() { 0 } else { mtu.saturating_sub(60) }
+/// The largest segments that clients of IPv4 and of IPv6 are told to send: they have to fit into outer packets of their
+/// version, where there are any. TCP's header is 20 bytes, the two of IPv4 are 40, those of IPv6 80.
+fn segments(mtu: u16, tunnels: &BTreeSet<Be128>) -> (u16, u16) {
+    let of = |is_four: bool, headers: u16| {
+        let is_any = tunnels.iter().any(|node| node.mapped().is_some() == is_four);
+        if is_any { mtu.saturating_sub(headers) } else { 0 }
+    };
+    (of(true, 60), of(false, 100))
 }
 
 fn of_service(service: &Service, vips: &BTreeSet<IpAddr>, role: Role, world: &impl World) -> (WantedService, bool) {
@@ -298,8 +344,15 @@ mod tests {
         address = "192.0.2.32:6443"
     "#;
 
-    const INTERFACE: Interface =
-        Interface { index: 3, mac: [2; 6], redirect: true, forwards: false, port_offset: 0, mtu: 1500, address: None };
+    const INTERFACE: Interface = Interface {
+        index: 3,
+        mac: [2; 6],
+        redirect: true,
+        forwards: false,
+        port_offset: 0,
+        mtu: 1500,
+        ends: Ends { four: None, six: None },
+    };
 
     struct Known {
         a: State,
@@ -314,6 +367,7 @@ mod tests {
         delivers: bool,
         /// To all backends.
         way: Way,
+        tunnels: BTreeSet<IpAddr>,
     }
 
     impl World for Known {
@@ -345,8 +399,8 @@ mod tests {
             self.way
         }
 
-        fn tunnels(&self) -> BTreeSet<Ipv4Addr> {
-            [[203, 0, 113, 21].into()].into()
+        fn tunnels(&self) -> BTreeSet<IpAddr> {
+            self.tunnels.clone()
         }
 
         fn fellows(&self) -> BTreeSet<[u8; 6]> {
@@ -361,8 +415,9 @@ mod tests {
     impl Known {
         /// On the node of backend b.
         fn new(a: State, b: State) -> Self {
-            let own = [[192, 0, 2, 32].into()].into();
-            Self { a, b, percent: WHOLE, drained: false, leaving: Vec::new(), own, delivers: true, way: Way::Link }
+            let (own, tunnels) = ([[192, 0, 2, 32].into()].into(), [[203, 0, 113, 21].into()].into());
+            let (delivers, way) = (true, Way::Link);
+            Self { a, b, percent: WHOLE, drained: false, leaving: Vec::new(), own, delivers, way, tunnels }
         }
     }
 
@@ -497,10 +552,14 @@ mod tests {
         let node = wanted(&text, &Known::new(State::Up, lost));
         assert_eq!(node.node.flags & node_flag::DELIVERS_ONLY, node_flag::DELIVERS_ONLY);
         assert!(node.fellows.is_empty());
-        assert_eq!((node.tunnels.len(), node.node.mss), (1, 1440));
+        assert_eq!((node.tunnels.len(), node.node.mss, node.node.mss6), (1, 1440, 0));
+        let six = "2001:db8::21".parse().unwrap();
+        let known = Known { tunnels: [six].into(), ..Known::new(State::Up, lost) };
+        let of_six = wanted(&text, &known);
+        assert_eq!((of_six.tunnels, of_six.node.mss, of_six.node.mss6), ([six.into()].into(), 0, 1400));
         let balancer =
             wanted(&FILE.replace("idle_timeout", "mode = \"dsr\"\n        idle_timeout"), &Known::new(State::Up, lost));
-        assert_eq!((balancer.tunnels.len(), balancer.node.mss), (0, 0));
+        assert_eq!((balancer.tunnels.len(), balancer.node.mss, balancer.node.mss6), (0, 0, 0));
         let [a, b] = node.services[0].backends[..] else { panic!() };
         assert_eq!((a.delivery, a.share), (Delivery::Translated, 3), "for its own clients");
         assert_eq!((b.delivery, b.share, b.gone), (Delivery::Local, 0, false), "what is forwarded reaches it");

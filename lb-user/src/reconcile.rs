@@ -9,11 +9,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use lb_ebpf::abi::{MAX_FELLOWS, MAX_TUNNELS};
-use lb_ebpf::net::Be32;
+use lb_ebpf::net::Be128;
 use lb_proto::health::State as Health;
 use lb_proto::health::policy::Member;
 use lb_proto::pace::Paces;
@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 
 use crate::bpf::{Attachment, Datapath, DatapathError, Sweep, TableError, Tables};
 use crate::config::{Backend, Config, IpNet, Role, Service};
-use crate::desired::{Desired, Interface, Way, World, desired};
+use crate::desired::{Desired, Ends, Interface, Way, World, desired};
 use crate::drivers::garp::GarpHandle;
 use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
@@ -85,7 +85,7 @@ pub struct Reconciler {
     /// Where each backend's packets go, and when that was asked.
     routes: BTreeMap<IpAddr, (Instant, NextHop)>,
     /// Where outer packets come from.
-    tunnel_source: Option<Ipv4Addr>,
+    tunnel_sources: Ends,
     resolved: BTreeMap<IpAddr, Instant>,
     /// Ethernet addresses of next hops; the last one known stays until there is another.
     macs: BTreeMap<IpAddr, [u8; 6]>,
@@ -105,7 +105,7 @@ pub struct Reconciler {
     /// What this node does for others, by the tables as they are.
     service_of_others: (BTreeSet<String>, BTreeSet<IpAddr>),
     /// Fellows that are none any more, on the link and behind routers, and since when.
-    lingering: (BTreeMap<[u8; 6], Instant>, BTreeMap<Be32, Instant>),
+    lingering: (BTreeMap<[u8; 6], Instant>, BTreeMap<Be128, Instant>),
 }
 
 /// Service, name and address of a backend: one that has moved is another.
@@ -134,7 +134,7 @@ impl Reconciler {
             port_offset: RandomState::new().hash_one(0u8) as u32,
             announced: BTreeMap::new(),
             routes: BTreeMap::new(),
-            tunnel_source: None,
+            tunnel_sources: Ends::default(),
             resolved: BTreeMap::new(),
             macs: BTreeMap::new(),
             elsewhere: BTreeSet::new(),
@@ -166,8 +166,8 @@ impl Reconciler {
     fn way_to(&self, node: IpAddr) -> Way {
         match self.routes.get(&node) {
             Some((_, hop)) if hop.address != node => match hop.source {
-                // All outer packets come from one address, by which the other end knows this node.
-                Some(IpAddr::V4(source)) if Some(source) == self.tunnel_source => Way::Tunnel,
+                // All outer packets of an IP version come from one address, by which the other end knows this node.
+                Some(source) if self.tunnel_sources.contains(source) => Way::Tunnel,
                 _ => Way::Beyond,
             },
             Some(_) => Way::Link,
@@ -176,24 +176,20 @@ impl Reconciler {
         }
     }
 
-    /// Finds the address of ours that outer packets come from: the one that is spoken with to the first backend behind a
-    /// router. The last one stays while there is none: packets of its flows are on the way.
-    fn find_tunnel_source(&mut self, config: &Config, interface: Option<u32>) {
+    /// Finds the addresses of ours that outer packets come from: of each IP version, the one that is spoken with to the
+    /// first backend behind a router. The last one stays while there is none: packets of its flows are on the way.
+    fn find_tunnel_sources(&mut self, config: &Config, interface: Option<u32>) {
         let backends = config.direct_services().flat_map(|service| &service.backends);
         let nodes: BTreeSet<_> = backends.map(|backend| backend.address.ip()).collect();
-        let found = nodes.iter().filter_map(|node| Some((node, &self.routes.get(node)?.1))).find_map(|(node, hop)| {
-            match hop.source {
-                Some(IpAddr::V4(source)) if hop.address != *node && Some(hop.ifindex) == interface => Some(source),
-                _ => None,
-            }
-        });
-        self.tunnel_source = found.or(self.tunnel_source);
+        let hops = nodes.iter().filter_map(|node| Some((node, &self.routes.get(node)?.1)));
+        let far = hops.filter(|(node, hop)| hop.address != **node && Some(hop.ifindex) == interface);
+        self.tunnel_sources = Ends::first(far.filter_map(|(_, hop)| hop.source)).or(self.tunnel_sources);
     }
 
     /// Nodes behind routers that may forward to this one.
-    fn far_fellows(&self, fellows: &BTreeSet<IpAddr>) -> BTreeSet<Ipv4Addr> {
-        let far = fellows.iter().filter(|node| self.routes.get(node).is_some_and(|(_, hop)| hop.address != **node));
-        far.filter_map(|node| if let IpAddr::V4(node) = node { Some(*node) } else { None }).collect()
+    fn far_fellows(&self, fellows: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        let is_far = |node: &&IpAddr| self.routes.get(node).is_some_and(|(_, hop)| hop.address != **node);
+        fellows.iter().filter(is_far).copied().collect()
     }
 
     /// The place of a backend, once a pass has given it one.
@@ -331,7 +327,7 @@ impl Reconciler {
         datapath.answer_for_own(has_own)?;
         let near =
             self.routes.iter().filter(|(node, (_, hop))| hop.address == **node && snapshots.fellows.contains(node));
-        let far = desired.wanted.tunnels.iter().map(|node| IpAddr::from(Ipv4Addr::from(*node)));
+        let far = desired.wanted.tunnels.iter().map(|node| IpAddr::from(*node));
         let is_fellow = |(_, mac): &(&IpAddr, &[u8; 6])| desired.wanted.fellows.contains(*mac);
         let own = observed.interfaces.addresses.iter().map(|address| address.net.address);
         let known = match snapshots.config.node.role {
@@ -370,10 +366,10 @@ impl Reconciler {
             forwards: forwards(&device.name),
             port_offset: self.port_offset,
             mtu: link.map_or(0, |link| u16::try_from(link.mtu).unwrap_or(u16::MAX)),
-            address: match snapshots.config.node.role {
-                Role::Balancer => self.tunnel_source,
+            ends: match snapshots.config.node.role {
+                Role::Balancer => self.tunnel_sources,
                 // Where others find the backend.
-                Role::Backend => own_backend(snapshots.config, observed),
+                Role::Backend => own_backends(snapshots.config, observed),
             },
         };
         let own = observed.interfaces.addresses.iter().filter(|address| !address.ours);
@@ -429,7 +425,7 @@ impl Reconciler {
                 _ => self.resolve(hop, now).await,
             }
         }
-        self.find_tunnel_source(config, interface);
+        self.find_tunnel_sources(config, interface);
     }
 
     async fn route(&mut self, backend: IpAddr, now: Instant) -> Option<NextHop> {
@@ -506,7 +502,7 @@ impl World for Known<'_> {
         self.reconciler.way_to(address)
     }
 
-    fn tunnels(&self) -> BTreeSet<Ipv4Addr> {
+    fn tunnels(&self) -> BTreeSet<IpAddr> {
         self.reconciler.far_fellows(self.snapshots.fellows)
     }
 
@@ -535,15 +531,12 @@ fn linger<T: Ord + Copy>(
     }
 }
 
-/// The first backend of a service with direct return that is this node itself.
-fn own_backend(config: &Config, observed: &Observed) -> Option<Ipv4Addr> {
-    let mut backends = config.direct_services().flat_map(|service| &service.backends);
+/// The first backends of services with direct return that are this node itself.
+fn own_backends(config: &Config, observed: &Observed) -> Ends {
+    let backends = config.direct_services().flat_map(|service| &service.backends);
     let is_own =
-        |address: IpAddr| observed.interfaces.addresses.iter().any(|own| !own.ours && own.net.address == address);
-    backends.find_map(|backend| match backend.address.ip() {
-        IpAddr::V4(address) if is_own(address.into()) => Some(address),
-        _ => None,
-    })
+        |address: &IpAddr| observed.interfaces.addresses.iter().any(|own| !own.ours && own.net.address == *address);
+    Ends::first(backends.map(|backend| backend.address.ip()).filter(is_own))
 }
 
 /// Addresses of ours that no virtual router of this node holds.

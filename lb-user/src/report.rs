@@ -135,8 +135,8 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
         let mut reason = health.map_or_else(|| "not checked yet".to_owned(), |health| health.reason.clone());
         if let Some(router) = beyond {
             reason = format!(
-                "is behind the router {router}, over which packets of mode \"dsr\" do not get there (IPv6, or more than \
-                 one address of this node speaks with backends behind routers; use \"snat\"); {reason}"
+                "is behind the router {router}, over which packets of mode \"dsr\" do not get there (this node speaks \
+                 with it from another address than with other backends behind routers; use \"snat\"); {reason}"
             );
         }
         if backend.max_connections > 0 && connections >= u64::from(backend.max_connections) {

@@ -16,6 +16,7 @@ use crate::pki::Authority;
 use crate::process::output_within;
 use crate::run::Run;
 use crate::topology::{BALANCERS, CLIENT, SERVERS, VIP, VIP_ADDRESS, host, server_keys};
+use crate::version::Version;
 use crate::wire::{Lan, Port};
 
 /// A node with an agent.
@@ -79,7 +80,7 @@ pub struct Direct {
     pub balancers: Vec<Node>,
     /// They deliver.
     pub nodes: Vec<Node>,
-    /// API servers, running; as many as nodes.
+    /// API servers, running: one on each node for each IP version.
     pub servers: Vec<ApiServer>,
     /// Where clients live.
     pub client: Netns,
@@ -91,20 +92,28 @@ pub struct Direct {
     pub lan: Lan,
     /// Whose all of this is.
     pub run: Arc<Run>,
+    /// The IP version that the client speaks.
+    pub version: Version,
     sandbox: PathBuf,
 }
 
 impl Direct {
-    /// Makes everything and starts the API servers, and no agent; all nodes but the first are behind a router if `far`.
+    /// Makes everything and starts the API servers, and no agent. If `far`, all nodes but the first are behind a router,
+    /// and all of it is there for IPv6 once more.
     pub fn build(xvip: &Path, sandbox: &Path, far: bool) -> Result<Direct> {
         let run = Run::start()?;
         let lan = Lan::create(&run, "lan")?;
         let (client, _) = host(&lan, &run, "client", CLIENT)?;
         let behind = far.then(|| router(&run, &lan)).transpose()?;
+        let versions = versions(far);
+        let number = |netns: &Netns, address: &str, route: &str| {
+            versions.iter().filter(|_| far).try_for_each(|version| {
+                version.equip(netns, address)?;
+                netns.ip(&version.text(route)).map(drop)
+            })
+        };
         let to_far = format!("route add {FAR}0/24 via {ROUTER}");
-        if far {
-            client.ip(&to_far)?;
-        }
+        number(&client, CLIENT, &to_far)?;
         let authority = Authority::create(run.dir())?;
         let (mut nodes, mut servers, mut balancers) = (Vec::new(), Vec::new(), Vec::new());
         for (place, (name, _)) in SERVERS.into_iter().enumerate() {
@@ -116,24 +125,28 @@ impl Direct {
                 name,
                 address,
             )?;
-            if far && place > 0 {
-                node.netns.ip(&format!("route add default via {FAR}1"))?;
-            } else if far {
-                node.netns.ip(&to_far)?;
+            let to_lan = format!("route add 192.0.2.0/24 via {FAR}1");
+            number(&node.netns, address, if place > 0 { &to_lan } else { &to_far })?;
+            for version in versions {
+                let keys = match version {
+                    Version::V4 => server_keys(&authority, name, address)?,
+                    Version::V6 => {
+                        let names = [name, &version.text(address), &version.text(VIP_ADDRESS)];
+                        authority.server(&format!("{name}-ipv6"), &names)?
+                    }
+                };
+                let place = version.text(&format!("{address}:6443"));
+                servers.push(ApiServer::start(sandbox, &node.netns, &place, &keys)?);
             }
-            let keys = server_keys(&authority, name, address)?;
-            servers.push(ApiServer::start(sandbox, &node.netns, &format!("{address}:6443"), &keys)?);
             nodes.push(node);
         }
         for (name, address, _) in BALANCERS {
             let balancer = Node::create(&run, &lan, xvip, name, address)?;
-            if far {
-                balancer.netns.ip(&to_far)?;
-            }
+            number(&balancer.netns, address, &to_far)?;
             balancers.push(balancer);
         }
-        let direct =
-            Direct { balancers, nodes, servers, client, authority, behind, lan, run, sandbox: sandbox.to_owned() };
+        let (version, sandbox) = (Version::V4, sandbox.to_owned());
+        let direct = Direct { balancers, nodes, servers, client, authority, behind, lan, run, version, sandbox };
         direct.configure("dsr")?;
         Ok(direct)
     }
@@ -163,22 +176,32 @@ impl Direct {
             let (name, address) = (SERVERS[place].0, address_of(place, self.behind.is_some()));
             format!("[[service.backend]]\nname = \"{name}\"\naddress = \"{address}:6443\"\n")
         };
+        let own = format!(
+            "{router}[[service]]\nname = \"apiserver\"\nlisten = \"{VIP}\"\nmode = \"{mode}\"\n\
+             [service.health_check]\ntype = \"https\"\nca_file = \"{}\"\ninterval = \"500ms\"\ntimeout = \"450ms\"\n{}",
+            self.authority.ca_file().display(),
+            (0..SERVERS.len()).map(backend).collect::<String>(),
+        );
+        let once_more = |version: &Version| match version {
+            Version::V4 => own.clone(),
+            Version::V6 => version
+                .text(&own)
+                .replace("name = \"k8s\"", "name = \"k8s6\"")
+                .replace("\"apiserver\"", "\"apiserver6\""),
+        };
         format!(
             "[node]\nname = \"{}\"\ninterface = \"eth0\"\ndatapath = \"{datapath}\"\ncgroup = \"{}\"\nrole = \"{role}\"\n\
-             [metrics]\nlisten = \"127.0.0.1:9910\"\n[admin]\nsocket = \"{}\"\n{router}\
-             [[service]]\nname = \"apiserver\"\nlisten = \"{VIP}\"\nmode = \"{mode}\"\n\
-             [service.health_check]\ntype = \"https\"\nca_file = \"{}\"\ninterval = \"500ms\"\ntimeout = \"450ms\"\n{}",
+             [metrics]\nlisten = \"127.0.0.1:9910\"\n[admin]\nsocket = \"{}\"\n{}",
             node.netns.name(),
             node.cgroup.path().display(),
             Agent::socket_of(&node.netns).display(),
-            self.authority.ca_file().display(),
-            (0..SERVERS.len()).map(backend).collect::<String>(),
+            versions(self.behind.is_some()).iter().map(once_more).collect::<String>(),
         )
     }
 
     /// The balancer that holds the VIP, and the other.
     pub fn holder(&self) -> Result<(usize, usize)> {
-        let is_active = |node: &Node| node.agent.status().is_ok_and(|status| status.is_active());
+        let is_active = |node: &Node| node.agent.status().is_ok_and(|status| status.holds_all());
         let holders: Vec<_> = (0..self.balancers.len()).filter(|node| is_active(&self.balancers[*node])).collect();
         ensure!(holders.len() == 1, "{} balancers hold the VIP", holders.len());
         Ok((holders[0], 1 - holders[0]))
@@ -186,12 +209,17 @@ impl Direct {
 
     /// Connections of a process to the VIP.
     pub fn dial(&self, netns: &Netns, cgroup: Option<&Cgroup>, count: usize, path: &str) -> Result<Dialled> {
-        dial(&self.sandbox, &self.authority, netns, cgroup, count, path)
+        dial(&self.sandbox, &self.authority, netns, cgroup, &self.place(), count, path)
     }
 
     /// Who answers one more connection of the client, and whom it sees as its client.
     pub fn whoami(&self) -> Result<(String, String)> {
-        whoami(&self.authority, &self.client, VIP)
+        whoami(&self.authority, &self.client, &self.place())
+    }
+
+    /// Where the service is, in the client's IP version.
+    pub fn place(&self) -> String {
+        self.version.text(VIP)
     }
 }
 
@@ -207,6 +235,9 @@ fn router(run: &Arc<Run>, lan: &Lan) -> Result<(Netns, Lan)> {
     lan.attach(&netns, "eth0", &format!("{ROUTER}/24"))?;
     behind.attach(&netns, "eth1", &format!("{FAR}1/24"))?;
     netns.sysctl("net/ipv4/ip_forward", "1")?;
+    netns.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    netns.ip(&Version::V6.text(&format!("address add {FAR}1/24 dev eth1 nodad")))?;
+    Version::V6.equip(&netns, ROUTER)?;
     // What it forwards has the VIP for its source, which is on its other side.
     for interface in ["all", "eth0", "eth1"] {
         netns.sysctl(&format!("net/ipv4/conf/{interface}/rp_filter"), "0")?;
@@ -214,16 +245,22 @@ fn router(run: &Arc<Run>, lan: &Lan) -> Result<(Netns, Lan)> {
     Ok((netns, behind))
 }
 
+/// In which the world is made.
+fn versions(far: bool) -> &'static [Version] {
+    if far { &[Version::V4, Version::V6] } else { &[Version::V4] }
+}
+
 fn address_of(place: usize, far: bool) -> String {
     let address = SERVERS[place].1;
     if far && place > 0 { address.replace("192.0.2.", FAR) } else { address.to_owned() }
 }
 
-/// Connections of a process to the VIP.
+/// Connections of a process to a place.
 pub fn dial(
-    sandbox: &Path, authority: &Authority, netns: &Netns, cgroup: Option<&Cgroup>, count: usize, path: &str,
+    sandbox: &Path, authority: &Authority, netns: &Netns, cgroup: Option<&Cgroup>, place: &str, count: usize,
+    path: &str,
 ) -> Result<Dialled> {
-    let (target, ca_file) = (VIP.parse()?, authority.ca_file());
+    let (target, ca_file) = (place.parse()?, authority.ca_file());
     let options = Options { target, ca_file, count, at_once: 8.min(count), path: path.to_owned() };
     dial::run(sandbox, netns, cgroup, &options, Duration::from_secs(240))
 }

@@ -95,7 +95,7 @@ pub struct Datapath {
     backend_slots: HashMap<MapData, Endpoint, u32>,
     rings: Array<MapData, u32>,
     fellows: HashMap<MapData, u64, u32>,
-    tunnels: HashMap<MapData, [u8; 4], u32>,
+    tunnels: HashMap<MapData, [u32; 4], u32>,
     turns: PerCpuArray<MapData, u32>,
     port_cursors: PerCpuArray<MapData, u32>,
     packets: PerCpuArray<MapData, u64>,
@@ -219,7 +219,7 @@ impl Datapath {
         empty(&mut self.fellows)?;
         empty(&mut self.tunnels)?;
         for node in &world.tunnels {
-            self.tunnels.insert(node.wire(), 1, 0)?;
+            self.tunnels.insert(node.raw(), 1, 0)?;
         }
         for mac in &world.fellows {
             self.fellows.insert(mac_key(*mac), 1, 0)?;

@@ -168,14 +168,20 @@ impl Status {
         self.vrrp_state() == "active"
     }
 
+    /// Whether there are virtual routers, and all are active ones.
+    pub fn holds_all(&self) -> bool {
+        !self.vrrp.is_empty() && self.vrrp.iter().all(|vrrp| vrrp.state == "active")
+    }
+
     /// A backend of the first service by name.
     pub fn backend(&self, name: &str) -> Option<&Backend> {
         self.services.first()?.backends.iter().find(|backend| backend.name == name)
     }
 
-    /// Whether there is a service and all its backends are up.
+    /// Whether there are services, and all their backends are up.
     pub fn all_up(&self) -> bool {
-        self.services.first().is_some_and(|service| service.backends.iter().all(|backend| backend.state == "up"))
+        let mut backends = self.services.iter().flat_map(|service| &service.backends);
+        !self.services.is_empty() && backends.all(|backend| backend.state == "up")
     }
 }
 

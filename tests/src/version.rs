@@ -15,7 +15,8 @@ pub enum Version {
     /// Addresses 192.0.2.0/24.
     #[default]
     V4,
-    /// The same below 2001:db8::/64, the last number in its decimal digits: 192.0.2.31 is 2001:db8::31.
+    /// The same below 2001:db8::/64, the last number in its decimal digits: 192.0.2.31 is 2001:db8::31; 198.51.100.0/24 is
+    /// 2001:db8:1::/64.
     V6,
 }
 
@@ -80,6 +81,7 @@ fn sixth_of(word: &str) -> Option<String> {
         [0, 0, 0, 0] => Some("::".to_owned()),
         [127, 0, 0, 1] => Some("::1".to_owned()),
         [192, 0, 2, host] => Some(format!("2001:db8::{host}")),
+        [198, 51, 100, host] => Some(format!("2001:db8:1::{host}")),
         _ => None,
     }
 }
@@ -95,6 +97,7 @@ mod tests {
             ("[\"0.0.0.0:4300\", \"127.0.0.1:6400-6499\"]", "[\"[::]:4300\", \"[::1]:6400-6499\"]"),
             ("[\"192.0.2.100/24\"]\npriority = 110", "[\"2001:db8::100/64\"]\npriority = 110"),
             ("peers = [\"192.0.2.31\", \"192.0.2.32\"]", "peers = [\"2001:db8::31\", \"2001:db8::32\"]"),
+            ("route add 198.51.100.0/24 via 192.0.2.1", "route add 2001:db8:1::0/64 via 2001:db8::1"),
             ("TLS 1.3, 10.0.0.1, 500ms", "TLS 1.3, 10.0.0.1, 500ms"),
         ] {
             assert_eq!(Version::V6.text(four), six);

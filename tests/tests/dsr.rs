@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ fn seen(direct: &Direct, servers: usize) -> BTreeSet<String> {
     let (mut addresses, mut answered) = (BTreeSet::new(), BTreeSet::new());
     wait("all servers to have answered", || {
         let (server, peer) = direct.whoami().unwrap();
-        addresses.insert(peer.split(':').next().unwrap().to_owned());
+        addresses.insert(peer.parse::<SocketAddr>().unwrap().ip().to_string());
         answered.insert(server);
         answered.len() == servers
     });
@@ -244,6 +244,51 @@ fn a_pair_forwards_and_three_nodes_answer() {
     nothing_left(&run);
 }
 
+/// Much data from the client, and to it, in full segments; all of it has to arrive as it was.
+#[track_caller]
+fn bulk(direct: &Direct, content: &[u8]) {
+    let (up, down) = (direct.run.dir().join("content"), direct.run.dir().join("received"));
+    let place = format!("https://{}", direct.place());
+    let curl = |path: &str, words: &[String]| {
+        let mut curl = direct.client.command("curl");
+        curl.args(["-s", "-S", "--max-time", "20", "--cacert"]).arg(direct.authority.ca_file());
+        let (status, text) = output_within(
+            {
+                curl.args(words).arg(format!("{place}{path}"));
+                curl
+            },
+            LIMIT,
+        )
+        .unwrap();
+        assert!(status.success(), "{status}: {text}");
+        text
+    };
+    let digest = curl("/digest", &["--data-binary".to_owned(), format!("@{}", up.display())]);
+    assert_eq!(digest, pattern_digest(content.len() as u64));
+    curl(&format!("/bytes?n={}", content.len()), &["-o".to_owned(), down.display().to_string()]);
+    assert!(std::fs::read(down).unwrap() == content, "what was received differs from what was sent");
+}
+
+/// Answers of the nodes behind the router meet a narrower link there: the router's errors go to the VIP, and from there
+/// inside others to who sent what is too long.
+#[track_caller]
+fn through_a_narrow_link(direct: &Direct, router: &Netns, holder: usize) {
+    let before = direct.balancers[holder].packets("icmp_error").unwrap();
+    router.ip("link set eth0 mtu 1400").unwrap();
+    // In turns, which each processor takes by itself.
+    let answers = direct.dial(&direct.client, None, 24, "/bytes?n=1000000").unwrap();
+    assert!(answers.failed.is_empty() && answers.bytes > 24_000_000, "{answers:?}");
+    router.ip("link set eth0 mtu 1500").unwrap();
+    // One for each of two nodes.
+    wait("the errors to be counted", || direct.balancers[holder].packets("icmp_error").unwrap() >= before + 2);
+    println!("{} errors of the router", direct.balancers[holder].packets("icmp_error").unwrap() - before);
+    for node in &direct.nodes {
+        for family in ["-4", "-6"] {
+            node.netns.ip(&format!("{family} route flush cache")).unwrap();
+        }
+    }
+}
+
 #[test]
 fn nodes_behind_a_router_get_packets_inside_others() {
     let xvip = agent::find().unwrap();
@@ -253,42 +298,45 @@ fn nodes_behind_a_router_get_packets_inside_others() {
     }
     all_up(&mut direct);
     wait("one to hold the VIP", || direct.holder().is_ok());
-    let content: PathBuf = direct.run.dir().join("content");
     let mut bytes = vec![0; 4 << 20];
     pattern(0, &mut bytes);
-    std::fs::write(&content, &bytes).unwrap();
+    std::fs::write(direct.run.dir().join("content"), &bytes).unwrap();
     let router = direct.behind.as_ref().unwrap().0.clone();
 
     // By the balancer with XDP, then by the one with TC.
     for turn in 0..2 {
         let (holder, backup) = direct.holder().unwrap();
-        let ports = direct.balancers[holder].ports_taken().unwrap();
-        let capture = Capture::start(&router, "eth0").unwrap();
-        let answers = served(&direct, 600);
-        assert_eq!(answers.len(), 3, "{answers:?}");
-        assert_eq!(seen(&direct, 3), [CLIENT.to_owned()].into());
-        // Full segments towards each of them.
-        for _ in 0..6 {
-            let mut curl = direct.client.command("curl");
-            curl.args(["-s", "-S", "--max-time", "20", "--cacert"]).arg(direct.authority.ca_file());
-            curl.arg("--data-binary").arg(format!("@{}", content.display())).arg("https://192.0.2.100:8443/digest");
-            let (status, text) = output_within(curl, LIMIT).unwrap();
-            assert!(status.success() && text == pattern_digest(bytes.len() as u64), "{status}: {text}");
+        for version in [Version::V4, Version::V6] {
+            direct.version = version;
+            let ports = direct.balancers[holder].ports_taken().unwrap();
+            let capture = Capture::start(&router, "eth0").unwrap();
+            let answers = served(&direct, 600);
+            assert_eq!(answers.len(), 3, "{answers:?}");
+            assert_eq!(seen(&direct, 3), [version.text(CLIENT)].into());
+            for _ in 0..6 {
+                bulk(&direct, &bytes);
+            }
+            assert_eq!(direct.balancers[holder].ports_taken().unwrap(), ports, "no source port is spent");
+            let frames = capture.frames(false);
+            let is_outer = |frame: &&Vec<u8>| match version {
+                Version::V4 => frame.get(12..14) == Some(&[8, 0]) && frame.get(23) == Some(&4),
+                Version::V6 => frame.get(12..14) == Some(&[0x86, 0xdd]) && frame.get(20) == Some(&41),
+            };
+            let wrapped: Vec<_> = frames.iter().filter(is_outer).map(Vec::len).collect();
+            let longest = wrapped.iter().max().copied().unwrap_or_default();
+            println!(
+                "{} outer packets of {version:?} by way of {}, the longest frame has {longest} bytes",
+                wrapped.len(),
+                BALANCERS[holder].0
+            );
+            assert!(wrapped.len() > 1000 && longest == 1514, "{} {longest}", wrapped.len());
+            through_a_narrow_link(&direct, &router, holder);
         }
-        assert_eq!(direct.balancers[holder].ports_taken().unwrap(), ports, "no source port is spent");
-        let frames = capture.frames(false);
-        let wrapped: Vec<_> = frames.iter().filter(|frame| frame.get(23) == Some(&4)).map(Vec::len).collect();
-        let longest = wrapped.iter().max().copied().unwrap_or_default();
-        println!(
-            "{} outer packets by way of {}, the longest frame has {longest} bytes",
-            wrapped.len(),
-            BALANCERS[holder].0
-        );
-        assert!(wrapped.len() > 1000 && longest == 1514, "{} {longest}", wrapped.len());
         assert_eq!(direct.balancers[holder].packets("tunnel_too_big").unwrap(), 0);
+        assert_eq!(direct.balancers[holder].packets("fragmentation_needed").unwrap(), 0);
         if turn == 0 {
             direct.balancers[holder].agent.stop(LIMIT).unwrap();
-            direct.balancers[backup].agent.wait_for("the VIP", LIMIT, |status| status.is_active()).unwrap();
+            direct.balancers[backup].agent.wait_for("the VIPs", LIMIT, |status| status.holds_all()).unwrap();
         }
     }
 
@@ -340,7 +388,7 @@ fn by_way_of_each(stacked: &Stacked, client: &Netns) -> Vec<Vec<String>> {
         let mac = xvip_tests::topology::mac(&node.netns).unwrap().map(|byte| format!("{byte:02x}")).join(":");
         client.ip(&format!("neighbour replace {VIP_ADDRESS} lladdr {mac} dev eth0 nud permanent")).unwrap();
         let before = packets_to_nodes(stacked);
-        let dialled = dial(Path::new(SANDBOX), &stacked.authority, client, None, 500, "/whoami").unwrap();
+        let dialled = dial(Path::new(SANDBOX), &stacked.authority, client, None, VIP, 500, "/whoami").unwrap();
         let packets = packets_to_nodes(stacked) - before;
         assert!(dialled.failed.is_empty() && dialled.answers() == 500, "{dialled:?}");
         println!(

@@ -54,7 +54,7 @@ pub enum Delivery {
     Local = 1,
     /// Only the Ethernet addresses change; the backend's own node translates, and answers the client itself.
     Direct = 2,
-    /// The same inside an outer packet to the backend's address (RFC 2003), for a node behind routers.
+    /// The same inside an outer packet to the backend's address (RFC 2003, RFC 2473), for a node behind routers.
     Tunnelled = 3,
 }
 

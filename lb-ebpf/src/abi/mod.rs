@@ -69,7 +69,7 @@ pub mod map {
     pub const BACKEND_SLOTS: &str = "BACKEND_SLOTS";
     /// Ethernet address, two bytes of zero -> 1: nodes that forward to this one without translating.
     pub const FELLOWS: &str = "FELLOWS";
-    /// IPv4 address -> 1: nodes from which packets inside outer ones are taken.
+    /// Address -> 1: nodes from which packets inside outer ones are taken.
     pub const TUNNELS: &str = "TUNNELS";
     /// Place in all rounds -> slot.
     pub const RINGS: &str = "RINGS";
@@ -130,12 +130,18 @@ pub struct Node {
     /// Where this node begins among the source ports: nodes that follow each other on a VIP should not use the same
     /// ports, because backends remember them.
     pub port_offset: u32,
-    /// This node's own IPv4 address, from which and at which outer packets come and go; zero: none do.
+    /// This node's own IPv4 address, from which or at which outer packets of IPv4 come or go; zero: none do.
     pub address: Be32,
     /// Bytes of the largest IP packet that the interface takes; 0: any.
     pub mtu: u16,
-    /// The largest TCP segment (MSS option) that clients are told to send; 0: as the stack says.
+    /// The largest TCP segment (MSS option) that clients of IPv4 are told to send; 0: as the stack says.
     pub mss: u16,
+    /// [`Self::address`] for IPv6.
+    pub address6: Be128,
+    /// [`Self::mss`] for IPv6.
+    pub mss6: u16,
+    /// Zero.
+    pub pad: u16,
 }
 
 /// Flags in [`Node::flags`].
@@ -302,7 +308,7 @@ pub struct Bucket {
 }
 
 const _: () = {
-    assert!(size_of::<Node>() == 40);
+    assert!(size_of::<Node>() == 60);
     assert!(size_of::<Endpoint>() == 20);
     assert!(size_of::<Service>() == 32);
     assert!(size_of::<Backend>() == 44);

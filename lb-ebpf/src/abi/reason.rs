@@ -124,7 +124,8 @@ reasons! {
     /// RST: the table of flows is full.
     TableFull = Reply "table_full",
 
-    /// ICMP "fragmentation needed" (RFC 792, RFC 1191): an outer packet would be longer than the interface takes.
+    /// ICMP "fragmentation needed" (RFC 792, RFC 1191), or "packet too big" (RFC 4443): an outer packet would be longer
+    /// than the interface takes.
     FragmentationNeeded = Reply "fragmentation_needed",
 
     /// An outer packet would be longer than the interface takes, and its sender does not want to know.

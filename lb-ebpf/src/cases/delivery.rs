@@ -2,16 +2,13 @@
 
 use super::table::{case, stays, turns};
 use super::world::{
-    BACKEND_PORT, CLIENT, CLIENT_MAC, CLIENT_PORT, FIRST_PORT, NODE_MAC, PORT, VIP, answer, backend, backend_mac,
-    request, reset, to_backend,
+    BACKEND_PORT, CLIENT, CLIENT_PORT, FIRST_PORT, NODE_MAC, PORT, VIP, answer, backend, backend_mac, request, reset,
+    to_backend,
 };
 use super::{Case, Frame, Step, World};
 use crate::abi::{Delivery, Reason, node_flag};
 use crate::net::header::flag::{ACK, FIN, RST, SYN};
-use core::net::{IpAddr, Ipv4Addr};
 
-/// This node's own address where it forwards to others.
-const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 21));
 /// Another balancer.
 const FELLOW_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
 
@@ -21,7 +18,7 @@ fn leaves(frame: &Frame, reason: Reason, into: &Frame) -> Step {
 }
 
 /// The client's frame as this node's own stack gets it.
-fn to_own(frame: &Frame) -> Frame {
+pub(super) fn to_own(frame: &Frame) -> Frame {
     Frame { to: backend(0), to_port: BACKEND_PORT, from_port: FIRST_PORT, ..frame.clone() }
 }
 
@@ -42,7 +39,7 @@ pub(super) fn from_vip(frame: &Frame) -> Frame {
 }
 
 /// The client's frame as it goes on to a node that translates for itself.
-fn forwarded(frame: &Frame, slot: u8) -> Frame {
+pub(super) fn forwarded(frame: &Frame, slot: u8) -> Frame {
     Frame { mac_to: backend_mac(slot), mac_from: NODE_MAC, ttl: frame.ttl - 1, ..frame.clone() }
 }
 
@@ -87,7 +84,6 @@ fn after_own_handshake(name: &'static str, more: Vec<Step>) -> Case {
 pub(super) fn delivery() -> Vec<Case> {
     let mut cases = own();
     cases.extend(to_fellows());
-    cases.extend(tunnels());
     cases
 }
 
@@ -285,130 +281,6 @@ fn to_fellows() -> Vec<Case> {
             "without a route to ask, what comes from another balancer counts as forwarded",
             routed,
             vec![turns(&by_fellow(&syn), Reason::NewLocal, &to_own(&by_fellow(&syn)))],
-        ),
-    ]
-}
-
-/// Address of another balancer, which is behind a router.
-const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 21);
-
-/// A frame inside an outer packet: of this one's class and fragmentation.
-fn outer(frame: &Frame, mac_to: [u8; 6], mac_from: [u8; 6], from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
-    let inner = frame.bytes();
-    let length = (inner.len() - 14 + 20) as u16;
-    let mut bytes =
-        [&mac_to[..], &mac_from, &[8, 0, 0x45, inner[15]], &length.to_be_bytes(), &[0, 0, 0x40, 0, 64, 4, 0, 0]]
-            .concat();
-    bytes.extend(from.octets());
-    bytes.extend(to.octets());
-    let sum: u32 = bytes[14..].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    let sum = !((sum >> 16) + (sum & 0xffff)) as u16;
-    bytes[24..26].copy_from_slice(&sum.to_be_bytes());
-    bytes.extend(&inner[14..]);
-    bytes
-}
-
-fn v4(address: IpAddr) -> Ipv4Addr {
-    match address {
-        IpAddr::V4(address) => address,
-        IpAddr::V6(_) => unreachable!("the stories are told in IPv4"),
-    }
-}
-
-fn tunnels() -> Vec<Case> {
-    let (syn, ack) = (request(SYN), request(ACK));
-    let data = Frame { payload: vec![7; 1440], ..request(ACK) };
-    let most = Frame { payload: vec![7; 1440 - 20 + 20], ..request(ACK) };
-    let longer = Frame { payload: vec![7; 1441], ..request(ACK) };
-    let may_be_cut = Frame { fragment: 0, ..longer.clone() };
-    let far = World::standard().with(|world| {
-        world.node.address = v4(NODE).into();
-        world.node.mtu = 1500;
-        world.backends.iter_mut().for_each(|backend| backend.delivery = Delivery::Tunnelled as u16);
-    });
-    let to_far = |frame: &Frame, slot: u8| {
-        outer(&forwarded(frame, slot), backend_mac(slot), NODE_MAC, v4(NODE), v4(backend(slot)))
-    };
-    let wraps =
-        |frame: &Frame, reason, slot| Step::Arrives { frame: frame.bytes(), reason, becomes: to_far(frame, slot) };
-    let too_long = |frame: &Frame| {
-        let inner = forwarded(frame, 0).bytes();
-        let mut error = [&CLIENT_MAC[..], &NODE_MAC, &[8, 0, 0x45, 0, 0, 56, 0, 0, 0x40, 0, 64, 1, 0, 0]].concat();
-        error.extend(v4(NODE).octets());
-        error.extend(v4(CLIENT).octets());
-        error.extend([3, 4, 0, 0, 0, 0, 0x05, 0xc8]);
-        error.extend(&inner[14..42]);
-        for (range, at) in [(14..34, 24), (34..70, 36)] {
-            let sum: u32 = error[range].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-            let sum = (sum >> 16) + (sum & 0xffff);
-            let sum = !((sum >> 16) + (sum & 0xffff)) as u16;
-            error[at..at + 2].copy_from_slice(&sum.to_be_bytes());
-        }
-        error
-    };
-    let near = World::standard().with(|world| {
-        world.backends[0].delivery = Delivery::Local as u16;
-        world.services[0].1.own = 1;
-        world.node.flags = node_flag::DELIVERS_ONLY;
-        world.node.address = v4(backend(0)).into();
-        world.tunnels = vec![FAR.into()];
-    });
-    let router = [2, 0, 0, 0, 0, 0x99];
-    let by_router = |frame: &Frame| Frame { mac_from: router, ..frame.clone() };
-    let from_far = |frame: &Frame, from, to| outer(&by_router(frame), NODE_MAC, router, from, to);
-    let comes = |frame: &Frame, reason| Step::Arrives {
-        frame: from_far(frame, FAR, v4(backend(0))),
-        reason,
-        becomes: to_own(&by_router(frame)).bytes(),
-    };
-    let elsewhere = Frame { to_port: 1, ..syn.clone() };
-    let passes = |frame: Vec<u8>| stays(frame, Reason::NotVip);
-    vec![
-        in_world(
-            "a node behind a router gets the client's own packets inside outer ones",
-            far.clone(),
-            vec![
-                wraps(&syn, Reason::NewFlow, 0),
-                wraps(&syn, Reason::Handshake, 0),
-                wraps(&ack, Reason::Opened, 0),
-                wraps(&data, Reason::ToBackend, 0),
-                wraps(&most, Reason::ToBackend, 0),
-                Step::Arrives {
-                    frame: longer.bytes(),
-                    reason: Reason::FragmentationNeeded,
-                    becomes: too_long(&longer),
-                },
-                Step::Arrives {
-                    frame: may_be_cut.bytes(),
-                    reason: Reason::TunnelTooBig,
-                    becomes: forwarded(&may_be_cut, 0).bytes(),
-                },
-            ],
-        ),
-        in_world(
-            "what comes inside outer packets is taken out for this node's own backend",
-            near.clone(),
-            vec![
-                comes(&syn, Reason::NewLocal),
-                leaves(&own_answer(SYN | ACK), Reason::LocalHandshake, &from_vip(&own_answer(SYN | ACK))),
-                comes(&ack, Reason::LocalOpened),
-                comes(&data, Reason::ToLocal),
-            ],
-        ),
-        in_world(
-            "outer packets of others, for others, or about other services stay whole",
-            near.clone(),
-            vec![
-                passes(from_far(&syn, Ipv4Addr::new(203, 0, 113, 22), v4(backend(0)))),
-                passes(from_far(&syn, FAR, v4(backend(1)))),
-                passes(from_far(&elsewhere, FAR, v4(backend(0)))),
-                passes(from_far(&syn, FAR, v4(backend(0)))[..50].to_vec()),
-            ],
-        ),
-        in_world(
-            "a node that forwards takes nothing out",
-            near.with(|world| world.node.flags = 0),
-            vec![passes(from_far(&syn, FAR, v4(backend(0))))],
         ),
     ]
 }

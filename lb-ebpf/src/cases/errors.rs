@@ -14,17 +14,17 @@ use crate::net::header::flag::{ACK, SYN};
 
 /// An ICMP error.
 #[derive(Clone)]
-struct Failure {
-    mac_to: [u8; 6],
-    mac_from: [u8; 6],
-    from: IpAddr,
-    to: IpAddr,
-    ttl: u8,
+pub(super) struct Failure {
+    pub(super) mac_to: [u8; 6],
+    pub(super) mac_from: [u8; 6],
+    pub(super) from: IpAddr,
+    pub(super) to: IpAddr,
+    pub(super) ttl: u8,
     /// Type and code, of IPv4 and of IPv6.
-    kinds: [[u8; 2]; 2],
+    pub(super) kinds: [[u8; 2]; 2],
     /// The packet it is about, and how many bytes behind its IP header are in it.
-    about: Frame,
-    bytes: usize,
+    pub(super) about: Frame,
+    pub(super) bytes: usize,
 }
 
 /// "Fragmentation needed" and "packet too big".
@@ -35,10 +35,10 @@ const UNREACHABLE: [[u8; 2]; 2] = [[3, 3], [1, 4]];
 const MTU: [u8; 4] = [0, 0, 5, 0x14];
 /// Ports and sequence number; and up to the end of the TCP header.
 const SHORT: usize = 8;
-const LONG: usize = 20;
+pub(super) const LONG: usize = 20;
 
 impl Failure {
-    fn bytes_in(&self, version: u8) -> Vec<u8> {
+    pub(super) fn bytes_in(&self, version: u8) -> Vec<u8> {
         let [four, six] = self.kinds;
         let (about, kind) = if version == 6 { (self.about.clone().in_ipv6(), six) } else { (self.about.clone(), four) };
         let (ip, protocol) = if version == 6 { (40, 58) } else { (20, 1) };
@@ -70,7 +70,7 @@ impl Failure {
 }
 
 /// From a router on the client's side, about a packet that the client did not get.
-fn from_router(about: &Frame, bytes: usize) -> Failure {
+pub(super) fn from_router(about: &Frame, bytes: usize) -> Failure {
     let from = IpAddr::from([198, 51, 100, 1]);
     let about = about.clone();
     Failure { mac_to: NODE_MAC, mac_from: CLIENT_MAC, from, to: VIP, ttl: 60, kinds: TOO_BIG, about, bytes }

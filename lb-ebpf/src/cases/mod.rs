@@ -11,6 +11,7 @@ mod model;
 mod ranges;
 mod six;
 mod table;
+mod tunnels;
 mod world;
 
 pub use chance::{Event, Hosts, Passing, Story, any_packet, any_story};

@@ -272,8 +272,8 @@ impl<F: Kept> Tables<F> for Model {
         self.world.fellows.contains(&mac)
     }
 
-    fn is_tunnel(&self, from: Be32) -> bool {
-        self.world.tunnels.contains(&from)
+    fn is_tunnel(&self, from: F::Address) -> bool {
+        self.world.tunnels.contains(&from.into())
     }
 
     fn is_backend(&self, endpoint: &Endpoint) -> bool {

@@ -60,6 +60,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(six);
     cases.extend(six::own());
     cases.extend(super::errors::errors());
+    cases.extend(super::tunnels::tunnels());
     cases
 }
 

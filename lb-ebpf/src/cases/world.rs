@@ -24,7 +24,7 @@ pub struct World {
     /// Ethernet addresses of nodes that forward to this one without translating.
     pub fellows: Vec<[u8; 6]>,
     /// Nodes from which packets inside outer ones are taken.
-    pub tunnels: Vec<Be32>,
+    pub tunnels: Vec<Be128>,
     /// Entries of the table of established flows; counts when a story begins.
     pub capacity: u32,
 }
@@ -76,6 +76,9 @@ impl World {
                 address: Be32::default(),
                 mtu: 0,
                 mss: 0,
+                address6: Be128::default(),
+                mss6: 0,
+                pad: 0,
             },
             vips: vec![VIP.into()],
             services: vec![(
@@ -97,6 +100,10 @@ impl World {
         self.vips.iter_mut().for_each(six);
         self.services.iter_mut().for_each(|(at, _)| six(&mut at.address));
         self.backends.iter_mut().for_each(|backend| six(&mut backend.endpoint.address));
+        self.tunnels.iter_mut().for_each(six);
+        if self.node.address != Be32::default() {
+            self.node.address6 = sixth(IpAddr::V4(self.node.address.into())).into();
+        }
         self
     }
 

@@ -12,7 +12,7 @@ use super::{Handled, Key, Step, backend_of, client_mac, rewrite};
 use crate::abi::{FlowKey, Reason};
 use crate::net::checksum::{change16, fold, update};
 use crate::net::header::{ETHERNET, PROTOCOL_TCP, set_mac};
-use crate::net::{Address as _, Be16};
+use crate::net::{Address as _, Be16, Family};
 use crate::packet::Packet;
 
 /// Decides about a frame that is an ICMP error by its first look.
@@ -38,20 +38,12 @@ pub fn error<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
     if !is_error {
         return Step::End(F::odd(packet, tables, node));
     }
-    let ports = inner + F::IP;
-    // What answers that packet.
-    let key: Key<F> = FlowKey {
-        source: F::destination(head, inner),
-        destination: F::source(head, inner),
-        source_port: Be16::from_raw(head[ports / 2 + 1]),
-        destination_port: Be16::from_raw(head[ports / 2]),
-    };
+    let (ports, key) = (inner + F::IP, answer_to::<F>(head, inner));
     let to = F::destination(head, ip);
     if key.destination != to || !tables.is_vip(to) {
         return Step::End(F::odd(packet, tables, node));
     }
-    let Some(flow) = tables.established(&key).or_else(|| tables.half_open(&key)).filter(|flow| !flow.is_tunnelled())
-    else {
+    let Some(flow) = tables.established(&key).or_else(|| tables.half_open(&key)) else {
         return Step::End(F::odd(packet, tables, node));
     };
     let hops = F::hops(head, ip);
@@ -77,7 +69,7 @@ pub fn error<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
         F::change(head, ip, fold(change16(Be16::new(0x0100).raw(), 0)));
         if flow.is_direct() {
             // The backend's own node translates.
-            return Step::End(Reason::IcmpError);
+            return if flow.is_tunnelled() { Step::Wrap(Reason::IcmpError) } else { Step::End(Reason::IcmpError) };
         }
         // It comes from nobody that its receiver knows; the VIP is.
         outer_change += F::source(head, ip).change(to);
@@ -112,8 +104,20 @@ pub fn error<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
     Step::End(if flow.is_local() { Reason::IcmpErrorLocal } else { Reason::IcmpError })
 }
 
+/// The key of what answers a TCP packet that begins at byte `at`.
+#[inline(always)]
+pub(super) fn answer_to<F: Family>(head: &[u16], at: usize) -> Key<F> {
+    let ports = (at + F::IP) / 2;
+    FlowKey {
+        source: F::destination(head, at),
+        destination: F::source(head, at),
+        source_port: Be16::from_raw(head[ports + 1]),
+        destination_port: Be16::from_raw(head[ports]),
+    }
+}
+
 /// Length of an ICMP error's header.
-const ICMP: usize = 8;
+pub(super) const ICMP: usize = 8;
 /// What an error has of TCP at least: ports and sequence number.
 const PORTS_AND_SEQUENCE: usize = 8;
 /// Where the checksum is in a TCP header.

@@ -33,6 +33,7 @@ use crate::net::{Be16, Family, V4, V6};
 use crate::packet::Packet;
 pub use parse::Odd;
 use tables::{Note, Tables};
+pub use tunnel::Nested;
 
 pub use deliver::leave;
 pub use error::error;
@@ -46,8 +47,8 @@ type Entry<F> = SharedFlow<<F as Family>::Address>;
 type NewFlow<F> = Flow<<F as Family>::Address>;
 
 /// An IP version that the datapath handles.
-pub trait Handled: Family + Odd {}
-impl<F: Family + Odd> Handled for F {}
+pub trait Handled: Family + Odd + Nested {}
+impl<F: Family + Odd + Nested> Handled for F {}
 
 /// Why the sender gets a RST instead; always a reason whose verdict is to reply.
 pub type ResetFor = Reason;
@@ -89,15 +90,8 @@ impl From<Result<Reason, ResetFor>> for Step {
 #[inline(always)]
 pub fn process(packet: &mut impl Packet, tables: &(impl Tables<V4> + Tables<V6>)) -> Reason {
     match ethertype(packet) {
-        Ok(V4::ETHERTYPE) => match whole::<V4>(packet, tables) {
-            Step::Unwrap => match tunnel::unwrap(packet, tables) {
-                Some(reason) => reason,
-                None => wrapped(packet, tables),
-            },
-            Step::Wrap(reason) => tunnel::wrap(packet, tables, false).err().unwrap_or(reason),
-            step => ended(step),
-        },
-        Ok(V6::ETHERTYPE) => ended(whole::<V6>(packet, tables)),
+        Ok(V4::ETHERTYPE) => of_version::<V4>(packet, tables),
+        Ok(V6::ETHERTYPE) => of_version::<V6>(packet, tables),
         other => no_ip(other.is_ok()),
     }
 }
@@ -108,10 +102,19 @@ pub fn no_ip(has_ethertype: bool) -> Reason {
     if has_ethertype { Reason::NotIp } else { Reason::Runt }
 }
 
-/// What came in an outer packet.
 #[inline(always)]
-fn wrapped(packet: &mut impl Packet, tables: &impl Tables<V4>) -> Reason {
-    ended(whole::<V4>(packet, tables))
+fn of_version<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Reason {
+    match whole::<F>(packet, tables) {
+        Step::Unwrap => match tunnel::unwrap::<F>(packet, tables) {
+            Some(reason) => reason,
+            None => ended(whole::<F>(packet, tables)),
+        },
+        Step::Wrap(reason) => {
+            let is_error = reason == Reason::IcmpError;
+            tunnel::wrap::<F>(packet, tables, false, is_error).err().unwrap_or(reason)
+        }
+        step => ended(step),
+    }
 }
 
 #[inline(always)]

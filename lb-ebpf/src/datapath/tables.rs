@@ -2,7 +2,7 @@
 
 use super::balance::Rounds;
 use crate::abi::{Endpoint, Flow, FlowKey, Node, Service, SharedFlow};
-use crate::net::{Be32, Family};
+use crate::net::Family;
 
 /// A table took no entry, or the key was there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub trait Tables<F: Family>: Rounds {
     /// Whether a node with this Ethernet address forwards to this one without translating.
     fn is_fellow(&self, mac: [u8; 6]) -> bool;
     /// Whether packets inside outer ones from this address are taken.
-    fn is_tunnel(&self, from: Be32) -> bool;
+    fn is_tunnel(&self, from: F::Address) -> bool;
     /// Whether some backend listens there.
     fn is_backend(&self, endpoint: &Endpoint) -> bool;
     /// Moves on by `step` among a backend's source ports; returns where it was.

@@ -28,7 +28,8 @@ pub trait Family: Sized + Copy + Debug + 'static {
     type Address: Address;
     /// A frame up to the end of the fixed part of the TCP header.
     type Halfwords: AsRef<[u16]> + AsMut<[u16]> + Copy;
-    /// The longest part of a frame that is looked at: as [`Self::error_head_with_checksum`].
+    /// The longest part of a frame that is looked at: an ICMP error inside an outer packet, up to the ports of the packet
+    /// that it is about.
     type Room: AsRef<[u16]> + AsMut<[u16]> + Copy;
     /// Both addresses and both ports, which lie side by side.
     type Ends: AsRef<[u16]> + AsMut<[u16]> + Copy;
@@ -72,6 +73,8 @@ pub trait Family: Sized + Copy + Debug + 'static {
 
     /// Whether the header is followed by that of `protocol`.
     fn is_plain(halfwords: &[u16], at: usize, protocol: u8) -> bool;
+    /// The protocol above IP.
+    fn protocol(halfwords: &[u16], at: usize) -> u8;
     /// Whether the header's checksum is right, where it has one.
     fn is_sound(halfwords: &[u16], at: usize) -> bool;
     /// Source address.

@@ -144,10 +144,11 @@ impl<F: Family> TcpHead<F> {
         self.0.as_mut()
     }
 
-    /// The protocol field of an IPv4 header.
+    /// The protocol above IP, as the header claims.
     #[inline(always)]
-    pub(crate) fn protocol_of_ipv4(&self) -> u8 {
-        self.halfwords()[(ETHERNET + 8) / 2].to_ne_bytes()[1]
+    #[must_use]
+    pub fn protocol(&self) -> u8 {
+        F::protocol(self.halfwords(), ETHERNET)
     }
 
     /// A halfword of the IP header and what follows it.

@@ -40,7 +40,7 @@ impl Address for Be32 {
 impl Family for V4 {
     type Address = Be32;
     type Halfwords = [u16; 27];
-    type Room = [u16; 40];
+    type Room = [u16; 43];
     type Ends = [u16; 6];
 
     const ETHERTYPE: Be16 = Be16::new(0x0800);
@@ -70,7 +70,12 @@ impl Family for V4 {
     #[inline(always)]
     fn is_plain(halfwords: &[u16], at: usize, protocol: u8) -> bool {
         let fragment = Be16::from_raw(halfwords[at / 2 + 3]).get();
-        byte(halfwords, at) == 0x45 && byte(halfwords, at + 9) == protocol && fragment & 0x3fff == 0
+        byte(halfwords, at) == 0x45 && Self::protocol(halfwords, at) == protocol && fragment & 0x3fff == 0
+    }
+
+    #[inline(always)]
+    fn protocol(halfwords: &[u16], at: usize) -> u8 {
+        byte(halfwords, at + 9)
     }
 
     /// The sum over a header without options is 0xffff when its checksum is right.

@@ -43,7 +43,7 @@ impl Address for Be128 {
 impl Family for V6 {
     type Address = Be128;
     type Halfwords = [u16; 37];
-    type Room = [u16; 60];
+    type Room = [u16; 73];
     type Ends = [u16; 18];
 
     const ETHERTYPE: Be16 = Be16::new(0x86dd);
@@ -74,8 +74,13 @@ impl Family for V6 {
     #[inline(always)]
     fn is_plain(halfwords: &[u16], at: usize, protocol: u8) -> bool {
         byte(halfwords, at) >> 4 == 6
-            && byte(halfwords, at + 6) == protocol
+            && Self::protocol(halfwords, at) == protocol
             && Self::destination(halfwords, at).mapped().is_none()
+    }
+
+    #[inline(always)]
+    fn protocol(halfwords: &[u16], at: usize) -> u8 {
+        byte(halfwords, at + 6)
     }
 
     #[inline(always)]

@@ -11,7 +11,7 @@ use lb_ebpf::abi::{
     MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_RINGS, MAX_SERVICES, MAX_TUNNELS, MAX_VIPS, Node, RING_SIZE,
     Reason, Service, Traffic, budget, map,
 };
-use lb_ebpf::net::{Be32, Be128};
+use lb_ebpf::net::Be128;
 
 /// A map as the object declares it.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,7 @@ pub(super) fn shapes(max_flows: u32) -> [Shape; 24] {
         shape(map::BACKENDS, MapType::Array, index, size_of::<Backend>(), MAX_BACKENDS),
         shape(map::BACKEND_SLOTS, MapType::Hash, size_of::<Endpoint>(), index, MAX_BACKENDS),
         shape(map::FELLOWS, MapType::Hash, size_of::<u64>(), index, MAX_FELLOWS),
-        shape(map::TUNNELS, MapType::Hash, size_of::<Be32>(), index, MAX_TUNNELS),
+        shape(map::TUNNELS, MapType::Hash, size_of::<Be128>(), index, MAX_TUNNELS),
         shape(map::RINGS, MapType::Array, index, index, RING_SIZE * MAX_RINGS),
         shape(map::TURNS, MapType::PerCpuArray, index, index, MAX_SERVICES),
         shape(map::PORT_CURSORS, MapType::PerCpuArray, index, index, MAX_BACKENDS),

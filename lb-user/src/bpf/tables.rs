@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError};
 use lb_ebpf::abi::{Backend, Endpoint, MAX_BACKENDS, MAX_SERVICES, Node, RING_SIZE, Service, key_mac, mac_key, map};
-use lb_ebpf::net::{Be32, Be128};
+use lb_ebpf::net::Be128;
 use lb_proto::plan::{Observed, Op};
 
 use super::counters::Counters;
@@ -85,7 +85,7 @@ pub struct Tables {
     own: HashMap<MapData, AddressPod, u32>,
     preferred: Array<MapData, u32>,
     fellows: HashMap<MapData, u64, u32>,
-    tunnels: HashMap<MapData, [u8; 4], u32>,
+    tunnels: HashMap<MapData, AddressPod, u32>,
     counters: Counters,
     /// Slots that were ever used, as long as this agent runs; found by one look over all at the start.
     known: Option<BTreeSet<u32>>,
@@ -157,7 +157,7 @@ impl Tables {
         let preferred = preferred.collect::<Result<_, _>>().map_err(at(map::PREFERRED))?;
         let fellows = self.fellows.keys().map(|key| key.map(key_mac)).collect::<Result<_, _>>();
         let fellows = fellows.map_err(at(map::FELLOWS))?;
-        let tunnels = self.tunnels.keys().map(|key| key.map(Be32::from_wire)).collect::<Result<_, _>>();
+        let tunnels = self.tunnels.keys().map(|key| key.map(Be128::from_wire)).collect::<Result<_, _>>();
         let tunnels = tunnels.map_err(at(map::TUNNELS))?;
         Ok(Observed { node, vips, services, backends: backends?, slots, rings, own, preferred, fellows, tunnels })
     }

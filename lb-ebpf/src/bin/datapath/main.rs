@@ -39,17 +39,22 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
                     parts::xvip_answer4,
                 )
             };
-            parts::tunnel(context, run(), parts::xvip_unwrap, run, parts::xvip_wrap)
+            parts::tunnel(context, run(), parts::xvip_unwrap4, run, parts::xvip_wrap4)
         }
-        Ok(V6::ETHERTYPE) => parts::run(
-            context,
-            parts::xvip_known6,
-            parts::xvip_unknown6,
-            parts::xvip_choose6,
-            parts::xvip_open6,
-            parts::xvip_icmp6,
-            parts::xvip_answer6,
-        ),
+        Ok(V6::ETHERTYPE) => {
+            let run = || {
+                parts::run(
+                    context,
+                    parts::xvip_known6,
+                    parts::xvip_unknown6,
+                    parts::xvip_choose6,
+                    parts::xvip_open6,
+                    parts::xvip_icmp6,
+                    parts::xvip_answer6,
+                )
+            };
+            parts::tunnel(context, run(), parts::xvip_unwrap6, run, parts::xvip_wrap6)
+        }
         other => xdp::end(no_ip(other.is_ok())),
     }
 }
@@ -71,17 +76,22 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
                     parts::xvip_tc_answer4,
                 )
             };
-            parts::tunnel(context, run(), parts::xvip_tc_unwrap, run, parts::xvip_tc_wrap)
+            parts::tunnel(context, run(), parts::xvip_tc_unwrap4, run, parts::xvip_tc_wrap4)
         }
-        Some(V6::ETHERTYPE) => parts::run(
-            context,
-            parts::xvip_tc_known6,
-            parts::xvip_tc_unknown6,
-            parts::xvip_tc_choose6,
-            parts::xvip_tc_open6,
-            parts::xvip_tc_icmp6,
-            parts::xvip_tc_answer6,
-        ),
+        Some(V6::ETHERTYPE) => {
+            let run = || {
+                parts::run(
+                    context,
+                    parts::xvip_tc_known6,
+                    parts::xvip_tc_unknown6,
+                    parts::xvip_tc_choose6,
+                    parts::xvip_tc_open6,
+                    parts::xvip_tc_icmp6,
+                    parts::xvip_tc_answer6,
+                )
+            };
+            parts::tunnel(context, run(), parts::xvip_tc_unwrap6, run, parts::xvip_tc_wrap6)
+        }
         _ => skb::end(context, Reason::NotIp),
     };
     action as i32

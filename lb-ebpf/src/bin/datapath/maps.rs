@@ -34,7 +34,7 @@ pub(crate) static BACKEND_SLOTS: HashMap<Endpoint, u32> = HashMap::with_max_entr
 #[map]
 static FELLOWS: HashMap<u64, u32> = HashMap::with_max_entries(MAX_FELLOWS, BPF_F_NO_PREALLOC);
 #[map]
-static TUNNELS: HashMap<Be32, u32> = HashMap::with_max_entries(MAX_TUNNELS, BPF_F_NO_PREALLOC);
+static TUNNELS: HashMap<Be128, u32> = HashMap::with_max_entries(MAX_TUNNELS, BPF_F_NO_PREALLOC);
 #[map]
 pub(crate) static RINGS: Array<u32> = Array::with_max_entries(RING_SIZE * MAX_RINGS, 0);
 #[map]
@@ -360,7 +360,8 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     }
 
     #[inline(always)]
-    fn is_tunnel(&self, from: Be32) -> bool {
+    fn is_tunnel(&self, from: F::Address) -> bool {
+        let from: Be128 = from.into();
         TUNNELS.get_ptr(from).is_some()
     }
 

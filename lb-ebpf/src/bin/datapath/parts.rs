@@ -91,7 +91,8 @@ pub(crate) fn tunnel<C>(
 }
 
 macro_rules! parts {
-    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $choose:ident, $open:ident, $icmp:ident, $answer:ident) => {
+    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $choose:ident, $open:ident, $icmp:ident,
+        $answer:ident, $unwrap:ident, $wrap:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub(crate) extern "C" fn $known(context: *mut $context) -> u32 {
@@ -127,37 +128,29 @@ macro_rules! parts {
         pub(crate) extern "C" fn $answer(context: *mut $context, reason: u32) -> u32 {
             $by::answer::<$family>(context, reason)
         }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $unwrap(context: *mut $context) -> u32 {
+            $by::unwrap::<$family>(context)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $wrap(context: *mut $context, reason: u32) -> u32 {
+            $by::wrap::<$family>(context, reason)
+        }
     };
 }
 
-parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_choose4, xvip_open4, xvip_icmp4, xvip_answer4);
-parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_choose6, xvip_open6, xvip_icmp6, xvip_answer6);
-parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_choose4, xvip_tc_open4, xvip_tc_icmp4, xvip_tc_answer4);
-parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_choose6, xvip_tc_open6, xvip_tc_icmp6, xvip_tc_answer6);
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn xvip_wrap(context: *mut xdp_md, reason: u32) -> u32 {
-    xdp::wrap(context, reason)
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn xvip_unwrap(context: *mut xdp_md) -> u32 {
-    xdp::unwrap(context)
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn xvip_tc_wrap(context: *mut __sk_buff, reason: u32) -> u32 {
-    skb::wrap(context, reason)
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(crate) extern "C" fn xvip_tc_unwrap(context: *mut __sk_buff) -> u32 {
-    skb::unwrap(context)
-}
+parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_choose4, xvip_open4, xvip_icmp4,
+    xvip_answer4, xvip_unwrap4, xvip_wrap4);
+parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_choose6, xvip_open6, xvip_icmp6,
+    xvip_answer6, xvip_unwrap6, xvip_wrap6);
+parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_choose4, xvip_tc_open4, xvip_tc_icmp4,
+    xvip_tc_answer4, xvip_tc_unwrap4, xvip_tc_wrap4);
+parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_choose6, xvip_tc_open6, xvip_tc_icmp6,
+    xvip_tc_answer6, xvip_tc_unwrap6, xvip_tc_wrap6);
 
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -14,8 +14,7 @@ use aya_ebpf::helpers::generated::{
     bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use lb_ebpf::abi::{Reason, Verdict};
-use lb_ebpf::datapath::tunnel::{self, BOTH, ERROR, FRONT, OUTER};
-use lb_ebpf::datapath::{self, Odd as _, Step};
+use lb_ebpf::datapath::{self, Step, tunnel};
 use lb_ebpf::net::checksum::{change16, fold};
 use lb_ebpf::net::header::{ETHERNET, TcpHead, flag};
 use lb_ebpf::net::{Be16, Family, V4};
@@ -74,7 +73,7 @@ pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut __sk_buff, slot: u
     done_with(context, &frame, step)
 }
 
-/// See [`datapath::error()`]: the action.
+/// See [`datapath::error()`]; returns as [`outcome`] says.
 #[inline(always)]
 pub(crate) fn error<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
     let buffer = Buffer::new(context);
@@ -83,11 +82,14 @@ pub(crate) fn error<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32
         return TC_ACT_UNSPEC as u32;
     };
     let step = datapath::error::<F>(&mut frame, &kernel);
-    outcome(step, |reason| {
-        let is_changed = matches!(reason.verdict(), Verdict::Forward | Verdict::Deliver);
-        let is_lost = is_changed && frame.write_error().is_err();
-        end(context, if is_lost { Reason::CannotReply } else { reason })
-    })
+    let is_changed = match step {
+        Step::End(reason) => matches!(reason.verdict(), Verdict::Forward | Verdict::Deliver),
+        step => matches!(step, Step::Wrap(_)),
+    };
+    if is_changed && frame.write_error().is_err() {
+        return end(context, Reason::CannotReply);
+    }
+    outcome(step, |reason| end(context, reason))
 }
 
 /// See [`datapath::answer()`]: the action.
@@ -119,13 +121,13 @@ fn done_with<F: Kept>(context: *mut __sk_buff, frame: &Frame<'_, F>, step: Step)
 
 /// See [`tunnel::wrap`]: the action.
 #[inline(always)]
-pub(crate) fn wrap(context: *mut __sk_buff, reason: u32) -> u32 {
+pub(crate) fn wrap<F: Kept + datapath::Handled>(context: *mut __sk_buff, reason: u32) -> u32 {
     let buffer = Buffer::new(context);
     let kernel = Kernel::new(buffer);
-    let Some(mut frame) = Frame::<V4>::new(buffer) else {
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
         return TC_ACT_UNSPEC as u32;
     };
-    match tunnel::wrap(&mut frame, &kernel, buffer.is_many()) {
+    match tunnel::wrap::<F>(&mut frame, &kernel, buffer.is_many(), reason == Reason::IcmpError as u32) {
         Err(instead) => end(context, instead),
         Ok(()) => {
             count_number(reason);
@@ -136,21 +138,13 @@ pub(crate) fn wrap(context: *mut __sk_buff, reason: u32) -> u32 {
 
 /// See [`tunnel::unwrap`]; returns as [`outcome`] says.
 #[inline(always)]
-pub(crate) fn unwrap(context: *mut __sk_buff) -> u32 {
+pub(crate) fn unwrap<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
     let buffer = Buffer::new(context);
     let kernel = Kernel::new(buffer);
-    let (Some(node), Some(mut frame)) = (node(), Frame::<V4>::new(buffer)) else {
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
         return TC_ACT_UNSPEC as u32;
     };
-    let mut front = [0; BOTH];
-    let is_read = buffer.load(0, front.as_mut_ptr(), 2 * BOTH as u32).is_ok();
-    if !is_read || !tunnel::is_ours(&front, &kernel) {
-        return end(context, V4::odd(&mut frame, &kernel, node));
-    }
-    match frame.pull() {
-        Ok(()) => UNWRAP,
-        Err(_) => end(context, Reason::CannotReply),
-    }
+    tunnel::unwrap::<F>(&mut frame, &kernel).map_or(UNWRAP, |reason| end(context, reason))
 }
 
 /// See [`datapath::leave`]: the action.
@@ -169,7 +163,7 @@ pub(crate) fn leaving<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u
     let is_syn = F::head(&mut frame).is_ok_and(|head| head.flags() & flag::SYN != 0);
     if is_syn && let Some(node) = node() {
         // Where it cannot be changed, what is too long is told so on its way.
-        let _ = buffer.limit_segments::<F>(node.mss);
+        let _ = buffer.limit_segments::<F>(F::segments(node));
     }
     end(context, written)
 }
@@ -188,8 +182,9 @@ pub(crate) fn end(context: *mut __sk_buff, reason: Reason) -> u32 {
 
 /// Room between Ethernet and IP.
 const BPF_ADJ_ROOM_MAC: u32 = 1;
-/// What is made room for is an IPv4 header.
+/// What is made room for is an IPv4 header, or an IPv6 one.
 const BPF_F_ADJ_ROOM_ENCAP_L3_IPV4: u64 = 1 << 1;
+const BPF_F_ADJ_ROOM_ENCAP_L3_IPV6: u64 = 1 << 2;
 
 /// `BPF_F_IPV6` (Linux 6.16): a sum that the device made over the packet covers the addresses too, unlike IPv4's, where
 /// the header's own checksum makes up for them.
@@ -314,8 +309,10 @@ impl<F: Kept> Packet for Frame<'_, F> {
         let Head { halfwords, arrived, .. } = &mut *self.head;
         let head = halfwords.as_mut();
         if self.read < N {
-            self.buffer.load(0, head.as_mut_ptr(), 2 * N as u32)?;
-            self.read = N;
+            let loaded = self.buffer.load(0, head.as_mut_ptr(), 2 * N as u32);
+            // What is too short clears all of it, also what was read before.
+            self.read = if loaded.is_ok() { N } else { 0 };
+            loaded?;
             if 2 * N == TcpHead::<F>::LENGTH {
                 let arrived = arrived.as_mut();
                 let mut at = 0;
@@ -338,24 +335,27 @@ impl<F: Kept> Packet for Frame<'_, F> {
     }
 
     #[inline(always)]
-    fn push(&mut self, front: &[u16; FRONT]) -> Result<(), Short> {
-        self.buffer.adjust(OUTER as i32, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4)?;
-        self.buffer.store(0, front.as_ptr(), 2 * FRONT as u32, 0)
+    fn push<const N: usize>(&mut self, front: &[u16; N]) -> Result<(), Short> {
+        let is_four = F::ETHERTYPE == V4::ETHERTYPE;
+        let flag = if is_four { BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 } else { BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 };
+        self.buffer.adjust((2 * N - ETHERNET) as i32, flag)?;
+        self.buffer.store(0, front.as_ptr(), 2 * N as u32, 0)
     }
 
     #[inline(always)]
-    fn pull(&mut self) -> Result<(), Short> {
-        self.buffer.adjust(-(OUTER as i32), 0)
+    fn pull<const N: usize>(&mut self) -> Result<(), Short> {
+        // What comes out is of the same IP version, so the kernel need not be told.
+        self.buffer.adjust(-((2 * N - ETHERNET) as i32), 0)
     }
 
     #[inline(always)]
-    fn replace(&mut self, frame: &[u16; ERROR]) -> Result<(), Short> {
+    fn replace<const N: usize>(&mut self, frame: &[u16; N]) -> Result<(), Short> {
         // The device would finish a TCP checksum in the midst of it.
         if self.buffer.is_to_be_finished::<F>()? {
             return Err(Short);
         }
-        self.truncate(2 * ERROR)?;
-        self.buffer.store(0, frame.as_ptr(), 2 * ERROR as u32, u64::from(BPF_F_RECOMPUTE_CSUM))
+        self.truncate(2 * N)?;
+        self.buffer.store(0, frame.as_ptr(), 2 * N as u32, u64::from(BPF_F_RECOMPUTE_CSUM))
     }
 }
 

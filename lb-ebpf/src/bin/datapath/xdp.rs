@@ -7,7 +7,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use lb_ebpf::abi::{Reason, Verdict, node_flag};
 use lb_ebpf::datapath;
-use lb_ebpf::datapath::tunnel::{self, ERROR, FRONT, OUTER};
+use lb_ebpf::datapath::tunnel;
 use lb_ebpf::net::header::ETHERNET;
 use lb_ebpf::packet::{Packet, Short};
 
@@ -48,7 +48,7 @@ pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut xdp_md, slot: u32)
     outcome(datapath::open::<F>(&mut frame, &kernel, slot), end)
 }
 
-/// See [`datapath::error()`]: the action.
+/// See [`datapath::error()`]; returns as [`outcome`] says.
 #[inline(always)]
 pub(crate) fn error<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
     let mut frame = Frame::new(context);
@@ -72,10 +72,10 @@ pub(crate) fn answer<F: Kept + datapath::Handled>(context: *mut xdp_md, reason: 
 
 /// See [`tunnel::wrap`]: the action.
 #[inline(always)]
-pub(crate) fn wrap(context: *mut xdp_md, reason: u32) -> u32 {
+pub(crate) fn wrap<F: Kept + datapath::Handled>(context: *mut xdp_md, reason: u32) -> u32 {
     let mut frame = Frame::new(context);
     let kernel = Kernel::new(frame);
-    match tunnel::wrap(&mut frame, &kernel, false) {
+    match tunnel::wrap::<F>(&mut frame, &kernel, false, reason == Reason::IcmpError as u32) {
         Err(instead) => end(instead),
         Ok(()) => {
             count_number(reason);
@@ -86,10 +86,10 @@ pub(crate) fn wrap(context: *mut xdp_md, reason: u32) -> u32 {
 
 /// See [`tunnel::unwrap`]; returns as [`outcome`] says.
 #[inline(always)]
-pub(crate) fn unwrap(context: *mut xdp_md) -> u32 {
+pub(crate) fn unwrap<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
     let mut frame = Frame::new(context);
     let kernel = Kernel::new(frame);
-    tunnel::unwrap(&mut frame, &kernel).map_or(UNWRAP, end)
+    tunnel::unwrap::<F>(&mut frame, &kernel).map_or(UNWRAP, end)
 }
 
 /// Counts how a frame ended; the action for it.
@@ -180,20 +180,22 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
-    fn push(&mut self, front: &[u16; FRONT]) -> Result<(), Short> {
+    fn push<const N: usize>(&mut self, front: &[u16; N]) -> Result<(), Short> {
+        let more = (2 * N - ETHERNET) as i32;
         // SAFETY: as above.
-        if unsafe { bpf_xdp_adjust_head(self.context, -(OUTER as i32)) } != 0 {
+        if unsafe { bpf_xdp_adjust_head(self.context, -more) } != 0 {
             return Err(Short);
         }
-        self.head::<FRONT>()?.copy_from_slice(front);
+        self.head::<N>()?.copy_from_slice(front);
         Ok(())
     }
 
     #[inline(always)]
-    fn pull(&mut self) -> Result<(), Short> {
+    fn pull<const N: usize>(&mut self) -> Result<(), Short> {
         let ethernet = *self.head::<{ ETHERNET / 2 }>()?;
+        let less = (2 * N - ETHERNET) as i32;
         // SAFETY: as above.
-        if unsafe { bpf_xdp_adjust_head(self.context, OUTER as i32) } != 0 {
+        if unsafe { bpf_xdp_adjust_head(self.context, less) } != 0 {
             return Err(Short);
         }
         *self.head()? = ethernet;
@@ -201,9 +203,9 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
-    fn replace(&mut self, frame: &[u16; ERROR]) -> Result<(), Short> {
-        self.truncate(2 * ERROR)?;
-        self.head::<ERROR>()?.copy_from_slice(frame);
+    fn replace<const N: usize>(&mut self, frame: &[u16; N]) -> Result<(), Short> {
+        self.truncate(2 * N)?;
+        self.head::<N>()?.copy_from_slice(frame);
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use lb_ebpf::abi::{
     Backend, Balance, Delivery, Endpoint, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_SERVICES,
     MAX_TUNNELS, MAX_VIPS, NOBODY, Node, RING_SIZE, SET_SIZE, Service,
 };
-use lb_ebpf::net::{Be32, Be128};
+use lb_ebpf::net::Be128;
 pub use maglev::{Candidate, TABLE_SIZE, stable_hash, table};
 pub use ring::ring;
 
@@ -30,7 +30,7 @@ pub struct Wanted {
     /// Ethernet addresses of nodes that may forward to this one without translating.
     pub fellows: BTreeSet<[u8; 6]>,
     /// Nodes from which packets inside outer ones are taken.
-    pub tunnels: BTreeSet<Be32>,
+    pub tunnels: BTreeSet<Be128>,
 }
 
 /// A service as it should be.
@@ -103,7 +103,7 @@ pub struct Observed {
     /// Nodes that forward to this one.
     pub fellows: BTreeSet<[u8; 6]>,
     /// Nodes that do so inside outer packets.
-    pub tunnels: BTreeSet<Be32>,
+    pub tunnels: BTreeSet<Be128>,
 }
 
 /// A step; each is one write to one table.
@@ -132,7 +132,7 @@ pub enum Op {
     /// Know a node as one that forwards to this one.
     AddFellow([u8; 6]),
     /// Take packets inside outer ones from a node.
-    AddTunnel(Be32),
+    AddTunnel(Be128),
     /// Know an address as a VIP.
     AddVip(Be128),
     /// Serve at VIP:port, from now on like this.
@@ -152,7 +152,7 @@ pub enum Op {
     /// Know the node as one that forwards to this one no more.
     RemoveFellow([u8; 6]),
     /// Take packets inside outer ones from the node no more.
-    RemoveTunnel(Be32),
+    RemoveTunnel(Be128),
 }
 
 /// What to do, and where everything will be.
