@@ -270,8 +270,8 @@ impl Kernel {
     fn take(datapath: &mut Datapath, max_flows: u32) -> Result<Self, TableError> {
         let ebpf = datapath.ebpf();
         let log = datapath_log(ebpf);
-        let tables = Tables::take(ebpf)?;
         let sweeper = Sweeper::take(ebpf, max_flows)?;
+        let tables = Tables::take(ebpf)?;
         let capacities = sweeper.capacities();
         Ok(Self { tables, capacities, sweeping: Sweeping::start(sweeper), log })
     }

@@ -144,8 +144,11 @@ pub struct ServiceStatus {
     pub name: String,
     /// Address:port or a range of ports; several separated by `, `.
     pub listen: String,
-    /// `roundrobin`
+    /// `roundrobin`, `leastconn`, `source` or `maglev`.
     pub balance: String,
+    /// Established connections that all backends together may have; 0: any number.
+    #[serde(default)]
+    pub max_connections: u32,
     /// `prefer` or `spread`: which backend this node's own clients get.
     pub local: String,
     /// `snat` or `dsr`.
@@ -158,6 +161,22 @@ pub struct ServiceStatus {
     pub fail_open: bool,
     /// In the order of the file.
     pub backends: Vec<BackendStatus>,
+    /// Backends that are configured no more and keep their connections for a while.
+    #[serde(default)]
+    pub leaving: Vec<LeavingStatus>,
+}
+
+/// A backend that was removed from the configuration.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct LeavingStatus {
+    /// What it was called.
+    pub name: String,
+    /// Address:port.
+    pub address: String,
+    /// Established connections now.
+    pub connections: u64,
+    /// When they are reset, in seconds since the Unix epoch.
+    pub drain_deadline: f64,
 }
 
 /// A backend.
@@ -175,6 +194,16 @@ pub struct BackendStatus {
     pub reason: String,
     /// Configured weight.
     pub weight: u16,
+    /// The weight now: less than configured during a slow start.
+    #[serde(default)]
+    pub effective_weight: f64,
+    /// Established connections it may have; 0: any number.
+    #[serde(default)]
+    pub max_connections: u32,
+    /// When the connections are reset that it still has, in seconds since the Unix epoch; none while it takes new ones, and
+    /// where no `drain_timeout` is configured.
+    #[serde(default)]
+    pub drain_deadline: Option<f64>,
     /// Established connections now.
     pub connections: u64,
     /// Connections established since the tables were made.

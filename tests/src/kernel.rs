@@ -9,8 +9,8 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, MAX_SOURCES, Node, PortKey, PortSet, Reason, Service, Traffic, Verdict,
-    budget, mac_key, map, node_flag,
+    Backend, Bucket, Endpoint, Flow, FlowKey, Load, MAX_SOURCES, Node, PortKey, PortSet, Reason, Service, Traffic,
+    Verdict, budget, mac_key, map, node_flag, service_load,
 };
 use lb_ebpf::cases::{Executor, World};
 use lb_ebpf::net::{Address, Be128};
@@ -103,6 +103,7 @@ pub struct Datapath {
     port_cursors: PerCpuArray<MapData, u32>,
     packets: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
+    loads: Array<MapData, Load>,
     budgets: PerCpuArray<MapData, Bucket>,
     /// Tables as they were last written.
     world: World,
@@ -167,6 +168,7 @@ impl Datapath {
             port_cursors: take(map::PORT_CURSORS)?.try_into()?,
             packets: take(map::PACKETS)?.try_into()?,
             traffic: take(map::TRAFFIC)?.try_into()?,
+            loads: take(map::LOADS)?.try_into()?,
             budgets: take(map::BUDGETS)?.try_into()?,
             program,
             hook,
@@ -261,10 +263,12 @@ impl Datapath {
         }
         for (_, service) in &self.world.services {
             self.turns.set(u32::from(service.number), zeroes()?, 0)?;
+            self.loads.set(service_load(service.number), Load::default(), 0)?;
         }
         for slot in 0..self.world.backends.len() as u32 {
             self.port_cursors.set(slot, zeroes()?, 0)?;
             self.traffic.set(slot, zeroes()?, 0)?;
+            self.loads.set(slot, Load::default(), 0)?;
         }
         Ok(())
     }
@@ -302,6 +306,22 @@ impl Datapath {
             }
             if sum != Traffic::default() {
                 all.insert(slot, sum);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Connections as they were counted, by slot or service, where there were any.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn loads(&self) -> anyhow::Result<BTreeMap<u32, Load>> {
+        let services = self.world.services.iter().map(|(_, service)| service_load(service.number));
+        let mut all = BTreeMap::new();
+        for place in (0..self.world.backends.len() as u32).chain(services) {
+            let load = self.loads.get(&place, 0)?;
+            if load != Load::default() {
+                all.insert(place, load);
             }
         }
         Ok(all)

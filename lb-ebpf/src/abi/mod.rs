@@ -3,6 +3,7 @@
 //! Every type is `repr(C)` without implicit padding, because keys are hashed as bytes. [`VERSION`] changes with any
 //! of them; an agent replaces pinned tables of another version instead of reading them.
 
+mod balance;
 mod flow;
 mod local;
 #[cfg(feature = "user")]
@@ -11,6 +12,7 @@ mod ports;
 mod reason;
 mod word;
 
+pub use balance::{Balance, Change, Correction, LOADS, Load, service_load};
 pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, split_mac, state};
 pub use local::{Dialled, Hook, MAX_OWN_ADDRESSES, NOBODY};
 pub use ports::{NoHint, PortKey, PortSet, SharedPortSet};
@@ -37,7 +39,11 @@ pub const MAX_SOURCES: u32 = 8;
 /// Sets of source ports: one for each backend and address of ours.
 pub const MAX_PORT_SETS: u32 = 2 * MAX_BACKENDS;
 /// Places in the round of one service.
-pub const RING_SIZE: u32 = 512;
+pub const ROUND_SIZE: u32 = 512;
+/// Backends that one service can have.
+pub const SET_SIZE: u32 = 128;
+/// Places for a service: its round, and behind that the slots of its backends, each once.
+pub const RING_SIZE: u32 = ROUND_SIZE + SET_SIZE;
 /// Services a node can have.
 pub const MAX_SERVICES: u32 = 512;
 /// Rounds: two for each service, one in use and one being written.
@@ -89,6 +95,10 @@ pub mod map {
     pub const ESTABLISHED6: &str = "ESTABLISHED6";
     /// [`HALF_OPEN`] for IPv6.
     pub const HALF_OPEN6: &str = "HALF_OPEN6";
+    /// Slot, or [`super::service_load`] -> [`super::Load`].
+    pub const LOADS: &str = "LOADS";
+    /// The same -> [`super::Correction`].
+    pub const CORRECTIONS: &str = "CORRECTIONS";
     /// [`super::Reason`] -> packets, per CPU.
     pub const PACKETS: &str = "PACKETS";
     /// Slot -> [`super::Traffic`], per CPU.
@@ -233,14 +243,22 @@ impl From<Endpoint> for core::net::SocketAddr {
 pub struct Service {
     /// Number of the service: its counter of turns, and its number in flows.
     pub number: u16,
-    /// Places in its round; 0: nobody serves.
+    /// Places in its round.
     pub ring_length: u16,
-    /// First place of its round in the map of rounds.
+    /// First place of its round in the map of rounds; behind the round, the slots of its backends with a share.
     pub ring_start: u32,
     /// Seconds an established flow may be silent.
     pub idle_seconds: u32,
     /// One more than the slot of the backend that is this node itself; 0: none is.
     pub own: u32,
+    /// Established connections that all its backends together may have; 0: any number.
+    pub max_connections: u32,
+    /// Key of the hash that picks a place of the round; the same on all nodes.
+    pub key: [u32; 2],
+    /// Backends with a share; 0: nobody serves.
+    pub set_length: u16,
+    /// [`Balance`].
+    pub balance: u16,
 }
 
 /// A place of a backend; flows remember it by slot and generation.
@@ -259,6 +277,12 @@ pub struct Backend {
     pub delivery: u16,
     /// Ethernet address of the next hop; zero: not resolved.
     pub mac: [u8; 6],
+    /// Established connections it may have; 0: any number.
+    pub max_connections: u32,
+    /// Its share of connections beside those of the others of its service.
+    pub share: u16,
+    /// Zero.
+    pub pad: u16,
 }
 
 /// Traffic of a backend.
@@ -300,8 +324,8 @@ pub struct Bucket {
 const _: () = {
     assert!(size_of::<Node>() == 64);
     assert!(size_of::<Endpoint>() == 20);
-    assert!(size_of::<Service>() == 16);
-    assert!(size_of::<Backend>() == 36);
+    assert!(size_of::<Service>() == 32);
+    assert!(size_of::<Backend>() == 44);
     assert!(size_of::<Traffic>() == 40);
     assert!(size_of::<Bucket>() == 8);
 };

@@ -1,6 +1,8 @@
 //! Leave for aya to move these types to and from the kernel as bytes.
 
-use super::{Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, Hook, Node, PortKey, PortSet, Service, Traffic};
+use super::{
+    Backend, Bucket, Correction, Dialled, Endpoint, Flow, FlowKey, Hook, Load, Node, PortKey, PortSet, Service, Traffic,
+};
 use crate::net::Be128;
 
 macro_rules! pod {
@@ -14,6 +16,7 @@ macro_rules! pod {
 pod!(
     Backend,
     Bucket,
+    Correction,
     Dialled,
     Endpoint,
     Flow,
@@ -21,6 +24,7 @@ pod!(
     FlowKey,
     FlowKey<Be128>,
     Hook,
+    Load,
     Node,
     PortKey,
     PortSet,

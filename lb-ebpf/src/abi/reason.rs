@@ -115,6 +115,10 @@ reasons! {
     BackendGone = Reply "backend_gone",
     /// RST: no backend takes new connections.
     NoBackend = Reply "no_backend",
+    /// RST: every backend that takes new connections has as many as it may.
+    BackendsFull = Reply "backends_full",
+    /// RST: the service has as many connections as it may.
+    ServiceFull = Reply "service_full",
     /// RST: no source port is left towards the backend.
     NoSourcePort = Reply "no_source_port",
     /// RST: the table of flows is full.

@@ -3,6 +3,7 @@
 //! A difference between the two is by definition a fault of the thin kernel side.
 
 mod arena;
+mod balance;
 mod chance;
 mod delivery;
 mod errors;

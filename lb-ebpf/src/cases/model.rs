@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use super::arena::Arena;
 use super::{Executor, World};
 use crate::abi::{
-    Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, NoHint, Node, PortKey, Readable as _, Reason, Service,
-    SharedFlow, SharedPortSet, Traffic,
+    Backend, Change, Correction, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Load, NoHint, Node, PortKey,
+    Readable as _, Reason, Service, SharedFlow, SharedPortSet, Traffic,
 };
+use crate::datapath::balance::{Connections, Rounds};
 use crate::datapath::ports::{Search, Try, find, try_port};
 use crate::datapath::tables::{Drafts, Note, Refused, Tables};
 use crate::datapath::{leave, process};
@@ -30,6 +31,7 @@ pub struct Model {
     ports: Cursors,
     sets: BTreeMap<PortKey, SharedPortSet>,
     traffic: RefCell<BTreeMap<u32, Traffic>>,
+    loads: RefCell<BTreeMap<u32, Load>>,
     resets: Cell<(u32, u32)>,
     /// The clock, in seconds.
     pub now: Cell<u32>,
@@ -90,6 +92,7 @@ impl Model {
             turns: Cursors::default(),
             ports: Cursors::default(),
             traffic: RefCell::default(),
+            loads: RefCell::default(),
             resets: Cell::default(),
             now: Cell::new(100_000),
             neighbours: RefCell::default(),
@@ -123,6 +126,12 @@ impl Model {
     #[must_use]
     pub fn traffic(&self) -> BTreeMap<u32, Traffic> {
         self.traffic.borrow().clone()
+    }
+
+    /// Connections as they were counted, by slot or service.
+    #[must_use]
+    pub fn loads(&self) -> BTreeMap<u32, Load> {
+        self.loads.borrow().clone()
     }
 
     /// Whether each entry of a table has its other half, and it points back; or is over and keeps a source port at rest.
@@ -241,6 +250,30 @@ impl Executor for Model {
     }
 }
 
+impl Rounds for Model {
+    fn backend(&self, slot: u32) -> Option<&Backend> {
+        self.world.backends.get(slot as usize)
+    }
+
+    fn ring(&self, place: u32) -> Option<u32> {
+        self.world.rings.get(place as usize).copied()
+    }
+
+    fn take_turn(&self, service: u32) -> Option<u32> {
+        Some(advance(&self.turns, service, 1))
+    }
+
+    fn connections(&self, at: u32) -> Connections {
+        let load = self.loads.borrow().get(&at).copied().unwrap_or_default();
+        let correction = Correction::default();
+        Connections { open: load.open(&correction), opening: load.opening(&correction) }
+    }
+
+    fn count(&self, at: u32, change: Change) {
+        self.loads.borrow_mut().entry(at).or_default().count(change);
+    }
+}
+
 impl<F: Kept> Tables<F> for Model {
     fn node(&self) -> Option<&Node> {
         (self.world.node.version != 0).then_some(&self.world.node)
@@ -258,10 +291,6 @@ impl<F: Kept> Tables<F> for Model {
         self.world.services.iter().find(|(at, _)| at == listener).map(|(_, service)| *service)
     }
 
-    fn backend(&self, slot: u32) -> Option<&Backend> {
-        self.world.backends.get(slot as usize)
-    }
-
     fn is_fellow(&self, mac: [u8; 6]) -> bool {
         self.world.fellows.contains(&mac)
     }
@@ -272,14 +301,6 @@ impl<F: Kept> Tables<F> for Model {
 
     fn is_backend(&self, endpoint: &Endpoint) -> bool {
         self.world.backends.iter().any(|backend| backend.endpoint == *endpoint)
-    }
-
-    fn ring(&self, place: u32) -> Option<u32> {
-        self.world.rings.get(place as usize).copied()
-    }
-
-    fn take_turn(&self, service: u32) -> Option<u32> {
-        Some(advance(&self.turns, service, 1))
     }
 
     fn take_port(&self, slot: u32, step: u32) -> Option<u32> {

@@ -82,10 +82,10 @@ pub(super) fn ports() -> Vec<Case> {
             ],
         ),
         case(
-            "a connection without a port goes to another backend of the round",
+            "a connection without a port goes to another backend of the service",
             few(1).with(|world| {
-                world.rings = vec![0, 0, 0, 1];
-                world.services[0].1.ring_length = 4;
+                world.rings = vec![0, 0, 0, 1, 0, 1];
+                (world.services[0].1.ring_length, world.services[0].1.set_length) = (4, 2);
             }),
             vec![
                 gets(1, FIRST_PORT),

@@ -56,6 +56,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(super::ranges::ranges());
     cases.extend(super::ports::ports());
     cases.extend(delivery());
+    cases.extend(super::balance::balance());
     let six: Vec<_> = cases.iter().filter_map(six::translated).collect();
     cases.extend(six);
     cases.extend(six::own());

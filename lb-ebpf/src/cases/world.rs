@@ -63,6 +63,8 @@ impl World {
             gone: 0,
             delivery: Delivery::Translated as u16,
             mac: backend_mac(slot),
+            share: 1,
+            ..Backend::default()
         });
         Self {
             node: Node {
@@ -87,7 +89,7 @@ impl World {
             vips: vec![VIP.into()],
             services: vec![(
                 SocketAddr::new(VIP, PORT).into(),
-                Service { number: 0, ring_length: 3, ring_start: 0, idle_seconds: 7200, own: 0 },
+                Service { ring_length: 3, idle_seconds: 7200, ..Service::default() },
             )],
             backends: backends.collect(),
             rings: vec![0, 1, 2],

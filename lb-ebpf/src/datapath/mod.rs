@@ -13,6 +13,7 @@
 //! node:bp -> client:sp         rewritten to  VIP:vp -> client:cp       (entry ToClient, local; leaving)
 //! ```
 
+pub mod balance;
 mod choose;
 mod deliver;
 mod error;
@@ -192,6 +193,7 @@ pub fn known<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
     }
     if flow.is_direct() && deliver::is_forwarded(head, tables, node, &key) {
         // It was this node that forwarded, before another did.
+        track::count_end(tables, flow);
         tables.remove_established(&key);
         return Step::Unknown;
     }
@@ -272,7 +274,7 @@ pub fn choose<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> 
     if parse::is_martian(&key, tables) {
         return Step::End(Reason::Martian);
     }
-    choose::choose(head, tables, node, &key, &service).map_or(Step::Reset(Reason::NoBackend), Step::Open)
+    choose::choose(head, tables, node, &key, &service).map_or_else(Step::Reset, Step::Open)
 }
 
 /// The fourth part: the first packet of a connection to the backend in `slot`.
@@ -349,6 +351,7 @@ fn established<F: Family>(
 
     let Some(backend) = backend_of(tables, flow) else {
         tables.note(Note::BackendGone, key, slot);
+        track::count_end(tables, flow);
         tables.remove_established(&flow.other());
         tables.remove_established(key);
         return Err(Reason::BackendGone);
@@ -363,6 +366,7 @@ fn established<F: Family>(
         return Ok(Reason::NoNeighbour);
     };
     if flow.is_direct() && !flow.is_tunnelled() && deliver::is_back(head, Delivery::Direct, mac) {
+        track::count_end(tables, flow);
         tables.remove_established(key);
         return Err(Reason::BackendGone);
     }

@@ -1,8 +1,10 @@
 //! How a flow begins: a backend and a source port for a SYN, the handshake, and the move to the established table.
 
 use super::tables::{Drafts, Note, Tables};
-use super::{Entry, Key, NewFlow, ResetFor, backend_of, deliver, rewrite};
-use crate::abi::{Backend, Delivery, Direction, Flow, FlowKey, Node, Readable as _, Reason, Service, split_mac, state};
+use super::{Entry, Key, NewFlow, ResetFor, backend_of, balance, deliver, rewrite};
+use crate::abi::{
+    Backend, Change, Delivery, Direction, Flow, FlowKey, Node, Readable as _, Reason, Service, split_mac, state,
+};
 use crate::net::header::{TcpHead, flag};
 use crate::net::{Address as _, Be16, Family};
 
@@ -30,6 +32,7 @@ pub(super) fn new_flow<F: Family>(
         if tables.add_half_open(key, flow).is_err() {
             return Ok(Reason::HalfOpenFull);
         }
+        balance::count_opening(tables, slot, Change::Begun);
         rewrite::translate(head, flow, node, mac);
         return Ok(Reason::NewFlow);
     }
@@ -66,6 +69,7 @@ pub(super) fn new_flow<F: Family>(
         tables.remove_half_open(answers);
         return Ok(Reason::HalfOpenFull);
     }
+    balance::count_opening(tables, slot, Change::Begun);
     if is_local {
         rewrite::deliver(head, flow);
         return Ok(Reason::NewLocal);
@@ -95,6 +99,7 @@ pub(super) fn is_orphan<F: Family>(tables: &impl Tables<F>, key: &Key<F>, half: 
 #[inline(always)]
 pub(super) fn forget<F: Family>(tables: &impl Tables<F>, key: &Key<F>, half: &Entry<F>) {
     let other = half.other();
+    balance::count_opening(tables, half.backend as u32, Change::Ended);
     if other_half(tables, key, half).is_some() {
         tables.remove_half_open(&other);
     }
@@ -145,6 +150,7 @@ fn from_backend<F: Family>(
         return if flags & flag::RST != 0 { Ok(Reason::StrayReset) } else { Err(Reason::NoFlow) };
     };
     if flags & flag::RST != 0 {
+        balance::count_opening(tables, half.backend as u32, Change::Ended);
         tables.remove_half_open(key);
         tables.remove_half_open(&client);
     } else if flags & (flag::SYN | flag::ACK) == flag::SYN | flag::ACK {
@@ -268,10 +274,12 @@ fn opened<F: Family>(
     bytes: u64, tables: &impl Tables<F>, key: &Key<F>, flow: &NewFlow<F>, added: bool,
 ) -> Result<(), ResetFor> {
     let slot = flow.backend as u32;
+    balance::count_opening(tables, slot, Change::Ended);
     if !added {
         tables.note(Note::TableFull, key, slot);
         return Err(Reason::TableFull);
     }
+    balance::count_open(tables, slot, flow.generation, Change::Opened);
     tables.count_in(slot, bytes, true);
     tables.note(Note::Opened, key, slot);
     Ok(())

@@ -7,7 +7,7 @@
 //! tried at random, and flows that are over give theirs back.
 
 use super::tables::Tables;
-use super::{Handled, Key, Step, deliver, key, listener};
+use super::{Handled, Key, Step, balance, deliver, key, listener, track};
 use crate::abi::{Delivery, Endpoint, FlowKey, MAX_SOURCES, NoHint, Node, PortKey, Readable as _, Reason, Word};
 use crate::net::{Address, Be16, Family};
 use crate::packet::Packet;
@@ -15,7 +15,7 @@ use crate::packet::Packet;
 /// Source ports looked at before a backend counts as exhausted.
 const TRIES: u64 = 24;
 
-/// Places of the round that are looked at for a backend with a free port.
+/// Backends that are looked at for one with a free port.
 const PLACES: u32 = 16;
 
 /// A search for a source address and port, as far as it is. In memory, and not in registers: there the verifier would
@@ -196,6 +196,7 @@ pub fn try_port<F: Family>(tables: &impl Tables<F>, search: &Search<F::Address>,
             return if is_closed { Try::Closed } else { Try::Taken };
         }
         if pair.is_some() {
+            track::count_end(tables, flow);
             tables.remove_established(&other);
         }
         tables.remove_established(answers);
@@ -215,8 +216,8 @@ pub fn try_port<F: Family>(tables: &impl Tables<F>, search: &Search<F::Address>,
     Try::Free
 }
 
-/// The part after [`super::open()`] where no source port was left towards the backend in `slot`: another backend of the
-/// round that may have one. Where none has, the client gets a RST.
+/// The part after [`super::open()`] where no source port was left towards the backend in `slot`: another backend that
+/// may have one. Where none has, the client gets a RST.
 #[inline(always)]
 pub fn elsewhere<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>, slot: u32) -> Step {
     let refused = Step::Reset(Reason::NoSourcePort);
@@ -224,7 +225,7 @@ pub fn elsewhere<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>, 
         return Step::End(Reason::NotConfigured);
     };
     let key = key(head);
-    let Some(service) = tables.service(&listener::<F>(&key)).filter(|service| service.ring_length != 0) else {
+    let Some(service) = tables.service(&listener::<F>(&key)).filter(|service| service.set_length != 0) else {
         return refused;
     };
     // What another node has forwarded here is for this node's own backend alone.
@@ -234,16 +235,21 @@ pub fn elsewhere<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>, 
     let Some(turn) = tables.take_turn(service.number as u32) else {
         return refused;
     };
-    let mut place = 0;
-    while place < PLACES {
-        let at = turn.wrapping_add(place) % service.ring_length as u32;
-        place += 1;
-        let Some(other) = tables.ring(service.ring_start.wrapping_add(at)).filter(|other| *other != slot) else {
+    let length = service.set_length as u32;
+    let set = service.ring_start.wrapping_add(service.ring_length as u32);
+    let mut looked = 0;
+    while looked < PLACES && looked < length {
+        let place = turn.wrapping_add(looked) % length;
+        looked += 1;
+        let Some(other) = tables.ring(set.wrapping_add(place)).filter(|other| *other != slot) else {
             continue;
         };
-        let Some(backend) = tables.backend(other).filter(|backend| backend.generation != 0) else {
+        let Some(backend) = tables.backend(other).filter(|backend| balance::is_of(backend, &service)) else {
             continue;
         };
+        if backend.share == 0 || !balance::has_room(tables, other, backend) {
+            continue;
+        }
         if backend.delivery != Delivery::Translated as u16 || has_free(tables, node, &key, other) {
             return Step::Open(other);
         }

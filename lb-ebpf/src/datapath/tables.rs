@@ -1,9 +1,9 @@
 //! Everything the datapath may ask besides the packet.
 
-use crate::abi::{Backend, Endpoint, Flow, FlowKey, NoHint, Node, PortKey, Service, SharedFlow};
-use crate::net::Family;
-
+use super::balance::Rounds;
 use super::ports::{Search, Try};
+use crate::abi::{Endpoint, Flow, FlowKey, NoHint, Node, PortKey, Service, SharedFlow};
+use crate::net::Family;
 
 /// A table took no entry, or the key was there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Drafts<A> {
 }
 
 /// The kernel's maps and helpers, or a model of them, as packets of one IP version need them.
-pub trait Tables<F: Family> {
+pub trait Tables<F: Family>: Rounds {
     /// This node, once the agent has described it.
     fn node(&self) -> Option<&Node>;
     /// Seconds of the kernel's monotonic clock.
@@ -47,18 +47,12 @@ pub trait Tables<F: Family> {
     fn is_vip(&self, address: F::Address) -> bool;
     /// What is behind a VIP:port.
     fn service(&self, listener: &Endpoint) -> Option<Service>;
-    /// A backend by its slot.
-    fn backend(&self, slot: u32) -> Option<&Backend>;
     /// Whether a node with this Ethernet address forwards to this one without translating.
     fn is_fellow(&self, mac: [u8; 6]) -> bool;
     /// Whether packets inside outer ones from this address are taken.
     fn is_tunnel(&self, from: F::Address) -> bool;
     /// Whether some backend listens there.
     fn is_backend(&self, endpoint: &Endpoint) -> bool;
-    /// The slot at a place of the rounds.
-    fn ring(&self, place: u32) -> Option<u32>;
-    /// Takes a turn of a service: one more than the last time.
-    fn take_turn(&self, service: u32) -> Option<u32>;
     /// Moves on by `step` among a backend's source ports; returns where it was.
     fn take_port(&self, slot: u32, step: u32) -> Option<u32>;
     /// [`find`](super::ports::find), and completes `answers` by what it finds.

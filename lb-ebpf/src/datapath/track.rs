@@ -1,8 +1,8 @@
 //! What the packets of an established flow say about its end.
 
 use super::tables::{Note, Tables};
-use super::{Entry, Key, pair};
-use crate::abi::{Readable as _, state};
+use super::{Entry, Key, balance, pair};
+use crate::abi::{Change, Readable as _, state};
 use crate::net::Family;
 use crate::net::header::{TcpHead, flag};
 
@@ -75,6 +75,7 @@ fn end<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow
         let next = head.sequence().get().wrapping_add(head.segment_length());
         let ahead = next.wrapping_sub(flow.expect.get());
         if ahead <= RESET_WINDOW && !flow.is_closed() {
+            count_end(tables, flow);
             flow.state.set(flow.state.get() | state::FIN_CLIENT | state::FIN_BACKEND | state::BACKEND_FIRST);
             tables.note(Note::Closed, key, flow.backend as u32);
         }
@@ -103,10 +104,22 @@ fn end<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow
     if after == before {
         return;
     }
+    let was_open = !flow.is_closed();
     flow.state.set(after);
     peer.state.set(after);
     if flow.is_closed() {
+        if was_open {
+            balance::count_open(tables, flow.backend as u32, flow.generation, Change::Closed);
+        }
         let client = if from_client { *key } else { other };
         tables.note(Note::Closed, &client, flow.backend as u32);
+    }
+}
+
+/// Counts the end of a flow that is about to be removed, unless it was over already.
+#[inline(always)]
+pub(super) fn count_end<F: Family>(tables: &impl Tables<F>, flow: &Entry<F>) {
+    if !flow.is_closed() {
+        balance::count_open(tables, flow.backend as u32, flow.generation, Change::Closed);
     }
 }

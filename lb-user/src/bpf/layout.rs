@@ -7,9 +7,9 @@ use std::path::Path;
 
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
-    Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Hook, MAX_BACKENDS, MAX_FELLOWS,
-    MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_PORT_SETS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Node,
-    PortKey, PortSet, RING_SIZE, Reason, Service, Traffic, budget, map,
+    Backend, Bucket, Correction, Dialled, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Hook, LOADS, Load, MAX_BACKENDS,
+    MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_PORT_SETS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS,
+    MAX_VIPS, Node, PortKey, PortSet, RING_SIZE, Reason, Service, Traffic, budget, map,
 };
 use lb_ebpf::net::Be128;
 
@@ -24,7 +24,7 @@ pub(super) struct Shape {
 }
 
 /// All maps that are pinned, with connection tables for `max_flows` flows of each IP version.
-pub(super) fn shapes(max_flows: u32) -> [Shape; 24] {
+pub(super) fn shapes(max_flows: u32) -> [Shape; 26] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
     let index = size_of::<u32>();
     let entries = established_entries(max_flows);
@@ -53,6 +53,8 @@ pub(super) fn shapes(max_flows: u32) -> [Shape; 24] {
         ),
         shape(map::PACKETS, MapType::PerCpuArray, index, size_of::<u64>(), Reason::COUNT),
         shape(map::TRAFFIC, MapType::PerCpuArray, index, size_of::<Traffic>(), MAX_BACKENDS),
+        shape(map::LOADS, MapType::Array, index, size_of::<Load>(), LOADS),
+        shape(map::CORRECTIONS, MapType::Array, index, size_of::<Correction>(), LOADS),
         shape(map::BUDGETS, MapType::PerCpuArray, index, size_of::<Bucket>(), budget::COUNT),
         shape(map::HOOK, MapType::Array, index, size_of::<Hook>(), 1),
         shape(map::OWN, MapType::Hash, size_of::<Be128>(), index, MAX_OWN_ADDRESSES),

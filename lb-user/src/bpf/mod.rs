@@ -5,15 +5,17 @@
 //! - `hooks`: the connect hooks of a cgroup, for the node's own clients.
 //! - `tables`: observe and apply, for the planner.
 //! - `ports`: hints about source ports, kept true by every sweep.
-//! - `sweep`: the connection tables, aged and counted.
+//! - `sweep`: the connection tables, aged and counted (`batch`: read, `loads`: the datapath's own counts put right).
 //! - `counters`: packets by reason and traffic by backend.
 //!
 //! Everything is pinned below one directory, so that it goes on working without the agent and is found again.
 
 mod attach;
+mod batch;
 mod counters;
 mod hooks;
 mod layout;
+mod loads;
 mod ports;
 mod sweep;
 mod tables;

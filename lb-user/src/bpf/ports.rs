@@ -177,7 +177,7 @@ impl PortSets {
 mod tests {
     use std::net::{IpAddr, SocketAddr};
 
-    use lb_ebpf::abi::Node;
+    use lb_ebpf::abi::{Balance, Node};
     use lb_ebpf::net::Be16;
     use lb_proto::plan::WantedService;
 
@@ -195,6 +195,8 @@ mod tests {
         let backend = |(at, delivery): &(&str, Delivery)| WantedBackend {
             endpoint: endpoint(at),
             share: 1,
+            weight: 1,
+            max_connections: 0,
             gone: false,
             delivery: *delivery,
             mac: [2; 6],
@@ -206,6 +208,9 @@ mod tests {
                 local_listeners: Vec::new(),
                 preferred: None,
                 idle_seconds: 60,
+                balance: Balance::RoundRobin,
+                key: [0; 2],
+                max_connections: 0,
                 backends: backends.iter().map(backend).collect(),
             }],
             own: BTreeSet::new(),

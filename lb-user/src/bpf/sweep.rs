@@ -1,20 +1,22 @@
 //! The connection tables, gone over: flows that have been silent for too long are removed, the others counted.
 //!
 //! The datapath itself takes back what is over when it needs a source port; this keeps the tables small and the
-//! numbers of connections true. A table is read entry by entry, so a sweep costs about a microsecond for each.
+//! numbers of connections true, those that the datapath counts as well.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::maps::{HashMap, MapData, MapError};
+use aya::maps::{HashMap, IterableMap, MapData, MapError};
 use aya::{Ebpf, Pod};
 use lb_ebpf::abi::{Flow, FlowKey, HALF_OPEN_ENTRIES, map};
 use lb_ebpf::net::{Address, Be32, Be128};
 use lb_proto::plan::Place;
 use nix::time::{ClockId, clock_gettime};
 
+use super::batch::entries;
 use super::layout::established_entries;
+use super::loads::{FoundBy, Loads};
 use super::ports::{Found, PortLayout, PortSets, PortUse};
 use super::tables::{TableError, at, take};
 
@@ -64,6 +66,7 @@ impl Sweep {
 pub struct Sweeper {
     four: Flows<Be32>,
     six: Flows<Be128>,
+    loads: Loads,
     ports: PortSets,
     capacity: u64,
 }
@@ -82,8 +85,17 @@ struct Names {
     half_open: &'static str,
 }
 
+/// What is counted on the way.
+#[derive(Default)]
+struct Seen {
+    loads: FoundBy,
+    ports: Found,
+}
+
 impl Sweeper {
     /// Takes them out of the loaded object.
+    ///
+    /// Before [`super::Tables`], with whom it shares some.
     ///
     /// # Errors
     /// When the object is not ours.
@@ -91,6 +103,7 @@ impl Sweeper {
         Ok(Self {
             four: Flows::take(ebpf, Names { established: map::ESTABLISHED, half_open: map::HALF_OPEN })?,
             six: Flows::take(ebpf, Names { established: map::ESTABLISHED6, half_open: map::HALF_OPEN6 })?,
+            loads: Loads::share(ebpf)?,
             ports: PortSets::take(ebpf)?,
             capacity: established_entries(max_flows).into(),
         })
@@ -109,11 +122,13 @@ impl Sweeper {
     pub fn sweep(&mut self, layout: &Arc<PortLayout>) -> Result<Sweep, TableError> {
         let started = crate::clock::now();
         let mut sweep = Sweep::default();
-        let before = self.ports.look()?;
-        let mut found = Found::default();
-        sweep.entries = [self.four.sweep(&mut sweep, &mut found)?, self.six.sweep(&mut sweep, &mut found)?];
-        self.ports.mend(layout, &before, &found)?;
-        sweep.ports = found.used;
+        let (loads, ports) = (self.loads.read()?, self.ports.look()?);
+        let mut seen = Seen::default();
+        sweep.entries = [self.four.sweep(&mut sweep, &mut seen)?, self.six.sweep(&mut sweep, &mut seen)?];
+        self.loads.correct(&loads, &seen.loads)?;
+        self.ports.mend(layout, &ports, &seen.ports)?;
+        sweep.connections = seen.loads.into_iter().map(|(backend, found)| (backend, found.open)).collect();
+        sweep.ports = seen.ports.used;
         sweep.layout = Arc::clone(layout);
         sweep.took = crate::clock::now().saturating_duration_since(started);
         Ok(sweep)
@@ -129,26 +144,27 @@ where
         Ok(Self { names, established: take(ebpf, names.established)?, half_open: take(ebpf, names.half_open)? })
     }
 
-    fn sweep(&mut self, sweep: &mut Sweep, found: &mut Found) -> Result<Entries, TableError> {
-        Ok(Entries { established: self.sweep_established(sweep, found)?, half_open: self.count_half_open(found)? })
+    fn sweep(&mut self, sweep: &mut Sweep, seen: &mut Seen) -> Result<Entries, TableError> {
+        Ok(Entries { established: self.sweep_established(sweep, seen)?, half_open: self.sweep_half_open(seen)? })
     }
 
-    fn sweep_established(&mut self, sweep: &mut Sweep, found: &mut Found) -> Result<u64, TableError> {
+    fn sweep_established(&mut self, sweep: &mut Sweep, seen: &mut Seen) -> Result<u64, TableError> {
         let now = kernel_seconds();
-        let mut entries = 0_u64;
+        let mut number = 0_u64;
+        let mut quiet = Vec::new();
+        let mut count = |key: &FlowKey<A>, flow: &Flow<A>| {
+            seen.ports.note(key, flow);
+            if flow.is_from_client() && !flow.is_closed() {
+                seen.loads.entry((flow.backend, flow.generation)).or_default().open += 1;
+            }
+        };
+        self.whole(self.names.established, &self.established, |key, flow| {
+            number += 1;
+            if flow.is_expired(now) { quiet.push((key, flow)) } else { count(&key, &flow) }
+        })?;
         let mut over = Vec::new();
-        for entry in self.established.iter() {
-            let (key, flow) = entry.map_err(at(self.names.established))?;
-            entries += 1;
-            let to_backend = flow.is_from_client();
-            if self.is_over(&key, &flow, now)? {
-                over.push(key);
-                continue;
-            }
-            found.note(&key, &flow);
-            if to_backend && !flow.is_closed() {
-                *sweep.connections.entry((flow.backend, flow.generation)).or_default() += 1;
-            }
+        for (key, flow) in quiet {
+            if self.is_over(&key, &flow, now)? { over.push(key) } else { count(&key, &flow) }
         }
         for key in over {
             // Meanwhile the client may have opened another flow from the same port.
@@ -160,15 +176,26 @@ where
             }
             match self.established.remove(&key) {
                 Ok(()) => {
-                    entries = entries.saturating_sub(1);
+                    number = number.saturating_sub(1);
                     sweep.expired += u64::from(flow.is_from_client());
+                    if flow.is_from_client() && !flow.is_closed() {
+                        seen.loads.entry((flow.backend, flow.generation)).or_default().removed += 1;
+                    }
                 }
                 // The datapath was faster.
                 Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(at(self.names.established)(error)),
             }
         }
-        Ok(entries)
+        Ok(number)
+    }
+
+    /// Every entry of a table.
+    fn whole(
+        &self, name: &'static str, table: &HashMap<MapData, FlowKey<A>, Flow<A>>, each: impl FnMut(FlowKey<A>, Flow<A>),
+    ) -> Result<(), TableError> {
+        let data = IterableMap::map(table);
+        entries(data.fd(), each).map_err(|source| TableError::Whole { table: name, source })
     }
 
     /// A flow is silent only if both directions are. An entry whose pair is gone, or belongs to another flow by now, decides alone.
@@ -188,19 +215,21 @@ where
         }
     }
 
-    fn count_half_open(&mut self, found: &mut Found) -> Result<u64, TableError> {
+    fn sweep_half_open(&mut self, seen: &mut Seen) -> Result<u64, TableError> {
         let now = kernel_seconds();
-        let mut entries = 0;
+        let mut number = 0;
         let mut stale = Vec::new();
-        for entry in self.half_open.iter() {
-            let (key, flow) = entry.map_err(at(self.names.half_open))?;
+        self.whole(self.names.half_open, &self.half_open, |key, flow| {
             if flow.is_stale_half_open(now) {
                 stale.push(key);
-            } else {
-                entries += 1;
-                found.note(&key, &flow);
+                return;
             }
-        }
+            number += 1;
+            seen.ports.note(&key, &flow);
+            if flow.is_from_client() {
+                seen.loads.entry((flow.backend, flow.generation)).or_default().opening += 1;
+            }
+        })?;
         for key in stale {
             match self.half_open.get(&key, 0) {
                 Ok(flow) if flow.is_stale_half_open(now) => {}
@@ -213,7 +242,7 @@ where
                 Err(error) => return Err(at(self.names.half_open)(error)),
             }
         }
-        Ok(entries)
+        Ok(number)
     }
 }
 

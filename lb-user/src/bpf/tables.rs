@@ -1,6 +1,7 @@
 //! The tables the agent writes: what is in them, and one step of a plan applied.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd as _;
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError};
@@ -27,6 +28,24 @@ pub enum TableError {
         #[source]
         source: MapError,
     },
+    /// It could not be read as a whole.
+    #[error("table {table}: {source}")]
+    Whole {
+        /// Which.
+        table: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No second descriptor could be had.
+    #[error("table {table} cannot be shared: {source}")]
+    Shared {
+        /// Which.
+        table: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The number of CPUs cannot be read.
     #[error("cannot count the CPUs: {0}")]
     Cpus(String),
@@ -42,6 +61,19 @@ pub(super) fn take<T: TryFrom<aya::maps::Map, Error = MapError>>(
     ebpf: &mut Ebpf, name: &'static str,
 ) -> Result<T, TableError> {
     ebpf.take_map(name).ok_or(TableError::Missing(name))?.try_into().map_err(at(name))
+}
+
+/// The same map once more, which somebody else takes.
+pub(super) fn share<T: TryFrom<aya::maps::Map, Error = MapError>>(
+    ebpf: &Ebpf, name: &'static str,
+) -> Result<T, TableError> {
+    let map = ebpf.map(name).ok_or(TableError::Missing(name))?;
+    let aya::maps::Map::Array(data) = map else {
+        return Err(TableError::Missing(name));
+    };
+    let fd = data.fd().as_fd().try_clone_to_owned().map_err(|source| TableError::Shared { table: name, source })?;
+    let again = MapData::from_fd(fd).map_err(at(name))?;
+    aya::maps::Map::Array(again).try_into().map_err(at(name))
 }
 
 /// The tables that the planner plans for.
@@ -119,7 +151,7 @@ impl Tables {
             if rings.contains_key(&service.ring_start) {
                 continue;
             }
-            let length = u32::from(service.ring_length).min(RING_SIZE);
+            let length = (u32::from(service.ring_length) + u32::from(service.set_length)).min(RING_SIZE);
             let places = (0..length).map(|place| self.rings.get(&(service.ring_start + place), 0));
             rings.insert(service.ring_start, places.collect::<Result<Vec<_>, _>>().map_err(at(map::RINGS))?);
         }

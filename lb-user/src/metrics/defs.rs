@@ -45,6 +45,12 @@ metrics! {
         "1 while the backend is up, 0 while it is down, draining or disabled";
     BACKEND_WEIGHT = Gauge "xvip_backend_weight" ["service", "backend"]
         "Configured weight of the backend";
+    BACKEND_EFFECTIVE_WEIGHT = Gauge "xvip_backend_effective_weight" ["service", "backend"]
+        "Weight of the backend now, less than the configured one during a slow start";
+    BACKEND_MAX_CONNECTIONS = Gauge "xvip_backend_max_connections" ["service", "backend"]
+        "Established connections that the backend may have; no series where any number";
+    BACKEND_DRAIN_DEADLINE = Gauge "xvip_backend_drain_deadline_timestamp_seconds" ["service", "backend"]
+        "When the connections of a backend that takes no new ones are reset, in seconds since the Unix epoch; no series otherwise";
     BACKEND_CONNECTIONS = Gauge "xvip_backend_connections" ["service", "backend"]
         "Established connections to the backend";
     BACKEND_CONNECTIONS_TOTAL = Counter "xvip_backend_connections_total" ["service", "backend"]
@@ -59,6 +65,8 @@ metrics! {
         "Packets from clients (in) and to clients (out)";
     BACKEND_SOURCE_PORTS = Gauge "xvip_backend_source_ports" ["service", "backend", "state"]
         "Source ports towards the backend: in use, resting after a connection, and free";
+    SERVICE_MAX_CONNECTIONS = Gauge "xvip_service_max_connections" ["service"]
+        "Established connections that all backends of the service together may have; no series where any number";
     SERVICE_FAIL_OPEN = Gauge "xvip_service_fail_open" ["service"]
         "1 while every backend fails its checks and all are used all the same";
     HEALTH_CHECK_SECONDS = Histogram "xvip_health_check_duration_seconds" ["service", "backend"]

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::defs::{self, Def, Kind};
 use super::labels::Labels;
-use crate::status::{BackendStatus, Status};
+use crate::status::{BackendStatus, ServiceStatus, Status};
 
 /// The collector of everything a status contains.
 #[derive(Debug)]
@@ -41,6 +41,10 @@ fn backends(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
     };
     out.family(&defs::BACKEND_UP, each(|b| u64::from(b.state == "up")))?;
     out.family(&defs::BACKEND_WEIGHT, each(|b| u64::from(b.weight)))?;
+    let weights = rows.iter().map(|&(service, b)| ([service, b.name.as_str()], b.effective_weight));
+    out.family(&defs::BACKEND_EFFECTIVE_WEIGHT, weights)?;
+    out.family(&defs::BACKEND_MAX_CONNECTIONS, each(|b| u64::from(b.max_connections)).filter(|(_, most)| *most > 0))?;
+    out.family(&defs::BACKEND_DRAIN_DEADLINE, status.services.iter().flat_map(deadlines))?;
     out.family(&defs::BACKEND_CONNECTIONS, each(|b| b.connections))?;
     out.family(&defs::BACKEND_CONNECTIONS_TOTAL, each(|b| b.connections_total))?;
     out.family(&defs::LOCAL_CONNECTIONS, each(|b| b.local_connections_total))?;
@@ -53,7 +57,18 @@ fn backends(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
         Some(states.map(|(state, value)| ([service, name, state], value)))
     });
     out.family(&defs::BACKEND_SOURCE_PORTS, ports.flatten())?;
+    let limits = status.services.iter().map(|s| ([s.name.as_str()], u64::from(s.max_connections)));
+    out.family(&defs::SERVICE_MAX_CONNECTIONS, limits.filter(|(_, most)| *most > 0))?;
     out.family(&defs::SERVICE_FAIL_OPEN, status.services.iter().map(|s| ([s.name.as_str()], u64::from(s.fail_open))))
+}
+
+/// Of backends that take no new connections; of those that were removed, as long as no other has their name.
+fn deadlines(service: &ServiceStatus) -> impl Iterator<Item = ([&str; 2], f64)> {
+    let row = |name, deadline| ([service.name.as_str(), name], deadline);
+    let configured = service.backends.iter().filter_map(move |b| Some(row(b.name.as_str(), b.drain_deadline?)));
+    let is_taken = |name: &str| service.backends.iter().any(|b| b.name == name);
+    let left = service.leaving.iter().filter(move |left| !is_taken(&left.name));
+    configured.chain(left.map(move |left| row(left.name.as_str(), left.drain_deadline)))
 }
 
 fn vrrp(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {

@@ -124,7 +124,14 @@ pub(crate) fn world(bytes: [u8; HEAD]) -> World {
         world.services[0].1.ring_length = pick(&[3, 3, 1, 0], first);
         world.services.push((
             SocketAddr::new(VIP, PORT + 1).into(),
-            Service { number: 1, ring_length: pick(&[3, 1, 0], second), ring_start: 3, idle_seconds: 60, own },
+            Service {
+                number: 1,
+                ring_length: pick(&[3, 1, 0], second),
+                ring_start: 3,
+                idle_seconds: 60,
+                own,
+                ..Service::default()
+            },
         ));
     });
     if is_six { world.in_ipv6() } else { world }

@@ -1,5 +1,8 @@
 //! The maps, and the datapath's questions answered from them and from the kernel's helpers.
 
+use core::arch::asm;
+use core::ptr::addr_of;
+
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_fib_lookup as FibLookup};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_get_smp_processor_id};
@@ -7,10 +10,12 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS,
-    MAX_PORT_SETS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, NoHint, Node, PortKey, PortSet,
-    RING_SIZE, Reason, Service, SharedFlow, SharedPortSet, Traffic, budget, mac_key,
+    Backend, Bucket, Change, Correction, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, LOADS as LOAD_ENTRIES, Load,
+    MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_PORT_SETS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS,
+    MAX_VIPS, NoHint, Node, PortKey, PortSet, RING_SIZE, Reason, Service, SharedFlow, SharedPortSet, Traffic, budget,
+    mac_key,
 };
+use lb_ebpf::datapath::balance::{Connections, Rounds};
 use lb_ebpf::datapath::ports::{self, Search, Try};
 use lb_ebpf::datapath::tables::{Drafts, Note, Refused, Tables};
 use lb_ebpf::net::{Address as _, Be32, Be128, Family, V4, V6};
@@ -58,6 +63,10 @@ static HALF_OPEN6: LruHashMap<FlowKey<Be128>, Flow<Be128>> = LruHashMap::with_ma
 static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
 #[map]
 static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+static LOADS: Array<Load> = Array::with_max_entries(LOAD_ENTRIES, 0);
+#[map]
+static CORRECTIONS: Array<Correction> = Array::with_max_entries(LOAD_ENTRIES, 0);
 #[map]
 static BUDGETS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(budget::COUNT, 0);
 /// Only this program's business, so no part of the boundary to the agent.
@@ -325,6 +334,73 @@ fn spend(bucket: Option<*mut Bucket>, now: u32, per_second: u32) -> bool {
     true
 }
 
+/// Connections of a backend or a service.
+#[inline(always)]
+pub(crate) fn connections(at: u32) -> Connections {
+    let (Some(load), Some(correction)) = (LOADS.get_ptr(at), CORRECTIONS.get_ptr(at)) else {
+        return Connections::default();
+    };
+    // SAFETY: map values, aligned and there until the program ends; each word is read whole, and words of different
+    // moments are numbers all the same.
+    let (load, correction) = unsafe {
+        (
+            Load {
+                opened: addr_of!((*load).opened).read_volatile(),
+                closed: addr_of!((*load).closed).read_volatile(),
+                begun: addr_of!((*load).begun).read_volatile(),
+                ended: addr_of!((*load).ended).read_volatile(),
+            },
+            Correction {
+                open: addr_of!((*correction).open).read_volatile(),
+                opening: addr_of!((*correction).opening).read_volatile(),
+            },
+        )
+    };
+    Connections { open: load.open(&correction), opening: load.opening(&correction) }
+}
+
+/// Counts for a backend or a service.
+#[inline(always)]
+pub(crate) fn count_load(at: u32, change: Change) {
+    if let Some(load) = LOADS.get_ptr_mut(at) {
+        add_one(load.cast::<u64>().wrapping_add(change as usize));
+    }
+}
+
+/// Counts in one step, whoever else does. The target has the instruction and no type that uses it.
+#[inline(always)]
+pub(crate) fn add_one(counter: *mut u64) {
+    // SAFETY: called with map values, which are aligned and stay valid until the program ends.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64) };
+}
+
+impl<C: Context> Rounds for Kernel<C> {
+    #[inline(always)]
+    fn backend(&self, slot: u32) -> Option<&Backend> {
+        BACKENDS.get(slot)
+    }
+
+    #[inline(always)]
+    fn ring(&self, place: u32) -> Option<u32> {
+        RINGS.get(place).copied()
+    }
+
+    #[inline(always)]
+    fn take_turn(&self, service: u32) -> Option<u32> {
+        advance(&TURNS, service, 1)
+    }
+
+    #[inline(always)]
+    fn connections(&self, at: u32) -> Connections {
+        connections(at)
+    }
+
+    #[inline(always)]
+    fn count(&self, at: u32, change: Change) {
+        count_load(at, change);
+    }
+}
+
 impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     #[inline(always)]
     fn node(&self) -> Option<&Node> {
@@ -363,11 +439,6 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     }
 
     #[inline(always)]
-    fn backend(&self, slot: u32) -> Option<&Backend> {
-        BACKENDS.get(slot)
-    }
-
-    #[inline(always)]
     fn is_fellow(&self, mac: [u8; 6]) -> bool {
         FELLOWS.get_ptr(mac_key(mac)).is_some()
     }
@@ -381,16 +452,6 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     #[inline(always)]
     fn is_backend(&self, endpoint: &Endpoint) -> bool {
         BACKEND_SLOTS.get_ptr(endpoint).is_some()
-    }
-
-    #[inline(always)]
-    fn ring(&self, place: u32) -> Option<u32> {
-        RINGS.get(place).copied()
-    }
-
-    #[inline(always)]
-    fn take_turn(&self, service: u32) -> Option<u32> {
-        advance(&TURNS, service, 1)
     }
 
     #[inline(always)]

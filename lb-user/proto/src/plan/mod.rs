@@ -5,15 +5,17 @@
 //! removal goes the other way. Backends and services keep their slot and number as long as they are wanted, so flows
 //! stay valid whatever else changes, and an agent that starts anew finds them again.
 
+mod maglev;
 mod ring;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_ebpf::abi::{
-    Backend, Delivery, Endpoint, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_SERVICES,
-    MAX_TUNNELS, MAX_VIPS, NOBODY, Node, RING_SIZE, Service,
+    Backend, Balance, Delivery, Endpoint, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_SERVICES,
+    MAX_TUNNELS, MAX_VIPS, NOBODY, Node, RING_SIZE, SET_SIZE, Service,
 };
 use lb_ebpf::net::Be128;
+pub use maglev::{Candidate, TABLE_SIZE, stable_hash, table};
 pub use ring::ring;
 
 /// What the datapath should do.
@@ -44,6 +46,12 @@ pub struct WantedService {
     pub preferred: Option<usize>,
     /// Seconds an established flow may be silent.
     pub idle_seconds: u32,
+    /// How a new connection chooses its backend.
+    pub balance: Balance,
+    /// Key of the hash of clients.
+    pub key: [u32; 2],
+    /// Established connections that all backends together may have; 0: any number.
+    pub max_connections: u32,
     /// In the order of the configuration.
     pub backends: Vec<WantedBackend>,
 }
@@ -60,8 +68,13 @@ impl WantedService {
 pub struct WantedBackend {
     /// Where it listens.
     pub endpoint: Endpoint,
-    /// Share of new flows; 0: none.
+    /// Share of new flows now; 0: none.
     pub share: u16,
+    /// Share of new flows that it has while it takes any; 0: none. Where clients are hashed, this alone decides who is
+    /// whose.
+    pub weight: u16,
+    /// Established connections it may have; 0: any number.
+    pub max_connections: u32,
     /// Its flows are to be answered with RST.
     pub gone: bool,
     /// How packets reach it.
@@ -221,11 +234,9 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
             ops.extend(op);
             endpoints.entry(backend.endpoint).or_insert(place.slot);
         }
-        let shares: Vec<_> =
-            here.iter().map(|place| place.slot).zip(service.backends.iter().map(|b| b.share)).collect();
         let mut of_own = here.iter().zip(&service.backends);
         let own = of_own.find(|(_, backend)| backend.delivery == Delivery::Local).map(|(place, _)| *place);
-        let round = ring(&shares);
+        let (ring_length, set_length, round) = round(service, &here);
         let active = active_ring(service, observed);
         let start = match active {
             Some(start) if round.is_empty() || observed.rings.get(&start) == Some(&round) => start,
@@ -240,10 +251,14 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
         };
         let value = Service {
             number: *number,
-            ring_length: round.len() as u16,
+            ring_length,
             ring_start: start,
             idle_seconds: service.idle_seconds,
             own: own.map_or(0, |place| place.slot + 1),
+            max_connections: service.max_connections,
+            key: service.key,
+            set_length,
+            balance: service.balance as u16,
         };
         for listener in service.places() {
             if observed.services.get(listener) != Some(&value) {
@@ -295,6 +310,31 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     ops.extend(observed.tunnels.difference(&wanted.tunnels).map(|node| Op::RemoveTunnel(*node)));
     ops.extend(slots.retire());
     Ok(Plan { ops, places })
+}
+
+/// The round of a service and behind it each of its backends that takes connections: how long both are, and both.
+fn round(service: &WantedService, places: &[Place]) -> (u16, u16, Vec<u32>) {
+    let backends = || places.iter().map(|place| place.slot).zip(&service.backends);
+    let mut round = match service.balance {
+        Balance::RoundRobin | Balance::LeastConn => {
+            ring(&backends().map(|(slot, backend)| (slot, backend.share)).collect::<Vec<_>>())
+        }
+        Balance::Source | Balance::Maglev => {
+            let candidate = |(slot, backend): (u32, &WantedBackend)| Candidate {
+                endpoint: backend.endpoint,
+                slot,
+                weight: backend.weight,
+                serves: backend.share > 0,
+            };
+            table(&backends().map(candidate).collect::<Vec<_>>())
+        }
+    };
+    let ring_length = round.len();
+    if ring_length > 0 {
+        let taking = backends().filter(|(_, backend)| backend.share > 0).map(|(slot, _)| slot);
+        round.extend(taking.take(SET_SIZE as usize));
+    }
+    (ring_length as u16, (round.len() - ring_length) as u16, round)
 }
 
 /// A number for each service: its old one where one of its listeners is known, else a free one.
@@ -354,6 +394,9 @@ impl<'a> Slots<'a> {
             gone: u16::from(backend.gone),
             delivery: backend.delivery as u16,
             mac: backend.mac,
+            max_connections: backend.max_connections,
+            share: backend.share,
+            pad: 0,
         };
         if let Some(slot) = self.kept.get(&(service, backend.endpoint)).copied() {
             let before = self.observed.backends.get(&slot).copied().unwrap_or_default();

@@ -14,6 +14,8 @@ fn backend(host: u8) -> WantedBackend {
     WantedBackend {
         endpoint: at(host, 6443),
         share: 1,
+        weight: 1,
+        max_connections: 0,
         gone: false,
         delivery: Delivery::Translated,
         mac: [2, 0, 0, 0, 0, host],
@@ -26,6 +28,9 @@ fn service(port: u16, hosts: &[u8]) -> WantedService {
         local_listeners: Vec::new(),
         preferred: None,
         idle_seconds: 7200,
+        balance: Balance::RoundRobin,
+        key: [1, 2],
+        max_connections: 0,
         backends: hosts.iter().map(|host| backend(*host)).collect(),
     }
 }
@@ -98,10 +103,10 @@ fn a_changed_round_goes_to_the_other_place_and_then_back() {
     let mut less = all.clone();
     less.services[0].backends[0].share = 0;
     let plan = settle(&less, &mut observed);
-    assert!(plan.ops.contains(&Op::WriteRing { start: RING_SIZE, slots: vec![1] }));
+    assert!(plan.ops.contains(&Op::WriteRing { start: RING_SIZE, slots: vec![1, 1] }));
     assert_eq!(observed.services[&at(100, 8443)].ring_start, RING_SIZE);
     let plan = settle(&all, &mut observed);
-    assert!(plan.ops.contains(&Op::WriteRing { start: 0, slots: vec![0, 1] }));
+    assert!(plan.ops.contains(&Op::WriteRing { start: 0, slots: vec![0, 1, 0, 1] }));
 }
 
 #[test]
@@ -186,7 +191,8 @@ fn too_many_are_refused_whole() {
 fn any_wanted() -> impl Strategy<Value = Wanted> {
     let backends = proptest::collection::btree_map(1u8..9, (0u16..3, any::<bool>(), any::<bool>()), 1..6);
     let preferred = proptest::option::of(0usize..6);
-    let services = proptest::collection::btree_map(8000u16..8006, (backends, 0u8..2, any::<bool>(), preferred), 0..5);
+    let services =
+        proptest::collection::btree_map(8000u16..8006, (backends, 0u8..2, any::<bool>(), preferred, 0usize..4), 0..5);
     let own = proptest::collection::btree_set((1u8..4).prop_map(|host| at(host, 0).address), 0..3);
     let fellows = proptest::collection::btree_set(proptest::array::uniform6(0u8..2), 0..3);
     let sources = proptest::collection::btree_set((110u8..114).prop_map(|host| at(host, 0).address), 0..4);
@@ -199,11 +205,14 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
         ..wanted(
             services
                 .into_iter()
-                .map(|(port, (backends, vip, local, preferred))| WantedService {
+                .map(|(port, (backends, vip, local, preferred, balance))| WantedService {
                     listeners: if local { vec![] } else { vec![at(100 + vip, port)] },
                     local_listeners: vec![Endpoint::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))],
                     preferred,
                     idle_seconds: 60,
+                    balance: [Balance::RoundRobin, Balance::LeastConn, Balance::Source, Balance::Maglev][balance],
+                    key: [1, 2],
+                    max_connections: 0,
                     backends: backends
                         .into_iter()
                         .map(|(host, (share, gone, resolved))| WantedBackend {
@@ -234,8 +243,9 @@ proptest! {
                 for service in observed.services.values() {
                     if service.ring_length > 0 {
                         let round = &observed.rings[&service.ring_start];
-                        prop_assert!(round.len() >= usize::from(service.ring_length));
-                        for slot in round.iter().take(usize::from(service.ring_length)) {
+                        let length = usize::from(service.ring_length + service.set_length);
+                        prop_assert!(service.set_length > 0 && round.len() >= length);
+                        for slot in round.iter().take(length) {
                             prop_assert!(observed.backends[slot].generation > 0);
                         }
                     }

@@ -41,6 +41,10 @@ fn the_shortest_file_gets_every_default() {
             listen: vec![std::net::SocketAddr::from((vip, 8443)).into()],
             local: Local::Prefer,
             balance: Balance::RoundRobin,
+            hash_key: None,
+            max_connections: 0,
+            slow_start: None,
+            drain_timeout: None,
             mode: ServiceMode::Snat,
             idle_timeout: Duration::from_secs(7200),
             health_check: HealthCheck {
@@ -196,6 +200,9 @@ fn what_is_good_is_accepted() {
         ("interface = \"eth0\"", "interface = \"eth0\"\ncgroup = \"/sys/fs/cgroup/\""),
         ("interface = \"eth0\"", "interface = \"eth0\"\nsource_ports = \"10000-20000\""),
         ("type = \"https\"", "port = 10256"),
+        ("name = \"apiserver\"", "name = \"a\"\nbalance = \"source\"\nhash_key = \"x y\"\ndrain_timeout = \"168h\""),
+        ("name = \"apiserver\"", "name = \"a\"\nbalance = \"maglev\"\nmax_connections = 4294967295"),
+        ("name = \"apiserver\"", "name = \"a\"\nbalance = \"leastconn\"\nslow_start = \"1h\"\ndrain_timeout = \"1s\""),
         ("address = \"192.0.2.31:6443\"", "address = \"198.51.100.1:1\"\nweight = 256\nmax_connections = 4294967295"),
     ];
     for (from, to) in cases {
