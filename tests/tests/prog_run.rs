@@ -111,8 +111,6 @@ fn stories_go_alike(hook: Hook) {
         Reason::FromLocal,
         Reason::TableFull,
         Reason::BackendGone,
-        Reason::BackendsFull,
-        Reason::ServiceFull,
     ];
     assert!(wanted.iter().all(|reason| seen[*reason as usize] > 10), "the stories have become too tame");
 }
