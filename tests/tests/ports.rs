@@ -127,7 +127,7 @@ fn the_last_port_serves_and_the_next_connection_is_refused_until_there_are_more(
     wait("the status to say so", || reason().contains("100 of 100 source ports in use"));
     let error = connect().expect_err("no port is left");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-    assert!(refused(&topology) >= 1.0);
+    wait("the refusal to be counted", || refused(&topology) >= 1.0);
 
     // One that ends makes room for one, at once, and none of the others is touched.
     drop(held.pop());
