@@ -469,6 +469,7 @@ impl Agent {
                 Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep, fellows: &fellows };
             let outcome = self.reconciler.tables(&snapshots, datapath, &mut self.kernel.tables, now).await;
             if self.table_fault.note(outcome) {
+                self.kernel.sweeping.lay_out(self.reconciler.port_layout());
                 ready = true;
                 self.vrrp.set_can_forward(true);
             }

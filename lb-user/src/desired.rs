@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lb_ebpf::abi::{Delivery, Endpoint, MAX_FELLOWS, MAX_OWN_ADDRESSES, Node, VERSION, node_flag};
+use lb_ebpf::abi::{Delivery, Endpoint, MAX_FELLOWS, MAX_OWN_ADDRESSES, MAX_SOURCES, Node, VERSION, node_flag};
 use lb_ebpf::net::{Be32, Be128};
 use lb_proto::health::State;
 use lb_proto::health::policy::{Member, decide};
@@ -14,7 +14,7 @@ use crate::config::{Backend, Config, Listen, Local, Role, Service, ServiceMode};
 /// RSTs each CPU may send in a second: enough for every client of a control plane to be told within two.
 const RESETS_PER_SECOND: u32 = 10_000;
 /// Mask on the random part of the step between source ports.
-const PORT_JITTER: u16 = 7;
+const PORT_JITTER: u16 = 3;
 
 /// What is known of the world.
 pub trait World {
@@ -160,7 +160,8 @@ pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Des
     // Where the table is too small, some addresses of a very large node are not known as its own.
     let own = world.own_addresses().difference(&vips).filter(|address| everywhere && !address.is_loopback());
     let own = own.map(|address| (*address).into()).take(MAX_OWN_ADDRESSES as usize).collect();
-    Desired { wanted: Wanted { node: node(config, interface, &tunnels), services, own, fellows, tunnels }, fail_open }
+    let node = node(config, interface, &tunnels);
+    Desired { wanted: Wanted { node, services, own, fellows, tunnels, sources: sources(config) }, fail_open }
 }
 
 /// Where packets from outside arrive: what the virtual routers carry; without any, all that is listened at.
@@ -221,8 +222,36 @@ fn node(config: &Config, interface: Interface, tunnels: &BTreeSet<Be128>) -> Nod
         mss,
         address6: interface.ends.six.map(Be128::from).unwrap_or_default(),
         mss6,
+        port_stride: stride(&vips(config), ports.len() as u32),
+        sources: [true, false]
+            .map(|four| config.node.source_addresses.iter().filter(|address| address.is_ipv4() == four).count() as u8),
         pad: 0,
     }
+}
+
+/// Source addresses towards backends, by their number.
+fn sources(config: &Config) -> BTreeMap<u32, Be128> {
+    let (four, six): (Vec<IpAddr>, Vec<IpAddr>) =
+        config.node.source_addresses.iter().partition(|address| address.is_ipv4());
+    let (four, six) = ((0..MAX_SOURCES).zip(four), (MAX_SOURCES..2 * MAX_SOURCES).zip(six));
+    four.chain(six).map(|(number, address)| (number, address.into())).collect()
+}
+
+/// How far it is from one source port to the next of `count`: with no factor in common, so that every port has its turn. The
+/// nodes of the same VIPs have the same, so that those which begin elsewhere stay apart.
+fn stride(vips: &BTreeSet<IpAddr>, count: u32) -> u16 {
+    const fn have_factor(mut a: u32, mut b: u32) -> bool {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a != 1
+    }
+    // FNV-1a, the same in every version and on every machine.
+    let bytes = vips.iter().flat_map(|vip| Be128::from(*vip).wire());
+    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let first = hash >> 16;
+    let found = (0..count).map(|more| 1 + (first + more) % count).find(|stride| !have_factor(*stride, count));
+    found.and_then(|stride| u16::try_from(stride).ok()).unwrap_or(1)
 }
 
 /// The largest segments that clients of IPv4 and of IPv6 are told to send: they have to fit into outer packets of their
@@ -393,6 +422,32 @@ mod tests {
         assert_eq!(of(lost, up, 0), (vec![(0, true), (1, false)], false));
         assert_eq!(of(lost, lost, 0), (vec![(3, false), (1, false)], true), "when all fail, all are used");
         assert_eq!(of(up, up, 10), (vec![(0, false), (1, false)], false), "a is full, b has no limit");
+    }
+
+    #[test]
+    fn every_port_has_its_turn_whatever_the_vips_are() {
+        for count in [1, 64, 100, 1000, 31_744, 64_512] {
+            let vips = |last: u8| BTreeSet::from([IpAddr::from([192, 0, 2, last])]);
+            let strides: BTreeSet<_> = (0..50).map(|last| stride(&vips(last), count)).collect();
+            assert!(count < 1000 || strides.len() > 25, "{count}: {strides:?}");
+            for stride in strides {
+                let places: BTreeSet<_> = (0..count).map(|turn| turn * u32::from(stride) % count).collect();
+                assert_eq!(places.len(), count as usize, "{count} by {stride}");
+            }
+        }
+    }
+
+    #[test]
+    fn source_addresses_are_counted_and_numbered_by_family() {
+        let file = FILE.replace(
+            "interface =",
+            "source_addresses = [\"2001:db8::9\", \"192.0.2.110\", \"192.0.2.111\"]\n interface =",
+        );
+        let wanted = wanted(&file, &Known::new(State::Up, State::Up, 0));
+        assert_eq!(wanted.node.sources, [2, 1]);
+        let address = |text: &str| Be128::from(text.parse::<IpAddr>().unwrap());
+        let sources = [(0, address("192.0.2.110")), (1, address("192.0.2.111")), (8, address("2001:db8::9"))];
+        assert_eq!(wanted.sources, sources.into());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_ebpf::abi::{MAX_FELLOWS, MAX_TUNNELS};
@@ -19,7 +20,7 @@ use lb_proto::plan::{Place, Plan, TooMuch, plan};
 use lb_proto::vrrp::State;
 use tracing::{debug, info, warn};
 
-use crate::bpf::{Attachment, Datapath, DatapathError, Sweep, TableError, Tables};
+use crate::bpf::{Attachment, Datapath, DatapathError, PortLayout, Sweep, TableError, Tables};
 use crate::config::{Config, IpNet, Role};
 use crate::desired::{Desired, Ends, Interface, Way, World, desired};
 use crate::drivers::garp::GarpHandle;
@@ -92,6 +93,8 @@ pub struct Reconciler {
     foreign: BTreeSet<IpNet>,
     /// Places by service and backend name.
     places: BTreeMap<(String, String), Place>,
+    /// Sets of source ports, by the tables as they are.
+    port_layout: Arc<PortLayout>,
     fail_open: BTreeMap<String, bool>,
     /// What this node does for others, by the tables as they are.
     service_of_others: (BTreeSet<String>, BTreeSet<IpAddr>),
@@ -124,6 +127,7 @@ impl Reconciler {
             elsewhere: BTreeSet::new(),
             foreign: BTreeSet::new(),
             places: BTreeMap::new(),
+            port_layout: Arc::default(),
             fail_open: BTreeMap::new(),
             service_of_others: Default::default(),
             lingering: Default::default(),
@@ -288,6 +292,10 @@ impl Reconciler {
         self.service_of_others = (desired.own_services(snapshots.config), known);
         self.report_fail_open(&desired.fail_open);
         self.fail_open = desired.fail_open;
+        let layout = PortLayout::new(&desired.wanted, &places);
+        if layout != *self.port_layout {
+            self.port_layout = Arc::new(layout);
+        }
         self.places.clear();
         for (service, places) in snapshots.config.services.iter().zip(places) {
             for (backend, place) in service.backends.iter().zip(places) {
@@ -400,6 +408,12 @@ impl Reconciler {
                 debug!(neighbour = %hop.address, %error, "cannot be resolved");
             }
         }
+    }
+
+    /// The sets of source ports that the datapath looks for.
+    #[must_use]
+    pub fn port_layout(&self) -> &Arc<PortLayout> {
+        &self.port_layout
     }
 
     /// Routes may have changed.

@@ -4,17 +4,18 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use lb_proto::health::State;
+use lb_proto::plan::Place;
 
 use crate::agent::NO_BACKEND_HERE;
-use crate::bpf::{Attachment, Entries, Sweep, TableError, Tables};
+use crate::bpf::{Attachment, Entries, PortUse, Sweep, TableError, Tables};
 use crate::clock::unix_of;
 use crate::config::{Backend, Config, Role, Service, ServiceMode};
 use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
 use crate::reconcile::Reconciler;
 use crate::status::{
-    BackendStatus, ConfigStatus, DatapathStatus, Event, LocalStatus, PacketCount, ServiceStatus, Status, TableStatus,
-    VrrpStatus,
+    BackendStatus, ConfigStatus, DatapathStatus, Event, LocalStatus, PacketCount, ServiceStatus, SourcePorts, Status,
+    TableStatus, VrrpStatus,
 };
 
 /// Where the parts of a status come from.
@@ -118,6 +119,7 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
             Some(place) => sources.tables.counters().traffic(place.slot)?,
             None => Default::default(),
         };
+        let source_ports = place.and_then(|place| source_ports(sources, place));
         let health = sources.health.backend(&service.name, &backend.name);
         let connections = place.map_or(0, |place| sources.sweep.connections_of(place));
         let beyond = beyond(sources, service, backend);
@@ -134,6 +136,9 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
         }
         if backend.max_connections > 0 && connections >= u64::from(backend.max_connections) {
             reason = format!("{reason}; full, max_connections is {}", backend.max_connections);
+        }
+        if let Some(ports) = source_ports.filter(|ports| ports.in_use >= ports.capacity - ports.capacity / 10) {
+            reason = format!("{reason}; {} of {} source ports in use", ports.in_use, ports.capacity);
         }
         Ok(BackendStatus {
             name: backend.name.clone(),
@@ -152,6 +157,7 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
             bytes_out: traffic.bytes_out,
             packets_in: traffic.packets_in,
             packets_out: traffic.packets_out,
+            source_ports,
             check_seconds: health.and_then(|health| health.last_duration).map(|took| took.as_secs_f64()),
         })
     });
@@ -165,6 +171,13 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
         fail_open: sources.reconciler.fail_open(&service.name),
         backends: backends.collect::<Result<_, _>>()?,
     })
+}
+
+/// Source ports towards the backend at a place, where it needs any.
+fn source_ports(sources: &Sources<'_>, place: Place) -> Option<SourcePorts> {
+    let capacity = sources.sweep.layout.capacity(place.slot);
+    let PortUse { in_use, resting } = sources.sweep.ports_of(place);
+    (capacity > 0).then_some(SourcePorts { in_use, resting, capacity })
 }
 
 /// The router that keeps a backend from being forwarded to.

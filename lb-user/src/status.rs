@@ -189,8 +189,30 @@ pub struct BackendStatus {
     pub packets_in: u64,
     /// Packets to clients.
     pub packets_out: u64,
+    /// Source ports towards the backend; absent where it needs none.
+    #[serde(default)]
+    pub source_ports: Option<SourcePorts>,
     /// Duration of the last health check in seconds.
     pub check_seconds: Option<f64>,
+}
+
+/// Source ports towards a backend, of all source addresses together.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
+pub struct SourcePorts {
+    /// Of connections that are open or opening.
+    pub in_use: u64,
+    /// Of connections that are over, whose ports rest before they are used again.
+    pub resting: u64,
+    /// All there are.
+    pub capacity: u64,
+}
+
+impl SourcePorts {
+    /// Those that a new connection gets at once.
+    #[must_use]
+    pub fn free(&self) -> u64 {
+        self.capacity.saturating_sub(self.in_use).saturating_sub(self.resting)
+    }
 }
 
 /// A state change.

@@ -9,7 +9,8 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, Node, Reason, Service, Traffic, Verdict, budget, mac_key, map, node_flag,
+    Backend, Bucket, Endpoint, Flow, FlowKey, MAX_SOURCES, Node, PortKey, PortSet, Reason, Service, Traffic, Verdict,
+    budget, mac_key, map, node_flag,
 };
 use lb_ebpf::cases::{Executor, World};
 use lb_ebpf::net::{Address, Be128};
@@ -96,6 +97,9 @@ pub struct Datapath {
     fellows: HashMap<MapData, u64, u32>,
     tunnels: HashMap<MapData, [u32; 4], u32>,
     turns: PerCpuArray<MapData, u32>,
+    sources: Array<MapData, [u32; 4]>,
+    /// The sets of source ports.
+    pub ports: HashMap<MapData, PortKey, PortSet>,
     port_cursors: PerCpuArray<MapData, u32>,
     packets: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
@@ -158,6 +162,8 @@ impl Datapath {
             fellows: take(map::FELLOWS)?.try_into()?,
             tunnels: take(map::TUNNELS)?.try_into()?,
             turns: take(map::TURNS)?.try_into()?,
+            sources: take(map::SOURCES)?.try_into()?,
+            ports: take(map::PORTS)?.try_into()?,
             port_cursors: take(map::PORT_CURSORS)?.try_into()?,
             packets: take(map::PACKETS)?.try_into()?,
             traffic: take(map::TRAFFIC)?.try_into()?,
@@ -195,8 +201,12 @@ impl Datapath {
     pub fn write(&mut self, world: &World) -> anyhow::Result<()> {
         self.node.set(0, world.node, 0)?;
         empty(&mut self.vips)?;
-        for vip in &world.vips {
+        for vip in world.vips.iter().chain(&world.sources) {
             self.vips.insert(vip.raw(), 1, 0)?;
+        }
+        for (number, source) in (0..MAX_SOURCES).zip(&world.sources) {
+            let place = if source.mapped().is_some() { 0 } else { MAX_SOURCES };
+            self.sources.set(place + number, source.raw(), 0)?;
         }
         empty(&mut self.services)?;
         for (listener, service) in &world.services {
@@ -222,6 +232,18 @@ impl Datapath {
             self.fellows.insert(mac_key(*mac), 1, 0)?;
         }
         self.world = world.clone();
+        Ok(())
+    }
+
+    /// Makes the sets of source ports, with none taken.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn know_ports(&mut self, world: &World) -> anyhow::Result<()> {
+        empty(&mut self.ports)?;
+        for key in world.port_sets() {
+            self.ports.insert(key, world.no_port_taken(), 0)?;
+        }
         Ok(())
     }
 
@@ -382,6 +404,8 @@ fn nothing() -> World {
         rings: Vec::new(),
         fellows: Vec::new(),
         tunnels: Vec::new(),
+        sources: Vec::new(),
+        hints: false,
         capacity: 0,
     }
 }
@@ -444,7 +468,8 @@ impl Kernel {
         }
         let datapath = self.datapath()?;
         datapath.forget()?;
-        datapath.write(world)
+        datapath.write(world)?;
+        datapath.know_ports(world)
     }
 }
 

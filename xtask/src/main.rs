@@ -1,5 +1,6 @@
 //! `cargo xtask`: prepares, builds, checks and runs xvip.
 
+mod bench;
 mod fuzz;
 mod lint;
 mod measure;
@@ -37,6 +38,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Measures outages, spread, bulk and memory, on a machine with nothing else to do
     Measure(measure::Options),
+    /// Measures xvip beside haproxy, nftables and no balancer, on a machine with nothing else to do
+    Bench(bench::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -49,6 +52,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test(options) => test::test(&options),
         Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Measure(options) => measure::measure(&options),
+        Task::Bench(options) => bench::bench(&options),
     }
 }
 

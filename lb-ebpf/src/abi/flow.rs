@@ -170,6 +170,17 @@ impl<A: Address, W: Readable> Flow<A, W> {
         self.translated.reversed()
     }
 
+    /// Whether this key is that of the entry for the other direction.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_other_of(&self, key: &FlowKey<A>) -> bool {
+        let there = &self.translated;
+        there.source_port.raw() == key.destination_port.raw()
+            && there.destination_port.raw() == key.source_port.raw()
+            && there.source == key.destination
+            && there.destination == key.source
+    }
+
     /// The Ethernet address of the client's next hop; zero when unknown.
     #[inline(always)]
     #[must_use]

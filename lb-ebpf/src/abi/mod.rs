@@ -7,13 +7,15 @@ mod flow;
 mod local;
 #[cfg(feature = "user")]
 mod pod;
+mod ports;
 mod reason;
 mod word;
 
 pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, split_mac, state};
 pub use local::{Dialled, Hook, MAX_OWN_ADDRESSES, NOBODY};
+pub use ports::{NoHint, PortKey, PortSet, SharedPortSet};
 pub use reason::{Reason, Verdict};
-pub use word::{Readable, Word};
+pub use word::{Bits, Readable, Word};
 
 use crate::net::{Be16, Be32, Be128};
 
@@ -30,6 +32,10 @@ pub const MAX_TUNNELS: u32 = 256;
 pub const MAX_VIPS: u32 = 256;
 /// Backends of all services together.
 pub const MAX_BACKENDS: u32 = 8192;
+/// Source addresses towards backends besides the VIP, of each IP version.
+pub const MAX_SOURCES: u32 = 8;
+/// Sets of source ports: one for each backend and address of ours.
+pub const MAX_PORT_SETS: u32 = 2 * MAX_BACKENDS;
 /// Places in the round of one service.
 pub const RING_SIZE: u32 = 512;
 /// Services a node can have.
@@ -69,6 +75,10 @@ pub mod map {
     pub const RINGS: &str = "RINGS";
     /// Service number -> turns taken, per CPU.
     pub const TURNS: &str = "TURNS";
+    /// Number -> source address towards backends: [`super::MAX_SOURCES`] of IPv4, then those of IPv6.
+    pub const SOURCES: &str = "SOURCES";
+    /// [`super::PortKey`] -> [`super::PortSet`].
+    pub const PORTS: &str = "PORTS";
     /// Slot -> source ports tried, per CPU.
     pub const PORT_CURSORS: &str = "PORT_CURSORS";
     /// [`super::FlowKey`] -> [`super::Flow`] of IPv4; nothing is ever pushed out.
@@ -130,6 +140,10 @@ pub struct Node {
     pub address6: Be128,
     /// [`Self::mss`] for IPv6.
     pub mss6: u16,
+    /// How far it is from one source port to the next, which has no factor in common with their number; 0: 1.
+    pub port_stride: u16,
+    /// Source addresses besides the VIP, of IPv4 and of IPv6; at most [`MAX_SOURCES`] of each.
+    pub sources: [u8; 2],
     /// Zero.
     pub pad: u16,
 }
@@ -284,7 +298,7 @@ pub struct Bucket {
 }
 
 const _: () = {
-    assert!(size_of::<Node>() == 60);
+    assert!(size_of::<Node>() == 64);
     assert!(size_of::<Endpoint>() == 20);
     assert!(size_of::<Service>() == 16);
     assert!(size_of::<Backend>() == 36);

@@ -8,6 +8,7 @@ mod delivery;
 mod errors;
 mod frame;
 mod model;
+mod ports;
 mod ranges;
 mod six;
 mod table;

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use super::arena::Arena;
 use super::{Executor, World};
 use crate::abi::{
-    Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Node, Readable as _, Reason, Service, SharedFlow, Traffic,
+    Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, NoHint, Node, PortKey, Readable as _, Reason, Service,
+    SharedFlow, SharedPortSet, Traffic,
 };
+use crate::datapath::ports::{Search, Try, find, try_port};
 use crate::datapath::tables::{Drafts, Note, Refused, Tables};
 use crate::datapath::{leave, process};
 use crate::net::header::ethertype;
@@ -26,6 +28,7 @@ pub struct Model {
     six: Flows<Be128>,
     turns: Cursors,
     ports: Cursors,
+    sets: BTreeMap<PortKey, SharedPortSet>,
     traffic: RefCell<BTreeMap<u32, Traffic>>,
     resets: Cell<(u32, u32)>,
     /// The clock, in seconds.
@@ -78,7 +81,9 @@ impl Model {
     /// A kernel with these tables and no connection.
     #[must_use]
     pub fn new(world: World) -> Self {
+        let sets = world.port_sets().into_iter().map(|key| (key, world.no_port_taken().shared()));
         Self {
+            sets: sets.collect(),
             world,
             four: Flows::default(),
             six: Flows::default(),
@@ -90,6 +95,12 @@ impl Model {
             neighbours: RefCell::default(),
             notes: RefCell::default(),
         }
+    }
+
+    /// Makes the sets of source ports those of the beginning, as if all were free.
+    pub fn forget_hints(&mut self) {
+        let sets = self.world.port_sets().into_iter().map(|key| (key, self.world.no_port_taken().shared()));
+        self.sets = sets.collect();
     }
 
     /// Entries of both tables: established, half-open, of both IP versions.
@@ -240,7 +251,7 @@ impl<F: Kept> Tables<F> for Model {
     }
 
     fn is_vip(&self, address: F::Address) -> bool {
-        self.world.vips.contains(&address.into())
+        self.world.vips.iter().chain(&self.world.sources).any(|vip| *vip == address.into())
     }
 
     fn service(&self, listener: &Endpoint) -> Option<Service> {
@@ -273,6 +284,30 @@ impl<F: Kept> Tables<F> for Model {
 
     fn take_port(&self, slot: u32, step: u32) -> Option<u32> {
         Some(advance(&self.ports, slot, step))
+    }
+
+    fn find_port(&self, answers: &mut FlowKey<F::Address>, slot: u32, is_local: bool) -> bool {
+        let mut search = Search::default();
+        search.begin(answers, slot, is_local);
+        let found = find::<F>(self, &mut search);
+        *answers = search.answers;
+        found
+    }
+
+    fn try_port(&self, search: &Search<F::Address>, in_need: bool) -> Try {
+        try_port::<F>(self, search, in_need)
+    }
+
+    fn take_hint(&self, search: &Search<F::Address>, from: u16) -> Result<u16, NoHint> {
+        self.sets.get(&search.set()).ok_or(NoHint::Full)?.take(from)
+    }
+
+    fn is_exhausted(&self, key: PortKey) -> bool {
+        self.sets.get(&key).is_some_and(SharedPortSet::is_full)
+    }
+
+    fn source(&self, number: u32) -> Option<F::Address> {
+        self.world.sources.get(number as usize).map(|address| F::Address::of(*address))
     }
 
     fn random(&self) -> u32 {

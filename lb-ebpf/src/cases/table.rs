@@ -54,6 +54,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(not_ours());
     cases.extend(malformed());
     cases.extend(super::ranges::ranges());
+    cases.extend(super::ports::ports());
     cases.extend(delivery());
     let six: Vec<_> = cases.iter().filter_map(six::translated).collect();
     cases.extend(six);

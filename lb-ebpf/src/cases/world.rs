@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::Frame;
 use super::frame::sixth;
-use crate::abi::{Backend, Delivery, Endpoint, Node, RING_SIZE, Service, VERSION};
+use crate::abi::{Backend, Delivery, Endpoint, Node, PortKey, PortSet, RING_SIZE, Service, VERSION};
 use crate::net::header::flag;
 use crate::net::{Be32, Be128};
 
@@ -25,6 +25,10 @@ pub struct World {
     pub fellows: Vec<[u8; 6]>,
     /// Nodes from which packets inside outer ones are taken.
     pub tunnels: Vec<Be128>,
+    /// Source addresses besides the VIP, of the world's IP version.
+    pub sources: Vec<Be128>,
+    /// Whether there are sets of source ports, with none taken, for each backend and address; counts when a story begins.
+    pub hints: bool,
     /// Entries of the table of established flows; counts when a story begins.
     pub capacity: u32,
 }
@@ -74,6 +78,8 @@ impl World {
                 address: Be32::default(),
                 mtu: 0,
                 mss: 0,
+                port_stride: 0,
+                sources: [0; 2],
                 address6: Be128::default(),
                 mss6: 0,
                 pad: 0,
@@ -87,6 +93,8 @@ impl World {
             rings: vec![0, 1, 2],
             fellows: Vec::new(),
             tunnels: Vec::new(),
+            sources: Vec::new(),
+            hints: true,
             capacity: 1024,
         }
     }
@@ -96,6 +104,8 @@ impl World {
     pub fn in_ipv6(mut self) -> Self {
         let six = |address: &mut Be128| *address = sixth(IpAddr::from(*address)).into();
         self.vips.iter_mut().for_each(six);
+        self.sources.iter_mut().for_each(six);
+        self.node.sources.reverse();
         self.services.iter_mut().for_each(|(at, _)| six(&mut at.address));
         self.backends.iter_mut().for_each(|backend| six(&mut backend.endpoint.address));
         self.tunnels.iter_mut().for_each(six);
@@ -103,6 +113,24 @@ impl World {
             self.node.address6 = sixth(IpAddr::V4(self.node.address.into())).into();
         }
         self
+    }
+
+    /// Sets of source ports as the agent makes them.
+    #[must_use]
+    pub fn port_sets(&self) -> Vec<PortKey> {
+        let slots = 0..if self.hints { self.backends.len() as u32 } else { 0 };
+        let addresses = || self.vips.iter().chain(&self.sources);
+        slots.flat_map(|slot| addresses().map(move |address| PortKey { address: *address, slot })).collect()
+    }
+
+    /// What is in each of them at the beginning.
+    #[must_use]
+    pub fn no_port_taken(&self) -> PortSet {
+        let first = self.node.first_port;
+        match self.node.port_count {
+            0 => PortSet::full(),
+            count => PortSet::of_range(first..=first.saturating_add(count - 1)),
+        }
     }
 
     /// The same after a change.

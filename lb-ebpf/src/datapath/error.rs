@@ -71,9 +71,9 @@ pub fn error<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
             // The backend's own node translates.
             return if flow.is_tunnelled() { Step::Wrap(Reason::IcmpError) } else { Step::End(Reason::IcmpError) };
         }
-        // It comes from nobody that its receiver knows; the VIP is.
-        outer_change += F::source(head, ip).change(to);
-        F::set_source(head, ip, to);
+        // It comes from nobody that its receiver knows; whoever it believes to speak with is.
+        outer_change += F::source(head, ip).change(flow.translated.source);
+        F::set_source(head, ip, flow.translated.source);
     }
     // Who sent that packet, and to whom, is the reverse of what the answer becomes.
     let sent = &flow.translated;

@@ -19,7 +19,7 @@ mod error;
 pub mod local;
 mod open;
 mod parse;
-mod ports;
+pub mod ports;
 mod reset;
 mod rewrite;
 pub mod tables;
@@ -36,6 +36,7 @@ pub use tunnel::Nested;
 
 pub use deliver::leave;
 pub use error::error;
+pub use ports::elsewhere;
 pub use reset::answer;
 
 /// A flow's key, in one IP version.
@@ -63,6 +64,8 @@ pub enum Step {
     Choose,
     /// The connection goes to the backend in this slot: [`open()`].
     Open(u32),
+    /// It goes to another, for want of a source port to the one in this slot: [`elsewhere`].
+    Elsewhere(u32),
     /// Its sender gets a RST: [`answer()`].
     Reset(ResetFor),
     /// It has been rewritten, and leaves inside an outer packet: [`tunnel::wrap`].
@@ -142,7 +145,15 @@ fn whole<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step 
         Step::Open(slot) => open(packet, tables, slot),
         step => step,
     };
+    let step = match step {
+        Step::Elsewhere(slot) => match elsewhere(packet, tables, slot) {
+            Step::Open(other) => open(packet, tables, other),
+            step => step,
+        },
+        step => step,
+    };
     match step {
+        Step::Elsewhere(_) => Step::End(answer(packet, tables).unwrap_or(Reason::NoSourcePort)),
         Step::Icmp => error(packet, tables),
         Step::Reset(reset) => Step::End(answer(packet, tables).unwrap_or(reset)),
         step => step,
@@ -280,6 +291,9 @@ pub fn open<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>, slot:
         return Step::End(fault);
     }
     let outcome = open::new_flow(head, tables, node, &key, &service, slot, tables.now());
+    if outcome == Err(Reason::NoSourcePort) {
+        return Step::Elsewhere(slot);
+    }
     leaving(outcome, tables.half_open(&key).is_some_and(Entry::<F>::is_tunnelled))
 }
 

@@ -1,7 +1,9 @@
 //! Everything the datapath may ask besides the packet.
 
-use crate::abi::{Backend, Endpoint, Flow, FlowKey, Node, Service, SharedFlow};
+use crate::abi::{Backend, Endpoint, Flow, FlowKey, NoHint, Node, PortKey, Service, SharedFlow};
 use crate::net::Family;
+
+use super::ports::{Search, Try};
 
 /// A table took no entry, or the key was there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,13 +18,14 @@ pub enum Note {
     Closed,
     /// A flow's backend is gone.
     BackendGone,
-    /// No source port is left towards a backend.
+    /// No source port is left towards a backend; another may have one.
     NoSourcePort,
     /// The table of flows is full.
     TableFull,
 }
 
-/// Where a flow's two entries are made: together they are more than a stack of the kernel's takes.
+/// Where a flow's two entries are made, and a source port is looked for: together they are more than a stack of the
+/// kernel's takes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Drafts<A> {
@@ -30,6 +33,8 @@ pub struct Drafts<A> {
     pub there: Flow<A>,
     /// The entry for answers.
     pub back: Flow<A>,
+    /// The key of that entry.
+    pub answers: FlowKey<A>,
 }
 
 /// The kernel's maps and helpers, or a model of them, as packets of one IP version need them.
@@ -56,6 +61,21 @@ pub trait Tables<F: Family> {
     fn take_turn(&self, service: u32) -> Option<u32>;
     /// Moves on by `step` among a backend's source ports; returns where it was.
     fn take_port(&self, slot: u32, step: u32) -> Option<u32>;
+    /// [`find`](super::ports::find), and completes `answers` by what it finds.
+    fn find_port(&self, answers: &mut FlowKey<F::Address>, slot: u32, is_local: bool) -> bool;
+    /// [`try_port`](super::ports::try_port).
+    fn try_port(&self, search: &Search<F::Address>, in_need: bool) -> Try;
+    /// Takes a port of the set that a search has come to, this one or the next that is free, by [`SharedPortSet::take`].
+    ///
+    /// # Errors
+    /// As that says; [`NoHint::Full`] where there is no such set.
+    ///
+    /// [`SharedPortSet::take`]: crate::abi::SharedPortSet::take
+    fn take_hint(&self, search: &Search<F::Address>, from: u16) -> Result<u16, NoHint>;
+    /// Whether a set says that no port is free.
+    fn is_exhausted(&self, key: PortKey) -> bool;
+    /// A source address besides the VIP.
+    fn source(&self, number: u32) -> Option<F::Address>;
     /// A random number.
     fn random(&self) -> u32;
     /// An entry of the table of established flows.

@@ -36,6 +36,8 @@ pub trait Family: Sized + Copy + Debug + 'static {
 
     /// Its EtherType.
     const ETHERTYPE: Be16;
+    /// Its place where there is something for each version: IPv4 comes first.
+    const PLACE: usize;
     /// Length of the IP header in bytes.
     const IP: usize;
     /// Whether the IP header has a checksum of its own, which makes up for every change in it.

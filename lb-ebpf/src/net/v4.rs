@@ -44,6 +44,7 @@ impl Family for V4 {
     type Ends = [u16; 6];
 
     const ETHERTYPE: Be16 = Be16::new(0x0800);
+    const PLACE: usize = 0;
     const IP: usize = 20;
     const ICMP: u8 = 1;
     /// Destination unreachable, time exceeded, parameter problem (RFC 792).

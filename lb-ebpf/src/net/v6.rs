@@ -44,6 +44,7 @@ impl Family for V6 {
     type Ends = [u16; 18];
 
     const ETHERTYPE: Be16 = Be16::new(0x86dd);
+    const PLACE: usize = 1;
     const IP: usize = 40;
     const ICMP: u8 = 58;
     /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443).

@@ -8,8 +8,8 @@ use std::path::Path;
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
     Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Hook, MAX_BACKENDS, MAX_FELLOWS,
-    MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_RINGS, MAX_SERVICES, MAX_TUNNELS, MAX_VIPS, Node, RING_SIZE, Reason, Service,
-    Traffic, budget, map,
+    MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_PORT_SETS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Node,
+    PortKey, PortSet, RING_SIZE, Reason, Service, Traffic, budget, map,
 };
 use lb_ebpf::net::Be128;
 
@@ -24,7 +24,7 @@ pub(super) struct Shape {
 }
 
 /// All maps that are pinned, with connection tables for `max_flows` flows of each IP version.
-pub(super) fn shapes(max_flows: u32) -> [Shape; 22] {
+pub(super) fn shapes(max_flows: u32) -> [Shape; 24] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
     let index = size_of::<u32>();
     let entries = established_entries(max_flows);
@@ -38,6 +38,8 @@ pub(super) fn shapes(max_flows: u32) -> [Shape; 22] {
         shape(map::TUNNELS, MapType::Hash, size_of::<Be128>(), index, MAX_TUNNELS),
         shape(map::RINGS, MapType::Array, index, index, RING_SIZE * MAX_RINGS),
         shape(map::TURNS, MapType::PerCpuArray, index, index, MAX_SERVICES),
+        shape(map::SOURCES, MapType::Array, index, size_of::<Be128>(), 2 * MAX_SOURCES),
+        shape(map::PORTS, MapType::Hash, size_of::<PortKey>(), size_of::<PortSet>(), MAX_PORT_SETS),
         shape(map::PORT_CURSORS, MapType::PerCpuArray, index, index, MAX_BACKENDS),
         shape(map::ESTABLISHED, MapType::Hash, size_of::<FlowKey>(), size_of::<Flow>(), entries),
         shape(map::HALF_OPEN, MapType::LruHash, size_of::<FlowKey>(), size_of::<Flow>(), HALF_OPEN_ENTRIES),

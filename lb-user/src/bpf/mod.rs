@@ -4,6 +4,7 @@
 //! - `attach`: load, choose a mode, attach, pin; adopt what an earlier agent left.
 //! - `hooks`: the connect hooks of a cgroup, for the node's own clients.
 //! - `tables`: observe and apply, for the planner.
+//! - `ports`: hints about source ports, kept true by every sweep.
 //! - `sweep`: the connection tables, aged and counted.
 //! - `counters`: packets by reason and traffic by backend.
 //!
@@ -13,6 +14,7 @@ mod attach;
 mod counters;
 mod hooks;
 mod layout;
+mod ports;
 mod sweep;
 mod tables;
 
@@ -20,6 +22,7 @@ pub(crate) use attach::facts;
 pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, choose, flush, is_pinned};
 pub use counters::{Counters, PacketCounts};
 pub use hooks::{HookError, Hooks, cgroup_root};
+pub use ports::{PortLayout, PortUse};
 pub use sweep::{Entries, Sweep, Sweeper};
 pub use tables::{TableError, Tables};
 

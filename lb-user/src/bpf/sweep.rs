@@ -4,6 +4,7 @@
 //! numbers of connections true. A table is read entry by entry, so a sweep costs about a microsecond for each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{HashMap, MapData, MapError};
@@ -14,6 +15,7 @@ use lb_proto::plan::Place;
 use nix::time::{ClockId, clock_gettime};
 
 use super::layout::established_entries;
+use super::ports::{Found, PortLayout, PortSets, PortUse};
 use super::tables::{TableError, at, take};
 
 /// What a sweep found.
@@ -25,6 +27,10 @@ pub struct Sweep {
     pub entries: [Entries; 2],
     /// Flows removed because of their silence.
     pub expired: u64,
+    /// Source ports by slot and generation of their backend.
+    pub ports: BTreeMap<(u16, u32), PortUse>,
+    /// The sets of source ports that there are now.
+    pub layout: Arc<PortLayout>,
     /// How long it took.
     pub took: Duration,
 }
@@ -39,6 +45,13 @@ pub struct Entries {
 }
 
 impl Sweep {
+    /// Source ports of the backend at a place that are not free.
+    #[must_use]
+    pub fn ports_of(&self, place: Place) -> PortUse {
+        let slot = u16::try_from(place.slot).ok();
+        slot.and_then(|slot| self.ports.get(&(slot, place.generation))).copied().unwrap_or_default()
+    }
+
     /// Open connections of the backend at a place.
     #[must_use]
     pub fn connections_of(&self, place: Place) -> u64 {
@@ -51,6 +64,7 @@ impl Sweep {
 pub struct Sweeper {
     four: Flows<Be32>,
     six: Flows<Be128>,
+    ports: PortSets,
     capacity: u64,
 }
 
@@ -77,6 +91,7 @@ impl Sweeper {
         Ok(Self {
             four: Flows::take(ebpf, Names { established: map::ESTABLISHED, half_open: map::HALF_OPEN })?,
             six: Flows::take(ebpf, Names { established: map::ESTABLISHED6, half_open: map::HALF_OPEN6 })?,
+            ports: PortSets::take(ebpf)?,
             capacity: established_entries(max_flows).into(),
         })
     }
@@ -87,14 +102,19 @@ impl Sweeper {
         Entries { established: self.capacity, half_open: HALF_OPEN_ENTRIES.into() }
     }
 
-    /// Goes over all tables.
+    /// Goes over all tables, and makes the sets of source ports those of a layout.
     ///
     /// # Errors
     /// When a table cannot be read; what was removed before stays removed.
-    pub fn sweep(&mut self) -> Result<Sweep, TableError> {
+    pub fn sweep(&mut self, layout: &Arc<PortLayout>) -> Result<Sweep, TableError> {
         let started = crate::clock::now();
         let mut sweep = Sweep::default();
-        sweep.entries = [self.four.sweep(&mut sweep)?, self.six.sweep(&mut sweep)?];
+        let before = self.ports.look()?;
+        let mut found = Found::default();
+        sweep.entries = [self.four.sweep(&mut sweep, &mut found)?, self.six.sweep(&mut sweep, &mut found)?];
+        self.ports.mend(layout, &before, &found)?;
+        sweep.ports = found.used;
+        sweep.layout = Arc::clone(layout);
         sweep.took = crate::clock::now().saturating_duration_since(started);
         Ok(sweep)
     }
@@ -109,11 +129,11 @@ where
         Ok(Self { names, established: take(ebpf, names.established)?, half_open: take(ebpf, names.half_open)? })
     }
 
-    fn sweep(&mut self, sweep: &mut Sweep) -> Result<Entries, TableError> {
-        Ok(Entries { established: self.sweep_established(sweep)?, half_open: self.count_half_open()? })
+    fn sweep(&mut self, sweep: &mut Sweep, found: &mut Found) -> Result<Entries, TableError> {
+        Ok(Entries { established: self.sweep_established(sweep, found)?, half_open: self.count_half_open(found)? })
     }
 
-    fn sweep_established(&mut self, sweep: &mut Sweep) -> Result<u64, TableError> {
+    fn sweep_established(&mut self, sweep: &mut Sweep, found: &mut Found) -> Result<u64, TableError> {
         let now = kernel_seconds();
         let mut entries = 0_u64;
         let mut over = Vec::new();
@@ -123,7 +143,10 @@ where
             let to_backend = flow.is_from_client();
             if self.is_over(&key, &flow, now)? {
                 over.push(key);
-            } else if to_backend && !flow.is_closed() {
+                continue;
+            }
+            found.note(&key, &flow);
+            if to_backend && !flow.is_closed() {
                 *sweep.connections.entry((flow.backend, flow.generation)).or_default() += 1;
             }
         }
@@ -165,7 +188,7 @@ where
         }
     }
 
-    fn count_half_open(&mut self) -> Result<u64, TableError> {
+    fn count_half_open(&mut self, found: &mut Found) -> Result<u64, TableError> {
         let now = kernel_seconds();
         let mut entries = 0;
         let mut stale = Vec::new();
@@ -175,6 +198,7 @@ where
                 stale.push(key);
             } else {
                 entries += 1;
+                found.note(&key, &flow);
             }
         }
         for key in stale {

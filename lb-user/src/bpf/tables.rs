@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError};
-use lb_ebpf::abi::{Backend, Endpoint, MAX_BACKENDS, MAX_SERVICES, Node, RING_SIZE, Service, key_mac, mac_key, map};
+use lb_ebpf::abi::{
+    Backend, Endpoint, MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES, Node, RING_SIZE, Service, key_mac, mac_key, map,
+};
 use lb_ebpf::net::Be128;
 use lb_proto::plan::{Observed, Op};
 
@@ -54,6 +56,7 @@ pub struct Tables {
     preferred: Array<MapData, u32>,
     fellows: HashMap<MapData, u64, u32>,
     tunnels: HashMap<MapData, AddressPod, u32>,
+    sources: Array<MapData, AddressPod>,
     counters: Counters,
     /// Slots that were ever used, as long as this agent runs; found by one look over all at the start.
     known: Option<BTreeSet<u32>>,
@@ -79,6 +82,7 @@ impl Tables {
             preferred: take(ebpf, map::PREFERRED)?,
             fellows: take(ebpf, map::FELLOWS)?,
             tunnels: take(ebpf, map::TUNNELS)?,
+            sources: take(ebpf, map::SOURCES)?,
             counters: Counters::take(ebpf)?,
             known: None,
         })
@@ -127,7 +131,21 @@ impl Tables {
         let fellows = fellows.map_err(at(map::FELLOWS))?;
         let tunnels = self.tunnels.keys().map(|key| key.map(Be128::from_wire)).collect::<Result<_, _>>();
         let tunnels = tunnels.map_err(at(map::TUNNELS))?;
-        Ok(Observed { node, vips, services, backends: backends?, slots, rings, own, preferred, fellows, tunnels })
+        let sources = (0..2 * MAX_SOURCES).map(|number| Ok((number, Be128::from_wire(self.sources.get(&number, 0)?))));
+        let sources = sources.collect::<Result<_, _>>().map_err(at(map::SOURCES))?;
+        Ok(Observed {
+            sources,
+            node,
+            vips,
+            services,
+            backends: backends?,
+            slots,
+            rings,
+            own,
+            preferred,
+            fellows,
+            tunnels,
+        })
     }
 
     /// The counters beside them.
@@ -168,6 +186,7 @@ impl Tables {
             Op::RemoveFellow(mac) => gone(self.fellows.remove(&mac_key(*mac))).map_err(at(map::FELLOWS)),
             Op::AddTunnel(node) => self.tunnels.insert(node.wire(), 1, 0).map_err(at(map::TUNNELS)),
             Op::RemoveTunnel(node) => gone(self.tunnels.remove(&node.wire())).map_err(at(map::TUNNELS)),
+            Op::SetSource(number, address) => self.sources.set(*number, address.wire(), 0).map_err(at(map::SOURCES)),
             Op::AddVip(vip) => self.vips.insert(vip.wire(), 1, 0).map_err(at(map::VIPS)),
             Op::SetService(listener, service) => self.services.insert(listener, service, 0).map_err(at(map::SERVICES)),
             Op::SetPreferred(number, slot) => self.preferred.set((*number).into(), slot, 0).map_err(at(map::PREFERRED)),

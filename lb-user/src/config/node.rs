@@ -1,9 +1,9 @@
 //! The keys of `[node]`, `[metrics]` and `[admin]`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use super::reader::{Got, Section};
+use super::reader::{Got, List, Section};
 use super::report::{At, Wrong, quote, wrong};
 use super::{Admin, Datapath, Env, Node, Role, values};
 
@@ -17,6 +17,7 @@ pub(super) struct Draft {
     pub(super) role: Option<At<Role>>,
     /// `None`: the default, or bad.
     pub(super) chosen_ports: Option<At<RangeInclusive<u16>>>,
+    pub(super) source_addresses: List<IpAddr>,
     pub(super) built: Option<Node>,
 }
 
@@ -32,6 +33,7 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
     let datapath = section.key("datapath", r#""auto""#).text(datapath).or(Datapath::Auto);
     let ports = section.key("source_ports", r#""1024-32767""#).text(values::port_range);
     let ports = ports.optional();
+    let sources = section.key("source_addresses", r#"["192.0.2.110"]"#).texts(values::host_address);
     let max_flows = section.key("max_flows", "131072").integer(1024..=4_194_304).or(131_072);
     let cgroup = |text: &str| values::directory(text, "/sys/fs/cgroup");
     let cgroup = section.key("cgroup", r#""/sys/fs/cgroup""#).text(cgroup).optional();
@@ -46,12 +48,13 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
             peer_port: peer_port?.value,
             datapath: datapath?.value,
             source_ports: ports?.map_or(1024..=32767, |ports| ports.value),
+            source_addresses: sources.values()?,
             max_flows: max_flows?.value,
             cgroup: cgroup?.map(|cgroup| cgroup.value),
         })
     };
     let built = build();
-    Draft { interface, role, chosen_ports, built }
+    Draft { interface, role, chosen_ports, source_addresses: sources, built }
 }
 
 pub(super) fn metrics(section: &Section<'_>) -> Option<At<SocketAddr>> {

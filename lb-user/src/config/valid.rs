@@ -40,6 +40,8 @@ pub struct Node {
     pub datapath: Datapath,
     /// Ports the balancer may use as its own towards backends; kept free of the host's sockets.
     pub source_ports: RangeInclusive<u16>,
+    /// Source addresses towards backends besides the VIP; they are where the VIPs are.
+    pub source_addresses: Vec<IpAddr>,
     /// Established flows the connection table holds; each takes two entries.
     pub max_flows: u32,
     /// Whose processes are the node's own clients; `None`: the root of the cgroup v2 hierarchy.

@@ -57,6 +57,8 @@ metrics! {
         "Bytes from clients (in) and to clients (out), Ethernet payload";
     BACKEND_PACKETS = Counter "xvip_backend_packets_total" ["service", "backend", "direction"]
         "Packets from clients (in) and to clients (out)";
+    BACKEND_SOURCE_PORTS = Gauge "xvip_backend_source_ports" ["service", "backend", "state"]
+        "Source ports towards the backend: in use, resting after a connection, and free";
     SERVICE_FAIL_OPEN = Gauge "xvip_service_fail_open" ["service"]
         "1 while every backend fails its checks and all are used all the same";
     HEALTH_CHECK_SECONDS = Histogram "xvip_health_check_duration_seconds" ["service", "backend"]

@@ -47,6 +47,12 @@ fn backends(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
     out.family(&defs::LOCAL_ATTACHED, [([], u64::from(status.local.attached))])?;
     out.family(&defs::BACKEND_BYTES, both(|b| (b.bytes_in, b.bytes_out)))?;
     out.family(&defs::BACKEND_PACKETS, both(|b| (b.packets_in, b.packets_out)))?;
+    let ports = rows.iter().filter_map(|&(service, b)| {
+        let (ports, name) = (b.source_ports?, b.name.as_str());
+        let states = [("in_use", ports.in_use), ("resting", ports.resting), ("free", ports.free())];
+        Some(states.map(|(state, value)| ([service, name, state], value)))
+    });
+    out.family(&defs::BACKEND_SOURCE_PORTS, ports.flatten())?;
     out.family(&defs::SERVICE_FAIL_OPEN, status.services.iter().map(|s| ([s.name.as_str()], u64::from(s.fail_open))))
 }
 

@@ -26,6 +26,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
             peer_port: 9911,
             datapath: Datapath::Auto,
             source_ports: 1024..=2047,
+            source_addresses: Vec::new(),
             max_flows: 1000,
             cgroup: None,
         },

@@ -20,6 +20,7 @@ fn backend(name: &str, last: u8, state: &str, reason: &str, connections: u64) ->
         bytes_out: connections * 20_000,
         packets_in: connections * 7,
         packets_out: connections * 9,
+        source_ports: Some(SourcePorts { in_use: connections, resting: 3, capacity: 31_744 }),
         check_seconds: (state == "up").then_some(0.0042),
     }
 }

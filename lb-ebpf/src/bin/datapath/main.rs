@@ -35,6 +35,7 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
                     parts::xvip_unknown4,
                     parts::xvip_choose4,
                     parts::xvip_open4,
+                    parts::xvip_elsewhere4,
                     parts::xvip_icmp4,
                     parts::xvip_answer4,
                 )
@@ -49,6 +50,7 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
                     parts::xvip_unknown6,
                     parts::xvip_choose6,
                     parts::xvip_open6,
+                    parts::xvip_elsewhere6,
                     parts::xvip_icmp6,
                     parts::xvip_answer6,
                 )
@@ -72,6 +74,7 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
                     parts::xvip_tc_unknown4,
                     parts::xvip_tc_choose4,
                     parts::xvip_tc_open4,
+                    parts::xvip_tc_elsewhere4,
                     parts::xvip_tc_icmp4,
                     parts::xvip_tc_answer4,
                 )
@@ -86,6 +89,7 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
                     parts::xvip_tc_unknown6,
                     parts::xvip_tc_choose6,
                     parts::xvip_tc_open6,
+                    parts::xvip_tc_elsewhere6,
                     parts::xvip_tc_icmp6,
                     parts::xvip_tc_answer6,
                 )

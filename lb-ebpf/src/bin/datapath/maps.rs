@@ -7,13 +7,16 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_RINGS,
-    MAX_SERVICES, MAX_TUNNELS, MAX_VIPS, Node, RING_SIZE, Reason, Service, SharedFlow, Traffic, budget, mac_key,
+    Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS,
+    MAX_PORT_SETS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, NoHint, Node, PortKey, PortSet,
+    RING_SIZE, Reason, Service, SharedFlow, SharedPortSet, Traffic, budget, mac_key,
 };
+use lb_ebpf::datapath::ports::{self, Search, Try};
 use lb_ebpf::datapath::tables::{Drafts, Note, Refused, Tables};
-use lb_ebpf::net::{Be32, Be128, Family, V4, V6};
+use lb_ebpf::net::{Address as _, Be32, Be128, Family, V4, V6};
 
-use crate::context::Context;
+use crate::context::{Context, NoPacket};
+use crate::parts;
 use crate::skb::Head;
 
 #[map]
@@ -36,6 +39,11 @@ pub(crate) static RINGS: Array<u32> = Array::with_max_entries(RING_SIZE * MAX_RI
 static TURNS: PerCpuArray<u32> = PerCpuArray::with_max_entries(MAX_SERVICES, 0);
 #[map]
 static PORT_CURSORS: PerCpuArray<u32> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+static SOURCES: Array<Be128> = Array::with_max_entries(2 * MAX_SOURCES, 0);
+/// The agent makes the sets.
+#[map]
+static PORTS: HashMap<PortKey, PortSet> = HashMap::with_max_entries(MAX_PORT_SETS, BPF_F_NO_PREALLOC);
 /// The agent sets the size when it loads the object.
 #[map]
 static ESTABLISHED: HashMap<FlowKey, Flow> = HashMap::with_max_entries(2048, 0);
@@ -62,6 +70,12 @@ static DRAFTS: PerCpuArray<Drafts<Be32>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static DRAFTS6: PerCpuArray<Drafts<Be128>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
+static SEARCH: PerCpuArray<Search<Be32>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static SEARCH6: PerCpuArray<Search<Be128>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static PORT_KEY: PerCpuArray<PortKey> = PerCpuArray::with_max_entries(1, 0);
+#[map]
 static QUESTION: PerCpuArray<FibLookup> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static HEAD: PerCpuArray<Head<V4>> = PerCpuArray::with_max_entries(1, 0);
@@ -87,6 +101,12 @@ pub(crate) trait Kept: Family {
     fn half_open() -> &'static LruHashMap<FlowKey<Self::Address>, Flow<Self::Address>>;
     /// Room for a new flow.
     fn drafts() -> Option<*mut Drafts<Self::Address>>;
+    /// Room for a search.
+    fn search() -> Option<*mut Search<Self::Address>>;
+    /// [`ports::find`] as a function of its own.
+    fn find_port() -> u32;
+    /// [`ports::try_port`] as a function of its own.
+    fn try_port(in_need: u32) -> u32;
     /// Room for what is copied of a frame.
     fn head_copy() -> Option<*mut Head<Self>>;
     /// Asks for the way between two addresses.
@@ -109,6 +129,21 @@ impl Kept for V4 {
     #[inline(always)]
     fn drafts() -> Option<*mut Drafts<Self::Address>> {
         DRAFTS.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn search() -> Option<*mut Search<Self::Address>> {
+        SEARCH.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn find_port() -> u32 {
+        parts::xvip_find_port4()
+    }
+
+    #[inline(always)]
+    fn try_port(in_need: u32) -> u32 {
+        parts::xvip_try_port4(in_need)
     }
 
     #[inline(always)]
@@ -144,6 +179,21 @@ impl Kept for V6 {
     #[inline(always)]
     fn drafts() -> Option<*mut Drafts<Self::Address>> {
         DRAFTS6.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn search() -> Option<*mut Search<Self::Address>> {
+        SEARCH6.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn find_port() -> u32 {
+        parts::xvip_find_port6()
+    }
+
+    #[inline(always)]
+    fn try_port(in_need: u32) -> u32 {
+        parts::xvip_try_port6(in_need)
     }
 
     #[inline(always)]
@@ -206,6 +256,40 @@ fn shared<'a, A>(entry: Option<*mut Flow<A>>) -> Option<&'a SharedFlow<A>> {
     // changing words atomic, of the same layout (asserted beside the definition). An entry removed meanwhile may be
     // given to another flow; words are then mixed, never out of bounds, and a mixed translation is a lost packet.
     entry.map(|entry| unsafe { &*entry.cast::<SharedFlow<A>>() })
+}
+
+/// A set of source ports.
+#[inline(always)]
+fn port_set<'a>(key: &PortKey) -> Option<&'a SharedPortSet> {
+    // SAFETY: not preallocated, so the set stays until the program ends, be it replaced meanwhile. `SharedPortSet` is
+    // `PortSet` with its words atomic, of the same layout (asserted beside the definition), and nothing here uses it
+    // otherwise.
+    PORTS.get_ptr(key).map(|set| unsafe { &*set.cast::<SharedPortSet>() })
+}
+
+/// Goes on with the search that [`Kept::search`] has.
+#[inline(always)]
+pub(crate) fn find_port<F: Kept>() -> bool {
+    // SAFETY: a map value of this CPU, of which the caller has no reference now.
+    let search = F::search().map(|search| unsafe { &mut *search });
+    search.is_some_and(|search| ports::find::<F>(&Kernel::new(NoPacket), search))
+}
+
+const FREE: u32 = Try::Free as u32;
+const CLOSED: u32 = Try::Closed as u32;
+
+/// Looks at the port that the same search has come to.
+#[inline(always)]
+pub(crate) fn try_port<F: Kept>(in_need: bool) -> u32 {
+    // SAFETY: a map value of this CPU, which the caller does not change meanwhile.
+    let search = F::search().map(|search| unsafe { &*search });
+    search.map_or(Try::Taken, |search| ports::try_port::<F>(&Kernel::new(NoPacket), search, in_need)) as u32
+}
+
+/// Takes a port of the set whose key is in [`PORT_KEY`].
+#[inline(always)]
+pub(crate) fn take_hint(from: u16) -> Result<u16, NoHint> {
+    PORT_KEY.get(0).and_then(port_set).ok_or(NoHint::Full)?.take(from)
 }
 
 /// Adds to a counter of this CPU; returns what it was, apart for each CPU.
@@ -312,6 +396,54 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     #[inline(always)]
     fn take_port(&self, slot: u32, step: u32) -> Option<u32> {
         advance(&PORT_CURSORS, slot, step)
+    }
+
+    #[inline(always)]
+    fn find_port(&self, answers: &mut FlowKey<F::Address>, slot: u32, is_local: bool) -> bool {
+        let Some(search) = F::search() else {
+            return false;
+        };
+        // SAFETY: a map value of this CPU, of which nobody has a reference now; for interruptions see `drafts` below.
+        unsafe { (*search).begin(answers, slot, is_local) };
+        if F::find_port() == 0 {
+            return false;
+        }
+        // SAFETY: as above.
+        *answers = unsafe { (*search).answers };
+        true
+    }
+
+    #[inline(always)]
+    fn try_port(&self, _search: &Search<F::Address>, in_need: bool) -> Try {
+        match F::try_port(in_need as u32) {
+            FREE => Try::Free,
+            CLOSED => Try::Closed,
+            _ => Try::Taken,
+        }
+    }
+
+    #[inline(always)]
+    fn take_hint(&self, search: &Search<F::Address>, from: u16) -> Result<u16, NoHint> {
+        let Some(question) = PORT_KEY.get_ptr_mut(0) else {
+            return Err(NoHint::Full);
+        };
+        // SAFETY: a map value of this CPU, used by nothing else; for interruptions see `Tables::drafts` below.
+        unsafe { *question = search.set() };
+        match parts::xvip_hint(from as u32) {
+            parts::NO_HINT => Err(NoHint::Full),
+            parts::HINT_AGAIN => Err(NoHint::Again),
+            port => Ok(port as u16),
+        }
+    }
+
+    #[inline(always)]
+    fn is_exhausted(&self, key: PortKey) -> bool {
+        port_set(&key).is_some_and(SharedPortSet::is_full)
+    }
+
+    #[inline(always)]
+    fn source(&self, number: u32) -> Option<F::Address> {
+        SOURCES.get(F::PLACE as u32 * MAX_SOURCES + number).map(|address| F::Address::of(*address))
     }
 
     #[inline(always)]
@@ -430,7 +562,7 @@ macro_rules! written {
                     debug!(&context, "flow of {:i} port {} reset, backend slot {} is gone", client, port, slot);
                 }
                 Note::NoSourcePort => {
-                    warn!(&context, "{:i} port {} refused, no source port to backend slot {}", client, port, slot);
+                    warn!(&context, "{:i} port {}: no source port is left to backend slot {}", client, port, slot);
                 }
                 Note::TableFull => warn!(&context, "{:i} port {} refused, table of flows is full", client, port),
             }

@@ -5,10 +5,11 @@
 //! part and what that calls must stay below 512 bytes together, each rounded up to 32 (Linux before 6.8).
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
-use lb_ebpf::abi::{MAX_BACKENDS, Reason};
+use lb_ebpf::abi::{MAX_BACKENDS, NoHint, Reason};
 use lb_ebpf::datapath::Step;
 use lb_ebpf::net::{V4, V6};
 
+use crate::maps::{find_port, take_hint, try_port};
 use crate::{skb, xdp};
 
 /// What a part returns instead of an action when [`lb_ebpf::datapath::unknown`] has to go on.
@@ -17,6 +18,8 @@ const UNKNOWN: u32 = 0x1000;
 const CHOOSE: u32 = 0x1001;
 /// The same for [`lb_ebpf::datapath::open()`]; the slot is added.
 const OPEN: u32 = 0x1_0000;
+/// The same for [`lb_ebpf::datapath::elsewhere`]; the slot is added.
+const ELSEWHERE: u32 = 0x2_0000;
 /// The same for [`lb_ebpf::datapath::answer()`]; the number of the reason is added.
 const ANSWER: u32 = 0x2000;
 
@@ -35,6 +38,7 @@ pub(crate) fn outcome(step: Step, end: impl FnOnce(Reason) -> u32) -> u32 {
         Step::Unknown => UNKNOWN,
         Step::Choose => CHOOSE,
         Step::Open(slot) => OPEN.wrapping_add(slot),
+        Step::Elsewhere(slot) => ELSEWHERE.wrapping_add(slot),
         Step::Icmp => ICMP,
         Step::Reset(reason) => ANSWER + reason as u32,
         Step::Wrap(reason) => WRAP + reason as u32,
@@ -50,8 +54,8 @@ type PartWith<C> = extern "C" fn(*mut C, u32) -> u32;
 /// Runs part after part until there is an action.
 #[inline(always)]
 pub(crate) fn run<C>(
-    context: *mut C, known: Part<C>, unknown: Part<C>, choose: Part<C>, open: PartWith<C>, icmp: Part<C>,
-    answer: PartWith<C>,
+    context: *mut C, known: Part<C>, unknown: Part<C>, choose: Part<C>, open: PartWith<C>, elsewhere: PartWith<C>,
+    icmp: Part<C>, answer: PartWith<C>,
 ) -> u32 {
     let mut action = known(context);
     if action == UNKNOWN {
@@ -66,6 +70,17 @@ pub(crate) fn run<C>(
     let slot = action.wrapping_sub(OPEN);
     if slot < MAX_BACKENDS {
         action = open(context, slot);
+        let full = action.wrapping_sub(ELSEWHERE);
+        if full < MAX_BACKENDS {
+            action = elsewhere(context, full);
+            let slot = action.wrapping_sub(OPEN);
+            if slot < MAX_BACKENDS {
+                action = open(context, slot);
+            }
+            if action.wrapping_sub(ELSEWHERE) < MAX_BACKENDS {
+                action = ANSWER + Reason::NoSourcePort as u32;
+            }
+        }
     }
     if action == ICMP {
         action = icmp(context);
@@ -91,7 +106,7 @@ pub(crate) fn tunnel<C>(
 }
 
 macro_rules! parts {
-    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $choose:ident, $open:ident, $icmp:ident,
+    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $choose:ident, $open:ident, $elsewhere:ident, $icmp:ident,
         $answer:ident, $unwrap:ident, $wrap:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -115,6 +130,12 @@ macro_rules! parts {
         #[inline(never)]
         pub(crate) extern "C" fn $open(context: *mut $context, slot: u32) -> u32 {
             $by::open::<$family>(context, slot)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $elsewhere(context: *mut $context, slot: u32) -> u32 {
+            $by::elsewhere::<$family>(context, slot)
         }
 
         #[unsafe(no_mangle)]
@@ -143,14 +164,52 @@ macro_rules! parts {
     };
 }
 
-parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_choose4, xvip_open4, xvip_icmp4,
+parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_choose4, xvip_open4, xvip_elsewhere4, xvip_icmp4,
     xvip_answer4, xvip_unwrap4, xvip_wrap4);
-parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_choose6, xvip_open6, xvip_icmp6,
+parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_choose6, xvip_open6, xvip_elsewhere6, xvip_icmp6,
     xvip_answer6, xvip_unwrap6, xvip_wrap6);
-parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_choose4, xvip_tc_open4, xvip_tc_icmp4,
+parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_choose4, xvip_tc_open4, xvip_tc_elsewhere4, xvip_tc_icmp4,
     xvip_tc_answer4, xvip_tc_unwrap4, xvip_tc_wrap4);
-parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_choose6, xvip_tc_open6, xvip_tc_icmp6,
+parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_choose6, xvip_tc_open6, xvip_tc_elsewhere6, xvip_tc_icmp6,
     xvip_tc_answer6, xvip_tc_unwrap6, xvip_tc_wrap6);
+
+macro_rules! ports {
+    ($family:ty: $find:ident, $try:ident) => {
+        /// Finds a source port; the search is where its IP version keeps it.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $find() -> u32 {
+            find_port::<$family>() as u32
+        }
+
+        /// What the port is good for that the search has come to. A function of its own, for the verifier's sake: it is
+        /// called in a loop.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $try(in_need: u32) -> u32 {
+            try_port::<$family>(in_need != 0)
+        }
+    };
+}
+
+ports!(V4: xvip_find_port4, xvip_try_port4);
+ports!(V6: xvip_find_port6, xvip_try_port6);
+
+/// What [`xvip_hint`] returns instead of a port: there is none.
+pub(crate) const NO_HINT: u32 = 0x1_0000;
+/// The same: other CPUs were faster.
+pub(crate) const HINT_AGAIN: u32 = 0x1_0001;
+
+/// Takes a source port, this one or the next that is free, of the set that the caller has named. As above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn xvip_hint(from: u32) -> u32 {
+    match take_hint(from as u16) {
+        Ok(port) => port as u32,
+        Err(NoHint::Full) => NO_HINT,
+        Err(NoHint::Again) => HINT_AGAIN,
+    }
+}
 
 #[unsafe(no_mangle)]
 #[inline(never)]

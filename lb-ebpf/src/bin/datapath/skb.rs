@@ -73,6 +73,18 @@ pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut __sk_buff, slot: u
     done_with(context, &frame, step)
 }
 
+/// See [`datapath::elsewhere`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn elsewhere<F: Kept + datapath::Handled>(context: *mut __sk_buff, slot: u32) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let step = datapath::elsewhere::<F>(&mut frame, &kernel, slot);
+    done_with(context, &frame, step)
+}
+
 /// See [`datapath::error()`]; returns as [`outcome`] says.
 #[inline(always)]
 pub(crate) fn error<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {

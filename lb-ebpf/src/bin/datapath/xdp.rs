@@ -48,6 +48,14 @@ pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut xdp_md, slot: u32)
     outcome(datapath::open::<F>(&mut frame, &kernel, slot), end)
 }
 
+/// See [`datapath::elsewhere`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn elsewhere<F: Kept + datapath::Handled>(context: *mut xdp_md, slot: u32) -> u32 {
+    let mut frame = Frame::new(context);
+    let kernel = Kernel::new(frame);
+    outcome(datapath::elsewhere::<F>(&mut frame, &kernel, slot), end)
+}
+
 /// See [`datapath::error()`]; returns as [`outcome`] says.
 #[inline(always)]
 pub(crate) fn error<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {

@@ -29,6 +29,8 @@ pub struct Wanted {
     pub fellows: BTreeSet<[u8; 6]>,
     /// Nodes from which packets inside outer ones are taken.
     pub tunnels: BTreeSet<Be128>,
+    /// Source addresses towards backends besides the VIPs, by their number.
+    pub sources: BTreeMap<u32, Be128>,
 }
 
 /// A service as it should be.
@@ -91,6 +93,8 @@ pub struct Observed {
     pub fellows: BTreeSet<[u8; 6]>,
     /// Nodes that do so inside outer packets.
     pub tunnels: BTreeSet<Be128>,
+    /// Source addresses, by their number; those beyond the node's count mean nothing.
+    pub sources: BTreeMap<u32, Be128>,
 }
 
 /// A step; each is one write to one table.
@@ -122,6 +126,8 @@ pub enum Op {
     AddTunnel(Be128),
     /// Know an address as a VIP.
     AddVip(Be128),
+    /// Have a source address by this number.
+    SetSource(u32, Be128),
     /// Serve at VIP:port, from now on like this.
     SetService(Endpoint, Service),
     /// Let the local clients of the service with this number prefer a backend: its slot plus 1, or [`NOBODY`].
@@ -194,6 +200,11 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     let numbers = numbers(wanted, observed)?;
     let mut slots = Slots::new(wanted, observed, &numbers);
     let mut ops = Vec::new();
+    // The node's count names only what is there, and answers are known as such.
+    let fresh: BTreeSet<_> = wanted.sources.values().filter(|address| !observed.vips.contains(address)).collect();
+    ops.extend(fresh.into_iter().map(|address| Op::AddVip(*address)));
+    let sources = wanted.sources.iter().filter(|(number, address)| observed.sources.get(number) != Some(address));
+    ops.extend(sources.map(|(number, address)| Op::SetSource(*number, *address)));
     if observed.node != wanted.node {
         ops.push(Op::SetNode(wanted.node));
     }
@@ -251,8 +262,8 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
         }
     }
     let listeners: BTreeSet<_> = wanted.services.iter().flat_map(WantedService::places).copied().collect();
-    let vips: BTreeSet<_> =
-        wanted.services.iter().flat_map(|service| &service.listeners).map(|listener| listener.address).collect();
+    let served = wanted.services.iter().flat_map(|service| &service.listeners).map(|listener| listener.address);
+    let vips: BTreeSet<_> = served.chain(wanted.sources.values().copied()).collect();
     if listeners.len() > MAX_LISTENERS as usize {
         return Err(TooMuch::Listeners);
     }
@@ -271,7 +282,8 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     ops.append(&mut adds);
     ops.append(&mut rings);
     ops.extend(wanted.tunnels.difference(&observed.tunnels).map(|node| Op::AddTunnel(*node)));
-    ops.extend(vips.difference(&observed.vips).map(|vip| Op::AddVip(*vip)));
+    let is_source = |vip: &&Be128| wanted.sources.values().any(|source| source == *vip);
+    ops.extend(vips.difference(&observed.vips).filter(|vip| !is_source(vip)).map(|vip| Op::AddVip(*vip)));
     ops.append(&mut preferences);
     ops.append(&mut services);
     ops.extend(wanted.own.difference(&observed.own).map(|address| Op::AddOwn(*address)));
@@ -393,6 +405,9 @@ impl Observed {
             }
             Op::WriteRing { start, slots } => {
                 self.rings.insert(*start, slots.clone());
+            }
+            Op::SetSource(number, address) => {
+                self.sources.insert(*number, *address);
             }
             Op::AddVip(vip) => {
                 self.vips.insert(*vip);

@@ -32,7 +32,14 @@ fn service(port: u16, hosts: &[u8]) -> WantedService {
 
 fn wanted(services: Vec<WantedService>) -> Wanted {
     let node = Node { version: 1, ..Node::default() };
-    Wanted { node, services, own: BTreeSet::new(), fellows: BTreeSet::new(), tunnels: BTreeSet::new() }
+    Wanted {
+        node,
+        services,
+        own: BTreeSet::new(),
+        fellows: BTreeSet::new(),
+        tunnels: BTreeSet::new(),
+        sources: BTreeMap::new(),
+    }
 }
 
 fn slots(plan: &Plan) -> Vec<Vec<u32>> {
@@ -66,6 +73,7 @@ fn from_nothing_in_order() {
             Op::AddSlot(..) => "slot",
             Op::WriteRing { .. } => "ring",
             Op::AddFellow(_) | Op::AddTunnel(_) => "fellow",
+            Op::SetSource(..) => "source",
             Op::AddVip(_) => "vip",
             Op::SetService(..) => "service",
             Op::SetPreferred(..) => "preference",
@@ -181,10 +189,13 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
     let services = proptest::collection::btree_map(8000u16..8006, (backends, 0u8..2, any::<bool>(), preferred), 0..5);
     let own = proptest::collection::btree_set((1u8..4).prop_map(|host| at(host, 0).address), 0..3);
     let fellows = proptest::collection::btree_set(proptest::array::uniform6(0u8..2), 0..3);
-    (services, own, fellows).prop_map(|(services, own, fellows)| Wanted {
+    let sources = proptest::collection::btree_set((110u8..114).prop_map(|host| at(host, 0).address), 0..4);
+    (services, own, fellows, sources).prop_map(|(services, own, fellows, sources)| Wanted {
         own,
         fellows,
         tunnels: BTreeSet::new(),
+        node: Node { version: 1, sources: [sources.len() as u8, 0], ..Node::default() },
+        sources: (0..).zip(sources).collect(),
         ..wanted(
             services
                 .into_iter()
@@ -217,6 +228,9 @@ proptest! {
             let plan = plan(&wanted, &observed).unwrap();
             for op in &plan.ops {
                 observed.apply(op);
+                for number in 0..u32::from(observed.node.sources[0]) {
+                    prop_assert!(observed.vips.contains(&observed.sources[&number]));
+                }
                 for service in observed.services.values() {
                     if service.ring_length > 0 {
                         let round = &observed.rings[&service.ring_start];

@@ -17,6 +17,7 @@ fn the_shortest_file_gets_every_default() {
             peer_port: 9911,
             datapath: Datapath::Auto,
             source_ports: 1024..=32767,
+            source_addresses: Vec::new(),
             max_flows: 131_072,
             cgroup: None,
         },

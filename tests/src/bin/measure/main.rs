@@ -8,14 +8,10 @@ mod bulk;
 mod incumbent;
 mod memory;
 mod outage;
-mod plain;
 mod spread;
-#[path = "../sandbox/stop.rs"]
-mod stop;
 mod table;
 mod world;
 
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,11 +20,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Parser, Subcommand};
+use xvip_tests::machine::{Machine, load};
 use xvip_tests::run::{Run, leftovers};
+use xvip_tests::stop::{self, say};
 use xvip_tests::{agent, apiserver};
 
 use crate::incumbent::Incumbent;
-use crate::stop::say;
 use crate::world::{Fault, Ground, Xvip};
 
 /// Measures xvip in network namespaces made for it; status 0 only when every bound is kept.
@@ -60,8 +57,6 @@ enum What {
     Spread,
     /// 200 MB in each direction through one connection.
     Bulk,
-    /// TCP streams over plain veths through TC, beside nftables and no balancer; needs the program nft (package nftables).
-    Plain,
     /// Memory and processor time with 0 and 100,000 flows, and the size of the program.
     Memory,
     /// Everything that needs no incumbent.
@@ -98,7 +93,7 @@ fn measure(arguments: &Arguments, what: &What) -> Result<bool> {
     let xvip = arguments.xvip.clone().map_or_else(agent::find, Ok)?;
     let xvip = xvip.canonicalize().with_context(|| format!("finding the agent {}", xvip.display()))?;
     stop::listen()?;
-    say(machine());
+    say(format!("machine: {}", Machine::here()));
     say(format!("load at the start: {}", load()));
     say("");
     let run = Run::start()?;
@@ -120,9 +115,6 @@ fn measure(arguments: &Arguments, what: &What) -> Result<bool> {
 
 fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, what: &What) -> Result<bool> {
     let runs = |default: usize| arguments.runs.unwrap_or(default);
-    if let What::Plain = what {
-        return plain::measure(run, xvip, runs(5));
-    }
     let ground = Ground::build(run, program)?;
     if let What::Outage { incumbent: true } = what {
         for (words, advert_interval) in [("1 s", "1"), ("100 ms", "0.1")] {
@@ -156,24 +148,6 @@ fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, wh
         kept &= memory::measure(&mut pair, xvip)?;
     }
     Ok(kept)
-}
-
-/// Kernel, processors and memory.
-fn machine() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let kernel = read("/proc/sys/kernel/osrelease");
-    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-    let cpuinfo = read("/proc/cpuinfo");
-    let field = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
-    };
-    let memory = field(&read("/proc/meminfo"), "MemTotal");
-    format!("machine: Linux {}, {cpus} cores ({}), {memory}", kernel.trim(), field(&cpuinfo, "model name"))
-}
-
-fn load() -> String {
-    fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

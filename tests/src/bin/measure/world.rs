@@ -11,10 +11,9 @@ use xvip_tests::apiserver::ApiServer;
 use xvip_tests::netns::Netns;
 use xvip_tests::run::Run;
 use xvip_tests::status::Status;
+use xvip_tests::stop;
 use xvip_tests::topology::{BALANCERS, Plan, Topology, config_of, host, unsettled};
 use xvip_tests::wire::Port;
-
-use crate::stop;
 
 /// How long anything may take to come to rest.
 const REST_LIMIT: Duration = Duration::from_secs(40);

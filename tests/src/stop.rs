@@ -15,7 +15,7 @@ extern "C" fn on_signal(_: libc::c_int) {
 }
 
 /// From now on the signals that end a program only ask for it.
-pub(crate) fn listen() -> Result<()> {
+pub fn listen() -> Result<()> {
     let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler stores to an atomic and does nothing else.
@@ -25,12 +25,12 @@ pub(crate) fn listen() -> Result<()> {
 }
 
 /// Whether somebody asked.
-pub(crate) fn asked() -> bool {
+pub fn asked() -> bool {
     ASKED.load(Ordering::Relaxed)
 }
 
 /// Sleeps, but not past being asked; true when it slept to the end.
-pub(crate) fn sleep(duration: Duration) -> bool {
+pub fn sleep(duration: Duration) -> bool {
     let step = Duration::from_millis(20);
     let mut left = duration;
     while !asked() && !left.is_zero() {
@@ -41,7 +41,7 @@ pub(crate) fn sleep(duration: Duration) -> bool {
 }
 
 /// Prints a line; when nobody reads any more, that is asking to stop.
-pub(crate) fn say(line: impl fmt::Display) {
+pub fn say(line: impl fmt::Display) {
     let mut out = std::io::stdout().lock();
     if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
         ASKED.store(true, Ordering::Relaxed);
