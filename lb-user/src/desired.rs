@@ -13,6 +13,10 @@ use crate::config::{Backend, Config, Listen, Local, Role, Service, ServiceMode};
 
 /// RSTs each CPU may send in a second: enough for every client of a control plane to be told within two.
 const RESETS_PER_SECOND: u32 = 10_000;
+/// Below the first repetition of a SYN, which comes after a second (RFC 6298 section 2).
+const SYN_PATIENCE_MS: u16 = 700;
+/// Far beyond the time from SYN to SYN-ACK between a balancer and its backends.
+const SUSPECT_AFTER_MS: u16 = 200;
 /// Mask on the random part of the step between source ports.
 const PORT_JITTER: u16 = 7;
 
@@ -180,6 +184,8 @@ fn node(config: &Config, interface: Interface, tunnels: &BTreeSet<Be32>) -> Node
         address: interface.address.map(Be32::from).unwrap_or_default(),
         mtu: interface.mtu,
         mss: segments(interface.mtu, tunnels),
+        syn_patience: SYN_PATIENCE_MS,
+        suspect_after: SUSPECT_AFTER_MS,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use lb_ebpf::abi::{HANDSHAKE_BOUNDS, Pulse};
 use lb_proto::health::State;
 
 use crate::agent::NO_BACKEND_HERE;
@@ -13,7 +14,7 @@ use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
 use crate::reconcile::Reconciler;
 use crate::status::{
-    BackendStatus, ConfigStatus, DatapathStatus, Event, LocalStatus, PacketCount, ServiceStatus, Status, TableStatus,
+    BackendStatus, ConfigStatus, DatapathStatus, Event, HandshakeBucket, Handshakes, LocalStatus, PacketCount, ServiceStatus, Status, TableStatus,
     VrrpStatus,
 };
 
@@ -118,6 +119,10 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
             Some(place) => sources.tables.counters().traffic(place.slot)?,
             None => Default::default(),
         };
+        let pulse = match place {
+            Some(place) => sources.tables.counters().pulse(place.slot)?,
+            None => Pulse::default(),
+        };
         let health = sources.health.backend(&service.name, &backend.name);
         let connections = place.map_or(0, |place| sources.sweep.connections_of(place));
         let beyond = beyond(sources, service, backend);
@@ -148,6 +153,9 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
                 Some(place) => sources.tables.counters().local_connections(place.slot)?,
                 None => 0,
             },
+            syns_refused_total: pulse.refused,
+            syns_unanswered_total: pulse.unanswered,
+            handshakes: handshakes(&pulse),
             bytes_in: traffic.bytes_in,
             bytes_out: traffic.bytes_out,
             packets_in: traffic.packets_in,
@@ -165,6 +173,12 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
         fail_open: sources.reconciler.fail_open(&service.name),
         backends: backends.collect::<Result<_, _>>()?,
     })
+}
+
+fn handshakes(pulse: &Pulse) -> Handshakes {
+    let bounds = HANDSHAKE_BOUNDS.iter().map(|micros| Some(f64::from(*micros) / 1e6)).chain([None]);
+    let bucket = |(up_to, handshakes): (_, &u64)| HandshakeBucket { up_to, handshakes: *handshakes };
+    Handshakes { seconds: pulse.micros as f64 / 1e6, buckets: bounds.zip(&pulse.handshakes).map(bucket).collect() }
 }
 
 /// The router that keeps a backend from being forwarded to.

@@ -9,7 +9,8 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, Node, Reason, Service, Traffic, Verdict, budget, mac_key, map, node_flag,
+    Backend, Bucket, Endpoint, Flow, FlowKey, Node, Pulse, Reason, Service, Traffic, Verdict, budget, mac_key, map,
+    node_flag,
 };
 use lb_ebpf::cases::{Executor, World};
 use lb_ebpf::net::{Address, Be128};
@@ -97,6 +98,7 @@ pub struct Datapath {
     tunnels: HashMap<MapData, [u8; 4], u32>,
     turns: PerCpuArray<MapData, u32>,
     port_cursors: PerCpuArray<MapData, u32>,
+    pulses: Array<MapData, Pulse>,
     packets: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
     budgets: PerCpuArray<MapData, Bucket>,
@@ -159,6 +161,7 @@ impl Datapath {
             tunnels: take(map::TUNNELS)?.try_into()?,
             turns: take(map::TURNS)?.try_into()?,
             port_cursors: take(map::PORT_CURSORS)?.try_into()?,
+            pulses: take(map::PULSES)?.try_into()?,
             packets: take(map::PACKETS)?.try_into()?,
             traffic: take(map::TRAFFIC)?.try_into()?,
             budgets: take(map::BUDGETS)?.try_into()?,
@@ -243,6 +246,7 @@ impl Datapath {
         for slot in 0..self.world.backends.len() as u32 {
             self.port_cursors.set(slot, zeroes()?, 0)?;
             self.traffic.set(slot, zeroes()?, 0)?;
+            self.pulses.set(slot, Pulse::default(), 0)?;
         }
         Ok(())
     }
@@ -285,6 +289,14 @@ impl Datapath {
         Ok(all)
     }
 
+    /// How the backend in a slot answers.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn pulse(&self, slot: u32) -> anyhow::Result<Pulse> {
+        Ok(self.pulses.get(&slot, 0)?)
+    }
+
     /// Packets by reason, in the order of [`Reason::ALL`].
     ///
     /// # Errors
@@ -321,20 +333,21 @@ impl Datapath {
     /// counted, and ends as [`Reason::NotVip`].
     ///
     /// # Errors
-    /// When more than one reason was counted, or the frame does not go on.
+    /// When more than one reason was counted, or the action does not fit it.
     pub fn leave(&self, frame: &[u8]) -> anyhow::Result<(Reason, Vec<u8>)> {
         let before = self.packets()?;
         let mut after = vec![0; LONGEST_FRAME];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..Default::default() };
         let result = self.tc_program(LEAVE_PROGRAM)?.test_run(options).context("the kernel did not run the frame")?;
         after.truncate(result.data_size_out as usize);
-        let action = result.return_value;
-        ensure!(action == tc_action::UNSPECIFIED, "what leaves ended with action {action}");
-        match self.counted_since(&before)?.as_slice() {
-            [] => Ok((Reason::NotVip, after)),
-            [(reason, 1)] => Ok((*reason, after)),
-            counted => Err(anyhow!("one packet was counted as {counted:?}")),
-        }
+        let reason = match self.counted_since(&before)?.as_slice() {
+            [] => Reason::NotVip,
+            [(reason, 1)] => *reason,
+            counted => return Err(anyhow!("one packet was counted as {counted:?}")),
+        };
+        let (action, expected) = (result.return_value, tc_action_of(reason));
+        ensure!(action == expected, "what leaves and is {reason:?} ended with action {action}, not {expected}");
+        Ok((reason, after))
     }
 
     fn counted_since(&self, before: &[u64]) -> anyhow::Result<Vec<(Reason, u64)>> {
@@ -347,11 +360,7 @@ impl Datapath {
     /// The action that a reason calls for.
     fn action(&self, reason: Reason) -> u32 {
         if self.hook == Hook::Tc {
-            return match reason.verdict() {
-                Verdict::Pass | Verdict::Deliver => tc_action::UNSPECIFIED,
-                Verdict::Drop => tc_action::SHOT,
-                Verdict::Forward | Verdict::Reply => tc_action::REDIRECT,
-            };
+            return tc_action_of(reason);
         }
         match reason.verdict() {
             Verdict::Pass | Verdict::Deliver => action::PASS,
@@ -359,6 +368,14 @@ impl Datapath {
             Verdict::Forward | Verdict::Reply if self.world.node.flags & node_flag::REDIRECT != 0 => action::REDIRECT,
             Verdict::Forward | Verdict::Reply => action::TX,
         }
+    }
+}
+
+fn tc_action_of(reason: Reason) -> u32 {
+    match reason.verdict() {
+        Verdict::Pass | Verdict::Deliver => tc_action::UNSPECIFIED,
+        Verdict::Drop => tc_action::SHOT,
+        Verdict::Forward | Verdict::Reply => tc_action::REDIRECT,
     }
 }
 

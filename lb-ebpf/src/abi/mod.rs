@@ -7,18 +7,25 @@ mod flow;
 mod local;
 #[cfg(feature = "user")]
 mod pod;
+mod pulse;
 mod reason;
+mod syn;
 mod word;
 
 pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, split_mac, state};
 pub use local::{Dialled, Hook, MAX_OWN_ADDRESSES, NOBODY};
+pub use pulse::{
+    EVENT_EVERY_MS, HANDSHAKE_BOUNDS, HANDSHAKE_BUCKETS, PULSE_FORGETS_MS, Pulse, SUSPECT_RETRY_MS, SUSPECT_SYNS,
+    SharedPulse, Suspicion, handshake_bucket,
+};
 pub use reason::{Reason, Verdict};
+pub use syn::{MAX_TRIED, SYN_ENTRIES, SYN_HEAD, SYN_OPTIONS, SharedSyn, Syn};
 pub use word::{Readable, Word};
 
 use crate::net::{Be16, Be32, Be128};
 
 /// Version of this boundary.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Places a node can listen at: address:port, of all services together; a range of ports takes one for each.
 pub const MAX_LISTENERS: u32 = 16_384;
@@ -36,6 +43,8 @@ pub const RING_SIZE: u32 = 512;
 pub const MAX_SERVICES: u32 = 512;
 /// Rounds: two for each service, one in use and one being written.
 pub const MAX_RINGS: u32 = 2 * MAX_SERVICES;
+/// Bytes of the ring buffer of [`Suspicion`]s, a power of two and of pages.
+pub const EVENT_BYTES: u32 = 65_536;
 /// Entries of the table of half-open flows of an IP version; a flow has two.
 pub const HALF_OPEN_ENTRIES: u32 = 65_536;
 
@@ -79,6 +88,14 @@ pub mod map {
     pub const ESTABLISHED6: &str = "ESTABLISHED6";
     /// [`HALF_OPEN`] for IPv6.
     pub const HALF_OPEN6: &str = "HALF_OPEN6";
+    /// [`super::FlowKey`] of the client -> [`super::Syn`] of IPv4; the oldest are pushed out.
+    pub const SYNS: &str = "SYNS";
+    /// [`SYNS`] for IPv6.
+    pub const SYNS6: &str = "SYNS6";
+    /// Slot -> [`super::Pulse`].
+    pub const PULSES: &str = "PULSES";
+    /// [`super::Suspicion`] after [`super::Suspicion`], a ring buffer.
+    pub const EVENTS: &str = "EVENTS";
     /// [`super::Reason`] -> packets, per CPU.
     pub const PACKETS: &str = "PACKETS";
     /// Slot -> [`super::Traffic`], per CPU.
@@ -126,6 +143,10 @@ pub struct Node {
     pub mtu: u16,
     /// The largest TCP segment (MSS option) that clients are told to send; 0: as the stack says.
     pub mss: u16,
+    /// Milliseconds after which a SYN that the client sends again goes to another backend, if the first has not answered.
+    pub syn_patience: u16,
+    /// Milliseconds that the oldest of several SYNs without an answer must have waited for their backend to be suspected.
+    pub suspect_after: u16,
 }
 
 /// Flags in [`Node::flags`].
@@ -278,7 +299,7 @@ pub struct Bucket {
 }
 
 const _: () = {
-    assert!(size_of::<Node>() == 40);
+    assert!(size_of::<Node>() == 44);
     assert!(size_of::<Endpoint>() == 20);
     assert!(size_of::<Service>() == 16);
     assert!(size_of::<Backend>() == 36);

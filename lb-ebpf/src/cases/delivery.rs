@@ -13,15 +13,15 @@ use core::net::{IpAddr, Ipv4Addr};
 /// This node's own address where it forwards to others.
 const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 21));
 /// Another balancer.
-const FELLOW_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
+pub(super) const FELLOW_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
 
 /// A frame that leaves the host's own stack and becomes another.
-fn leaves(frame: &Frame, reason: Reason, into: &Frame) -> Step {
+pub(super) fn leaves(frame: &Frame, reason: Reason, into: &Frame) -> Step {
     Step::Leaves { frame: frame.bytes(), reason, becomes: into.bytes() }
 }
 
 /// The client's frame as this node's own stack gets it.
-fn to_own(frame: &Frame) -> Frame {
+pub(super) fn to_own(frame: &Frame) -> Frame {
     Frame { to: backend(0), to_port: BACKEND_PORT, from_port: FIRST_PORT, ..frame.clone() }
 }
 
@@ -42,7 +42,7 @@ pub(super) fn from_vip(frame: &Frame) -> Frame {
 }
 
 /// The client's frame as it goes on to a node that translates for itself.
-fn forwarded(frame: &Frame, slot: u8) -> Frame {
+pub(super) fn forwarded(frame: &Frame, slot: u8) -> Frame {
     Frame { mac_to: backend_mac(slot), mac_from: NODE_MAC, ttl: frame.ttl - 1, ..frame.clone() }
 }
 
@@ -95,7 +95,6 @@ fn own() -> Vec<Case> {
     let data = Frame { payload: b"GET /readyz".to_vec(), ..request(ACK) };
     let reply = Frame { payload: b"HTTP/1.1 200 OK\r\n".to_vec(), ..own_answer(ACK) };
     let syn = request(SYN);
-    let refused = Frame { sequence: 0, ..own_answer(RST | ACK) };
     let fin = request(FIN | ACK);
     let fin_back = Frame { acknowledgement: 1002, ..own_answer(FIN | ACK) };
     let next = Frame { sequence: 90_000, ..request(SYN) };
@@ -133,15 +132,6 @@ fn own() -> Vec<Case> {
                 leaves(&fin_back, Reason::FromLocal, &from_vip(&fin_back)),
                 turns(&next, Reason::NewFlow, &to_backend(&next, 1, FIRST_PORT)),
                 turns(&elsewhere, Reason::NewFlow, &to_backend(&elsewhere, 2, FIRST_PORT)),
-            ],
-        ),
-        in_world(
-            "this node's own backend refuses",
-            stacked(),
-            vec![
-                turns(&syn, Reason::NewLocal, &to_own(&syn)),
-                leaves(&refused, Reason::LocalHandshake, &from_vip(&refused)),
-                turns(&request(ACK), Reason::NoFlow, &reset(&request(ACK))),
             ],
         ),
         in_world(

@@ -8,6 +8,7 @@ mod errors;
 mod frame;
 mod model;
 mod ranges;
+mod retries;
 mod six;
 mod table;
 mod world;

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use super::{Executor, World};
 use crate::abi::{
-    Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Node, Readable as _, Reason, Service, SharedFlow, Traffic,
+    Backend, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Node, Pulse, Readable as _, Reason, Service, SharedFlow,
+    SharedPulse, SharedSyn, Syn, Traffic, handshake_bucket,
 };
 use crate::datapath::tables::{Drafts, Note, Refused, Tables};
-use crate::datapath::{leave, process};
-use crate::net::header::ethertype;
+use crate::datapath::{process, process_leaving};
 use crate::net::{Address, Be32, Be128, Family, V4, V6};
 use crate::packet::Owned;
 
@@ -33,6 +33,12 @@ pub struct Model {
     pub neighbours: RefCell<BTreeMap<Be128, [u8; 6]>>,
     /// What was noted.
     pub notes: RefCell<Vec<Note>>,
+    /// The finer clock, in microseconds.
+    pub micros: Cell<u64>,
+    pulses: RefCell<BTreeMap<u32, &'static SharedPulse>>,
+    counts: RefCell<BTreeMap<u32, Pulse>>,
+    /// Slots that were suspected, in the order in which the agent was told.
+    pub suspects: RefCell<Vec<u32>>,
 }
 
 /// An IP version's tables of flows.
@@ -40,6 +46,7 @@ pub struct Model {
 struct Flows<A: Address> {
     established: Entries<A>,
     half_open: Entries<A>,
+    syns: RefCell<BTreeMap<FlowKey<A>, &'static SharedSyn>>,
 }
 
 /// An IP version as the model keeps its flows.
@@ -85,6 +92,10 @@ impl Model {
             now: Cell::new(100_000),
             neighbours: RefCell::default(),
             notes: RefCell::default(),
+            micros: Cell::new(100_000_000_000),
+            pulses: RefCell::default(),
+            counts: RefCell::default(),
+            suspects: RefCell::default(),
         }
     }
 
@@ -108,6 +119,12 @@ impl Model {
     #[must_use]
     pub fn traffic(&self) -> BTreeMap<u32, Traffic> {
         self.traffic.borrow().clone()
+    }
+
+    /// What was counted of a backend's answers.
+    #[must_use]
+    pub fn counted(&self, slot: u32) -> Pulse {
+        self.counts.borrow().get(&slot).copied().unwrap_or_default()
     }
 
     /// Whether each entry of a table has its other half, and it points back; or is over and keeps a source port at rest.
@@ -208,11 +225,7 @@ impl Executor for Model {
 
     fn leave(&mut self, frame: &[u8]) -> (Reason, Vec<u8>) {
         let mut packet = Owned::new(frame);
-        let reason = match ethertype(&mut packet) {
-            Ok(V4::ETHERTYPE) => leave::<V4>(&mut packet, self),
-            Ok(V6::ETHERTYPE) => leave::<V6>(&mut packet, self),
-            _ => Reason::NotVip,
-        };
+        let reason = process_leaving(&mut packet, self);
         (reason, packet.bytes())
     }
 }
@@ -224,6 +237,47 @@ impl<F: Kept> Tables<F> for Model {
 
     fn now(&self) -> u32 {
         self.now.get()
+    }
+
+    fn micros(&self) -> u64 {
+        self.micros.get()
+    }
+
+    fn syn(&self, client: &FlowKey<F::Address>) -> Option<&SharedSyn> {
+        F::tables(self).0.syns.borrow().get(client).copied()
+    }
+
+    unsafe fn syn_draft(&self) -> Option<&mut Syn> {
+        Some(Box::leak(Box::default()))
+    }
+
+    fn keep_syn(&self, client: &FlowKey<F::Address>, syn: &Syn) {
+        let Syn { at, sequence, tried, options_length, is_whole, head, options } = *syn;
+        let (at, tried) = (at.into(), tried.map(Into::into));
+        let shared = Syn { at, sequence, tried, options_length, is_whole, head, options };
+        F::tables(self).0.syns.borrow_mut().insert(*client, Box::leak(Box::new(shared)));
+    }
+
+    fn pulse(&self, slot: u32) -> Option<&SharedPulse> {
+        let mut pulses = self.pulses.borrow_mut();
+        Some(*pulses.entry(slot).or_insert_with(|| Box::leak(Box::default())))
+    }
+
+    fn count_handshake(&self, slot: u32, micros: u32) {
+        let mut counts = self.counts.borrow_mut();
+        let counts = counts.entry(slot).or_default();
+        counts.micros += u64::from(micros);
+        counts.handshakes[handshake_bucket(micros) as usize] += 1;
+    }
+
+    fn count_retry(&self, slot: u32, refused: bool) {
+        let mut counts = self.counts.borrow_mut();
+        let counts = counts.entry(slot).or_default();
+        *(if refused { &mut counts.refused } else { &mut counts.unanswered }) += 1;
+    }
+
+    fn suspect(&self, slot: u32) {
+        self.suspects.borrow_mut().push(slot);
     }
 
     fn is_vip(&self, address: F::Address) -> bool {

@@ -74,6 +74,9 @@ impl World {
                 address: Be32::default(),
                 mtu: 0,
                 mss: 0,
+                // No time passes in a story, unless it says so.
+                syn_patience: u16::MAX,
+                suspect_after: u16::MAX,
             },
             vips: vec![VIP.into()],
             services: vec![(

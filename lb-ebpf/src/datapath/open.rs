@@ -1,7 +1,7 @@
 //! How a flow begins: a backend and a source port for a SYN, the handshake, and the move to the established table.
 
 use super::tables::{Drafts, Note, Tables};
-use super::{Entry, Key, NewFlow, ResetFor, backend_of, deliver, ports, rewrite};
+use super::{Entry, Key, NewFlow, ResetFor, backend_of, deliver, ports, retry, rewrite};
 use crate::abi::{Backend, Delivery, Direction, Flow, FlowKey, Node, Readable as _, Reason, Service, split_mac, state};
 use crate::net::header::{TcpHead, flag};
 use crate::net::{Address as _, Be16, Family};
@@ -152,6 +152,7 @@ fn from_backend<F: Family>(
     } else if flags & (flag::SYN | flag::ACK) == flag::SYN | flag::ACK {
         half.touch(now);
         first.touch(now);
+        retry::answered(head, tables, &client, first);
         first.expect.set(head.sequence().get().wrapping_add(1));
         half.acknowledged.set(head.acknowledgement().get());
         first.state.set(state::ANSWERED);
@@ -236,6 +237,7 @@ fn promote<'a, F: Family>(
         flow.expect = head.sequence().get().wrapping_add(head.segment_length());
     }
     if half.is_direct() {
+        retry::lives::<F>(tables, half.backend as u32);
         flow.expect = head.sequence().get().wrapping_add(head.segment_length());
         let added = tables.add_established(key, flow).is_ok() || tables.established(key).is_some();
         tables.remove_half_open(key);

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::bpf::{Sweep, Sweeper};
 
@@ -31,6 +31,9 @@ impl Sweeping {
                 pause = PAUSE;
                 match sweeper.sweep() {
                     Ok(sweep) => {
+                        if sweep.ended > 0 {
+                            info!(connections = sweep.ended, "clients of backends that are gone were sent a RST");
+                        }
                         pause = pause.max(sweep.took * SHARE);
                         found.send_replace(Arc::new(sweep));
                     }

@@ -5,14 +5,18 @@
 //! - `hooks`: the connect hooks of a cgroup, for the node's own clients.
 //! - `tables`: observe and apply, for the planner.
 //! - `sweep`: the connection tables, aged and counted.
+//! - `ending`: RSTs to the clients of a backend that is gone.
+//! - `suspicions`: backends that the datapath finds silent.
 //! - `counters`: packets by reason and traffic by backend.
 //!
 //! Everything is pinned below one directory, so that it goes on working without the agent and is found again.
 
 mod attach;
 mod counters;
+mod ending;
 mod hooks;
 mod layout;
+mod suspicions;
 mod sweep;
 mod tables;
 
@@ -20,6 +24,7 @@ pub(crate) use attach::facts;
 pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, choose, flush, is_pinned};
 pub use counters::{Counters, PacketCounts};
 pub use hooks::{HookError, Hooks, cgroup_root};
+pub use suspicions::Suspicions;
 pub use sweep::{Entries, Sweep, Sweeper};
 pub use tables::{TableError, Tables};
 

@@ -13,6 +13,7 @@ use lb_ebpf::net::{Address, Be32, Be128};
 use lb_proto::plan::Place;
 use nix::time::{ClockId, clock_gettime};
 
+use super::ending::Ending;
 use super::layout::established_entries;
 use super::tables::{TableError, at, take};
 
@@ -25,6 +26,8 @@ pub struct Sweep {
     pub entries: [Entries; 2],
     /// Flows removed because of their silence.
     pub expired: u64,
+    /// Flows removed because their backend is gone; their clients got a RST.
+    pub ended: u64,
     /// How long it took.
     pub took: Duration,
 }
@@ -51,6 +54,7 @@ impl Sweep {
 pub struct Sweeper {
     four: Flows<Be32>,
     six: Flows<Be128>,
+    ending: Ending,
     capacity: u64,
 }
 
@@ -74,9 +78,11 @@ impl Sweeper {
     /// # Errors
     /// When the object is not ours.
     pub fn take(ebpf: &mut Ebpf, max_flows: u32) -> Result<Self, TableError> {
+        let ending = Ending::look(ebpf)?;
         Ok(Self {
             four: Flows::take(ebpf, Names { established: map::ESTABLISHED, half_open: map::HALF_OPEN })?,
             six: Flows::take(ebpf, Names { established: map::ESTABLISHED6, half_open: map::HALF_OPEN6 })?,
+            ending,
             capacity: established_entries(max_flows).into(),
         })
     }
@@ -94,7 +100,8 @@ impl Sweeper {
     pub fn sweep(&mut self) -> Result<Sweep, TableError> {
         let started = crate::clock::now();
         let mut sweep = Sweep::default();
-        sweep.entries = [self.four.sweep(&mut sweep)?, self.six.sweep(&mut sweep)?];
+        self.ending.begin();
+        sweep.entries = [self.four.sweep(&mut sweep, &mut self.ending)?, self.six.sweep(&mut sweep, &mut self.ending)?];
         sweep.took = crate::clock::now().saturating_duration_since(started);
         Ok(sweep)
     }
@@ -109,20 +116,22 @@ where
         Ok(Self { names, established: take(ebpf, names.established)?, half_open: take(ebpf, names.half_open)? })
     }
 
-    fn sweep(&mut self, sweep: &mut Sweep) -> Result<Entries, TableError> {
-        Ok(Entries { established: self.sweep_established(sweep)?, half_open: self.count_half_open()? })
+    fn sweep(&mut self, sweep: &mut Sweep, ending: &mut Ending) -> Result<Entries, TableError> {
+        Ok(Entries { established: self.sweep_established(sweep, ending)?, half_open: self.count_half_open()? })
     }
 
-    fn sweep_established(&mut self, sweep: &mut Sweep) -> Result<u64, TableError> {
+    fn sweep_established(&mut self, sweep: &mut Sweep, ending: &mut Ending) -> Result<u64, TableError> {
         let now = kernel_seconds();
         let mut entries = 0_u64;
-        let mut over = Vec::new();
+        let (mut over, mut lost) = (Vec::new(), Vec::new());
         for entry in self.established.iter() {
             let (key, flow) = entry.map_err(at(self.names.established))?;
             entries += 1;
             let to_backend = flow.is_from_client();
             if self.is_over(&key, &flow, now)? {
                 over.push(key);
+            } else if ending.is_of_gone(&key, &flow)? {
+                lost.push(key);
             } else if to_backend && !flow.is_closed() {
                 *sweep.connections.entry((flow.backend, flow.generation)).or_default() += 1;
             }
@@ -135,17 +144,36 @@ where
             if !self.is_over(&key, &flow, now)? {
                 continue;
             }
-            match self.established.remove(&key) {
-                Ok(()) => {
-                    entries = entries.saturating_sub(1);
-                    sweep.expired += u64::from(flow.is_from_client());
-                }
-                // The datapath was faster.
-                Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(at(self.names.established)(error)),
+            if self.remove(&key)? {
+                entries = entries.saturating_sub(1);
+                sweep.expired += u64::from(flow.is_from_client());
             }
         }
+        for key in lost {
+            let Some(flow) = self.flow(&key)? else {
+                continue;
+            };
+            if !ending.is_gone(&flow)? {
+                continue;
+            }
+            ending.reset(&key, &flow);
+            let answers = flow.other();
+            let pair = self.flow(&answers)?.filter(|pair| pair.other() == key);
+            let removed = [pair.is_some() && self.remove(&answers)?, self.remove(&key)?];
+            entries = entries.saturating_sub(removed.into_iter().map(u64::from).sum());
+            sweep.ended += 1;
+        }
         Ok(entries)
+    }
+
+    /// Removes an entry; whether it was still there.
+    fn remove(&mut self, key: &FlowKey<A>) -> Result<bool, TableError> {
+        match self.established.remove(key) {
+            Ok(()) => Ok(true),
+            // The datapath was faster.
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(error) => Err(at(self.names.established)(error)),
+        }
     }
 
     /// A flow is silent only if both directions are. An entry whose pair is gone, or belongs to another flow by now, decides alone.

@@ -1,6 +1,5 @@
 //! The connect hooks of a cgroup: what the node's own clients dial, and what they are told they have reached.
 
-use core::arch::asm;
 use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::bpf_sock_addr;
@@ -14,7 +13,7 @@ use lb_ebpf::abi::{Backend, Dialled, Endpoint, Hook, MAX_BACKENDS, MAX_OWN_ADDRE
 use lb_ebpf::datapath::local::{self, LocalTables, Translation};
 use lb_ebpf::net::{Be16, Be32, Be128};
 
-use crate::maps::{BACKEND_SLOTS, BACKENDS, RINGS, SERVICES};
+use crate::maps::{BACKEND_SLOTS, BACKENDS, RINGS, SERVICES, add};
 
 /// The only answer of these hooks: go on, with the address as it is now.
 const GO_ON: i32 = 1;
@@ -98,17 +97,11 @@ fn translate(context: &SockAddrContext, asked: Endpoint) -> Option<Translation> 
         unsafe { *kept = dialled };
     }
     if let Some(opened) = LOCAL_OPENED.get_ptr_mut(translation.slot) {
-        add_one(opened);
+        // In one step: unlike the packets' programs these can be preempted by each other.
+        // SAFETY: a map value.
+        unsafe { add(opened, 1) };
     }
     Some(translation)
-}
-
-/// Counts in one step: unlike the packets' programs these can be preempted by each other. The target has the instruction
-/// and no type that uses it.
-#[inline(always)]
-fn add_one(counter: *mut u64) {
-    // SAFETY: called with map values, which are aligned and stay valid until the program ends.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64) };
 }
 
 /// What the client of this socket asked for, if it is still connected to what it got.

@@ -29,27 +29,11 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
     match ethertype(&mut xdp::Frame::new(context)) {
         Ok(V4::ETHERTYPE) => {
             let run = || {
-                parts::run(
-                    context,
-                    parts::xvip_known4,
-                    parts::xvip_unknown4,
-                    parts::xvip_choose4,
-                    parts::xvip_open4,
-                    parts::xvip_icmp4,
-                    parts::xvip_answer4,
-                )
+                parts::run(context, parts::Parts { known: parts::xvip_known4, unknown: parts::xvip_unknown4, retry: parts::xvip_retry4, choose: parts::xvip_choose4, keep: parts::xvip_keep4, open: parts::xvip_open4, icmp: parts::xvip_icmp4, answer: parts::xvip_answer4 })
             };
             parts::tunnel(context, run(), parts::xvip_unwrap, run, parts::xvip_wrap)
         }
-        Ok(V6::ETHERTYPE) => parts::run(
-            context,
-            parts::xvip_known6,
-            parts::xvip_unknown6,
-            parts::xvip_choose6,
-            parts::xvip_open6,
-            parts::xvip_icmp6,
-            parts::xvip_answer6,
-        ),
+        Ok(V6::ETHERTYPE) => parts::run(context, parts::Parts { known: parts::xvip_known6, unknown: parts::xvip_unknown6, retry: parts::xvip_retry6, choose: parts::xvip_choose6, keep: parts::xvip_keep6, open: parts::xvip_open6, icmp: parts::xvip_icmp6, answer: parts::xvip_answer6 }),
         other => xdp::end(no_ip(other.is_ok())),
     }
 }
@@ -61,27 +45,11 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
     let action = match skb::Buffer::new(context).ethertype() {
         Some(V4::ETHERTYPE) => {
             let run = || {
-                parts::run(
-                    context,
-                    parts::xvip_tc_known4,
-                    parts::xvip_tc_unknown4,
-                    parts::xvip_tc_choose4,
-                    parts::xvip_tc_open4,
-                    parts::xvip_tc_icmp4,
-                    parts::xvip_tc_answer4,
-                )
+                parts::run(context, parts::Parts { known: parts::xvip_tc_known4, unknown: parts::xvip_tc_unknown4, retry: parts::xvip_tc_retry4, choose: parts::xvip_tc_choose4, keep: parts::xvip_tc_keep4, open: parts::xvip_tc_open4, icmp: parts::xvip_tc_icmp4, answer: parts::xvip_tc_answer4 })
             };
             parts::tunnel(context, run(), parts::xvip_tc_unwrap, run, parts::xvip_tc_wrap)
         }
-        Some(V6::ETHERTYPE) => parts::run(
-            context,
-            parts::xvip_tc_known6,
-            parts::xvip_tc_unknown6,
-            parts::xvip_tc_choose6,
-            parts::xvip_tc_open6,
-            parts::xvip_tc_icmp6,
-            parts::xvip_tc_answer6,
-        ),
+        Some(V6::ETHERTYPE) => parts::run(context, parts::Parts { known: parts::xvip_tc_known6, unknown: parts::xvip_tc_unknown6, retry: parts::xvip_tc_retry6, choose: parts::xvip_tc_choose6, keep: parts::xvip_tc_keep6, open: parts::xvip_tc_open6, icmp: parts::xvip_tc_icmp6, answer: parts::xvip_tc_answer6 }),
         _ => skb::end(context, Reason::NotIp),
     };
     action as i32
@@ -93,8 +61,15 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
 pub(crate) fn xvip_leave(context: TcContext) -> i32 {
     let context = context.skb.skb;
     match skb::Buffer::new(context).ethertype() {
-        Some(V4::ETHERTYPE) => parts::xvip_leave4(context) as i32,
-        Some(V6::ETHERTYPE) => parts::xvip_leave6(context) as i32,
+        Some(V4::ETHERTYPE) => {
+            let (leave, retry) = (parts::xvip_leave4, parts::xvip_tc_retry4);
+            let action = parts::run_leaving(context, leave, retry, parts::xvip_tc_open4, parts::xvip_tc_answer4);
+            parts::wrapped(context, action, parts::xvip_tc_wrap) as i32
+        }
+        Some(V6::ETHERTYPE) => {
+            let (leave, retry) = (parts::xvip_leave6, parts::xvip_tc_retry6);
+            parts::run_leaving(context, leave, retry, parts::xvip_tc_open6, parts::xvip_tc_answer6) as i32
+        }
         _ => TC_ACT_UNSPEC,
     }
 }
