@@ -9,8 +9,8 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, Node, Pulse, Reason, Service, Traffic, Verdict, budget, mac_key, map,
-    node_flag,
+    Backend, Bucket, Endpoint, Flow, FlowKey, Node, Pulse, Reason, Service, Syn, Traffic, Verdict, budget, mac_key,
+    map, node_flag,
 };
 use lb_ebpf::cases::{Executor, World};
 use lb_ebpf::net::{Address, Be128};
@@ -99,6 +99,8 @@ pub struct Datapath {
     turns: PerCpuArray<MapData, u32>,
     port_cursors: PerCpuArray<MapData, u32>,
     pulses: Array<MapData, Pulse>,
+    syns: HashMap<MapData, FlowKey, Syn>,
+    syns6: HashMap<MapData, FlowKey<Be128>, Syn>,
     packets: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
     budgets: PerCpuArray<MapData, Bucket>,
@@ -162,6 +164,8 @@ impl Datapath {
             turns: take(map::TURNS)?.try_into()?,
             port_cursors: take(map::PORT_CURSORS)?.try_into()?,
             pulses: take(map::PULSES)?.try_into()?,
+            syns: take(map::SYNS)?.try_into()?,
+            syns6: take(map::SYNS6)?.try_into()?,
             packets: take(map::PACKETS)?.try_into()?,
             traffic: take(map::TRAFFIC)?.try_into()?,
             budgets: take(map::BUDGETS)?.try_into()?,
@@ -237,6 +241,8 @@ impl Datapath {
         empty(&mut self.half_open)?;
         empty(&mut self.established6)?;
         empty(&mut self.half_open6)?;
+        empty(&mut self.syns)?;
+        empty(&mut self.syns6)?;
         for budget in 0..budget::COUNT {
             self.budgets.set(budget, zeroes()?, 0)?;
         }

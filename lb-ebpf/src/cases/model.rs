@@ -258,6 +258,10 @@ impl<F: Kept> Tables<F> for Model {
         F::tables(self).0.syns.borrow_mut().insert(*client, Box::leak(Box::new(shared)));
     }
 
+    fn forget_syn(&self, client: &FlowKey<F::Address>) {
+        F::tables(self).0.syns.borrow_mut().remove(client);
+    }
+
     fn pulse(&self, slot: u32) -> Option<&SharedPulse> {
         let mut pulses = self.pulses.borrow_mut();
         Some(*pulses.entry(slot).or_insert_with(|| Box::leak(Box::default())))

@@ -38,8 +38,12 @@ pub fn keep<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>, slot:
         return;
     };
     let key = super::key(head);
-    // Whoever forwarded it has chosen, and this node's own backend is the only one for it.
-    if !track::is_opening(head) || deliver::is_forwarded(head, tables, node, &key) {
+    if !track::is_opening(head) {
+        return;
+    }
+    if deliver::is_forwarded(head, tables, node, &key) {
+        // Whoever forwarded it has chosen: this node's own backend is the only one for it.
+        tables.forget_syn(&key);
         return;
     }
     // SAFETY: called once for a packet.
@@ -82,6 +86,20 @@ pub(super) fn is_due<F: Family>(
     let now = tables.micros();
     let age = (now as u32).wrapping_sub(syn.at.get()) / 1000;
     age >= node.syn_patience as u32 && (!half.is_direct() || is_silent::<F>(tables, half.backend as u32, millis(now), age))
+}
+
+/// Whether what a router or host says about a client's SYN is none of the client's business: the backend is out of
+/// reach, and another gets the SYN when the client sends it again. `key` is that of the backend's answers.
+#[inline(always)]
+pub(super) fn is_waiting<F: Family>(tables: &impl Tables<F>, key: &Key<F>, client: &Key<F>) -> bool {
+    let Some(first) = tables.half_open(client).filter(|first| first.other() == *key && is_open::<F>(first)) else {
+        return false;
+    };
+    let is_waiting = tables.syn(client).is_some();
+    if is_waiting {
+        tell::<F>(tables, first.backend as u32, millis(tables.micros()));
+    }
+    is_waiting
 }
 
 /// Whether the backend has not answered, and others may be left.

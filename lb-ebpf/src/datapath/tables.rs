@@ -80,6 +80,8 @@ pub trait Tables<F: Family> {
     unsafe fn syn_draft(&self) -> Option<&mut Syn>;
     /// Keeps a client's SYN, in place of any other.
     fn keep_syn(&self, client: &FlowKey<F::Address>, syn: &Syn);
+    /// Forgets a client's SYN, if one is kept.
+    fn forget_syn(&self, client: &FlowKey<F::Address>);
     /// How the backend in `slot` answers.
     fn pulse(&self, slot: u32) -> Option<&SharedPulse>;
     /// Counts a handshake with the backend in `slot`, which took so many microseconds from SYN to SYN-ACK.

@@ -327,6 +327,12 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     }
 
     #[inline(always)]
+    fn forget_syn(&self, client: &FlowKey<F::Address>) {
+        // Gone already is what was wanted.
+        let _ = F::syns().remove(client);
+    }
+
+    #[inline(always)]
     fn pulse(&self, slot: u32) -> Option<&SharedPulse> {
         // SAFETY: as `shared`; the counters behind the words are never read through this.
         PULSES.get_ptr_mut(slot).map(|pulse| unsafe { &*pulse.cast::<SharedPulse>() })
