@@ -14,8 +14,8 @@ use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
 use crate::reconcile::Reconciler;
 use crate::status::{
-    BackendStatus, ConfigStatus, DatapathStatus, Event, HandshakeBucket, Handshakes, LocalStatus, PacketCount, ServiceStatus, Status, TableStatus,
-    VrrpStatus,
+    BackendStatus, ConfigStatus, DatapathStatus, Event, HandshakeBucket, Handshakes, LocalStatus, PacketCount,
+    ServiceStatus, Status, TableStatus, VrrpStatus,
 };
 
 /// Where the parts of a status come from.

@@ -1,8 +1,6 @@
 //! Leave for aya to move these types to and from the kernel as bytes.
 
-use super::{
-    Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, Hook, Node, Pulse, Service, Suspicion, Syn, Traffic,
-};
+use super::{Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, Hook, Node, Pulse, Service, Suspicion, Syn, Traffic};
 use crate::net::Be128;
 
 macro_rules! pod {
@@ -14,6 +12,19 @@ macro_rules! pod {
 }
 
 pod!(
-    Backend, Bucket, Dialled, Endpoint, Flow, Flow<Be128>, FlowKey, FlowKey<Be128>, Hook, Node, Pulse, Service, Suspicion,
-    Syn, Traffic
+    Backend,
+    Bucket,
+    Dialled,
+    Endpoint,
+    Flow,
+    Flow<Be128>,
+    FlowKey,
+    FlowKey<Be128>,
+    Hook,
+    Node,
+    Pulse,
+    Service,
+    Suspicion,
+    Syn,
+    Traffic
 );

@@ -3,9 +3,8 @@
 use super::word::Word;
 
 /// Upper bounds of the buckets of [`Pulse::handshakes`], in microseconds; the last bucket has none.
-pub const HANDSHAKE_BOUNDS: [u32; HANDSHAKE_BUCKETS - 1] = [
-    50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000,
-];
+pub const HANDSHAKE_BOUNDS: [u32; HANDSHAKE_BUCKETS - 1] =
+    [50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000];
 /// Buckets of [`Pulse::handshakes`].
 pub const HANDSHAKE_BUCKETS: usize = 16;
 

@@ -265,7 +265,11 @@ fn suspects() -> Vec<Case> {
     let mut all = begun();
     all.extend([opens(6, 0, 3), opens(7, 0, 4)]);
     vec![
-        in_world("a backend that leaves several SYNs unanswered is passed over until it answers", quick.clone(), passed_over),
+        in_world(
+            "a backend that leaves several SYNs unanswered is passed over until it answers",
+            quick.clone(),
+            passed_over,
+        ),
         in_world("where all are suspect none is", quick, all),
     ]
 }

@@ -15,8 +15,8 @@
 use super::tables::Tables;
 use super::{Entry, Handled, Key, Step, deliver, listener, rewrite, track};
 use crate::abi::{
-    EVENT_EVERY_MS, Node, PULSE_FORGETS_MS, Readable as _, Reason, SUSPECT_RETRY_MS, SUSPECT_SYNS, Service, SharedPulse,
-    SharedSyn, state,
+    EVENT_EVERY_MS, Node, PULSE_FORGETS_MS, Readable as _, Reason, SUSPECT_RETRY_MS, SUSPECT_SYNS, Service,
+    SharedPulse, SharedSyn, state,
 };
 use crate::net::Family;
 use crate::net::header::{TCP, TcpHead, flag};
@@ -85,7 +85,8 @@ pub(super) fn is_due<F: Family>(
     };
     let now = tables.micros();
     let age = (now as u32).wrapping_sub(syn.at.get()) / 1000;
-    age >= node.syn_patience as u32 && (!half.is_direct() || is_silent::<F>(tables, half.backend as u32, millis(now), age))
+    age >= node.syn_patience as u32
+        && (!half.is_direct() || is_silent::<F>(tables, half.backend as u32, millis(now), age))
 }
 
 /// Whether what a router or host says about a client's SYN is none of the client's business: the backend is out of
@@ -115,9 +116,7 @@ fn is_silent<F: Family>(tables: &impl Tables<F>, slot: u32, now: u32, age: u32) 
         return false;
     };
     let waiting = pulse.waiting.get();
-    waiting != 0
-        && now.wrapping_sub(pulse.since.get()) >= age
-        && (waiting >= SUSPECT_SYNS || age >= DIRECT_SILENCE_MS)
+    waiting != 0 && now.wrapping_sub(pulse.since.get()) >= age && (waiting >= SUSPECT_SYNS || age >= DIRECT_SILENCE_MS)
 }
 
 /// The part after [`is_due`]: makes the packet the client's SYN and finds it another backend. With none left, a RST goes
@@ -139,9 +138,8 @@ pub fn retry<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
     };
     let slot = first.backend as u32;
     let now = tables.micros();
-    let kept = tables.syn(&client).filter(|syn| {
-        !is_refused || head.acknowledgement().get() == syn.sequence.wrapping_add(1)
-    });
+    let kept =
+        tables.syn(&client).filter(|syn| !is_refused || head.acknowledgement().get() == syn.sequence.wrapping_add(1));
     let next = match (kept, tables.service(&listener::<F>(&client))) {
         (Some(syn), Some(service)) if syn.try_no_more(slot) => {
             tell::<F>(tables, slot, millis(now));
@@ -200,9 +198,7 @@ fn rebuild<F: Family>(packet: &mut impl Packet, node: &Node, syn: &SharedSyn, ma
 
 /// A backend of the service that is there and `may` be taken, in turn; one that is suspect only where no other is.
 #[inline(always)]
-fn other<F: Family>(
-    tables: &impl Tables<F>, service: &Service, now: u32, may: impl Fn(u32) -> bool,
-) -> Option<u32> {
+fn other<F: Family>(tables: &impl Tables<F>, service: &Service, now: u32, may: impl Fn(u32) -> bool) -> Option<u32> {
     let length = service.ring_length as u32;
     if length == 0 {
         return None;
@@ -239,9 +235,8 @@ pub(super) fn unless_suspect<F: Family>(tables: &impl Tables<F>, node: &Node, se
         return slot;
     }
     tell::<F>(tables, slot, now);
-    let is_better = |other: u32| {
-        other != slot && !tables.pulse(other).is_some_and(|pulse| is_suspect(pulse, node, now))
-    };
+    let is_better =
+        |other: u32| other != slot && !tables.pulse(other).is_some_and(|pulse| is_suspect(pulse, node, now));
     other::<F>(tables, service, now, is_better).unwrap_or(slot)
 }
 

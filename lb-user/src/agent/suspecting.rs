@@ -31,7 +31,7 @@ impl Suspecting {
         let task = tokio::spawn(async move {
             let mut suspicions = suspicions;
             while let Ok(mut ready) = suspicions.readable_mut().await {
-                while let Some(place) = ready.get_inner_mut().next() {
+                while let Some(place) = ready.get_inner_mut().take_one() {
                     let _ = found.try_send(place);
                 }
                 ready.clear_ready();

@@ -22,7 +22,7 @@ impl Suspicions {
     }
 
     /// The next backend that may be dead.
-    pub fn next(&mut self) -> Option<Place> {
+    pub fn take_one(&mut self) -> Option<Place> {
         loop {
             let item = self.0.next()?;
             if let Some(place) = read(&item) {

@@ -487,7 +487,8 @@ impl Worker {
                 (outcome, _) => outcome,
             };
             let presence = agent.map(|(presence, _)| presence);
-            let found = Report { worker, key: self.key.clone(), outcome, presence, took, at: clock::now(), is_urgent: false };
+            let found =
+                Report { worker, key: self.key.clone(), outcome, presence, took, at: clock::now(), is_urgent: false };
             if report.send(found).await.is_err() {
                 return;
             }

@@ -47,7 +47,10 @@ fn backends(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
         &defs::BACKEND_SYN_RETRIES,
         rows.iter().flat_map(|&(service, b)| {
             let name = b.name.as_str();
-            [([service, name, "refused"], b.syns_refused_total), ([service, name, "unanswered"], b.syns_unanswered_total)]
+            [
+                ([service, name, "refused"], b.syns_refused_total),
+                ([service, name, "unanswered"], b.syns_unanswered_total),
+            ]
         }),
     )?;
     out.histograms(&defs::BACKEND_HANDSHAKE_SECONDS, rows.iter().map(|&(service, b)| ([service, b.name.as_str()], b)))?;

@@ -29,11 +29,35 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
     match ethertype(&mut xdp::Frame::new(context)) {
         Ok(V4::ETHERTYPE) => {
             let run = || {
-                parts::run(context, parts::Parts { known: parts::xvip_known4, unknown: parts::xvip_unknown4, retry: parts::xvip_retry4, choose: parts::xvip_choose4, keep: parts::xvip_keep4, open: parts::xvip_open4, icmp: parts::xvip_icmp4, answer: parts::xvip_answer4 })
+                parts::run(
+                    context,
+                    parts::Parts {
+                        known: parts::xvip_known4,
+                        unknown: parts::xvip_unknown4,
+                        retry: parts::xvip_retry4,
+                        choose: parts::xvip_choose4,
+                        keep: parts::xvip_keep4,
+                        open: parts::xvip_open4,
+                        icmp: parts::xvip_icmp4,
+                        answer: parts::xvip_answer4,
+                    },
+                )
             };
             parts::tunnel(context, run(), parts::xvip_unwrap, run, parts::xvip_wrap)
         }
-        Ok(V6::ETHERTYPE) => parts::run(context, parts::Parts { known: parts::xvip_known6, unknown: parts::xvip_unknown6, retry: parts::xvip_retry6, choose: parts::xvip_choose6, keep: parts::xvip_keep6, open: parts::xvip_open6, icmp: parts::xvip_icmp6, answer: parts::xvip_answer6 }),
+        Ok(V6::ETHERTYPE) => parts::run(
+            context,
+            parts::Parts {
+                known: parts::xvip_known6,
+                unknown: parts::xvip_unknown6,
+                retry: parts::xvip_retry6,
+                choose: parts::xvip_choose6,
+                keep: parts::xvip_keep6,
+                open: parts::xvip_open6,
+                icmp: parts::xvip_icmp6,
+                answer: parts::xvip_answer6,
+            },
+        ),
         other => xdp::end(no_ip(other.is_ok())),
     }
 }
@@ -45,11 +69,35 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
     let action = match skb::Buffer::new(context).ethertype() {
         Some(V4::ETHERTYPE) => {
             let run = || {
-                parts::run(context, parts::Parts { known: parts::xvip_tc_known4, unknown: parts::xvip_tc_unknown4, retry: parts::xvip_tc_retry4, choose: parts::xvip_tc_choose4, keep: parts::xvip_tc_keep4, open: parts::xvip_tc_open4, icmp: parts::xvip_tc_icmp4, answer: parts::xvip_tc_answer4 })
+                parts::run(
+                    context,
+                    parts::Parts {
+                        known: parts::xvip_tc_known4,
+                        unknown: parts::xvip_tc_unknown4,
+                        retry: parts::xvip_tc_retry4,
+                        choose: parts::xvip_tc_choose4,
+                        keep: parts::xvip_tc_keep4,
+                        open: parts::xvip_tc_open4,
+                        icmp: parts::xvip_tc_icmp4,
+                        answer: parts::xvip_tc_answer4,
+                    },
+                )
             };
             parts::tunnel(context, run(), parts::xvip_tc_unwrap, run, parts::xvip_tc_wrap)
         }
-        Some(V6::ETHERTYPE) => parts::run(context, parts::Parts { known: parts::xvip_tc_known6, unknown: parts::xvip_tc_unknown6, retry: parts::xvip_tc_retry6, choose: parts::xvip_tc_choose6, keep: parts::xvip_tc_keep6, open: parts::xvip_tc_open6, icmp: parts::xvip_tc_icmp6, answer: parts::xvip_tc_answer6 }),
+        Some(V6::ETHERTYPE) => parts::run(
+            context,
+            parts::Parts {
+                known: parts::xvip_tc_known6,
+                unknown: parts::xvip_tc_unknown6,
+                retry: parts::xvip_tc_retry6,
+                choose: parts::xvip_tc_choose6,
+                keep: parts::xvip_tc_keep6,
+                open: parts::xvip_tc_open6,
+                icmp: parts::xvip_tc_icmp6,
+                answer: parts::xvip_tc_answer6,
+            },
+        ),
         _ => skb::end(context, Reason::NotIp),
     };
     action as i32

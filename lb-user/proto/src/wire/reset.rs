@@ -18,7 +18,7 @@ pub fn reset(from: SocketAddr, to: SocketAddr, sequence: u32) -> Option<Vec<u8>>
     tcp.extend(from.port().to_be_bytes());
     tcp.extend(to.port().to_be_bytes());
     tcp.extend(sequence.to_be_bytes());
-    tcp.extend([0, 0, 0, 0, LENGTH / 4 << 4, RST, 0, 0, 0, 0, 0, 0]);
+    tcp.extend([0, 0, 0, 0, (LENGTH / 4) << 4, RST, 0, 0, 0, 0, 0, 0]);
     let sum = Sum::pseudo_header(from.ip(), to.ip(), TCP, LENGTH.into()).bytes(&tcp).checksum();
     let mut packet = match (from, to) {
         (SocketAddr::V4(from), SocketAddr::V4(to)) => {
@@ -56,10 +56,9 @@ mod tests {
 
     #[test]
     fn both_versions_have_right_checksums_and_the_number_asked_for() {
-        for (from, to, header) in [
-            ("192.0.2.100:8443", "198.51.100.7:40000", 20),
-            ("[2001:db8::100]:8443", "[2001:db8::7]:40000", 40),
-        ] {
+        for (from, to, header) in
+            [("192.0.2.100:8443", "198.51.100.7:40000", 20), ("[2001:db8::100]:8443", "[2001:db8::7]:40000", 40)]
+        {
             let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
             let packet = reset(from, to, 0xdead_beef).unwrap();
             let (ip, tcp) = packet.split_at(header);

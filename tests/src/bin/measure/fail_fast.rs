@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use xvip_tests::client::{Client, Options};
+use xvip_tests::stats::Attempt;
 
 use crate::stop::{self, say};
 use crate::table::{Row, print};
@@ -45,7 +46,8 @@ pub(crate) fn measure(ground: &mut Ground, pair: &mut dyn Pair, runs: usize) -> 
     for (fault, slow_at_most) in [(Fault::Killed, 0.0), (Fault::Cut, 10.0), (Fault::ShutDown, 0.0)] {
         let (mut failed, mut slow, mut worst) = (Vec::new(), Vec::new(), Vec::new());
         for run in 0..runs {
-            let noticed = one(ground, pair, fault, run % ground.api_servers().len())?;
+            let server = run % ground.api_servers().len();
+            let noticed = one(ground, pair, fault, server)?;
             failed.push(noticed.0);
             slow.push(noticed.1);
             worst.push(noticed.2);
@@ -94,21 +96,23 @@ fn one(ground: &mut Ground, pair: &mut dyn Pair, fault: Fault, server: usize) ->
         Fault::Cut => ground.set_link(server, true)?,
     }
     let mine: Vec<_> = attempts.iter().filter(|attempt| (from..to).contains(&attempt.began)).collect();
-    let all_failed = mine.iter().filter(|attempt| attempt.outcome.is_err());
-    let (inside, failed): (Vec<_>, Vec<_>) = all_failed
-        .partition(|attempt| matches!(fault, Fault::Killed) && attempt.began < done && attempt.ended() >= began);
+    let is_inside =
+        |attempt: &Attempt| matches!(fault, Fault::Killed) && attempt.began < done && attempt.ended() >= began;
+    let all_failed = mine.iter().filter(|attempt| attempt.outcome.is_err()).count();
+    let inside = mine.iter().filter(|attempt| attempt.outcome.is_err() && is_inside(attempt)).count();
+    let failed = all_failed - inside;
     let slow = mine.iter().filter(|attempt| attempt.took > SLOW).count();
     let worst = mine.iter().map(|attempt| attempt.took).max().unwrap_or_default();
     say(format!(
         "{}: {} connections, {} failed, {} failed inside the killed process, {slow} slower than 0.9 s, the longest {} ms",
         fault.words(),
         mine.len(),
-        failed.len(),
-        inside.len(),
+        failed,
+        inside,
         worst.as_millis()
     ));
     let number = |count: usize| u32::try_from(count).map_or(f64::INFINITY, f64::from);
-    Ok((number(failed.len()), number(slow), worst.as_secs_f64() * 1000.0))
+    Ok((number(failed), number(slow), worst.as_secs_f64() * 1000.0))
 }
 
 fn pause(duration: Duration) -> Result<()> {
