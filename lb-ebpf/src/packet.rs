@@ -33,7 +33,7 @@ pub trait Packet {
     /// [`Short`] when the device cannot.
     fn truncate(&mut self, len: usize) -> Result<(), Short>;
 
-    /// Makes the frame `len` bytes long; what comes to it may be anything.
+    /// Makes the frame `len` bytes long; what is in it then may be anything.
     ///
     /// # Errors
     /// [`Short`] when the device has no room.

@@ -199,6 +199,11 @@ impl Packet for Frame {
     #[inline(always)]
     fn resize(&mut self, len: usize) -> Result<(), Short> {
         let more = len as i32 - self.len() as i32;
+        // Drivers leave much room in front and often little behind (veth: none to speak of). Frames begin at even addresses.
+        // SAFETY: as above.
+        if more > 0 && more & 1 == 0 && unsafe { bpf_xdp_adjust_head(self.context, -more) } == 0 {
+            return Ok(());
+        }
         // SAFETY: as above.
         if more == 0 || unsafe { bpf_xdp_adjust_tail(self.context, more) } == 0 { Ok(()) } else { Err(Short) }
     }
