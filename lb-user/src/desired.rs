@@ -16,6 +16,10 @@ use crate::config::{self, Backend, Config, Listen, Local, Role, Service, Service
 
 /// RSTs each CPU may send in a second: enough for every client of a control plane to be told within two.
 const RESETS_PER_SECOND: u32 = 10_000;
+/// Below the first repetition of a SYN, which comes after a second (RFC 6298 section 2).
+const SYN_PATIENCE_MS: u16 = 700;
+/// Far beyond the time from SYN to SYN-ACK between a balancer and its backends.
+const SUSPECT_AFTER_MS: u16 = 200;
 /// Mask on the random part of the step between source ports.
 const PORT_JITTER: u16 = 3;
 
@@ -232,6 +236,8 @@ fn node(config: &Config, interface: Interface, tunnels: &BTreeSet<Be128>) -> Nod
         port_stride: stride(&vips(config), ports.len() as u32),
         sources: [true, false]
             .map(|four| config.node.source_addresses.iter().filter(|address| address.is_ipv4() == four).count() as u8),
+        syn_patience: SYN_PATIENCE_MS,
+        suspect_after: SUSPECT_AFTER_MS,
         pad: 0,
     }
 }

@@ -202,6 +202,13 @@ impl Reconciler {
         self.places.get(&(service.to_owned(), backend.to_owned())).copied()
     }
 
+    /// Service and name of the backend at a place.
+    #[must_use]
+    pub fn backend_at(&self, place: Place) -> Option<(&str, &str)> {
+        let mut found = self.places.iter().filter(|(_, at)| **at == place);
+        found.next().map(|((service, backend), _)| (service.as_str(), backend.as_str()))
+    }
+
     /// Whether all backends of a service fail and are used all the same.
     #[must_use]
     pub fn fail_open(&self, service: &str) -> bool {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use lb_ebpf::abi::{HANDSHAKE_BOUNDS, Pulse};
 use lb_proto::health::State;
 use lb_proto::pace::WHOLE;
 use lb_proto::plan::Place;
@@ -16,8 +17,8 @@ use crate::drivers::vrrp::VrrpSnapshot;
 use crate::reconcile::Reconciler;
 use crate::status::words::since;
 use crate::status::{
-    BackendStatus, ConfigStatus, DatapathStatus, Event, LeavingStatus, LocalStatus, PacketCount, ServiceStatus,
-    SourcePorts, Status, TableStatus, VrrpStatus,
+    BackendStatus, ConfigStatus, DatapathStatus, Event, HandshakeBucket, Handshakes, LeavingStatus, LocalStatus,
+    PacketCount, ServiceStatus, SourcePorts, Status, TableStatus, VrrpStatus,
 };
 
 /// Where the parts of a status come from.
@@ -123,6 +124,10 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
             None => Default::default(),
         };
         let source_ports = place.and_then(|place| source_ports(sources, place));
+        let pulse = match place {
+            Some(place) => sources.tables.counters().pulse(place.slot)?,
+            None => Pulse::default(),
+        };
         let health = sources.health.backend(&service.name, &backend.name);
         let connections = place.map_or(0, |place| sources.sweep.connections_of(place));
         let beyond = beyond(sources, service, backend);
@@ -173,6 +178,9 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
                 Some(place) => sources.tables.counters().local_connections(place.slot)?,
                 None => 0,
             },
+            syns_refused_total: pulse.refused,
+            syns_unanswered_total: pulse.unanswered,
+            handshakes: handshakes(&pulse),
             bytes_in: traffic.bytes_in,
             bytes_out: traffic.bytes_out,
             packets_in: traffic.packets_in,
@@ -210,6 +218,12 @@ fn source_ports(sources: &Sources<'_>, place: Place) -> Option<SourcePorts> {
 
 fn reset_in(deadline: Instant, now: Instant) -> String {
     format!("connections are reset in {}", since(deadline.saturating_duration_since(now).as_secs_f64(), 0.0))
+}
+
+fn handshakes(pulse: &Pulse) -> Handshakes {
+    let bounds = HANDSHAKE_BOUNDS.iter().map(|micros| Some(f64::from(*micros) / 1e6)).chain([None]);
+    let bucket = |(up_to, handshakes): (_, &u64)| HandshakeBucket { up_to, handshakes: *handshakes };
+    Handshakes { seconds: pulse.micros as f64 / 1e6, buckets: bounds.zip(&pulse.handshakes).map(bucket).collect() }
 }
 
 /// The router that keeps a backend from being forwarded to.

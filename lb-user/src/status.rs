@@ -210,6 +210,15 @@ pub struct BackendStatus {
     pub connections_total: u64,
     /// Connections of this node's own clients since then, translated by the connect hooks; not among the others.
     pub local_connections_total: u64,
+    /// SYNs that went on to another backend because this one refused them.
+    #[serde(default)]
+    pub syns_refused_total: u64,
+    /// SYNs that went on to another backend because this one did not answer.
+    #[serde(default)]
+    pub syns_unanswered_total: u64,
+    /// How long it takes from a SYN to its SYN-ACK.
+    #[serde(default)]
+    pub handshakes: Handshakes,
     /// Bytes from clients, Ethernet payload.
     pub bytes_in: u64,
     /// Bytes to clients, Ethernet payload.
@@ -242,6 +251,24 @@ impl SourcePorts {
     pub fn free(&self) -> u64 {
         self.capacity.saturating_sub(self.in_use).saturating_sub(self.resting)
     }
+}
+
+/// Times from SYN to SYN-ACK, measured by the datapath.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+pub struct Handshakes {
+    /// All together.
+    pub seconds: f64,
+    /// By their time, shortest first.
+    pub buckets: Vec<HandshakeBucket>,
+}
+
+/// Handshakes that took longer than the bucket before says.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct HandshakeBucket {
+    /// And at most so many seconds; none: however long.
+    pub up_to: Option<f64>,
+    /// How many.
+    pub handshakes: u64,
 }
 
 /// A state change.

@@ -9,8 +9,8 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use lb_ebpf::abi::{
-    Backend, Bucket, Endpoint, Flow, FlowKey, Load, MAX_SOURCES, Node, PortKey, PortSet, Reason, Service, Traffic,
-    Verdict, budget, mac_key, map, node_flag, service_load,
+    Backend, Bucket, Endpoint, Flow, FlowKey, Load, MAX_SOURCES, Node, PortKey, PortSet, Pulse, Reason, Service, Syn,
+    Traffic, Verdict, budget, mac_key, map, node_flag, service_load,
 };
 use lb_ebpf::cases::{Executor, World};
 use lb_ebpf::net::{Address, Be128};
@@ -101,6 +101,9 @@ pub struct Datapath {
     /// The sets of source ports.
     pub ports: HashMap<MapData, PortKey, PortSet>,
     port_cursors: PerCpuArray<MapData, u32>,
+    pulses: Array<MapData, Pulse>,
+    syns: HashMap<MapData, FlowKey, Syn>,
+    syns6: HashMap<MapData, FlowKey<Be128>, Syn>,
     packets: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
     loads: Array<MapData, Load>,
@@ -166,6 +169,9 @@ impl Datapath {
             sources: take(map::SOURCES)?.try_into()?,
             ports: take(map::PORTS)?.try_into()?,
             port_cursors: take(map::PORT_CURSORS)?.try_into()?,
+            pulses: take(map::PULSES)?.try_into()?,
+            syns: take(map::SYNS)?.try_into()?,
+            syns6: take(map::SYNS6)?.try_into()?,
             packets: take(map::PACKETS)?.try_into()?,
             traffic: take(map::TRAFFIC)?.try_into()?,
             loads: take(map::LOADS)?.try_into()?,
@@ -258,6 +264,8 @@ impl Datapath {
         empty(&mut self.half_open)?;
         empty(&mut self.established6)?;
         empty(&mut self.half_open6)?;
+        empty(&mut self.syns)?;
+        empty(&mut self.syns6)?;
         for budget in 0..budget::COUNT {
             self.budgets.set(budget, zeroes()?, 0)?;
         }
@@ -269,6 +277,7 @@ impl Datapath {
             self.port_cursors.set(slot, zeroes()?, 0)?;
             self.traffic.set(slot, zeroes()?, 0)?;
             self.loads.set(slot, Load::default(), 0)?;
+            self.pulses.set(slot, Pulse::default(), 0)?;
         }
         Ok(())
     }
@@ -327,6 +336,14 @@ impl Datapath {
         Ok(all)
     }
 
+    /// How the backend in a slot answers.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn pulse(&self, slot: u32) -> anyhow::Result<Pulse> {
+        Ok(self.pulses.get(&slot, 0)?)
+    }
+
     /// Packets by reason, in the order of [`Reason::ALL`].
     ///
     /// # Errors
@@ -363,20 +380,21 @@ impl Datapath {
     /// counted, and ends as [`Reason::NotVip`].
     ///
     /// # Errors
-    /// When more than one reason was counted, or the frame does not go on.
+    /// When more than one reason was counted, or the action does not fit it.
     pub fn leave(&self, frame: &[u8]) -> anyhow::Result<(Reason, Vec<u8>)> {
         let before = self.packets()?;
         let mut after = vec![0; LONGEST_FRAME];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..Default::default() };
         let result = self.tc_program(LEAVE_PROGRAM)?.test_run(options).context("the kernel did not run the frame")?;
         after.truncate(result.data_size_out as usize);
-        let action = result.return_value;
-        ensure!(action == tc_action::UNSPECIFIED, "what leaves ended with action {action}");
-        match self.counted_since(&before)?.as_slice() {
-            [] => Ok((Reason::NotVip, after)),
-            [(reason, 1)] => Ok((*reason, after)),
-            counted => Err(anyhow!("one packet was counted as {counted:?}")),
-        }
+        let reason = match self.counted_since(&before)?.as_slice() {
+            [] => Reason::NotVip,
+            [(reason, 1)] => *reason,
+            counted => return Err(anyhow!("one packet was counted as {counted:?}")),
+        };
+        let (action, expected) = (result.return_value, tc_action_of(reason));
+        ensure!(action == expected, "what leaves and is {reason:?} ended with action {action}, not {expected}");
+        Ok((reason, after))
     }
 
     fn counted_since(&self, before: &[u64]) -> anyhow::Result<Vec<(Reason, u64)>> {
@@ -389,11 +407,7 @@ impl Datapath {
     /// The action that a reason calls for.
     fn action(&self, reason: Reason) -> u32 {
         if self.hook == Hook::Tc {
-            return match reason.verdict() {
-                Verdict::Pass | Verdict::Deliver => tc_action::UNSPECIFIED,
-                Verdict::Drop => tc_action::SHOT,
-                Verdict::Forward | Verdict::Reply => tc_action::REDIRECT,
-            };
+            return tc_action_of(reason);
         }
         match reason.verdict() {
             Verdict::Pass | Verdict::Deliver => action::PASS,
@@ -401,6 +415,14 @@ impl Datapath {
             Verdict::Forward | Verdict::Reply if self.world.node.flags & node_flag::REDIRECT != 0 => action::REDIRECT,
             Verdict::Forward | Verdict::Reply => action::TX,
         }
+    }
+}
+
+fn tc_action_of(reason: Reason) -> u32 {
+    match reason.verdict() {
+        Verdict::Pass | Verdict::Deliver => tc_action::UNSPECIFIED,
+        Verdict::Drop => tc_action::SHOT,
+        Verdict::Forward | Verdict::Reply => tc_action::REDIRECT,
     }
 }
 

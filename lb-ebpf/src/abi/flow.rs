@@ -70,6 +70,8 @@ pub mod state {
     pub const RESET: u32 = 8;
     /// Half-open only: the backend has answered, and `expect` holds what the client must acknowledge.
     pub const ANSWERED: u32 = 16;
+    /// Half-open only: no other backend is left to try.
+    pub const LAST: u32 = 32;
 }
 
 /// A flow in one direction: what to write into its packets, and what has been seen of it.

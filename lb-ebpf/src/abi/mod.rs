@@ -9,14 +9,21 @@ mod local;
 #[cfg(feature = "user")]
 mod pod;
 mod ports;
+mod pulse;
 mod reason;
+mod syn;
 mod word;
 
 pub use balance::{Balance, Change, Correction, LOADS, Load, service_load};
 pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, split_mac, state};
 pub use local::{Dialled, Hook, MAX_OWN_ADDRESSES, NOBODY};
 pub use ports::{NoHint, PortKey, PortSet, SharedPortSet};
+pub use pulse::{
+    EVENT_EVERY_MS, HANDSHAKE_BOUNDS, HANDSHAKE_BUCKETS, PULSE_FORGETS_MS, Pulse, SUSPECT_RETRY_MS, SUSPECT_SYNS,
+    SharedPulse, Suspicion, handshake_bucket,
+};
 pub use reason::{Reason, Verdict};
+pub use syn::{MAX_TRIED, SYN_ENTRIES, SYN_HEAD, SYN_OPTIONS, SharedSyn, Syn};
 pub use word::{Bits, Readable, Word};
 
 use crate::net::{Be16, Be32, Be128};
@@ -48,6 +55,8 @@ pub const RING_SIZE: u32 = ROUND_SIZE + SET_SIZE;
 pub const MAX_SERVICES: u32 = 512;
 /// Rounds: two for each service, one in use and one being written.
 pub const MAX_RINGS: u32 = 2 * MAX_SERVICES;
+/// Bytes of the ring buffer of [`Suspicion`]s, a power of two and of pages.
+pub const EVENT_BYTES: u32 = 65_536;
 /// Entries of the table of half-open flows of an IP version; a flow has two.
 pub const HALF_OPEN_ENTRIES: u32 = 65_536;
 
@@ -99,6 +108,14 @@ pub mod map {
     pub const LOADS: &str = "LOADS";
     /// The same -> [`super::Correction`].
     pub const CORRECTIONS: &str = "CORRECTIONS";
+    /// [`super::FlowKey`] of the client -> [`super::Syn`] of IPv4; the oldest are pushed out.
+    pub const SYNS: &str = "SYNS";
+    /// [`SYNS`] for IPv6.
+    pub const SYNS6: &str = "SYNS6";
+    /// Slot -> [`super::Pulse`].
+    pub const PULSES: &str = "PULSES";
+    /// [`super::Suspicion`] after [`super::Suspicion`], a ring buffer.
+    pub const EVENTS: &str = "EVENTS";
     /// [`super::Reason`] -> packets, per CPU.
     pub const PACKETS: &str = "PACKETS";
     /// Slot -> [`super::Traffic`], per CPU.
@@ -154,6 +171,10 @@ pub struct Node {
     pub port_stride: u16,
     /// Source addresses besides the VIP, of IPv4 and of IPv6; at most [`MAX_SOURCES`] of each.
     pub sources: [u8; 2],
+    /// Milliseconds after which a SYN that the client sends again goes to another backend, if the first has not answered.
+    pub syn_patience: u16,
+    /// Milliseconds that the oldest of several SYNs without an answer must have waited for their backend to be suspected.
+    pub suspect_after: u16,
     /// Zero.
     pub pad: u16,
 }
@@ -322,7 +343,7 @@ pub struct Bucket {
 }
 
 const _: () = {
-    assert!(size_of::<Node>() == 64);
+    assert!(size_of::<Node>() == 68);
     assert!(size_of::<Endpoint>() == 20);
     assert!(size_of::<Service>() == 32);
     assert!(size_of::<Backend>() == 44);

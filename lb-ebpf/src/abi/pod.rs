@@ -1,7 +1,8 @@
 //! Leave for aya to move these types to and from the kernel as bytes.
 
 use super::{
-    Backend, Bucket, Correction, Dialled, Endpoint, Flow, FlowKey, Hook, Load, Node, PortKey, PortSet, Service, Traffic,
+    Backend, Bucket, Correction, Dialled, Endpoint, Flow, FlowKey, Hook, Load, Node, PortKey, PortSet, Pulse, Service,
+    Suspicion, Syn, Traffic,
 };
 use crate::net::Be128;
 
@@ -28,6 +29,9 @@ pod!(
     Node,
     PortKey,
     PortSet,
+    Pulse,
     Service,
+    Suspicion,
+    Syn,
     Traffic
 );

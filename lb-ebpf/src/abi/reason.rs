@@ -154,6 +154,8 @@ reasons! {
     TcpFlags = Drop "tcp_flags",
     /// A RST of no known flow.
     StrayReset = Drop "stray_reset",
+    /// A backend's RST to a SYN that could not go on to another backend at once; it will when the client sends it again.
+    Refused = Drop "refused",
     /// No Ethernet address is known for the next hop.
     NoNeighbour = Drop "no_neighbour",
     /// The table of half-open flows took no entry.

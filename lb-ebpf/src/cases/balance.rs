@@ -87,7 +87,7 @@ fn fewest() -> Vec<Case> {
     let weighted = world(Balance::LeastConn, |world, _| world.backends[2].share = 3);
     let drained = world(Balance::LeastConn, |world, _| world.backends[0].share = 0);
     let gone = world(Balance::LeastConn, |world, _| world.backends[0].gone = 1);
-    let again = Frame { sequence: 0, ..answer(1, P, RST | ACK) };
+    let (answers, again) = (answer(1, P, SYN | ACK), Frame { sequence: 0, ..answer(1, P, RST | ACK) });
     let reset_by_client = of_port(A + 1, &Frame { acknowledgement: 0, sequence: 1001, ..request(RST) });
     let knows = answer(1, P, ACK);
     vec![
@@ -125,7 +125,11 @@ fn fewest() -> Vec<Case> {
             [
                 vec![begins(A, 0, P), begins(A + 1, 1, P), begins(A + 2, 2, P)],
                 completes(A, 0, P),
-                vec![turns(&again, Reason::Handshake, &at_port(A + 1, &again)), begins(A + 3, 1, P + 1)],
+                vec![
+                    turns(&answers, Reason::Handshake, &at_port(A + 1, &answers)),
+                    turns(&again, Reason::Handshake, &at_port(A + 1, &again)),
+                    begins(A + 3, 1, P + 1),
+                ],
             ],
         ),
         case(
@@ -235,7 +239,7 @@ fn hashed() -> Vec<Case> {
     let ports = |port: u16| (Be16::new(port).raw() as u32) << 16 | Be16::new(PORT).raw() as u32;
     let flow_key = suits(|hash, client| hash.address(client.into()).word(ports(A)).finish());
     let by_flow = world(Balance::Maglev, move |_, service| service.key = flow_key);
-    let refuses = Frame { sequence: 0, ..answer(1, P, RST | ACK) };
+    let (answers, refuses) = (answer(1, P, SYN | ACK), Frame { sequence: 0, ..answer(1, P, RST | ACK) });
     vec![
         case(
             "a client stays with its backend from whatever port",
@@ -252,6 +256,7 @@ fn hashed() -> Vec<Case> {
             by_flow,
             [
                 vec![begins(A, 1, P)],
+                vec![turns(&answers, Reason::Handshake, &at_port(A, &answers))],
                 vec![turns(&refuses, Reason::Handshake, &at_port(A, &refuses))],
                 vec![begins(A, 1, P + 1)],
             ],

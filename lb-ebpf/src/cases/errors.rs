@@ -143,13 +143,34 @@ fn of_version(version: u8) -> Vec<Case> {
         ));
     }
     let syn = request(SYN);
-    let half = vec![super::table::turns(&syn, Reason::NewFlow, &to_backend(&syn, 0, FIRST_PORT))];
+    let half = || vec![super::table::turns(&syn, Reason::NewFlow, &to_backend(&syn, 0, FIRST_PORT))];
     let refused = from_host(&to_backend(&syn, 0, FIRST_PORT), SHORT);
+    let to_sender = || forwarded(&refused, CLIENT_MAC, syn.from, sent(&syn));
     cases.push(case(
-        "an error about a SYN reaches the client",
+        "that a backend is out of reach of a SYN stays from its client, who can have another",
         World::standard(),
-        half,
-        vec![turns(version, &refused, Reason::IcmpError, &forwarded(&refused, CLIENT_MAC, syn.from, sent(&syn)))],
+        half(),
+        vec![stays(&refused, Reason::Refused)],
+    ));
+    let too_big = Failure { kinds: TOO_BIG, ..refused.clone() };
+    let to_sender_too_big = Failure { kinds: TOO_BIG, ..to_sender() };
+    cases.push(case(
+        "another error about a SYN reaches the client",
+        World::standard(),
+        half(),
+        vec![turns(version, &too_big, Reason::IcmpError, &to_sender_too_big)],
+    ));
+    let alone = World::standard().with(|world| {
+        world.node.syn_patience = 0;
+        world.services[0].1.ring_length = 1;
+    });
+    let mut twice = half();
+    twice.push(super::table::turns(&syn, Reason::Handshake, &to_backend(&syn, 0, FIRST_PORT)));
+    cases.push(case(
+        "an error about a SYN reaches the client when there is no other backend",
+        alone,
+        twice,
+        vec![turns(version, &refused, Reason::IcmpError, &to_sender())],
     ));
 
     // By another source address, each end is told by whom it believes to speak with.

@@ -11,6 +11,7 @@ mod frame;
 mod model;
 mod ports;
 mod ranges;
+mod retries;
 mod six;
 mod table;
 mod tunnels;

@@ -6,14 +6,13 @@ use std::collections::BTreeMap;
 use super::arena::Arena;
 use super::{Executor, World};
 use crate::abi::{
-    Backend, Change, Correction, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Load, NoHint, Node, PortKey,
-    Readable as _, Reason, Service, SharedFlow, SharedPortSet, Traffic,
+    Backend, Change, Correction, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Load, NoHint, Node, PortKey, Pulse,
+    Readable as _, Reason, Service, SharedFlow, SharedPortSet, SharedPulse, SharedSyn, Syn, Traffic, handshake_bucket,
 };
 use crate::datapath::balance::{Connections, Rounds};
 use crate::datapath::ports::{Search, Try, find, try_port};
 use crate::datapath::tables::{Drafts, Note, Refused, Tables};
-use crate::datapath::{leave, process};
-use crate::net::header::ethertype;
+use crate::datapath::{process, process_leaving};
 use crate::net::{Address, Be32, Be128, Family, V4, V6};
 use crate::packet::Owned;
 
@@ -39,6 +38,13 @@ pub struct Model {
     pub neighbours: RefCell<BTreeMap<Be128, [u8; 6]>>,
     /// What was noted.
     pub notes: RefCell<Vec<Note>>,
+    /// The finer clock, in microseconds.
+    pub micros: Cell<u64>,
+    pulses: RefCell<BTreeMap<u32, usize>>,
+    beats: Arena<SharedPulse>,
+    counts: RefCell<BTreeMap<u32, Pulse>>,
+    /// Slots that were suspected, in the order in which the agent was told.
+    pub suspects: RefCell<Vec<u32>>,
 }
 
 /// An IP version's tables of flows.
@@ -49,6 +55,10 @@ struct Flows<A: Address> {
     /// What the tables' places say: entries outlive every reference handed out, as in the kernel.
     entries: Arena<SharedFlow<A>>,
     drafts: UnsafeCell<Drafts<A>>,
+    syns: RefCell<BTreeMap<FlowKey<A>, usize>>,
+    /// The same for SYNs.
+    kept: Arena<SharedSyn>,
+    syn_draft: UnsafeCell<Syn>,
 }
 
 /// An IP version as the model keeps its flows.
@@ -97,6 +107,11 @@ impl Model {
             now: Cell::new(100_000),
             neighbours: RefCell::default(),
             notes: RefCell::default(),
+            micros: Cell::new(100_000_000_000),
+            pulses: RefCell::default(),
+            beats: Arena::default(),
+            counts: RefCell::default(),
+            suspects: RefCell::default(),
         }
     }
 
@@ -132,6 +147,12 @@ impl Model {
     #[must_use]
     pub fn loads(&self) -> BTreeMap<u32, Load> {
         self.loads.borrow().clone()
+    }
+
+    /// What was counted of a backend's answers.
+    #[must_use]
+    pub fn counted(&self, slot: u32) -> Pulse {
+        self.counts.borrow().get(&slot).copied().unwrap_or_default()
     }
 
     /// Whether each entry of a table has its other half, and it points back; or is over and keeps a source port at rest.
@@ -241,11 +262,7 @@ impl Executor for Model {
 
     fn leave(&mut self, frame: &[u8]) -> (Reason, Vec<u8>) {
         let mut packet = Owned::new(frame);
-        let reason = match ethertype(&mut packet) {
-            Ok(V4::ETHERTYPE) => leave::<V4>(&mut packet, self),
-            Ok(V6::ETHERTYPE) => leave::<V6>(&mut packet, self),
-            _ => Reason::NotVip,
-        };
+        let reason = process_leaving(&mut packet, self);
         (reason, packet.bytes())
     }
 }
@@ -281,6 +298,54 @@ impl<F: Kept> Tables<F> for Model {
 
     fn now(&self) -> u32 {
         self.now.get()
+    }
+
+    fn micros(&self) -> u64 {
+        self.micros.get()
+    }
+
+    fn syn(&self, client: &FlowKey<F::Address>) -> Option<&SharedSyn> {
+        let flows = F::tables(self).0;
+        flows.kept.at(*flows.syns.borrow().get(client)?)
+    }
+
+    unsafe fn syn_draft(&self) -> Option<&mut Syn> {
+        // SAFETY: the caller has no earlier one any more, and nobody else has this model.
+        Some(unsafe { &mut *F::tables(self).0.syn_draft.get() })
+    }
+
+    fn keep_syn(&self, client: &FlowKey<F::Address>, syn: &Syn) {
+        let Syn { at, sequence, tried, options_length, is_whole, head, options } = *syn;
+        let (at, tried) = (at.into(), tried.map(Into::into));
+        let shared = Syn { at, sequence, tried, options_length, is_whole, head, options };
+        let flows = F::tables(self).0;
+        flows.syns.borrow_mut().insert(*client, flows.kept.add(shared));
+    }
+
+    fn forget_syn(&self, client: &FlowKey<F::Address>) {
+        F::tables(self).0.syns.borrow_mut().remove(client);
+    }
+
+    fn pulse(&self, slot: u32) -> Option<&SharedPulse> {
+        let place = *self.pulses.borrow_mut().entry(slot).or_insert_with(|| self.beats.add(SharedPulse::default()));
+        self.beats.at(place)
+    }
+
+    fn count_handshake(&self, slot: u32, micros: u32) {
+        let mut counts = self.counts.borrow_mut();
+        let counts = counts.entry(slot).or_default();
+        counts.micros += u64::from(micros);
+        counts.handshakes[handshake_bucket(micros) as usize] += 1;
+    }
+
+    fn count_retry(&self, slot: u32, refused: bool) {
+        let mut counts = self.counts.borrow_mut();
+        let counts = counts.entry(slot).or_default();
+        *(if refused { &mut counts.refused } else { &mut counts.unanswered }) += 1;
+    }
+
+    fn suspect(&self, slot: u32) {
+        self.suspects.borrow_mut().push(slot);
     }
 
     fn is_vip(&self, address: F::Address) -> bool {

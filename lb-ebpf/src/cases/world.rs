@@ -84,6 +84,9 @@ impl World {
                 sources: [0; 2],
                 address6: Be128::default(),
                 mss6: 0,
+                // No time passes in a story, unless it says so.
+                syn_patience: u16::MAX,
+                suspect_after: u16::MAX,
                 pad: 0,
             },
             vips: vec![VIP.into()],

@@ -8,7 +8,7 @@
 //! Receivers believe an error only if the sequence number in it is one they have under way (RFC 5927 section 4).
 
 use super::tables::Tables;
-use super::{Handled, Key, Step, backend_of, client_mac, rewrite};
+use super::{Handled, Key, Step, backend_of, client_mac, retry, rewrite};
 use crate::abi::{FlowKey, Reason};
 use crate::net::checksum::{change16, fold, update};
 use crate::net::header::{ETHERNET, PROTOCOL_TCP, set_mac};
@@ -46,6 +46,13 @@ pub fn error<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
     let Some(flow) = tables.established(&key).or_else(|| tables.half_open(&key)) else {
         return Step::End(F::odd(packet, tables, node));
     };
+    let [kind, code] = head[icmp / 2].to_ne_bytes();
+    if kind == F::ERRORS[0] && !(F::HEADER_HAS_CHECKSUM && code == FRAGMENTATION_NEEDED) && !flow.is_from_client() {
+        let client = flow.other();
+        if retry::is_waiting::<F>(tables, &key, &client) {
+            return Step::End(Reason::Refused);
+        }
+    }
     let hops = F::hops(head, ip);
     if hops <= 1 {
         return Step::End(Reason::Ttl);
@@ -116,6 +123,8 @@ pub(super) fn answer_to<F: Family>(head: &[u16], at: usize) -> Key<F> {
     }
 }
 
+/// The code of "unreachable" that is about a packet's length (RFC 1191), in IPv4.
+const FRAGMENTATION_NEEDED: u8 = 4;
 /// Length of an ICMP error's header.
 pub(super) const ICMP: usize = 8;
 /// What an error has of TCP at least: ports and sequence number.

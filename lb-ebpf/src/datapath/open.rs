@@ -1,7 +1,7 @@
 //! How a flow begins: a backend and a source port for a SYN, the handshake, and the move to the established table.
 
 use super::tables::{Drafts, Note, Tables};
-use super::{Entry, Key, NewFlow, ResetFor, backend_of, balance, deliver, rewrite};
+use super::{Entry, Key, NewFlow, ResetFor, backend_of, balance, deliver, retry, rewrite};
 use crate::abi::{
     Backend, Change, Delivery, Direction, Flow, FlowKey, Node, Readable as _, Reason, Service, split_mac, state,
 };
@@ -156,6 +156,7 @@ fn from_backend<F: Family>(
     } else if flags & (flag::SYN | flag::ACK) == flag::SYN | flag::ACK {
         half.touch(now);
         first.touch(now);
+        retry::answered(head, tables, &client, first);
         first.expect.set(head.sequence().get().wrapping_add(1));
         half.acknowledged.set(head.acknowledgement().get());
         first.state.set(state::ANSWERED);
@@ -240,6 +241,7 @@ fn promote<'a, F: Family>(
         flow.expect = head.sequence().get().wrapping_add(head.segment_length());
     }
     if half.is_direct() {
+        retry::lives::<F>(tables, half.backend as u32);
         flow.expect = head.sequence().get().wrapping_add(head.segment_length());
         let added = tables.add_established(key, flow).is_ok() || tables.established(key).is_some();
         tables.remove_half_open(key);

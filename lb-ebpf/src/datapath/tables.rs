@@ -2,7 +2,7 @@
 
 use super::balance::Rounds;
 use super::ports::{Search, Try};
-use crate::abi::{Endpoint, Flow, FlowKey, NoHint, Node, PortKey, Service, SharedFlow};
+use crate::abi::{Endpoint, Flow, FlowKey, NoHint, Node, PortKey, Service, SharedFlow, SharedPulse, SharedSyn, Syn};
 use crate::net::Family;
 
 /// A table took no entry, or the key was there already.
@@ -43,6 +43,8 @@ pub trait Tables<F: Family>: Rounds {
     fn node(&self) -> Option<&Node>;
     /// Seconds of the kernel's monotonic clock.
     fn now(&self) -> u32;
+    /// Microseconds of the same clock.
+    fn micros(&self) -> u64;
     /// Whether the address is one of the VIPs.
     fn is_vip(&self, address: F::Address) -> bool;
     /// What is behind a VIP:port.
@@ -82,6 +84,26 @@ pub trait Tables<F: Family>: Rounds {
     /// It is the same place every time: what an earlier call has returned is used no more.
     #[allow(clippy::mut_from_ref, reason = "a place of this CPU's own, which tables that are shared lend out")]
     unsafe fn drafts(&self) -> Option<&mut Drafts<F::Address>>;
+    /// What is kept of a client's SYN.
+    fn syn(&self, client: &FlowKey<F::Address>) -> Option<&SharedSyn>;
+    /// Room for one, with anything in it.
+    ///
+    /// # Safety
+    /// As [`Self::drafts`].
+    #[allow(clippy::mut_from_ref, reason = "a place of this CPU's own, which tables that are shared lend out")]
+    unsafe fn syn_draft(&self) -> Option<&mut Syn>;
+    /// Keeps a client's SYN, in place of any other.
+    fn keep_syn(&self, client: &FlowKey<F::Address>, syn: &Syn);
+    /// Forgets a client's SYN, if one is kept.
+    fn forget_syn(&self, client: &FlowKey<F::Address>);
+    /// How the backend in `slot` answers.
+    fn pulse(&self, slot: u32) -> Option<&SharedPulse>;
+    /// Counts a handshake with the backend in `slot`, which took so many microseconds from SYN to SYN-ACK.
+    fn count_handshake(&self, slot: u32, micros: u32);
+    /// Counts a SYN that goes on to another backend because the one in `slot` refused it, or did not answer.
+    fn count_retry(&self, slot: u32, refused: bool);
+    /// Tells the agent that the backend in `slot` may be dead.
+    fn suspect(&self, slot: u32);
     /// Adds an established entry.
     ///
     /// # Errors

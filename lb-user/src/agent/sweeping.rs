@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::bpf::{PortLayout, Sweep, Sweeper};
 
@@ -35,6 +35,9 @@ impl Sweeping {
                 let layout = Arc::clone(&wanted.borrow());
                 match sweeper.sweep(&layout) {
                     Ok(sweep) => {
+                        if sweep.ended > 0 {
+                            info!(connections = sweep.ended, "clients of backends that are gone were sent a RST");
+                        }
                         pause = pause.max(sweep.took * SHARE);
                         found.send_replace(Arc::new(sweep));
                     }

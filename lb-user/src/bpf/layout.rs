@@ -7,9 +7,10 @@ use std::path::Path;
 
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
-    Backend, Bucket, Correction, Dialled, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Hook, LOADS, Load, MAX_BACKENDS,
-    MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_PORT_SETS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS,
-    MAX_VIPS, Node, PortKey, PortSet, RING_SIZE, Reason, Service, Traffic, budget, map,
+    Backend, Bucket, Correction, Dialled, EVENT_BYTES, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Hook, LOADS, Load,
+    MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_PORT_SETS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES,
+    MAX_TUNNELS, MAX_VIPS, Node, PortKey, PortSet, Pulse, RING_SIZE, Reason, SYN_ENTRIES, Service, Syn, Traffic,
+    budget, map,
 };
 use lb_ebpf::net::Be128;
 
@@ -24,7 +25,7 @@ pub(super) struct Shape {
 }
 
 /// All maps that are pinned, with connection tables for `max_flows` flows of each IP version.
-pub(super) fn shapes(max_flows: u32) -> [Shape; 26] {
+pub(super) fn shapes(max_flows: u32) -> [Shape; 30] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
     let index = size_of::<u32>();
     let entries = established_entries(max_flows);
@@ -51,6 +52,10 @@ pub(super) fn shapes(max_flows: u32) -> [Shape; 26] {
             size_of::<Flow<Be128>>(),
             HALF_OPEN_ENTRIES,
         ),
+        shape(map::SYNS, MapType::LruHash, size_of::<FlowKey>(), size_of::<Syn>(), SYN_ENTRIES),
+        shape(map::SYNS6, MapType::LruHash, size_of::<FlowKey<Be128>>(), size_of::<Syn>(), SYN_ENTRIES),
+        shape(map::PULSES, MapType::Array, index, size_of::<Pulse>(), MAX_BACKENDS),
+        shape(map::EVENTS, MapType::RingBuf, 0, 0, EVENT_BYTES),
         shape(map::PACKETS, MapType::PerCpuArray, index, size_of::<u64>(), Reason::COUNT),
         shape(map::TRAFFIC, MapType::PerCpuArray, index, size_of::<Traffic>(), MAX_BACKENDS),
         shape(map::LOADS, MapType::Array, index, size_of::<Load>(), LOADS),

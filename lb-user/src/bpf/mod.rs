@@ -6,6 +6,8 @@
 //! - `tables`: observe and apply, for the planner.
 //! - `ports`: hints about source ports, kept true by every sweep.
 //! - `sweep`: the connection tables, aged and counted (`batch`: read, `loads`: the datapath's own counts put right).
+//! - `ending`: RSTs to the clients of a backend that is gone.
+//! - `suspicions`: backends that the datapath finds silent.
 //! - `counters`: packets by reason and traffic by backend.
 //!
 //! Everything is pinned below one directory, so that it goes on working without the agent and is found again.
@@ -13,10 +15,12 @@
 mod attach;
 mod batch;
 mod counters;
+mod ending;
 mod hooks;
 mod layout;
 mod loads;
 mod ports;
+mod suspicions;
 mod sweep;
 mod tables;
 
@@ -25,6 +29,7 @@ pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, choose
 pub use counters::{Counters, PacketCounts};
 pub use hooks::{HookError, Hooks, cgroup_root};
 pub use ports::{PortLayout, PortUse};
+pub use suspicions::Suspicions;
 pub use sweep::{Entries, Sweep, Sweeper};
 pub use tables::{TableError, Tables};
 

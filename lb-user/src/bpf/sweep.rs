@@ -15,6 +15,7 @@ use lb_proto::plan::Place;
 use nix::time::{ClockId, clock_gettime};
 
 use super::batch::entries;
+use super::ending::Ending;
 use super::layout::established_entries;
 use super::loads::{FoundBy, Loads};
 use super::ports::{Found, PortLayout, PortSets, PortUse};
@@ -33,6 +34,8 @@ pub struct Sweep {
     pub ports: BTreeMap<(u16, u32), PortUse>,
     /// The sets of source ports that there are now.
     pub layout: Arc<PortLayout>,
+    /// Flows removed because their backend is gone; their clients got a RST.
+    pub ended: u64,
     /// How long it took.
     pub took: Duration,
 }
@@ -68,6 +71,7 @@ pub struct Sweeper {
     six: Flows<Be128>,
     loads: Loads,
     ports: PortSets,
+    ending: Ending,
     capacity: u64,
 }
 
@@ -100,11 +104,13 @@ impl Sweeper {
     /// # Errors
     /// When the object is not ours.
     pub fn take(ebpf: &mut Ebpf, max_flows: u32) -> Result<Self, TableError> {
+        let ending = Ending::look(ebpf)?;
         Ok(Self {
             four: Flows::take(ebpf, Names { established: map::ESTABLISHED, half_open: map::HALF_OPEN })?,
             six: Flows::take(ebpf, Names { established: map::ESTABLISHED6, half_open: map::HALF_OPEN6 })?,
             loads: Loads::share(ebpf)?,
             ports: PortSets::take(ebpf)?,
+            ending,
             capacity: established_entries(max_flows).into(),
         })
     }
@@ -123,8 +129,12 @@ impl Sweeper {
         let started = crate::clock::now();
         let mut sweep = Sweep::default();
         let (loads, ports) = (self.loads.read()?, self.ports.look()?);
+        self.ending.begin();
         let mut seen = Seen::default();
-        sweep.entries = [self.four.sweep(&mut sweep, &mut seen)?, self.six.sweep(&mut sweep, &mut seen)?];
+        sweep.entries = [
+            self.four.sweep(&mut sweep, &mut seen, &mut self.ending)?,
+            self.six.sweep(&mut sweep, &mut seen, &mut self.ending)?,
+        ];
         self.loads.correct(&loads, &seen.loads)?;
         self.ports.mend(layout, &ports, &seen.ports)?;
         sweep.connections = seen.loads.into_iter().map(|(backend, found)| (backend, found.open)).collect();
@@ -144,14 +154,19 @@ where
         Ok(Self { names, established: take(ebpf, names.established)?, half_open: take(ebpf, names.half_open)? })
     }
 
-    fn sweep(&mut self, sweep: &mut Sweep, seen: &mut Seen) -> Result<Entries, TableError> {
-        Ok(Entries { established: self.sweep_established(sweep, seen)?, half_open: self.sweep_half_open(seen)? })
+    fn sweep(&mut self, sweep: &mut Sweep, seen: &mut Seen, ending: &mut Ending) -> Result<Entries, TableError> {
+        Ok(Entries {
+            established: self.sweep_established(sweep, seen, ending)?,
+            half_open: self.sweep_half_open(seen)?,
+        })
     }
 
-    fn sweep_established(&mut self, sweep: &mut Sweep, seen: &mut Seen) -> Result<u64, TableError> {
+    fn sweep_established(
+        &mut self, sweep: &mut Sweep, seen: &mut Seen, ending: &mut Ending,
+    ) -> Result<u64, TableError> {
         let now = kernel_seconds();
         let mut number = 0_u64;
-        let mut quiet = Vec::new();
+        let (mut quiet, mut lost, mut failed) = (Vec::new(), Vec::new(), None);
         let mut count = |key: &FlowKey<A>, flow: &Flow<A>| {
             seen.ports.note(key, flow);
             if flow.is_from_client() && !flow.is_closed() {
@@ -160,8 +175,20 @@ where
         };
         self.whole(self.names.established, &self.established, |key, flow| {
             number += 1;
-            if flow.is_expired(now) { quiet.push((key, flow)) } else { count(&key, &flow) }
+            if flow.is_expired(now) {
+                quiet.push((key, flow));
+                return;
+            }
+            count(&key, &flow);
+            match ending.is_of_gone(&key, &flow) {
+                Ok(true) => lost.push(key),
+                Ok(false) => {}
+                Err(error) => failed = Some(error),
+            }
         })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
         let mut over = Vec::new();
         for (key, flow) in quiet {
             if self.is_over(&key, &flow, now)? { over.push(key) } else { count(&key, &flow) }
@@ -174,17 +201,29 @@ where
             if !self.is_over(&key, &flow, now)? {
                 continue;
             }
-            match self.established.remove(&key) {
-                Ok(()) => {
-                    number = number.saturating_sub(1);
-                    sweep.expired += u64::from(flow.is_from_client());
-                    if flow.is_from_client() && !flow.is_closed() {
-                        seen.loads.entry((flow.backend, flow.generation)).or_default().removed += 1;
-                    }
+            if self.remove(&key)? {
+                number = number.saturating_sub(1);
+                sweep.expired += u64::from(flow.is_from_client());
+                if flow.is_from_client() && !flow.is_closed() {
+                    seen.loads.entry((flow.backend, flow.generation)).or_default().removed += 1;
                 }
-                // The datapath was faster.
-                Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(at(self.names.established)(error)),
+            }
+        }
+        for key in lost {
+            let Some(flow) = self.flow(&key)? else {
+                continue;
+            };
+            if !ending.is_gone(&flow)? {
+                continue;
+            }
+            ending.reset(&key, &flow);
+            let answers = flow.other();
+            let pair = self.flow(&answers)?.filter(|pair| pair.other() == key);
+            let removed = [pair.is_some() && self.remove(&answers)?, self.remove(&key)?];
+            number = number.saturating_sub(removed.into_iter().map(u64::from).sum());
+            sweep.ended += 1;
+            if removed[1] && !flow.is_closed() {
+                seen.loads.entry((flow.backend, flow.generation)).or_default().removed += 1;
             }
         }
         Ok(number)
@@ -196,6 +235,16 @@ where
     ) -> Result<(), TableError> {
         let data = IterableMap::map(table);
         entries(data.fd(), each).map_err(|source| TableError::Whole { table: name, source })
+    }
+
+    /// Removes an entry; whether it was still there.
+    fn remove(&mut self, key: &FlowKey<A>) -> Result<bool, TableError> {
+        match self.established.remove(key) {
+            Ok(()) => Ok(true),
+            // The datapath was faster.
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(error) => Err(at(self.names.established)(error)),
+        }
     }
 
     /// A flow is silent only if both directions are. An entry whose pair is gone, or belongs to another flow by now, decides alone.

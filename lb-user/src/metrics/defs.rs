@@ -55,6 +55,10 @@ metrics! {
         "Established connections to the backend";
     BACKEND_CONNECTIONS_TOTAL = Counter "xvip_backend_connections_total" ["service", "backend"]
         "Connections to the backend that were established";
+    BACKEND_SYN_RETRIES = Counter "xvip_backend_syn_retries_total" ["service", "backend", "reason"]
+        "SYNs that went on to another backend because this one refused them (refused) or did not answer (unanswered)";
+    BACKEND_HANDSHAKE_SECONDS = Histogram "xvip_backend_handshake_duration_seconds" ["service", "backend"]
+        "Time from a SYN to the backend's SYN-ACK, measured by the datapath";
     LOCAL_CONNECTIONS = Counter "xvip_local_connections_total" ["service", "backend"]
         "Connections of this node's own clients to the backend, translated by the connect hooks";
     LOCAL_ATTACHED = Gauge "xvip_local_attached" []

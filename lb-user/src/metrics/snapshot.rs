@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use tokio::sync::watch;
 
@@ -47,6 +47,17 @@ fn backends(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
     out.family(&defs::BACKEND_DRAIN_DEADLINE, status.services.iter().flat_map(deadlines))?;
     out.family(&defs::BACKEND_CONNECTIONS, each(|b| b.connections))?;
     out.family(&defs::BACKEND_CONNECTIONS_TOTAL, each(|b| b.connections_total))?;
+    out.family(
+        &defs::BACKEND_SYN_RETRIES,
+        rows.iter().flat_map(|&(service, b)| {
+            let name = b.name.as_str();
+            [
+                ([service, name, "refused"], b.syns_refused_total),
+                ([service, name, "unanswered"], b.syns_unanswered_total),
+            ]
+        }),
+    )?;
+    out.histograms(&defs::BACKEND_HANDSHAKE_SECONDS, rows.iter().map(|&(service, b)| ([service, b.name.as_str()], b)))?;
     out.family(&defs::LOCAL_CONNECTIONS, each(|b| b.local_connections_total))?;
     out.family(&defs::LOCAL_ATTACHED, [([], u64::from(status.local.attached))])?;
     out.family(&defs::BACKEND_BYTES, both(|b| (b.bytes_in, b.bytes_out)))?;
@@ -108,6 +119,29 @@ fn agent(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
 struct Out<'a, 'e>(&'a mut DescriptorEncoder<'e>);
 
 impl Out<'_, '_> {
+    /// Writes the times from SYN to SYN-ACK.
+    fn histograms<'s>(
+        &mut self, def: &Def, rows: impl IntoIterator<Item = ([&'s str; 2], &'s BackendStatus)>,
+    ) -> fmt::Result {
+        let mut rows = rows.into_iter().peekable();
+        if rows.peek().is_none() {
+            return Ok(());
+        }
+        let help = format!("{}.", def.help);
+        let mut family = self.0.encode_descriptor(def.name, &help, None, MetricType::Histogram)?;
+        for (values, backend) in rows {
+            let times = &backend.handshakes;
+            // The library writes its largest number as "+Inf".
+            let buckets: Vec<_> =
+                times.buckets.iter().map(|bucket| (bucket.up_to.unwrap_or(f64::MAX), bucket.handshakes)).collect();
+            let count = buckets.iter().map(|(_, handshakes)| handshakes).sum();
+            let labels = Labels::of(def, &values);
+            let mut metric = family.encode_family(&labels)?;
+            metric.encode_histogram::<NoLabelSet>(times.seconds, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+
     /// Writes a family; nothing at all when it has no series.
     fn family<'s, const N: usize, V: EncodeGaugeValue>(
         &mut self, def: &Def, rows: impl IntoIterator<Item = ([&'s str; N], V)>,

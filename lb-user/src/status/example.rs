@@ -19,6 +19,15 @@ fn backend(name: &str, last: u8, state: &str, reason: &str, connections: u64) ->
         connections,
         connections_total: connections * 10,
         local_connections_total: connections * 2,
+        syns_refused_total: connections / 10,
+        syns_unanswered_total: connections / 20,
+        handshakes: Handshakes {
+            seconds: 0.0002 * connections as f64,
+            buckets: vec![
+                HandshakeBucket { up_to: Some(0.0005), handshakes: connections },
+                HandshakeBucket { up_to: None, handshakes: 1 },
+            ],
+        },
         bytes_in: connections * 1_000,
         bytes_out: connections * 20_000,
         packets_in: connections * 7,

@@ -16,7 +16,7 @@ use lb_ebpf::datapath::balance::{Connections, Rounds};
 use lb_ebpf::datapath::local::{self, LocalTables, Translation};
 use lb_ebpf::net::{Be16, Be32, Be128};
 
-use crate::maps::{BACKEND_SLOTS, BACKENDS, RINGS, SERVICES, add_one, connections, count_load};
+use crate::maps::{BACKEND_SLOTS, BACKENDS, RINGS, SERVICES, add, connections, count_load};
 
 /// The only answer of these hooks: go on, with the address as it is now.
 const GO_ON: i32 = 1;
@@ -100,8 +100,9 @@ fn translate(context: &SockAddrContext, asked: Endpoint) -> Option<Translation> 
         unsafe { *kept = dialled };
     }
     if let Some(opened) = LOCAL_OPENED.get_ptr_mut(translation.slot) {
-        // Unlike the packets' programs these can be preempted by each other.
-        add_one(opened);
+        // In one step: unlike the packets' programs these can be preempted by each other.
+        // SAFETY: a map value.
+        unsafe { add(opened, 1) };
     }
     Some(translation)
 }

@@ -4,16 +4,16 @@ use core::arch::asm;
 use core::ptr::addr_of;
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_fib_lookup as FibLookup};
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_get_smp_processor_id};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
-    Backend, Bucket, Change, Correction, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, LOADS as LOAD_ENTRIES, Load,
-    MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_PORT_SETS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS,
-    MAX_VIPS, NoHint, Node, PortKey, PortSet, RING_SIZE, Reason, Service, SharedFlow, SharedPortSet, Traffic, budget,
-    mac_key,
+    Backend, Bucket, Change, Correction, EVENT_BYTES, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES,
+    LOADS as LOAD_ENTRIES, Load, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_PORT_SETS, MAX_RINGS, MAX_SERVICES,
+    MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, NoHint, Node, PortKey, PortSet, Pulse, RING_SIZE, Reason, SYN_ENTRIES, Service,
+    SharedFlow, SharedPortSet, SharedPulse, SharedSyn, Suspicion, Syn, Traffic, budget, handshake_bucket, mac_key,
 };
 use lb_ebpf::datapath::balance::{Connections, Rounds};
 use lb_ebpf::datapath::ports::{self, Search, Try};
@@ -60,6 +60,14 @@ static ESTABLISHED6: HashMap<FlowKey<Be128>, Flow<Be128>> = HashMap::with_max_en
 #[map]
 static HALF_OPEN6: LruHashMap<FlowKey<Be128>, Flow<Be128>> = LruHashMap::with_max_entries(HALF_OPEN_ENTRIES, 0);
 #[map]
+static SYNS: LruHashMap<FlowKey, Syn> = LruHashMap::with_max_entries(SYN_ENTRIES, 0);
+#[map]
+static SYNS6: LruHashMap<FlowKey<Be128>, Syn> = LruHashMap::with_max_entries(SYN_ENTRIES, 0);
+#[map]
+static PULSES: Array<Pulse> = Array::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
+#[map]
 static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
 #[map]
 static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
@@ -87,6 +95,8 @@ static PORT_KEY: PerCpuArray<PortKey> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static QUESTION: PerCpuArray<FibLookup> = PerCpuArray::with_max_entries(1, 0);
 #[map]
+static SYN_DRAFT: PerCpuArray<Syn> = PerCpuArray::with_max_entries(1, 0);
+#[map]
 static HEAD: PerCpuArray<Head<V4>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static HEAD6: PerCpuArray<Head<V6>> = PerCpuArray::with_max_entries(1, 0);
@@ -108,6 +118,8 @@ pub(crate) trait Kept: Family {
     fn established() -> &'static HashMap<FlowKey<Self::Address>, Flow<Self::Address>>;
     /// Its half-open flows.
     fn half_open() -> &'static LruHashMap<FlowKey<Self::Address>, Flow<Self::Address>>;
+    /// What is kept of its SYNs.
+    fn syns() -> &'static LruHashMap<FlowKey<Self::Address>, Syn>;
     /// Room for a new flow.
     fn drafts() -> Option<*mut Drafts<Self::Address>>;
     /// Room for a search.
@@ -133,6 +145,11 @@ impl Kept for V4 {
     #[inline(always)]
     fn half_open() -> &'static LruHashMap<FlowKey, Flow> {
         &HALF_OPEN
+    }
+
+    #[inline(always)]
+    fn syns() -> &'static LruHashMap<FlowKey, Syn> {
+        &SYNS
     }
 
     #[inline(always)]
@@ -183,6 +200,11 @@ impl Kept for V6 {
     #[inline(always)]
     fn half_open() -> &'static LruHashMap<FlowKey<Be128>, Flow<Be128>> {
         &HALF_OPEN6
+    }
+
+    #[inline(always)]
+    fn syns() -> &'static LruHashMap<FlowKey<Be128>, Syn> {
+        &SYNS6
     }
 
     #[inline(always)]
@@ -256,6 +278,16 @@ pub(crate) fn count_number(reason: u32) {
 #[inline(always)]
 pub(crate) fn node<'a>() -> Option<&'a Node> {
     NODE.get(0).filter(|node| node.version != 0)
+}
+
+/// Adds to a counter that all CPUs share. The target has the instruction and no type that uses it.
+///
+/// # Safety
+/// In a map value, and aligned.
+#[inline(always)]
+pub(crate) unsafe fn add(counter: *mut u64, more: u64) {
+    // SAFETY: by the caller's word; the value stays valid until the program ends.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) more) };
 }
 
 /// A table's entry as the datapath shares it with other CPUs.
@@ -363,15 +395,9 @@ pub(crate) fn connections(at: u32) -> Connections {
 #[inline(always)]
 pub(crate) fn count_load(at: u32, change: Change) {
     if let Some(load) = LOADS.get_ptr_mut(at) {
-        add_one(load.cast::<u64>().wrapping_add(change as usize));
+        // SAFETY: one of the words of a map value, by the layout of `Load`.
+        unsafe { add(load.cast::<u64>().wrapping_add(change as usize), 1) };
     }
-}
-
-/// Counts in one step, whoever else does. The target has the instruction and no type that uses it.
-#[inline(always)]
-pub(crate) fn add_one(counter: *mut u64) {
-    // SAFETY: called with map values, which are aligned and stay valid until the program ends.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64) };
 }
 
 impl<C: Context> Rounds for Kernel<C> {
@@ -424,6 +450,71 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
             *clock = Clock { ticks, second: read() };
         }
         clock.second
+    }
+
+    #[inline(always)]
+    fn micros(&self) -> u64 {
+        // SAFETY: a helper without arguments.
+        let nanoseconds = unsafe { bpf_ktime_get_ns() };
+        nanoseconds / 1000
+    }
+
+    #[inline(always)]
+    fn syn(&self, client: &FlowKey<F::Address>) -> Option<&SharedSyn> {
+        // SAFETY: as `shared`: the same layout, with words for what changes.
+        F::syns().get_ptr_mut(client).map(|syn| unsafe { &*syn.cast::<SharedSyn>() })
+    }
+
+    #[inline(always)]
+    unsafe fn syn_draft(&self) -> Option<&mut Syn> {
+        // SAFETY: as `drafts`.
+        SYN_DRAFT.get_ptr_mut(0).map(|syn| unsafe { &mut *syn })
+    }
+
+    #[inline(always)]
+    fn keep_syn(&self, client: &FlowKey<F::Address>, syn: &Syn) {
+        // Without it the connection has one backend to try.
+        let _ = F::syns().insert(client, syn, 0);
+    }
+
+    #[inline(always)]
+    fn forget_syn(&self, client: &FlowKey<F::Address>) {
+        // Gone already is what was wanted.
+        let _ = F::syns().remove(client);
+    }
+
+    #[inline(always)]
+    fn pulse(&self, slot: u32) -> Option<&SharedPulse> {
+        // SAFETY: as `shared`; the counters behind the words are never read through this.
+        PULSES.get_ptr_mut(slot).map(|pulse| unsafe { &*pulse.cast::<SharedPulse>() })
+    }
+
+    #[inline(always)]
+    fn count_handshake(&self, slot: u32, micros: u32) {
+        let Some(pulse) = PULSES.get_ptr_mut(slot) else {
+            return;
+        };
+        let bucket = handshake_bucket(micros) as usize;
+        // SAFETY: in the value, by the number of buckets, which the verifier sees from the mask.
+        unsafe {
+            add(&raw mut (*pulse).micros, micros as u64);
+            add((&raw mut (*pulse).handshakes).cast::<u64>().add(bucket & 15), 1);
+        }
+    }
+
+    #[inline(always)]
+    fn count_retry(&self, slot: u32, refused: bool) {
+        if let Some(pulse) = PULSES.get_ptr_mut(slot) {
+            // SAFETY: fields of a map value.
+            unsafe { add(if refused { &raw mut (*pulse).refused } else { &raw mut (*pulse).unanswered }, 1) };
+        }
+    }
+
+    #[inline(always)]
+    fn suspect(&self, slot: u32) {
+        let generation = BACKENDS.get(slot).map_or(0, |backend| backend.generation);
+        // Where the agent does not read, it need not hear more.
+        let _ = EVENTS.output::<Suspicion>(&Suspicion { slot, generation }, 0);
     }
 
     #[inline(always)]

@@ -23,6 +23,8 @@ const ELSEWHERE: u32 = 0x2_0000;
 /// The same for [`lb_ebpf::datapath::answer()`]; the number of the reason is added.
 const ANSWER: u32 = 0x2000;
 
+/// The same for [`lb_ebpf::datapath::retry()`].
+const RETRY: u32 = 0x1004;
 /// The same for [`lb_ebpf::datapath::error()`].
 const ICMP: u32 = 0x1003;
 /// The same for [`lb_ebpf::datapath::tunnel::wrap`]; the number of the reason is added.
@@ -39,6 +41,7 @@ pub(crate) fn outcome(step: Step, end: impl FnOnce(Reason) -> u32) -> u32 {
         Step::Choose => CHOOSE,
         Step::Open(slot) => OPEN.wrapping_add(slot),
         Step::Elsewhere(slot) => ELSEWHERE.wrapping_add(slot),
+        Step::Retry => RETRY,
         Step::Icmp => ICMP,
         Step::Reset(reason) => ANSWER + reason as u32,
         Step::Wrap(reason) => WRAP + reason as u32,
@@ -51,22 +54,70 @@ type Part<C> = extern "C" fn(*mut C) -> u32;
 /// The same of one that goes on with a number.
 type PartWith<C> = extern "C" fn(*mut C, u32) -> u32;
 
+/// The parts of an IP version and a way in.
+pub(crate) struct Parts<C> {
+    pub(crate) known: Part<C>,
+    pub(crate) unknown: Part<C>,
+    pub(crate) retry: Part<C>,
+    pub(crate) choose: Part<C>,
+    pub(crate) keep: PartWith<C>,
+    pub(crate) open: PartWith<C>,
+    pub(crate) elsewhere: PartWith<C>,
+    pub(crate) icmp: Part<C>,
+    pub(crate) answer: PartWith<C>,
+}
+
 /// Runs part after part until there is an action.
 #[inline(always)]
-pub(crate) fn run<C>(
-    context: *mut C, known: Part<C>, unknown: Part<C>, choose: Part<C>, open: PartWith<C>, elsewhere: PartWith<C>,
-    icmp: Part<C>, answer: PartWith<C>,
-) -> u32 {
-    let mut action = known(context);
+pub(crate) fn run<C>(context: *mut C, parts: Parts<C>) -> u32 {
+    let mut action = (parts.known)(context);
     if action == UNKNOWN {
-        action = unknown(context);
+        action = (parts.unknown)(context);
         if action == UNKNOWN {
-            action = known(context);
+            action = (parts.known)(context);
+        }
+    }
+    if action == RETRY {
+        action = (parts.retry)(context);
+        if action == UNKNOWN {
+            action = (parts.unknown)(context);
         }
     }
     if action == CHOOSE {
-        action = choose(context);
+        action = (parts.choose)(context);
+        let slot = action.wrapping_sub(OPEN);
+        if slot < MAX_BACKENDS {
+            (parts.keep)(context, slot);
+        }
     }
+    if action == ICMP {
+        action = (parts.icmp)(context);
+    }
+    opened(context, action, parts.open, parts.elsewhere, parts.answer)
+}
+
+/// The parts for packets of an IP version that leave the host's own stack.
+pub(crate) struct Leaving<C> {
+    pub(crate) leave: Part<C>,
+    pub(crate) retry: Part<C>,
+    pub(crate) open: PartWith<C>,
+    pub(crate) elsewhere: PartWith<C>,
+    pub(crate) answer: PartWith<C>,
+}
+
+/// The same for a packet that leaves the host's own stack.
+#[inline(always)]
+pub(crate) fn run_leaving<C>(context: *mut C, parts: Leaving<C>) -> u32 {
+    let mut action = (parts.leave)(context);
+    if action == RETRY {
+        action = (parts.retry)(context);
+    }
+    opened(context, action, parts.open, parts.elsewhere, parts.answer)
+}
+
+/// What comes after a backend has been chosen.
+#[inline(always)]
+fn opened<C>(context: *mut C, mut action: u32, open: PartWith<C>, elsewhere: PartWith<C>, answer: PartWith<C>) -> u32 {
     let slot = action.wrapping_sub(OPEN);
     if slot < MAX_BACKENDS {
         action = open(context, slot);
@@ -82,8 +133,9 @@ pub(crate) fn run<C>(
             }
         }
     }
-    if action == ICMP {
-        action = icmp(context);
+    // A packet that would have to be looked at for ever, because other CPUs change its flow meanwhile, has an end here.
+    if action == RETRY || action == UNKNOWN {
+        action = ANSWER + Reason::NoFlow as u32;
     }
     let reason = action.wrapping_sub(ANSWER);
     if reason < Reason::COUNT { answer(context, reason) } else { action }
@@ -101,13 +153,19 @@ pub(crate) fn tunnel<C>(
             action = again();
         }
     }
+    wrapped(context, action, wrap)
+}
+
+/// Puts a packet into an outer one where an action asks for that.
+#[inline(always)]
+pub(crate) fn wrapped<C>(context: *mut C, action: u32, wrap: PartWith<C>) -> u32 {
     let reason = action.wrapping_sub(WRAP);
     if reason < Reason::COUNT { wrap(context, reason) } else { action }
 }
 
 macro_rules! parts {
-    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $choose:ident, $open:ident, $elsewhere:ident, $icmp:ident,
-        $answer:ident, $unwrap:ident, $wrap:ident) => {
+    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $retry:ident, $choose:ident, $keep:ident,
+        $open:ident, $elsewhere:ident, $icmp:ident, $answer:ident, $unwrap:ident, $wrap:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub(crate) extern "C" fn $known(context: *mut $context) -> u32 {
@@ -118,6 +176,18 @@ macro_rules! parts {
         #[inline(never)]
         pub(crate) extern "C" fn $unknown(context: *mut $context) -> u32 {
             $by::unknown::<$family>(context)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $retry(context: *mut $context) -> u32 {
+            $by::retry::<$family>(context)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $keep(context: *mut $context, slot: u32) -> u32 {
+            $by::keep::<$family>(context, slot)
         }
 
         #[unsafe(no_mangle)]
@@ -164,14 +234,14 @@ macro_rules! parts {
     };
 }
 
-parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_choose4, xvip_open4, xvip_elsewhere4, xvip_icmp4,
-    xvip_answer4, xvip_unwrap4, xvip_wrap4);
-parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_choose6, xvip_open6, xvip_elsewhere6, xvip_icmp6,
-    xvip_answer6, xvip_unwrap6, xvip_wrap6);
-parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_choose4, xvip_tc_open4, xvip_tc_elsewhere4, xvip_tc_icmp4,
-    xvip_tc_answer4, xvip_tc_unwrap4, xvip_tc_wrap4);
-parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_choose6, xvip_tc_open6, xvip_tc_elsewhere6, xvip_tc_icmp6,
-    xvip_tc_answer6, xvip_tc_unwrap6, xvip_tc_wrap6);
+parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_retry4, xvip_choose4, xvip_keep4,
+    xvip_open4, xvip_elsewhere4, xvip_icmp4, xvip_answer4, xvip_unwrap4, xvip_wrap4);
+parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_retry6, xvip_choose6, xvip_keep6,
+    xvip_open6, xvip_elsewhere6, xvip_icmp6, xvip_answer6, xvip_unwrap6, xvip_wrap6);
+parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_retry4, xvip_tc_choose4, xvip_tc_keep4,
+    xvip_tc_open4, xvip_tc_elsewhere4, xvip_tc_icmp4, xvip_tc_answer4, xvip_tc_unwrap4, xvip_tc_wrap4);
+parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_retry6, xvip_tc_choose6, xvip_tc_keep6,
+    xvip_tc_open6, xvip_tc_elsewhere6, xvip_tc_icmp6, xvip_tc_answer6, xvip_tc_unwrap6, xvip_tc_wrap6);
 
 macro_rules! ports {
     ($family:ty: $find:ident, $try:ident) => {

@@ -5,6 +5,7 @@
 )]
 
 mod bulk;
+mod fail_fast;
 mod incumbent;
 mod memory;
 mod outage;
@@ -53,6 +54,8 @@ enum What {
         #[arg(long)]
         incumbent: bool,
     },
+    /// 700 connections, one each 20 ms, while one of three API servers is killed, cut off, or shuts down.
+    FailFast,
     /// Whether 20,000 requests are served, and by whom.
     Spread,
     /// 200 MB in each direction through one connection.
@@ -115,7 +118,7 @@ fn measure(arguments: &Arguments, what: &What) -> Result<bool> {
 
 fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, what: &What) -> Result<bool> {
     let runs = |default: usize| arguments.runs.unwrap_or(default);
-    let ground = Ground::build(run, program)?;
+    let mut ground = Ground::build(run, program)?;
     if let What::Outage { incumbent: true } = what {
         for (words, advert_interval) in [("1 s", "1"), ("100 ms", "0.1")] {
             let mut pair = Incumbent::start(&ground, advert_interval)?;
@@ -142,6 +145,9 @@ fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, wh
             (Fault::LinkCut, runs, Some(500.0)),
         ];
         kept &= outage::measure(&format!("xvip, advert {}", arguments.advert), &ground, &mut pair, &faults)?;
+    }
+    if all || matches!(what, What::FailFast) {
+        kept &= fail_fast::measure(&mut ground, &mut pair, runs(1))?;
     }
     // Last, because its flows stay.
     if all || matches!(what, What::Memory) {

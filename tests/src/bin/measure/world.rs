@@ -118,6 +118,18 @@ impl Ground {
         host(&self.topology.lan, self.run(), role, address)
     }
 
+    /// The API servers.
+    pub(crate) fn api_servers(&mut self) -> &mut [ApiServer] {
+        &mut self.topology.servers
+    }
+
+    /// Lets the link of an API server down, or up again, at its other end; nobody is told.
+    pub(crate) fn set_link(&self, server: usize, up: bool) -> Result<()> {
+        let role = self.topology.servers.get(server).context("no such server")?.name();
+        let state = if up { "up" } else { "down" };
+        self.topology.lan.netns().ip(&format!("link set {role}.eth0 {state}")).map(|_| ())
+    }
+
     /// The namespaces of the API servers.
     pub(crate) fn servers(&self) -> impl Iterator<Item = &Netns> {
         self.topology.servers.iter().map(ApiServer::netns)
