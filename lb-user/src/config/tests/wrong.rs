@@ -56,7 +56,7 @@ const NODE: &[Case] = &[
      "4:21: source address 192.0.2.100 is where the service in line 13 listens, choose an address besides the VIPs, which are used anyway\n\
       4:36: source address 192.0.2.100 is listed twice, list it once"),
     (r#"interface = "eth0""#, "interface = \"eth0\"\nsource_addresses = [\"192.0.2.31\"]",
-     "4:21: source address 192.0.2.31 is the backend's in line 21, choose an address of its own\n\
+     "4:21: source address 192.0.2.31 is the backend's in line 20, choose an address of its own\n\
       4:21: no [[vrrp]] carries the source address 192.0.2.31, add it to virtual_addresses, so that it is where the VIPs are"),
     (r#"interface = "eth0""#, "interface = \"eth0\"\nsource_addresses = \"192.0.2.110\"",
      r#"4:20: source_addresses is a string, write a list such as ["192.0.2.110"]"#),
@@ -683,5 +683,5 @@ fn source_addresses_are_where_the_vips_are() {
         &format!("[\"192.0.2.100/24\", {}", format!("{carried:?}").trim_start_matches('[')),
         1,
     );
-    assert_eq!(refuse(&many), "xvip.toml:4:133: source_addresses has more than 8 of IPv4, remove some");
+    assert_eq!(refuse(&many), "xvip.toml:4:141: source_addresses has more than 8 of IPv4, remove some");
 }
