@@ -42,6 +42,11 @@ pub trait Packet {
     /// [`Short`] when the frame ends earlier.
     fn options(&mut self, at: usize, bytes: u32, into: &mut [u16; SYN_OPTIONS]) -> Result<(), Short>;
 
+    /// Whether its TCP checksum is yet to be finished by the device that sends it.
+    fn is_unfinished(&mut self) -> bool {
+        false
+    }
+
     /// Writes them there.
     ///
     /// # Errors

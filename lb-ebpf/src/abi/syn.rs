@@ -1,6 +1,8 @@
 //! What is kept of a SYN until its connection is open, so that another backend can get it when the first one does not answer.
 
 use super::word::{Readable, Word};
+use crate::net::checksum::fold;
+use crate::net::header::TCP;
 
 /// Backends a connection tries besides the last one.
 pub const MAX_TRIED: usize = 6;
@@ -68,6 +70,31 @@ impl<W: Readable> Syn<W> {
     }
 }
 
+impl Syn {
+    /// Finishes a TCP checksum that was left to the device, so that the field holds the sum over the pseudo-header; `ip` is
+    /// the length of the IP header in bytes.
+    #[inline(always)]
+    pub fn finish(&mut self, ip: usize) {
+        let mut sum = 0;
+        let mut at = 0;
+        while at < TCP / 2 {
+            sum += self.head[ip / 2 + at] as u32;
+            at += 1;
+        }
+        let mut at = 0;
+        while at < SYN_OPTIONS {
+            if 2 * at < self.options_length as usize {
+                sum += self.options[at] as u32;
+            }
+            at += 1;
+        }
+        self.head[(ip + TCP_CHECKSUM) / 2] = !fold(sum);
+    }
+}
+
+/// Where the checksum is in a TCP header.
+const TCP_CHECKSUM: usize = 16;
+
 impl SharedSyn {
     /// Notes that the backend in a slot has been tried; false when there is no room to.
     #[inline(always)]
@@ -85,5 +112,58 @@ impl SharedSyn {
             at += 1;
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases::{Frame, checksums_are_right};
+    use crate::net::header::{ETHERNET, TcpHead};
+    use crate::net::{Family, V4, V6};
+    use crate::packet::Owned;
+
+    fn finishes<F: Family>(frame: &Frame) {
+        let whole = frame.bytes();
+        let mut packet = Owned::new(&whole);
+        let head = F::head(&mut packet).expect("it is long enough");
+        head.open_tcp((20 + frame.options.len()) as u16);
+        let mut syn = Syn { options_length: frame.options.len() as u16, ..Syn::default() };
+        head.copy_packet(&mut syn.head);
+        // What an earlier SYN has left behind the options.
+        syn.options = [0xabcd; SYN_OPTIONS];
+        for (place, pair) in syn.options.iter_mut().zip(frame.options.chunks(2)) {
+            *place = u16::from_ne_bytes([pair[0], pair[1]]);
+        }
+        syn.finish(F::IP);
+        head.set_packet(&syn.head);
+        assert_eq!(packet.bytes(), whole);
+        assert_eq!(checksums_are_right(&whole), (true, true));
+        assert_eq!(TcpHead::<F>::LENGTH, ETHERNET + F::IP + TCP);
+    }
+
+    #[test]
+    fn an_unfinished_checksum_is_finished() {
+        for options in [vec![], vec![2, 4, 5, 0xb4], (0..40).collect()] {
+            let frame = Frame {
+                mac_to: [2; 6],
+                mac_from: [4; 6],
+                from: [192, 0, 2, 1].into(),
+                to: [192, 0, 2, 2].into(),
+                from_port: 40_000,
+                to_port: 8443,
+                ttl: 64,
+                identification: 7,
+                fragment: 0x4000,
+                sequence: 0xdead_beef,
+                acknowledgement: 0,
+                flags: 2,
+                window: 64_240,
+                options,
+                payload: Vec::new(),
+            };
+            finishes::<V4>(&frame);
+            finishes::<V6>(&frame.in_ipv6());
+        }
     }
 }

@@ -60,6 +60,9 @@ pub fn keep<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>, slot:
     let is_bare = packet_length == F::IP as u32 + header;
     let is_read = is_bare && packet.options(TcpHead::<F>::LENGTH, options, &mut syn.options).is_ok();
     syn.is_whole = is_read as u16;
+    if packet.is_unfinished() {
+        syn.finish(F::IP);
+    }
     let now = tables.micros();
     syn.at = now as u32;
     tables.keep_syn(&key, syn);

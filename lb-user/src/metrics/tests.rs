@@ -158,6 +158,8 @@ fn names_are_stable() {
             "Gauge xvip_backend_drain_deadline_timestamp_seconds{service,backend}",
             "Gauge xvip_backend_connections{service,backend}",
             "Counter xvip_backend_connections_total{service,backend}",
+            "Counter xvip_backend_syn_retries_total{service,backend,reason}",
+            "Histogram xvip_backend_handshake_duration_seconds{service,backend}",
             "Counter xvip_local_connections_total{service,backend}",
             "Gauge xvip_local_attached{}",
             "Counter xvip_backend_bytes_total{service,backend,direction}",

@@ -407,6 +407,11 @@ impl<F: Kept> Packet for Frame<'_, F> {
     }
 
     #[inline(always)]
+    fn is_unfinished(&mut self) -> bool {
+        self.buffer.is_to_be_finished::<F>().unwrap_or(false)
+    }
+
+    #[inline(always)]
     fn set_options(&mut self, at: usize, bytes: u32, from: &[u16; SYN_OPTIONS]) -> Result<(), Short> {
         let mut place = 0;
         while place < SYN_OPTIONS && (2 * place as u32) < bytes {
