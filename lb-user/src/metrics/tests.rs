@@ -164,6 +164,7 @@ fn names_are_stable() {
             "Gauge xvip_local_attached{}",
             "Counter xvip_backend_bytes_total{service,backend,direction}",
             "Counter xvip_backend_packets_total{service,backend,direction}",
+            "Gauge xvip_backend_source_ports{service,backend,state}",
             "Gauge xvip_service_max_connections{service}",
             "Gauge xvip_service_fail_open{service}",
             "Histogram xvip_health_check_duration_seconds{service,backend}",
