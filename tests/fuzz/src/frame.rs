@@ -1,6 +1,6 @@
 //! Any frame at all, past a datapath that has connections of both IP versions, in and out.
 
-use lb_ebpf::abi::{Delivery, Reason, Verdict};
+use lb_ebpf::abi::{Backend, Delivery, Reason, Verdict};
 use lb_ebpf::cases::{Frame, Model, Passing, World};
 
 use crate::bytes::Bytes;
@@ -46,7 +46,9 @@ fn connected(own: bool) -> Model {
             world.vips.extend(six.vips);
             world.services.extend(six.services);
             let first = world.backends.len() as u32;
-            world.backends.extend(six.backends);
+            world
+                .backends
+                .extend(six.backends.into_iter().map(|backend| Backend { service: backend.service + 2, ..backend }));
             let rings: Vec<_> = world.rings.iter().map(|slot| slot + first).collect();
             let start = world.rings.len() as u32;
             world.rings.extend(rings);

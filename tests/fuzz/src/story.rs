@@ -125,7 +125,6 @@ pub(crate) fn world(bytes: [u8; HEAD]) -> World {
         world.services.push((
             SocketAddr::new(VIP, PORT + 1).into(),
             Service {
-                number: 1,
                 ring_length: pick(&[3, 1, 0], second),
                 ring_start: 3,
                 idle_seconds: 60,
