@@ -1,5 +1,6 @@
 //! The packet as the datapath sees it: a checked head of known length, and a tail that can be cut.
 
+use crate::abi::SYN_OPTIONS;
 #[cfg(any(test, feature = "cases"))]
 use crate::net::header::ETHERNET;
 
@@ -28,6 +29,29 @@ pub trait Packet {
     /// # Errors
     /// [`Short`] when the device cannot.
     fn truncate(&mut self, len: usize) -> Result<(), Short>;
+
+    /// Makes the frame `len` bytes long; what is in it then may be anything.
+    ///
+    /// # Errors
+    /// [`Short`] when the device has no room.
+    fn resize(&mut self, len: usize) -> Result<(), Short>;
+
+    /// Copies `bytes` bytes, a multiple of four, that begin at byte `at`.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame ends earlier.
+    fn options(&mut self, at: usize, bytes: u32, into: &mut [u16; SYN_OPTIONS]) -> Result<(), Short>;
+
+    /// Whether its TCP checksum is yet to be finished by the device that sends it.
+    fn is_unfinished(&mut self) -> bool {
+        false
+    }
+
+    /// Writes them there.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame ends earlier.
+    fn set_options(&mut self, at: usize, bytes: u32, from: &[u16; SYN_OPTIONS]) -> Result<(), Short>;
 
     /// Puts an Ethernet and an outer IP header in place of the Ethernet header.
     ///
@@ -88,6 +112,30 @@ impl Packet for Owned {
 
     fn truncate(&mut self, len: usize) -> Result<(), Short> {
         self.length = self.length.min(len);
+        Ok(())
+    }
+
+    fn resize(&mut self, len: usize) -> Result<(), Short> {
+        self.halfwords.resize(len.div_ceil(2), 0);
+        self.length = len;
+        Ok(())
+    }
+
+    fn options(&mut self, at: usize, bytes: u32, into: &mut [u16; SYN_OPTIONS]) -> Result<(), Short> {
+        let (at, count) = (at / 2, bytes as usize / 2);
+        if self.length < 2 * (at + count) {
+            return Err(Short);
+        }
+        into[..count].copy_from_slice(&self.halfwords[at..at + count]);
+        Ok(())
+    }
+
+    fn set_options(&mut self, at: usize, bytes: u32, from: &[u16; SYN_OPTIONS]) -> Result<(), Short> {
+        let (at, count) = (at / 2, bytes as usize / 2);
+        if self.length < 2 * (at + count) {
+            return Err(Short);
+        }
+        self.halfwords[at..at + count].copy_from_slice(&from[..count]);
         Ok(())
     }
 

@@ -13,10 +13,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-pub use client::{AdminError, fetch_status, request_reload};
+pub use client::{AdminError, fetch_status, read_status, request_reload};
 pub use socket::ClaimError;
 
 use crate::serve::{Limits, Serving, serve};
@@ -68,11 +69,22 @@ pub async fn listen(
     path: &Path, status: watch::Receiver<Arc<Status>>, reload: mpsc::Sender<ReloadRequest>,
 ) -> Result<AdminServer, ClaimError> {
     let (listener, file) = socket::claim(path).await?;
-    let router = Router::new()
+    Ok(AdminServer { serving: serve("admin", listener, router(status, reload), LIMITS), file })
+}
+
+/// Answers on one connection, however it was made. Needs a tokio runtime with time.
+pub async fn answer<Io>(io: Io, status: watch::Receiver<Arc<Status>>, reload: mpsc::Sender<ReloadRequest>)
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    crate::serve::answer("admin", io, router(status, reload), LIMITS).await;
+}
+
+fn router(status: watch::Receiver<Arc<Status>>, reload: mpsc::Sender<ReloadRequest>) -> Router {
+    Router::new()
         .route("/v1/status", get(show))
         .with_state(status)
-        .route("/v1/reload", post(ask_reload).with_state(reload));
-    Ok(AdminServer { serving: serve("admin", listener, router, LIMITS), file })
+        .route("/v1/reload", post(ask_reload).with_state(reload))
 }
 
 async fn show(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {

@@ -7,6 +7,7 @@
 mod local;
 mod lock;
 mod peering;
+mod suspecting;
 mod sweeping;
 
 use std::future::pending;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aya_log::EbpfLogger;
+use lb_proto::plan::Place;
 use lb_proto::vrrp::State;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,7 +26,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::admin::{self, AdminServer, ClaimError, ReloadRequest, ReloadResult};
-use crate::bpf::{self, Datapath, DatapathError, Device, Entries, Sizes, Spec, Sweeper, TableError, Tables};
+use crate::bpf::{
+    self, Datapath, DatapathError, Device, Entries, Sizes, Spec, Suspicions, Sweeper, TableError, Tables,
+};
 use crate::clock::{self, unix};
 use crate::config::{self, Config, Faults, Loaded, Vrrp};
 use crate::direct;
@@ -46,6 +50,7 @@ use lock::Lock;
 pub use lock::LockError;
 pub(crate) use peering::NO_BACKEND_HERE;
 use peering::Peering;
+use suspecting::Suspecting;
 use sweeping::Sweeping;
 
 /// How often everything is looked at without being asked.
@@ -166,6 +171,10 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
                 }
             }
             () = agent.peering.changed() => {}
+            place = agent.kernel.suspecting.next() => {
+                agent.suspect(place);
+                continue;
+            }
             () = look => {
                 look_at = None;
                 agent.reconciler.forget_routes();
@@ -263,6 +272,7 @@ struct Kernel {
     tables: Tables,
     capacities: Entries,
     sweeping: Sweeping,
+    suspecting: Suspecting,
     log: Option<JoinHandle<()>>,
 }
 
@@ -271,10 +281,11 @@ impl Kernel {
         let footprint = datapath.footprint();
         let ebpf = datapath.ebpf();
         let log = datapath_log(ebpf);
-        let tables = Tables::take(ebpf)?;
         let sweeper = Sweeper::take(ebpf, footprint, sizes)?;
+        let suspecting = Suspecting::start(Suspicions::take(ebpf)?);
+        let tables = Tables::take(ebpf)?;
         let capacities = sweeper.capacities();
-        Ok(Self { tables, capacities, sweeping: Sweeping::start(sweeper), log })
+        Ok(Self { tables, capacities, sweeping: Sweeping::start(sweeper), suspecting, log })
     }
 }
 
@@ -470,6 +481,7 @@ impl Agent {
                 Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep, fellows: &fellows };
             let outcome = self.reconciler.tables(&snapshots, datapath, &mut self.kernel.tables, now).await;
             if self.table_fault.note(outcome) {
+                self.kernel.sweeping.lay_out(self.reconciler.port_layout());
                 ready = true;
                 self.vrrp.set_can_forward(true);
             }
@@ -500,6 +512,13 @@ impl Agent {
             }
         }
         self.heartbeat.beat(clock::now());
+    }
+
+    /// Has a backend checked at once that the datapath finds silent: only checks take it down.
+    fn suspect(&self, place: Place) {
+        if let Some((service, backend)) = self.reconciler.backend_at(place) {
+            self.health.suspect(service, backend);
+        }
     }
 
     /// Sees to it that the program is attached to the interface there is now.

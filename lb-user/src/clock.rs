@@ -19,7 +19,9 @@ pub fn unix(time: SystemTime) -> f64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// The time of day of a past moment of the monotonic clock, in seconds since the Unix epoch.
+/// The time of day of a moment of the monotonic clock, past or to come, in seconds since the Unix epoch.
 pub fn unix_of(moment: Instant) -> f64 {
-    unix(wall()) - now().saturating_duration_since(moment).as_secs_f64()
+    let now = now();
+    let (since, until) = (now.saturating_duration_since(moment), moment.saturating_duration_since(now));
+    unix(wall()) - since.as_secs_f64() + until.as_secs_f64()
 }

@@ -3,25 +3,36 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lb_ebpf::abi::{Delivery, Endpoint, MAX_FELLOWS, MAX_OWN_ADDRESSES, Node, VERSION, node_flag};
+use lb_ebpf::abi::{
+    Balance, Delivery, Endpoint, MAX_FELLOWS, MAX_OWN_ADDRESSES, MAX_SOURCES, Node, VERSION, node_flag,
+};
 use lb_ebpf::net::{Be32, Be128};
 use lb_proto::health::State;
 use lb_proto::health::policy::{Member, decide};
-use lb_proto::plan::{Prefix, Wanted, WantedBackend, WantedService};
+use lb_proto::pace::WHOLE;
+use lb_proto::plan::{Prefix, Wanted, WantedBackend, WantedService, stable_hash};
 
-use crate::config::{Backend, Config, IpNet, Listen, Local, Role, Service, ServiceMode};
+use crate::config::{self, Backend, Config, IpNet, Listen, Local, Role, Service, ServiceMode};
 
 /// RSTs each CPU may send in a second: enough for every client of a control plane to be told within two.
 const RESETS_PER_SECOND: u32 = 10_000;
+/// Below the first repetition of a SYN, which comes after a second (RFC 6298 section 2).
+const SYN_PATIENCE_MS: u16 = 700;
+/// Far beyond the time from SYN to SYN-ACK between a balancer and its backends.
+const SUSPECT_AFTER_MS: u16 = 200;
 /// Mask on the random part of the step between source ports.
-const PORT_JITTER: u16 = 7;
+const PORT_JITTER: u16 = 3;
 
 /// What is known of the world.
 pub trait World {
     /// Health of a backend.
     fn health(&self, service: &str, backend: &str) -> State;
-    /// Open connections of a backend.
-    fn connections(&self, service: &str, backend: &str) -> u64;
+    /// How much of its weight a backend has now, in hundredths.
+    fn percent(&self, service: &Service, backend: &Backend) -> u16;
+    /// Whether the connections of a backend that takes no new ones are to be given up.
+    fn is_drained(&self, service: &Service, backend: &Backend) -> bool;
+    /// Backends of a service that are configured no more and keep their connections.
+    fn leaving(&self, service: &str) -> Vec<Backend>;
     /// Ethernet address of the next hop towards an address.
     fn next_hop(&self, address: IpAddr) -> Option<[u8; 6]>;
     /// Whether the agent of a backend's node has said that it delivers.
@@ -160,7 +171,8 @@ pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Des
     // Where the table is too small, some addresses of a very large node are not known as its own.
     let own = world.own_addresses().difference(&vips).filter(|address| everywhere && !address.is_loopback());
     let own = own.map(|address| (*address).into()).take(MAX_OWN_ADDRESSES as usize).collect();
-    Desired { wanted: Wanted { node: node(config, interface, &tunnels), services, own, fellows, tunnels }, fail_open }
+    let node = node(config, interface, &tunnels);
+    Desired { wanted: Wanted { node, services, own, fellows, tunnels, sources: sources(config) }, fail_open }
 }
 
 /// Where packets from outside arrive: what the virtual routers carry; without any, all that is listened at.
@@ -221,8 +233,38 @@ fn node(config: &Config, interface: Interface, tunnels: &BTreeSet<Be128>) -> Nod
         mss,
         address6: interface.ends.six.map(Be128::from).unwrap_or_default(),
         mss6,
+        port_stride: stride(&vips(config), ports.len() as u32),
+        sources: [true, false]
+            .map(|four| config.node.source_addresses.iter().filter(|address| address.is_ipv4() == four).count() as u8),
+        syn_patience: SYN_PATIENCE_MS,
+        suspect_after: SUSPECT_AFTER_MS,
         pad: 0,
     }
+}
+
+/// Source addresses towards backends, by their number.
+fn sources(config: &Config) -> BTreeMap<u32, Be128> {
+    let (four, six): (Vec<IpAddr>, Vec<IpAddr>) =
+        config.node.source_addresses.iter().partition(|address| address.is_ipv4());
+    let (four, six) = ((0..MAX_SOURCES).zip(four), (MAX_SOURCES..2 * MAX_SOURCES).zip(six));
+    four.chain(six).map(|(number, address)| (number, address.into())).collect()
+}
+
+/// How far it is from one source port to the next of `count`: with no factor in common, so that every port has its turn. The
+/// nodes of the same VIPs have the same, so that those which begin elsewhere stay apart.
+fn stride(vips: &BTreeSet<IpAddr>, count: u32) -> u16 {
+    const fn have_factor(mut a: u32, mut b: u32) -> bool {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a != 1
+    }
+    // FNV-1a, the same in every version and on every machine.
+    let bytes = vips.iter().flat_map(|vip| Be128::from(*vip).wire());
+    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let first = hash >> 16;
+    let found = (0..count).map(|more| 1 + (first + more) % count).find(|stride| !have_factor(*stride, count));
+    found.and_then(|stride| u16::try_from(stride).ok()).unwrap_or(1)
 }
 
 /// The largest segments that clients of IPv4 and of IPv6 are told to send: they have to fit into outer packets of their
@@ -249,31 +291,43 @@ fn of_service(service: &Service, vips: &BTreeSet<IpAddr>, role: Role, world: &im
     };
     let members: Vec<_> = service.backends.iter().map(member).collect();
     let decision = decide(&members);
-    let backends = service.backends.iter().zip(&decision.standings).map(|(backend, standing)| {
-        let full = backend.max_connections > 0
-            && world.connections(&service.name, &backend.name) >= u64::from(backend.max_connections);
-        let own = is_own(backend);
+    let percents: Vec<_> = service.backends.iter().map(|backend| world.percent(service, backend)).collect();
+    // Weights alone say how small a share can be.
+    let grows = percents.iter().any(|percent| *percent < WHOLE);
+    let delivery = |backend: &Backend| {
         // Of a node that has not said it delivers, nothing is known but that its server answers: where all fail and are
         // used all the same, it gets translated packets, for which it needs no agent.
         let delivers = forwards && world.delivers(&service.name, &backend.name);
-        WantedBackend {
-            endpoint: backend.address.into(),
-            share: if standing.eligible && !full { backend.weight } else { 0 },
-            // Who forwards here has judged the backend; its packets are to reach it as long as it is there.
-            gone: standing.lost && !(own && role == Role::Backend),
-            delivery: match own {
-                true => Delivery::Local,
-                false if !delivers => Delivery::Translated,
-                false => match way(backend) {
-                    Way::Link => Delivery::Direct,
-                    Way::Tunnel => Delivery::Tunnelled,
-                    Way::Beyond => Delivery::Translated,
-                },
+        match is_own(backend) {
+            true => Delivery::Local,
+            false if !delivers => Delivery::Translated,
+            false => match way(backend) {
+                Way::Link => Delivery::Direct,
+                Way::Tunnel => Delivery::Tunnelled,
+                Way::Beyond => Delivery::Translated,
             },
-            mac: world.next_hop(backend.address.ip()).unwrap_or_default(),
         }
+    };
+    let wanted = |backend: &Backend, share: u16, gone: bool| WantedBackend {
+        endpoint: backend.address.into(),
+        share,
+        weight: backend.weight,
+        max_connections: backend.max_connections,
+        gone,
+        delivery: delivery(backend),
+        mac: world.next_hop(backend.address.ip()).unwrap_or_default(),
+    };
+    let backends = service.backends.iter().zip(decision.standings.iter().zip(percents));
+    let backends = backends.map(|(backend, (standing, percent))| {
+        let weight = if grows { backend.weight.saturating_mul(percent) } else { backend.weight };
+        // Who forwards here has judged the backend; its packets are to reach it as long as it is there.
+        let judged = !(is_own(backend) && role == Role::Backend);
+        let gone = standing.lost || !standing.eligible && world.is_drained(service, backend);
+        wanted(backend, if standing.eligible { weight } else { 0 }, gone && judged)
     });
-    let backends: Vec<_> = backends.collect();
+    let leaving = world.leaving(&service.name);
+    let leaving = leaving.iter().map(|backend| WantedBackend { weight: 0, ..wanted(backend, 0, false) });
+    let backends: Vec<_> = backends.chain(leaving).collect();
     let mut candidates = service.backends.iter().zip(&backends);
     let (listeners, local_listeners) = places(service, vips);
     let wanted = WantedService {
@@ -284,6 +338,14 @@ fn of_service(service: &Service, vips: &BTreeSet<IpAddr>, role: Role, world: &im
             Local::Spread => None,
         },
         idle_seconds: u32::try_from(service.idle_timeout.as_secs()).unwrap_or(u32::MAX),
+        balance: match service.balance {
+            config::Balance::RoundRobin => Balance::RoundRobin,
+            config::Balance::LeastConn => Balance::LeastConn,
+            config::Balance::Source => Balance::Source,
+            config::Balance::Maglev => Balance::Maglev,
+        },
+        key: key(service.hash_key.as_deref().unwrap_or_default()),
+        max_connections: service.max_connections,
         allow: service.allow.iter().map(|net| prefix(*net)).collect(),
         limit: service.source_limit.map(|limit| limit.spelled(service.family())),
         backends,
@@ -295,6 +357,12 @@ fn of_service(service: &Service, vips: &BTreeSet<IpAddr>, role: Role, world: &im
 fn prefix(net: IpNet) -> Prefix {
     let before = if net.address.is_ipv4() { 96 } else { 0 };
     Prefix { address: net.network().into(), bits: before + net.prefix }
+}
+
+/// What the hash of clients is keyed with: from nothing that could differ between nodes but what is configured for it.
+fn key(words: &str) -> [u32; 2] {
+    let key = stable_hash(words.bytes());
+    [key as u32, (key >> 32) as u32]
 }
 
 #[cfg(test)]
@@ -334,7 +402,11 @@ mod tests {
     struct Known {
         a: State,
         b: State,
-        connections: u64,
+        /// Of a's weight.
+        percent: u16,
+        /// a is.
+        drained: bool,
+        leaving: Vec<Backend>,
         own: BTreeSet<IpAddr>,
         /// The agent of a's node says so.
         delivers: bool,
@@ -348,8 +420,16 @@ mod tests {
             if backend == "a" { self.a } else { self.b }
         }
 
-        fn connections(&self, _: &str, _: &str) -> u64 {
-            self.connections
+        fn percent(&self, _: &Service, backend: &Backend) -> u16 {
+            if backend.name == "a" { self.percent } else { WHOLE }
+        }
+
+        fn is_drained(&self, _: &Service, backend: &Backend) -> bool {
+            backend.name == "a" && self.drained
+        }
+
+        fn leaving(&self, _: &str) -> Vec<Backend> {
+            self.leaving.clone()
         }
 
         fn next_hop(&self, address: IpAddr) -> Option<[u8; 6]> {
@@ -379,9 +459,10 @@ mod tests {
 
     impl Known {
         /// On the node of backend b.
-        fn new(a: State, b: State, connections: u64) -> Self {
+        fn new(a: State, b: State) -> Self {
             let (own, tunnels) = ([[192, 0, 2, 32].into()].into(), [[203, 0, 113, 21].into()].into());
-            Self { a, b, connections, own, delivers: true, way: Way::Link, tunnels }
+            let (delivers, way) = (true, Way::Link);
+            Self { a, b, percent: WHOLE, drained: false, leaving: Vec::new(), own, delivers, way, tunnels }
         }
     }
 
@@ -395,12 +476,60 @@ mod tests {
     #[test]
     fn health_and_limits_decide_shares() {
         let (up, down, lost) = (State::Up, State::Down { lost: false }, State::Down { lost: true });
-        let of = |a, b, connections| shares(&Known::new(a, b, connections));
-        assert_eq!(of(up, up, 0), (vec![(3, false), (1, false)], false));
-        assert_eq!(of(down, up, 0), (vec![(0, false), (1, false)], false), "established connections stay");
-        assert_eq!(of(lost, up, 0), (vec![(0, true), (1, false)], false));
-        assert_eq!(of(lost, lost, 0), (vec![(3, false), (1, false)], true), "when all fail, all are used");
-        assert_eq!(of(up, up, 10), (vec![(0, false), (1, false)], false), "a is full, b has no limit");
+        let of = |a, b| shares(&Known::new(a, b));
+        assert_eq!(of(up, up), (vec![(3, false), (1, false)], false));
+        assert_eq!(of(down, up), (vec![(0, false), (1, false)], false), "established connections stay");
+        assert_eq!(of(lost, up), (vec![(0, true), (1, false)], false));
+        assert_eq!(of(lost, lost), (vec![(3, false), (1, false)], true), "when all fail, all are used");
+        let drained = |a, b| shares(&Known { drained: true, ..Known::new(a, b) });
+        assert_eq!(drained(down, up), (vec![(0, true), (1, false)], false), "until the deadline");
+        assert_eq!(drained(down, down), (vec![(3, false), (1, false)], true));
+        let growing = Known { percent: 5, ..Known::new(up, up) };
+        assert_eq!(shares(&growing), (vec![(15, false), (100, false)], false), "a twentieth of three beside one");
+        let leaving =
+            Backend { name: "c".into(), address: ([192, 0, 2, 33], 6443).into(), weight: 9, max_connections: 0 };
+        let leaving = Known { leaving: vec![leaving], ..Known::new(up, up) };
+        assert_eq!(shares(&leaving), (vec![(3, false), (1, false), (0, false)], false), "its connections stay");
+    }
+
+    #[test]
+    fn the_datapath_knows_balance_and_limits() {
+        let file = FILE.replace(
+            "idle_timeout",
+            "balance = \"maglev\"\n        hash_key = \"k\"\n        max_connections = 50\n        idle_timeout",
+        );
+        let service = &wanted(&file, &Known::new(State::Up, State::Up)).services[0];
+        assert_eq!((service.balance, service.max_connections), (Balance::Maglev, 50));
+        assert_eq!((service.backends[0].weight, service.backends[0].max_connections), (3, 10));
+        let unkeyed = &wanted(FILE, &Known::new(State::Up, State::Up)).services[0];
+        assert_eq!(unkeyed.balance, Balance::RoundRobin);
+        assert_ne!(service.key, unkeyed.key);
+    }
+
+    #[test]
+    fn every_port_has_its_turn_whatever_the_vips_are() {
+        for count in [1, 64, 100, 1000, 31_744, 64_512] {
+            let vips = |last: u8| BTreeSet::from([IpAddr::from([192, 0, 2, last])]);
+            let strides: BTreeSet<_> = (0..50).map(|last| stride(&vips(last), count)).collect();
+            assert!(count < 1000 || strides.len() > 25, "{count}: {strides:?}");
+            for stride in strides {
+                let places: BTreeSet<_> = (0..count).map(|turn| turn * u32::from(stride) % count).collect();
+                assert_eq!(places.len(), count as usize, "{count} by {stride}");
+            }
+        }
+    }
+
+    #[test]
+    fn source_addresses_are_counted_and_numbered_by_family() {
+        let file = FILE.replace(
+            "interface =",
+            "source_addresses = [\"2001:db8::9\", \"192.0.2.110\", \"192.0.2.111\"]\n interface =",
+        );
+        let wanted = wanted(&file, &Known::new(State::Up, State::Up));
+        assert_eq!(wanted.node.sources, [2, 1]);
+        let address = |text: &str| Be128::from(text.parse::<IpAddr>().unwrap());
+        let sources = [(0, address("192.0.2.110")), (1, address("192.0.2.111")), (8, address("2001:db8::9"))];
+        assert_eq!(wanted.sources, sources.into());
     }
 
     #[test]
@@ -419,14 +548,12 @@ mod tests {
     #[test]
     fn the_nodes_own_server_is_preferred_while_new_connections_may_go_there() {
         let (up, down) = (State::Up, State::Down { lost: true });
-        let preferred = |file: &str, a, b| wanted(file, &Known::new(a, b, 0)).services[0].preferred;
+        let preferred = |file: &str, a, b| wanted(file, &Known::new(a, b)).services[0].preferred;
         assert_eq!(preferred(FILE, up, up), Some(1));
         assert_eq!(preferred(FILE, up, down), None);
         assert_eq!(preferred(FILE, down, down), Some(1), "when all fail, all are used");
         let spread = FILE.replace("idle_timeout", "local = \"spread\"\n        idle_timeout");
         assert_eq!(preferred(&spread, up, up), None);
-        let both = Known { own: [[192, 0, 2, 31].into(), [192, 0, 2, 32].into()].into(), ..Known::new(up, up, 10) };
-        assert_eq!(wanted(FILE, &both).services[0].preferred, Some(1), "a is full");
     }
 
     #[test]
@@ -439,7 +566,7 @@ mod tests {
                        virtual_addresses = [\"192.0.2.100/24\", \"192.0.2.101/24\"]\n[[service]]";
         let file = file.replacen("[[service]]", routers, 1);
         let own: [IpAddr; 3] = [[127, 0, 0, 1].into(), [192, 0, 2, 21].into(), [192, 0, 2, 100].into()];
-        let known = Known { own: own.into(), ..Known::new(State::Up, State::Up, 0) };
+        let known = Known { own: own.into(), ..Known::new(State::Up, State::Up) };
         let everywhere = wanted(&file, &known);
         let shown = |places: &[Endpoint]| {
             let place = |at: &Endpoint| SocketAddr::from(*at).to_string();
@@ -470,21 +597,21 @@ mod tests {
     fn packets_are_forwarded_as_they_came_to_neighbours_that_deliver() {
         let up = State::Up;
         let dsr = FILE.replace("idle_timeout", "mode = \"dsr\"\n        idle_timeout");
-        let known = Known::new(up, up, 0);
+        let known = Known::new(up, up);
         assert_eq!(of_a(FILE, &known), (Delivery::Translated, 3), "in mode snat never");
         assert_eq!(of_a(&dsr, &known), (Delivery::Direct, 3));
         let macs: BTreeSet<[u8; 6]> = [[2, 0, 0, 0, 0, 21], [2, 0, 0, 0, 0, 31]].into();
         assert_eq!(wanted(&dsr, &known).fellows, macs, "who it forwards to, and who else has an agent");
 
-        let silent = || Known { delivers: false, ..Known::new(up, up, 0) };
+        let silent = || Known { delivers: false, ..Known::new(up, up) };
         assert_eq!(of_a(&dsr, &silent()), (Delivery::Translated, 3), "until its agent has said so");
         let all_down = Known { a: State::Down { lost: false }, b: State::Down { lost: false }, ..silent() };
         assert_eq!(of_a(&dsr, &all_down), (Delivery::Translated, 3), "when all fail, all are used");
-        let behind = |way| Known { way, ..Known::new(up, up, 0) };
+        let behind = |way| Known { way, ..Known::new(up, up) };
         assert_eq!(of_a(&dsr, &behind(Way::Tunnel)), (Delivery::Tunnelled, 3));
         assert_eq!(wanted(&dsr, &behind(Way::Tunnel)).fellows, [[2, 0, 0, 0, 0, 21]].into(), "no router is a fellow");
         assert_eq!(of_a(&dsr, &behind(Way::Beyond)), (Delivery::Translated, 0));
-        let alone = Known { way: Way::Beyond, b: State::Down { lost: false }, ..Known::new(up, up, 0) };
+        let alone = Known { way: Way::Beyond, b: State::Down { lost: false }, ..Known::new(up, up) };
         assert_eq!(of_a(&dsr, &alone), (Delivery::Translated, 3), "when all fail, all are used");
     }
 
@@ -493,18 +620,16 @@ mod tests {
         let text = FILE.replace("idle_timeout", "mode = \"dsr\"\n        idle_timeout");
         let text = text.replace("[node]", "[node]\n        role = \"backend\"");
         let lost = State::Down { lost: true };
-        let node = wanted(&text, &Known::new(State::Up, lost, 0));
+        let node = wanted(&text, &Known::new(State::Up, lost));
         assert_eq!(node.node.flags & node_flag::DELIVERS_ONLY, node_flag::DELIVERS_ONLY);
         assert!(node.fellows.is_empty());
         assert_eq!((node.tunnels.len(), node.node.mss, node.node.mss6), (1, 1440, 0));
         let six = "2001:db8::21".parse().unwrap();
-        let known = Known { tunnels: [six].into(), ..Known::new(State::Up, lost, 0) };
+        let known = Known { tunnels: [six].into(), ..Known::new(State::Up, lost) };
         let of_six = wanted(&text, &known);
         assert_eq!((of_six.tunnels, of_six.node.mss, of_six.node.mss6), ([six.into()].into(), 0, 1400));
-        let balancer = wanted(
-            &FILE.replace("idle_timeout", "mode = \"dsr\"\n        idle_timeout"),
-            &Known::new(State::Up, lost, 0),
-        );
+        let balancer =
+            wanted(&FILE.replace("idle_timeout", "mode = \"dsr\"\n        idle_timeout"), &Known::new(State::Up, lost));
         assert_eq!((balancer.tunnels.len(), balancer.node.mss, balancer.node.mss6), (0, 0, 0));
         let [a, b] = node.services[0].backends[..] else { panic!() };
         assert_eq!((a.delivery, a.share), (Delivery::Translated, 3), "for its own clients");

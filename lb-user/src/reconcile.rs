@@ -9,22 +9,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lb_ebpf::abi::{MAX_FELLOWS, MAX_TUNNELS};
 use lb_ebpf::net::Be128;
 use lb_proto::health::State as Health;
+use lb_proto::health::policy::Member;
+use lb_proto::pace::Paces;
 use lb_proto::plan::{Place, Plan, TooMuch, plan};
 use lb_proto::vrrp::State;
 use tracing::{debug, info, warn};
 
-use crate::bpf::{Attachment, Datapath, DatapathError, Sweep, TableError, Tables};
-use crate::config::{Config, IpNet, Role};
+use crate::bpf::{Attachment, Datapath, DatapathError, PortLayout, Sweep, TableError, Tables};
+use crate::config::{Backend, Config, IpNet, Role, Service};
 use crate::desired::{Desired, Ends, Interface, Way, World, desired};
 use crate::drivers::garp::GarpHandle;
 use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
+use crate::leaving::{Leaving, Left};
 use crate::netlink::{Added, Addresses, Interfaces, Link, Netlink, NetlinkError, Observed};
 
 /// How often an unresolved next hop is asked for.
@@ -92,11 +96,26 @@ pub struct Reconciler {
     foreign: BTreeSet<IpNet>,
     /// Places by service and backend name.
     places: BTreeMap<(String, String), Place>,
+    /// Sets of source ports, by the tables as they are.
+    port_layout: Arc<PortLayout>,
+    /// Places of backends that were removed, by service and address.
+    left_places: BTreeMap<(String, SocketAddr), Place>,
     fail_open: BTreeMap<String, bool>,
+    /// Shares that grow back, and deadlines of connections.
+    paces: Paces<PaceKey>,
+    /// Backends that were removed from the configuration.
+    leaving: Leaving,
     /// What this node does for others, by the tables as they are.
     service_of_others: (BTreeSet<String>, BTreeSet<IpAddr>),
     /// Fellows that are none any more, on the link and behind routers, and since when.
     lingering: (BTreeMap<[u8; 6], Instant>, BTreeMap<Be128, Instant>),
+}
+
+/// Service, name and address of a backend: one that has moved is another.
+type PaceKey = (String, String, SocketAddr);
+
+fn pace_key(service: &Service, backend: &Backend) -> PaceKey {
+    (service.name.clone(), backend.name.clone(), backend.address)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -124,7 +143,11 @@ impl Reconciler {
             elsewhere: BTreeSet::new(),
             foreign: BTreeSet::new(),
             places: BTreeMap::new(),
+            port_layout: Arc::default(),
+            left_places: BTreeMap::new(),
             fail_open: BTreeMap::new(),
+            paces: Paces::default(),
+            leaving: Leaving::default(),
             service_of_others: Default::default(),
             lingering: Default::default(),
         }
@@ -179,10 +202,48 @@ impl Reconciler {
         self.places.get(&(service.to_owned(), backend.to_owned())).copied()
     }
 
+    /// Service and name of the backend at a place.
+    #[must_use]
+    pub fn backend_at(&self, place: Place) -> Option<(&str, &str)> {
+        let mut found = self.places.iter().filter(|(_, at)| **at == place);
+        found.next().map(|((service, backend), _)| (service.as_str(), backend.as_str()))
+    }
+
     /// Whether all backends of a service fail and are used all the same.
     #[must_use]
     pub fn fail_open(&self, service: &str) -> bool {
         self.fail_open.get(service).copied().unwrap_or_default()
+    }
+
+    /// How much of its weight a backend has at `now`, in hundredths.
+    #[must_use]
+    pub fn percent(&self, service: &Service, backend: &Backend, now: Instant) -> u16 {
+        self.paces.percent(&pace_key(service, backend), service.slow_start, now)
+    }
+
+    /// When the connections of a backend that takes no new ones are given up.
+    #[must_use]
+    pub fn deadline(&self, service: &Service, backend: &Backend) -> Option<Instant> {
+        self.paces.deadline(&pace_key(service, backend), service.drain_timeout)
+    }
+
+    /// Backends of a service that were removed from the configuration and keep their connections, with their places.
+    pub fn leaving<'a>(&'a self, service: &'a str) -> impl Iterator<Item = (&'a Left, Option<Place>)> {
+        let place = |left: &Left| self.left_places.get(&(service.to_owned(), left.backend.address)).copied();
+        self.leaving.of(service).map(move |left| (left, place(left)))
+    }
+
+    /// Takes in who takes connections, and who is configured.
+    fn follow(&mut self, snapshots: &Snapshots<'_>, now: Instant) {
+        let of = |service: &Service| {
+            let member = |backend: &Backend| {
+                let state = snapshots.health.state(&service.name, &backend.name);
+                (pace_key(service, backend), Member { weight: backend.weight, state })
+            };
+            service.backends.iter().map(member).collect()
+        };
+        self.paces.observe(&snapshots.config.services.iter().map(of).collect::<Vec<_>>(), now);
+        self.leaving.observe(snapshots.config, now);
     }
 
     /// Makes the VIPs' addresses what the virtual routers say, and announces them.
@@ -257,8 +318,9 @@ impl Reconciler {
         &mut self, snapshots: &Snapshots<'_>, datapath: &mut Datapath, tables: &mut Tables, now: Instant,
     ) -> Result<(), PassError> {
         let observed = self.netlink.observe().await?;
+        self.follow(snapshots, now);
         self.next_hops(snapshots, &observed, now).await;
-        let mut desired = self.desired(snapshots, datapath.attachment(), &observed)?;
+        let mut desired = self.desired(snapshots, datapath.attachment(), &observed, now)?;
         let before = tables.observe()?;
         linger(&mut self.lingering.0, &mut desired.wanted.fellows, &before.fellows, MAX_FELLOWS, now);
         linger(&mut self.lingering.1, &mut desired.wanted.tunnels, &before.tunnels, MAX_TUNNELS, now);
@@ -288,17 +350,26 @@ impl Reconciler {
         self.service_of_others = (desired.own_services(snapshots.config), known);
         self.report_fail_open(&desired.fail_open);
         self.fail_open = desired.fail_open;
+        let layout = PortLayout::new(&desired.wanted, &places);
+        if layout != *self.port_layout {
+            self.port_layout = Arc::new(layout);
+        }
         self.places.clear();
+        self.left_places.clear();
         for (service, places) in snapshots.config.services.iter().zip(places) {
-            for (backend, place) in service.backends.iter().zip(places) {
+            let mut places = places.into_iter();
+            for (backend, place) in service.backends.iter().zip(&mut places) {
                 self.places.insert((service.name.clone(), backend.name.clone()), place);
+            }
+            for (left, place) in self.leaving.of(&service.name).zip(places) {
+                self.left_places.insert((service.name.clone(), left.backend.address), place);
             }
         }
         Ok(())
     }
 
     fn desired(
-        &self, snapshots: &Snapshots<'_>, attachment: &Attachment, observed: &Observed,
+        &self, snapshots: &Snapshots<'_>, attachment: &Attachment, observed: &Observed, now: Instant,
     ) -> Result<Desired, PassError> {
         let device = &attachment.device;
         let link = observed.interfaces.link(&device.name);
@@ -318,7 +389,7 @@ impl Reconciler {
         };
         let own = observed.interfaces.addresses.iter().filter(|address| !address.ours);
         let own = own.map(|address| address.net.address).collect();
-        let known = Known { reconciler: self, snapshots, own };
+        let known = Known { reconciler: self, snapshots, own, now };
         Ok(desired(snapshots.config, interface, &known))
     }
 
@@ -338,7 +409,8 @@ impl Reconciler {
     async fn next_hops(&mut self, snapshots: &Snapshots<'_>, observed: &Observed, now: Instant) {
         let config = snapshots.config;
         let named = config.services.iter().flat_map(|service| &service.backends);
-        let named: BTreeSet<_> = named.map(|backend| backend.address.ip()).collect();
+        let left = self.leaving.addresses();
+        let named: BTreeSet<_> = named.map(|backend| backend.address).chain(left).map(|at| at.ip()).collect();
         let backends: BTreeSet<_> = named.union(snapshots.fellows).copied().collect();
         let interface = observed.interfaces.link(&config.node.interface).map(|link| link.index);
         self.routes.retain(|backend, _| backends.contains(backend));
@@ -402,6 +474,12 @@ impl Reconciler {
         }
     }
 
+    /// The sets of source ports that the datapath looks for.
+    #[must_use]
+    pub fn port_layout(&self) -> &Arc<PortLayout> {
+        &self.port_layout
+    }
+
     /// Routes may have changed.
     pub fn forget_routes(&mut self) {
         self.routes.clear();
@@ -413,6 +491,7 @@ struct Known<'a> {
     reconciler: &'a Reconciler,
     snapshots: &'a Snapshots<'a>,
     own: BTreeSet<IpAddr>,
+    now: Instant,
 }
 
 impl World for Known<'_> {
@@ -420,8 +499,16 @@ impl World for Known<'_> {
         self.snapshots.health.state(service, backend)
     }
 
-    fn connections(&self, service: &str, backend: &str) -> u64 {
-        self.reconciler.place(service, backend).map_or(0, |place| self.snapshots.sweep.connections_of(place))
+    fn percent(&self, service: &Service, backend: &Backend) -> u16 {
+        self.reconciler.percent(service, backend, self.now)
+    }
+
+    fn is_drained(&self, service: &Service, backend: &Backend) -> bool {
+        self.reconciler.deadline(service, backend).is_some_and(|deadline| deadline <= self.now)
+    }
+
+    fn leaving(&self, service: &str) -> Vec<Backend> {
+        self.reconciler.leaving.of(service).map(|left| left.backend.clone()).collect()
     }
 
     fn next_hop(&self, address: IpAddr) -> Option<[u8; 6]> {

@@ -3,19 +3,22 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use lb_ebpf::abi::{MAX_ALLOWED, map};
+use lb_ebpf::abi::{HANDSHAKE_BOUNDS, MAX_ALLOWED, Pulse, map};
 use lb_proto::health::State;
+use lb_proto::pace::WHOLE;
+use lb_proto::plan::Place;
 
 use crate::agent::NO_BACKEND_HERE;
-use crate::bpf::{Attachment, Entries, SOURCES, Sweep, TableError, Tables};
-use crate::clock::unix_of;
+use crate::bpf::{Attachment, Entries, LIMITED, PortUse, Sweep, TableError, Tables};
+use crate::clock::{self, unix_of};
 use crate::config::{Backend, Config, Role, Service, ServiceMode};
 use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
 use crate::reconcile::Reconciler;
+use crate::status::words::since;
 use crate::status::{
-    BackendStatus, ConfigStatus, DatapathStatus, Event, LocalStatus, PacketCount, ServiceStatus, Status, TableStatus,
-    VrrpStatus,
+    BackendStatus, ConfigStatus, DatapathStatus, Event, HandshakeBucket, Handshakes, LeavingStatus, LocalStatus,
+    PacketCount, ServiceStatus, SourcePorts, Status, TableStatus, VrrpStatus,
 };
 
 /// Where the parts of a status come from.
@@ -94,7 +97,7 @@ fn datapath(sources: &Sources<'_>) -> Result<DatapathStatus, TableError> {
             table("half_open", four.half_open, capacity.half_open, map::HALF_OPEN),
             table("established_ipv6", six.established, capacity.established, map::ESTABLISHED6),
             table("half_open_ipv6", six.half_open, capacity.half_open, map::HALF_OPEN6),
-            table("sources", sources.sweep.sources, SOURCES, map::SOURCES),
+            table("limited_sources", sources.sweep.limited, LIMITED, map::LIMITED),
             table("allowed", allowed, MAX_ALLOWED.into(), map::ALLOWED),
         ],
         bytes: bytes.values().sum(),
@@ -120,6 +123,7 @@ fn vrrp(sources: &Sources<'_>) -> Vec<VrrpStatus> {
 }
 
 fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus, TableError> {
+    let now = clock::now();
     let listen: Vec<_> = service.listen.iter().map(ToString::to_string).collect();
     let backends = service.backends.iter().map(|backend| {
         let place = sources.reconciler.place(&service.name, &backend.name);
@@ -127,10 +131,19 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
             Some(place) => sources.tables.counters().traffic(place.slot)?,
             None => Default::default(),
         };
+        let source_ports = place.and_then(|place| source_ports(sources, place));
+        let pulse = match place {
+            Some(place) => sources.tables.counters().pulse(place.slot)?,
+            None => Pulse::default(),
+        };
         let health = sources.health.backend(&service.name, &backend.name);
         let connections = place.map_or(0, |place| sources.sweep.connections_of(place));
         let beyond = beyond(sources, service, backend);
+        let percent = sources.reconciler.percent(service, backend, now);
+        let deadline = sources.reconciler.deadline(service, backend);
         let state = match health.map_or(State::Unchecked, |health| health.state) {
+            _ if deadline.is_some_and(|deadline| deadline > now) => "draining",
+            State::Up if backend.weight == 0 => "disabled",
             State::Up if beyond.is_none() => "up",
             State::Up | State::Unchecked | State::Down { .. } => "down",
         };
@@ -144,6 +157,19 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
         if backend.max_connections > 0 && connections >= u64::from(backend.max_connections) {
             reason = format!("{reason}; full, max_connections is {}", backend.max_connections);
         }
+        if let Some(ports) = source_ports.filter(|ports| ports.in_use >= ports.capacity - ports.capacity / 10) {
+            reason = format!("{reason}; {} of {} source ports in use", ports.in_use, ports.capacity);
+        }
+        if backend.weight == 0 {
+            reason.push_str("; no new connections, weight is 0");
+        } else if percent < WHOLE {
+            reason.push_str(&format!("; slow start, at {percent}% of its weight"));
+        }
+        match deadline {
+            Some(deadline) if deadline > now => reason.push_str(&format!("; {}", reset_in(deadline, now))),
+            Some(_) => reason.push_str("; drain_timeout is over, its connections are reset"),
+            None => {}
+        }
         Ok(BackendStatus {
             name: backend.name.clone(),
             address: backend.shown(),
@@ -151,23 +177,37 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
             since: health.map_or_else(|| unix_of(sources.started), |health| unix_of(health.since)),
             reason,
             weight: backend.weight,
+            effective_weight: f64::from(backend.weight) * f64::from(percent) / f64::from(WHOLE),
+            max_connections: backend.max_connections,
+            drain_deadline: deadline.map(unix_of),
             connections,
             connections_total: traffic.opened,
             local_connections_total: match place {
                 Some(place) => sources.tables.counters().local_connections(place.slot)?,
                 None => 0,
             },
+            syns_refused_total: pulse.refused,
+            syns_unanswered_total: pulse.unanswered,
+            handshakes: handshakes(&pulse),
             bytes_in: traffic.bytes_in,
             bytes_out: traffic.bytes_out,
             packets_in: traffic.packets_in,
             packets_out: traffic.packets_out,
+            source_ports,
             check_seconds: health.and_then(|health| health.last_duration).map(|took| took.as_secs_f64()),
         })
+    });
+    let leaving = sources.reconciler.leaving(&service.name).map(|(left, place)| LeavingStatus {
+        name: left.backend.name.clone(),
+        address: left.backend.shown(),
+        connections: place.map_or(0, |place| sources.sweep.connections_of(place)),
+        drain_deadline: unix_of(left.deadline),
     });
     Ok(ServiceStatus {
         name: service.name.clone(),
         listen: listen.join(", "),
-        balance: "roundrobin".to_owned(),
+        balance: service.balance.label().to_owned(),
+        max_connections: service.max_connections,
         local: service.local.label().to_owned(),
         mode: service.mode.label().to_owned(),
         remark: remark(sources, service),
@@ -175,7 +215,25 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
         source_limit: service.source_limit.map(|limit| limit.to_string()).unwrap_or_default(),
         fail_open: sources.reconciler.fail_open(&service.name),
         backends: backends.collect::<Result<_, _>>()?,
+        leaving: leaving.collect(),
     })
+}
+
+/// Source ports towards the backend at a place, where it needs any.
+fn source_ports(sources: &Sources<'_>, place: Place) -> Option<SourcePorts> {
+    let capacity = sources.sweep.layout.capacity(place.slot);
+    let PortUse { in_use, resting } = sources.sweep.ports_of(place);
+    (capacity > 0).then_some(SourcePorts { in_use, resting, capacity })
+}
+
+fn reset_in(deadline: Instant, now: Instant) -> String {
+    format!("connections are reset in {}", since(deadline.saturating_duration_since(now).as_secs_f64(), 0.0))
+}
+
+fn handshakes(pulse: &Pulse) -> Handshakes {
+    let bounds = HANDSHAKE_BOUNDS.iter().map(|micros| Some(f64::from(*micros) / 1e6)).chain([None]);
+    let bucket = |(up_to, handshakes): (_, &u64)| HandshakeBucket { up_to, handshakes: *handshakes };
+    Handshakes { seconds: pulse.micros as f64 / 1e6, buckets: bounds.zip(&pulse.handshakes).map(bucket).collect() }
 }
 
 /// The router that keeps a backend from being forwarded to.

@@ -118,7 +118,8 @@ async fn accept(
     while connections.join_next().await.is_some() {}
 }
 
-async fn answer<Io>(name: &'static str, io: Io, router: Router, limits: Limits)
+/// Serves one connection.
+pub(crate) async fn answer<Io>(name: &'static str, io: Io, router: Router, limits: Limits)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

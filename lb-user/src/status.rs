@@ -75,7 +75,7 @@ pub struct DatapathStatus {
     pub interface: String,
     /// Kernel id of the attached program; 0: none.
     pub program_id: u32,
-    /// Entries in use, by table: `established`, `half_open`, and with `_ipv6` the same of IPv6; `sources`, whose new
+    /// Entries in use, by table: `established`, `half_open`, and with `_ipv6` the same of IPv6; `limited_sources`, whose new
     /// connections are limited; `allowed`, prefixes of allow lists.
     pub tables: Vec<TableStatus>,
     /// Bytes of memory that these and all other tables take together; 0: the kernel does not tell.
@@ -151,8 +151,11 @@ pub struct ServiceStatus {
     pub name: String,
     /// Address:port or a range of ports; several separated by `, `.
     pub listen: String,
-    /// `roundrobin`
+    /// `roundrobin`, `leastconn`, `source` or `maglev`.
     pub balance: String,
+    /// Established connections that all backends together may have; 0: any number.
+    #[serde(default)]
+    pub max_connections: u32,
     /// `prefer` or `spread`: which backend this node's own clients get.
     pub local: String,
     /// `snat` or `dsr`.
@@ -171,6 +174,22 @@ pub struct ServiceStatus {
     pub fail_open: bool,
     /// In the order of the file.
     pub backends: Vec<BackendStatus>,
+    /// Backends that are configured no more and keep their connections for a while.
+    #[serde(default)]
+    pub leaving: Vec<LeavingStatus>,
+}
+
+/// A backend that was removed from the configuration.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct LeavingStatus {
+    /// What it was called.
+    pub name: String,
+    /// Address:port.
+    pub address: String,
+    /// Established connections now.
+    pub connections: u64,
+    /// When they are reset, in seconds since the Unix epoch.
+    pub drain_deadline: f64,
 }
 
 /// A backend.
@@ -188,12 +207,31 @@ pub struct BackendStatus {
     pub reason: String,
     /// Configured weight.
     pub weight: u16,
+    /// The weight now: less than configured during a slow start.
+    #[serde(default)]
+    pub effective_weight: f64,
+    /// Established connections it may have; 0: any number.
+    #[serde(default)]
+    pub max_connections: u32,
+    /// When the connections are reset that it still has, in seconds since the Unix epoch; none while it takes new ones, and
+    /// where no `drain_timeout` is configured.
+    #[serde(default)]
+    pub drain_deadline: Option<f64>,
     /// Established connections now.
     pub connections: u64,
     /// Connections established since the tables were made.
     pub connections_total: u64,
     /// Connections of this node's own clients since then, translated by the connect hooks; not among the others.
     pub local_connections_total: u64,
+    /// SYNs that went on to another backend because this one refused them.
+    #[serde(default)]
+    pub syns_refused_total: u64,
+    /// SYNs that went on to another backend because this one did not answer.
+    #[serde(default)]
+    pub syns_unanswered_total: u64,
+    /// How long it takes from a SYN to its SYN-ACK.
+    #[serde(default)]
+    pub handshakes: Handshakes,
     /// Bytes from clients, Ethernet payload.
     pub bytes_in: u64,
     /// Bytes to clients, Ethernet payload.
@@ -202,8 +240,48 @@ pub struct BackendStatus {
     pub packets_in: u64,
     /// Packets to clients.
     pub packets_out: u64,
+    /// Source ports towards the backend; absent where it needs none.
+    #[serde(default)]
+    pub source_ports: Option<SourcePorts>,
     /// Duration of the last health check in seconds.
     pub check_seconds: Option<f64>,
+}
+
+/// Source ports towards a backend, of all source addresses together.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
+pub struct SourcePorts {
+    /// Of connections that are open or opening.
+    pub in_use: u64,
+    /// Of connections that are over, whose ports rest before they are used again.
+    pub resting: u64,
+    /// All there are.
+    pub capacity: u64,
+}
+
+impl SourcePorts {
+    /// Those that a new connection gets at once.
+    #[must_use]
+    pub fn free(&self) -> u64 {
+        self.capacity.saturating_sub(self.in_use).saturating_sub(self.resting)
+    }
+}
+
+/// Times from SYN to SYN-ACK, measured by the datapath.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Default)]
+pub struct Handshakes {
+    /// All together.
+    pub seconds: f64,
+    /// By their time, shortest first.
+    pub buckets: Vec<HandshakeBucket>,
+}
+
+/// Handshakes that took longer than the bucket before says.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct HandshakeBucket {
+    /// And at most so many seconds; none: however long.
+    pub up_to: Option<f64>,
+    /// How many.
+    pub handshakes: u64,
 }
 
 /// A state change.

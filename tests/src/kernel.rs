@@ -10,8 +10,9 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use lb_ebpf::abi::{
-    Allowed, Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, LIST_BITS, Node, Reason, Service, Source,
-    SourceLimit, Traffic, Verdict, budget, mac_key, map, node_flag,
+    Allowed, Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, LIST_BITS, Load, MAX_SOURCES, Node, PortKey,
+    PortSet, Pulse, Reason, Service, Source, SourceLimit, Syn, Traffic, Verdict, budget, mac_key, map, node_flag,
+    service_load,
 };
 use lb_ebpf::cases::{Executor, World};
 use lb_ebpf::net::{Address, Be128};
@@ -99,11 +100,18 @@ pub struct Datapath {
     tunnels: HashMap<MapData, [u32; 4], u32>,
     allowed: LpmTrie<MapData, Allowed, u32>,
     limits: Array<MapData, SourceLimit>,
-    sources: HashMap<MapData, Source, u64>,
+    limited: HashMap<MapData, Source, u64>,
     turns: PerCpuArray<MapData, u32>,
+    sources: Array<MapData, [u32; 4]>,
+    /// The sets of source ports.
+    pub ports: HashMap<MapData, PortKey, PortSet>,
     port_cursors: PerCpuArray<MapData, u32>,
+    pulses: Array<MapData, Pulse>,
+    syns: HashMap<MapData, FlowKey, Syn>,
+    syns6: HashMap<MapData, FlowKey<Be128>, Syn>,
     packets: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
+    loads: Array<MapData, Load>,
     budgets: PerCpuArray<MapData, Bucket>,
     /// Tables as they were last written.
     world: World,
@@ -144,6 +152,7 @@ impl Datapath {
             .map_max_entries(map::ESTABLISHED, capacity)
             .map_max_entries(map::ESTABLISHED6, capacity)
             .map_max_entries(map::HALF_OPEN, half_open)
+            .map_max_entries(map::SYNS, half_open / 2)
             .load(object)
             .context("could not load the datapath object; this needs root, or CAP_BPF and CAP_NET_ADMIN")?;
         match hook {
@@ -173,11 +182,17 @@ impl Datapath {
             tunnels: take(map::TUNNELS)?.try_into()?,
             allowed: take(map::ALLOWED)?.try_into()?,
             limits: take(map::LIMITS)?.try_into()?,
-            sources: take(map::SOURCES)?.try_into()?,
+            limited: take(map::LIMITED)?.try_into()?,
             turns: take(map::TURNS)?.try_into()?,
+            sources: take(map::SOURCES)?.try_into()?,
+            ports: take(map::PORTS)?.try_into()?,
             port_cursors: take(map::PORT_CURSORS)?.try_into()?,
+            pulses: take(map::PULSES)?.try_into()?,
+            syns: take(map::SYNS)?.try_into()?,
+            syns6: take(map::SYNS6)?.try_into()?,
             packets: take(map::PACKETS)?.try_into()?,
             traffic: take(map::TRAFFIC)?.try_into()?,
+            loads: take(map::LOADS)?.try_into()?,
             budgets: take(map::BUDGETS)?.try_into()?,
             program,
             hook,
@@ -212,8 +227,12 @@ impl Datapath {
     pub fn write(&mut self, world: &World) -> anyhow::Result<()> {
         self.node.set(0, world.node, 0)?;
         empty(&mut self.vips)?;
-        for vip in &world.vips {
+        for vip in world.vips.iter().chain(&world.sources) {
             self.vips.insert(vip.raw(), 1, 0)?;
+        }
+        for (number, source) in (0..MAX_SOURCES).zip(&world.sources) {
+            let place = if source.mapped().is_some() { 0 } else { MAX_SOURCES };
+            self.sources.set(place + number, source.raw(), 0)?;
         }
         empty(&mut self.services)?;
         for (listener, service) in &world.services {
@@ -253,6 +272,18 @@ impl Datapath {
         Ok(())
     }
 
+    /// Makes the sets of source ports, with none taken.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn know_ports(&mut self, world: &World) -> anyhow::Result<()> {
+        empty(&mut self.ports)?;
+        for key in world.port_sets() {
+            self.ports.insert(key, world.no_port_taken(), 0)?;
+        }
+        Ok(())
+    }
+
     /// Forgets connections and everything counted but packets.
     ///
     /// # Errors
@@ -262,16 +293,21 @@ impl Datapath {
         empty(&mut self.half_open)?;
         empty(&mut self.established6)?;
         empty(&mut self.half_open6)?;
-        empty(&mut self.sources)?;
+        empty(&mut self.syns)?;
+        empty(&mut self.syns6)?;
+        empty(&mut self.limited)?;
         for budget in 0..budget::COUNT {
             self.budgets.set(budget, zeroes()?, 0)?;
         }
         for (_, service) in &self.world.services {
             self.turns.set(u32::from(service.number), zeroes()?, 0)?;
+            self.loads.set(service_load(service.number), Load::default(), 0)?;
         }
         for slot in 0..self.world.backends.len() as u32 {
             self.port_cursors.set(slot, zeroes()?, 0)?;
             self.traffic.set(slot, zeroes()?, 0)?;
+            self.loads.set(slot, Load::default(), 0)?;
+            self.pulses.set(slot, Pulse::default(), 0)?;
         }
         Ok(())
     }
@@ -312,6 +348,30 @@ impl Datapath {
             }
         }
         Ok(all)
+    }
+
+    /// Connections as they were counted, by slot or service, where there were any.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn loads(&self) -> anyhow::Result<BTreeMap<u32, Load>> {
+        let services = self.world.services.iter().map(|(_, service)| service_load(service.number));
+        let mut all = BTreeMap::new();
+        for place in (0..self.world.backends.len() as u32).chain(services) {
+            let load = self.loads.get(&place, 0)?;
+            if load != Load::default() {
+                all.insert(place, load);
+            }
+        }
+        Ok(all)
+    }
+
+    /// How the backend in a slot answers.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn pulse(&self, slot: u32) -> anyhow::Result<Pulse> {
+        Ok(self.pulses.get(&slot, 0)?)
     }
 
     /// Packets by reason, in the order of [`Reason::ALL`].
@@ -358,20 +418,21 @@ impl Datapath {
     /// counted, and ends as [`Reason::NotVip`].
     ///
     /// # Errors
-    /// When more than one reason was counted, or the frame does not go on.
+    /// When more than one reason was counted, or the action does not fit it.
     pub fn leave(&self, frame: &[u8]) -> anyhow::Result<(Reason, Vec<u8>)> {
         let before = self.packets()?;
         let mut after = vec![0; LONGEST_FRAME];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..Default::default() };
         let result = self.tc_program(LEAVE_PROGRAM)?.test_run(options).context("the kernel did not run the frame")?;
         after.truncate(result.data_size_out as usize);
-        let action = result.return_value;
-        ensure!(action == tc_action::UNSPECIFIED, "what leaves ended with action {action}");
-        match self.counted_since(&before)?.as_slice() {
-            [] => Ok((Reason::NotVip, after)),
-            [(reason, 1)] => Ok((*reason, after)),
-            counted => Err(anyhow!("one packet was counted as {counted:?}")),
-        }
+        let reason = match self.counted_since(&before)?.as_slice() {
+            [] => Reason::NotVip,
+            [(reason, 1)] => *reason,
+            counted => return Err(anyhow!("one packet was counted as {counted:?}")),
+        };
+        let (action, expected) = (result.return_value, tc_action_of(reason));
+        ensure!(action == expected, "what leaves and is {reason:?} ended with action {action}, not {expected}");
+        Ok((reason, after))
     }
 
     fn counted_since(&self, before: &[u64]) -> anyhow::Result<Vec<(Reason, u64)>> {
@@ -384,11 +445,7 @@ impl Datapath {
     /// The action that a reason calls for.
     fn action(&self, reason: Reason) -> u32 {
         if self.hook == Hook::Tc {
-            return match reason.verdict() {
-                Verdict::Pass | Verdict::Deliver => tc_action::UNSPECIFIED,
-                Verdict::Drop => tc_action::SHOT,
-                Verdict::Forward | Verdict::Reply => tc_action::REDIRECT,
-            };
+            return tc_action_of(reason);
         }
         match reason.verdict() {
             Verdict::Pass | Verdict::Deliver => action::PASS,
@@ -396,6 +453,14 @@ impl Datapath {
             Verdict::Forward | Verdict::Reply if self.world.node.flags & node_flag::REDIRECT != 0 => action::REDIRECT,
             Verdict::Forward | Verdict::Reply => action::TX,
         }
+    }
+}
+
+fn tc_action_of(reason: Reason) -> u32 {
+    match reason.verdict() {
+        Verdict::Pass | Verdict::Deliver => tc_action::UNSPECIFIED,
+        Verdict::Drop => tc_action::SHOT,
+        Verdict::Forward | Verdict::Reply => tc_action::REDIRECT,
     }
 }
 
@@ -421,6 +486,8 @@ fn nothing() -> World {
         tunnels: Vec::new(),
         allowed: Vec::new(),
         limits: Vec::new(),
+        sources: Vec::new(),
+        hints: false,
         capacity: 0,
     }
 }
@@ -483,7 +550,8 @@ impl Kernel {
         }
         let datapath = self.datapath()?;
         datapath.forget()?;
-        datapath.write(world)
+        datapath.write(world)?;
+        datapath.know_ports(world)
     }
 }
 

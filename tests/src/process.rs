@@ -114,6 +114,14 @@ impl Drop for Process {
     }
 }
 
+/// A program that is installed, also where administrators' programs are not in the search path.
+pub fn find_program(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin", "/usr/bin"].map(Into::into));
+    let found = directories.map(|directory| directory.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("there is no {name} to compare with: install it, as `cargo xtask measure` does"))
+}
+
 /// Runs a command to its end or to `limit`, whichever comes first, and returns its standard output; it must print little.
 pub fn output_within(mut command: Command, limit: Duration) -> Result<(ExitStatus, String)> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());

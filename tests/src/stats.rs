@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::figures::percentile;
+
 /// One attempt of a client to be served over a connection of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempt {
@@ -114,8 +116,8 @@ pub fn summary(attempts: &[Attempt], from: Duration, to: Duration) -> Summary {
         }
     }
     took.sort_unstable();
-    sum.p50 = percentile(&took, 50);
-    sum.p99 = percentile(&took, 99);
+    sum.p50 = percentile(&took, 50).unwrap_or_default();
+    sum.p99 = percentile(&took, 99).unwrap_or_default();
     sum.outage = longest_outage(attempts, from, to);
     sum.pause = longest_gap(within.iter().map(|attempt| attempt.began).collect(), from, to);
     sum
@@ -132,12 +134,6 @@ fn longest_gap(mut moments: Vec<Duration>, from: Duration, to: Duration) -> Dura
     moments.extend([from, to.max(from)]);
     moments.sort_unstable();
     moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
-}
-
-/// The value that `percent` of the sorted values do not exceed (nearest rank); zero for none.
-pub fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
 /// Attempts served in each of the `count` stretches of length `each` that end at `to`, oldest first.
@@ -255,15 +251,6 @@ mod tests {
         assert_eq!(longest_outage(&log, ms(0), ms(1000)), ms(998));
         assert_eq!(longest_outage(&[], ms(10), ms(50)), ms(40));
         assert_eq!(longest_outage(&[], ms(50), ms(10)), ms(0));
-    }
-
-    #[test]
-    fn percentiles_are_nearest_rank() {
-        let values: Vec<Duration> = (1..=100).map(ms).collect();
-        assert_eq!(percentile(&values, 50), ms(50));
-        assert_eq!(percentile(&values, 99), ms(99));
-        assert_eq!(percentile(&values[..1], 99), ms(1));
-        assert_eq!(percentile(&[], 50), ms(0));
     }
 
     #[test]

@@ -126,6 +126,18 @@ pub struct Service {
     /// Backends in the order of the file.
     #[serde(default)]
     pub backends: Vec<Backend>,
+    /// Backends that were removed and keep their connections for a while.
+    #[serde(default)]
+    pub leaving: Vec<Leaving>,
+}
+
+/// A backend that was removed from the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Leaving {
+    /// What it was called.
+    pub name: String,
+    /// Established connections.
+    pub connections: u64,
 }
 
 /// A backend.

@@ -122,6 +122,11 @@ pub fn finish_frames(netns: &Netns, device: &str) -> Result<()> {
     netns.enter(|| like_a_nic(device))?.with_context(|| format!("setting the offloads of {device}"))
 }
 
+/// Lets a packet of `device` be a packet in both directions: nothing unfinished, nothing joined.
+pub fn single_packets(netns: &Netns, device: &str) -> Result<()> {
+    netns.enter(|| offload(device, 0, 0))?.with_context(|| format!("setting the offloads of {device}"))
+}
+
 /// Switches generic receive offload, which joins segments, on or off.
 pub fn set_gro(netns: &Netns, device: &str, on: bool) -> Result<()> {
     netns.enter(|| ethtool(device, SET_GRO, on.into()))?.with_context(|| format!("setting GRO of {device}")).map(drop)

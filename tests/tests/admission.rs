@@ -84,7 +84,7 @@ fn who_may_connect_changes_without_a_moment_of_everyone_or_nobody() {
     assert!((20..=75).contains(&served), "{served} in four seconds and a little");
     assert!(counted(agent, "source_limit") > 100.0);
     let status = agent.status().unwrap();
-    let sources = status.table("sources").unwrap();
+    let sources = status.table("limited_sources").unwrap();
     assert!((1..=2).contains(&sources.entries), "{sources:?}");
     assert!(status.table("established").unwrap().bytes > 1 << 20, "{status:?}");
     let other = topology.servers[0].netns();

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{SANDBOX, settle};
+use xvip::config::Balance;
 use xvip_tests::agent;
 use xvip_tests::apiserver::ApiServer;
 use xvip_tests::client::Client;
@@ -151,6 +152,18 @@ impl InUse {
         assert_eq!(dialled.served.into_keys().collect::<BTreeSet<_>>(), *servers, "{of}");
     }
 
+    /// From a host to a place of the API servers: as [`Self::dial`], or, where the client's address decides, one of
+    /// `servers` alone.
+    #[track_caller]
+    fn reach(&self, host: usize, place: SocketAddr, servers: &BTreeSet<String>) {
+        if self.deployment.service().balance != Balance::Source {
+            return self.dial(host, place, servers);
+        }
+        let one = self.deployment.dial(host, place, 1).unwrap().served.into_keys().collect::<BTreeSet<_>>();
+        assert!(one.is_subset(servers), "{one:?} of {servers:?}");
+        self.dial(host, place, &one);
+    }
+
     /// Everybody but the lost host reaches an API server wherever it may dial, its own if it has one and may choose, and node ports.
     #[track_caller]
     fn all_reach(&mut self, lost: Option<usize>) {
@@ -160,7 +173,7 @@ impl InUse {
             let has_agent = self.deployment.hosts[host].agent.is_some();
             let expected = if has_agent && serving.contains(&own) { BTreeSet::from([own]) } else { serving.clone() };
             for place in self.deployment.places(host) {
-                self.dial(host, place, &expected);
+                self.reach(host, place, &expected);
             }
             if !self.workers.is_empty() {
                 let port = NODE_PORTS[host % NODE_PORTS.len()];

@@ -140,6 +140,7 @@ fn alike(story: &Story, kernel: &mut Kernel, mut saw: impl FnMut(Reason)) -> Res
     let datapath = kernel.datapath().expect("begun");
     prop_assert_eq!(timeless(model.flows::<V4>()), timeless(datapath.flows().expect("tables can be read")));
     prop_assert_eq!(timeless(model.flows::<V6>()), timeless(datapath.flows6().expect("tables can be read")));
+    prop_assert_eq!(model.loads(), datapath.loads().expect("tables can be read"));
     prop_assert_eq!(model.traffic(), datapath.traffic().expect("tables can be read"));
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! `cargo xtask`: prepares, builds, checks and runs xvip.
 
+mod bench;
+mod fuzz;
 mod lint;
 mod measure;
 mod run;
@@ -32,8 +34,12 @@ enum Task {
     Lint,
     /// Prepares, lints and runs every test
     Test(test::Options),
+    /// Feeds hostile bytes to all that reads bytes, by libFuzzer
+    Fuzz(fuzz::Options),
     /// Measures outages, spread, bulk and memory, on a machine with nothing else to do
     Measure(measure::Options),
+    /// Measures xvip beside haproxy, nftables and no balancer, on a machine with nothing else to do
+    Bench(bench::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -44,7 +50,9 @@ fn main() -> anyhow::Result<()> {
         Task::Run(options) => run::run(&options),
         Task::Lint => lint::lint(),
         Task::Test(options) => test::test(&options),
+        Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Measure(options) => measure::measure(&options),
+        Task::Bench(options) => bench::bench(&options),
     }
 }
 

@@ -14,14 +14,16 @@ const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 const LINKER_PACKAGES: [&str; 4] = ["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "g++"];
 
 /// Programs the namespace tests talk to, and the Debian package each comes in.
-const TEST_PROGRAMS: [(&str, &str); 8] = [
+const TEST_PROGRAMS: [(&str, &str); 10] = [
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
     ("curl", "curl"),
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),
     ("h2load", "nghttp2-client"),
+    ("haproxy", "haproxy"),
     ("keepalived", "keepalived"),
+    ("nft", "nftables"),
     ("tshark", "tshark"),
 ];
 
@@ -65,6 +67,11 @@ pub(crate) fn test_programs() -> anyhow::Result<()> {
 /// Makes sure that what measurements compare with is there.
 pub(crate) fn measured_programs() -> anyhow::Result<()> {
     packages_for(&MEASURED_PROGRAMS)
+}
+
+/// Makes sure that libFuzzer can be built.
+pub(crate) fn cplusplus() -> anyhow::Result<()> {
+    packages_for(&[("cc", "gcc"), ("c++", "g++")])
 }
 
 /// Makes sure that rustup's formatter and linter are there.

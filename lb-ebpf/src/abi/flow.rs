@@ -70,6 +70,8 @@ pub mod state {
     pub const RESET: u32 = 8;
     /// Half-open only: the backend has answered, and `expect` holds what the client must acknowledge.
     pub const ANSWERED: u32 = 16;
+    /// Half-open only: no other backend is left to try.
+    pub const LAST: u32 = 32;
 }
 
 /// A flow in one direction: what to write into its packets, and what has been seen of it.
@@ -168,6 +170,17 @@ impl<A: Address, W: Readable> Flow<A, W> {
     #[must_use]
     pub fn other(&self) -> FlowKey<A> {
         self.translated.reversed()
+    }
+
+    /// Whether this key is that of the entry for the other direction.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_other_of(&self, key: &FlowKey<A>) -> bool {
+        let there = &self.translated;
+        there.source_port.raw() == key.destination_port.raw()
+            && there.destination_port.raw() == key.source_port.raw()
+            && there.source == key.destination
+            && there.destination == key.source
     }
 
     /// The Ethernet address of the client's next hop; zero when unknown.

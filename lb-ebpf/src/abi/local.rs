@@ -14,6 +14,9 @@ pub const NOBODY: u32 = 0;
 pub struct Hook {
     /// Cookie of the agent's network namespace (`SO_NETNS_COOKIE`, Linux 5.14), which is never 0; 0: nobody's.
     pub netns: u64,
+    /// What stands for the address of this node's clients where a hash of it picks the backend: any two words of the
+    /// node's own that stay the same.
+    pub client: [u32; 2],
 }
 
 /// What became of a socket's connect(2); lives and ends with the socket.
@@ -27,6 +30,6 @@ pub struct Dialled {
 }
 
 const _: () = {
-    assert!(size_of::<Hook>() == 8);
+    assert!(size_of::<Hook>() == 16);
     assert!(size_of::<Dialled>() == 40);
 };

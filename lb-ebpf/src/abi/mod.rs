@@ -4,18 +4,29 @@
 //! of them; an agent replaces pinned tables of another version instead of reading them.
 
 mod admission;
+mod balance;
 mod flow;
 mod local;
 #[cfg(feature = "user")]
 mod pod;
+mod ports;
+mod pulse;
 mod reason;
+mod syn;
 mod word;
 
 pub use admission::{ALLOWED_ENTRIES, Allowed, LIST_BITS, MAX_ALLOWED, MAX_LIMITED_SOURCES, Source, SourceLimit, mask};
+pub use balance::{Balance, Change, Correction, LOADS, Load, service_load};
 pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, split_mac, state};
 pub use local::{Dialled, Hook, MAX_OWN_ADDRESSES, NOBODY};
+pub use ports::{NoHint, PortKey, PortSet, SharedPortSet};
+pub use pulse::{
+    EVENT_EVERY_MS, HANDSHAKE_BOUNDS, HANDSHAKE_BUCKETS, PULSE_FORGETS_MS, Pulse, SUSPECT_RETRY_MS, SUSPECT_SYNS,
+    SharedPulse, Suspicion, handshake_bucket,
+};
 pub use reason::{Reason, Verdict};
-pub use word::{Moment, Readable, Word};
+pub use syn::{MAX_TRIED, SYN_ENTRIES, SYN_HEAD, SYN_OPTIONS, SharedSyn, Syn};
+pub use word::{Bits, Moment, Readable, Word};
 
 use crate::net::{Be16, Be32, Be128};
 
@@ -32,14 +43,24 @@ pub const MAX_TUNNELS: u32 = 256;
 pub const MAX_VIPS: u32 = 256;
 /// Backends of all services together.
 pub const MAX_BACKENDS: u32 = 8192;
+/// Source addresses towards backends besides the VIP, of each IP version.
+pub const MAX_SOURCES: u32 = 8;
+/// Sets of source ports: one for each backend and address of ours.
+pub const MAX_PORT_SETS: u32 = 2 * MAX_BACKENDS;
 /// Places in the round of one service.
-pub const RING_SIZE: u32 = 512;
+pub const ROUND_SIZE: u32 = 512;
+/// Backends that one service can have.
+pub const SET_SIZE: u32 = 128;
+/// Places for a service: its round, and behind that the slots of its backends, each once.
+pub const RING_SIZE: u32 = ROUND_SIZE + SET_SIZE;
 /// Services a node can have.
 pub const MAX_SERVICES: u32 = 512;
 /// Rounds: two for each service, one in use and one being written.
 pub const MAX_RINGS: u32 = 2 * MAX_SERVICES;
 /// Room for counters of packets: more than there are reasons, so that a new one leaves the tables as they are.
 pub const MAX_REASONS: u32 = 128;
+/// Bytes of the ring buffer of [`Suspicion`]s, a power of two and of pages.
+pub const EVENT_BYTES: u32 = 65_536;
 /// Entries of the table of half-open flows of an IP version; a flow has two.
 pub const HALF_OPEN_ENTRIES: u32 = 65_536;
 
@@ -75,6 +96,10 @@ pub mod map {
     pub const RINGS: &str = "RINGS";
     /// Service number -> turns taken, per CPU.
     pub const TURNS: &str = "TURNS";
+    /// Number -> source address towards backends: [`super::MAX_SOURCES`] of IPv4, then those of IPv6.
+    pub const SOURCES: &str = "SOURCES";
+    /// [`super::PortKey`] -> [`super::PortSet`].
+    pub const PORTS: &str = "PORTS";
     /// Slot -> source ports tried, per CPU.
     pub const PORT_CURSORS: &str = "PORT_CURSORS";
     /// [`super::FlowKey`] -> [`super::Flow`] of IPv4; nothing is ever pushed out.
@@ -85,6 +110,18 @@ pub mod map {
     pub const ESTABLISHED6: &str = "ESTABLISHED6";
     /// [`HALF_OPEN`] for IPv6.
     pub const HALF_OPEN6: &str = "HALF_OPEN6";
+    /// Slot, or [`super::service_load`] -> [`super::Load`].
+    pub const LOADS: &str = "LOADS";
+    /// The same -> [`super::Correction`].
+    pub const CORRECTIONS: &str = "CORRECTIONS";
+    /// [`super::FlowKey`] of the client -> [`super::Syn`] of IPv4; the oldest are pushed out.
+    pub const SYNS: &str = "SYNS";
+    /// [`SYNS`] for IPv6.
+    pub const SYNS6: &str = "SYNS6";
+    /// Slot -> [`super::Pulse`].
+    pub const PULSES: &str = "PULSES";
+    /// [`super::Suspicion`] after [`super::Suspicion`], a ring buffer.
+    pub const EVENTS: &str = "EVENTS";
     /// [`super::Reason`] -> packets, per CPU.
     pub const PACKETS: &str = "PACKETS";
     /// Slot -> [`super::Traffic`], per CPU.
@@ -96,7 +133,7 @@ pub mod map {
     /// Service number -> [`super::SourceLimit`].
     pub const LIMITS: &str = "LIMITS";
     /// [`super::Source`] -> the moment at which its bucket is full again; the oldest are pushed out.
-    pub const SOURCES: &str = "SOURCES";
+    pub const LIMITED: &str = "LIMITED";
     /// [`super::Hook`], one entry.
     pub const HOOK: &str = "HOOK";
     /// This node's own addresses -> 1, as far as a service listens at all of them.
@@ -142,6 +179,14 @@ pub struct Node {
     pub address6: Be128,
     /// [`Self::mss`] for IPv6.
     pub mss6: u16,
+    /// How far it is from one source port to the next, which has no factor in common with their number; 0: 1.
+    pub port_stride: u16,
+    /// Source addresses besides the VIP, of IPv4 and of IPv6; at most [`MAX_SOURCES`] of each.
+    pub sources: [u8; 2],
+    /// Milliseconds after which a SYN that the client sends again goes to another backend, if the first has not answered.
+    pub syn_patience: u16,
+    /// Milliseconds that the oldest of several SYNs without an answer must have waited for their backend to be suspected.
+    pub suspect_after: u16,
     /// Zero.
     pub pad: u16,
 }
@@ -231,14 +276,22 @@ impl From<Endpoint> for core::net::SocketAddr {
 pub struct Service {
     /// Number of the service: its counter of turns, and its number in flows.
     pub number: u16,
-    /// Places in its round; 0: nobody serves.
+    /// Places in its round.
     pub ring_length: u16,
-    /// First place of its round in the map of rounds.
+    /// First place of its round in the map of rounds; behind the round, the slots of its backends with a share.
     pub ring_start: u32,
     /// Seconds an established flow may be silent.
     pub idle_seconds: u32,
     /// One more than the slot of the backend that is this node itself; 0: none is.
     pub own: u32,
+    /// Established connections that all its backends together may have; 0: any number.
+    pub max_connections: u32,
+    /// Key of the hash that picks a place of the round; the same on all nodes.
+    pub key: [u32; 2],
+    /// Backends with a share; 0: nobody serves.
+    pub set_length: u16,
+    /// [`Balance`].
+    pub balance: u16,
     /// Number of the list of those who may open connections; 0: everyone.
     pub allow: u32,
     /// 1: sources are limited.
@@ -261,6 +314,12 @@ pub struct Backend {
     pub delivery: u16,
     /// Ethernet address of the next hop; zero: not resolved.
     pub mac: [u8; 6],
+    /// Established connections it may have; 0: any number.
+    pub max_connections: u32,
+    /// Its share of connections beside those of the others of its service.
+    pub share: u16,
+    /// Zero.
+    pub pad: u16,
 }
 
 /// Traffic of a backend.
@@ -302,11 +361,11 @@ pub struct Bucket {
 }
 
 const _: () = {
-    assert!(size_of::<Node>() == 60);
+    assert!(size_of::<Node>() == 68);
     assert!(size_of::<Endpoint>() == 20);
-    assert!(size_of::<Service>() == 24);
+    assert!(size_of::<Service>() == 40);
     assert!(Reason::COUNT <= MAX_REASONS);
-    assert!(size_of::<Backend>() == 36);
+    assert!(size_of::<Backend>() == 44);
     assert!(size_of::<Traffic>() == 40);
     assert!(size_of::<Bucket>() == 8);
 };

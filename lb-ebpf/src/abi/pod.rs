@@ -1,7 +1,8 @@
 //! Leave for aya to move these types to and from the kernel as bytes.
 
 use super::{
-    Allowed, Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, Hook, Node, Service, Source, SourceLimit, Traffic,
+    Allowed, Backend, Bucket, Correction, Dialled, Endpoint, Flow, FlowKey, Hook, Load, Node, PortKey, PortSet, Pulse,
+    Service, Source, SourceLimit, Suspicion, Syn, Traffic,
 };
 use crate::net::Be128;
 
@@ -17,6 +18,7 @@ pod!(
     Allowed,
     Backend,
     Bucket,
+    Correction,
     Dialled,
     Endpoint,
     Flow,
@@ -24,9 +26,15 @@ pod!(
     FlowKey,
     FlowKey<Be128>,
     Hook,
+    Load,
     Node,
+    PortKey,
+    PortSet,
+    Pulse,
     Service,
     Source,
     SourceLimit,
+    Suspicion,
+    Syn,
     Traffic
 );

@@ -116,6 +116,10 @@ reasons! {
     BackendGone = Reply "backend_gone",
     /// RST: no backend takes new connections.
     NoBackend = Reply "no_backend",
+    /// RST: every backend that takes new connections has as many as it may.
+    BackendsFull = Reply "backends_full",
+    /// RST: the service has as many connections as it may.
+    ServiceFull = Reply "service_full",
     /// RST: no source port is left towards the backend.
     NoSourcePort = Reply "no_source_port",
     /// RST: the table of flows is full.
@@ -151,6 +155,8 @@ reasons! {
     TcpFlags = Drop "tcp_flags",
     /// A RST of no known flow.
     StrayReset = Drop "stray_reset",
+    /// A backend's RST to a SYN that could not go on to another backend at once; it will when the client sends it again.
+    Refused = Drop "refused",
     /// No Ethernet address is known for the next hop.
     NoNeighbour = Drop "no_neighbour",
     /// The table of half-open flows took no entry.

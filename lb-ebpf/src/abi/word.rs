@@ -1,4 +1,4 @@
-//! A word of an entry that every CPU may read and write.
+//! Words of an entry that every CPU may read and write.
 
 use core::cell::UnsafeCell;
 
@@ -75,5 +75,55 @@ impl Readable for Word {
     fn get(&self) -> u32 {
         // SAFETY: the cell is valid and aligned; see the type about other CPUs.
         unsafe { self.0.get().read_volatile() }
+    }
+}
+
+/// 64 bits that every CPU may read, and set one by one.
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub struct Bits(UnsafeCell<u64>);
+
+// SAFETY: `Bits` are only ever read by one aligned 64-bit access, which the hardware does at once, and written by an atomic
+// instruction.
+unsafe impl Sync for Bits {}
+
+impl Bits {
+    /// The bits now.
+    #[inline(always)]
+    pub fn get(&self) -> u64 {
+        // SAFETY: the cell is valid and aligned; see the type about other CPUs.
+        unsafe { self.0.get().read_volatile() }
+    }
+
+    /// Sets bits; returns what was there before.
+    #[cfg(not(target_arch = "bpf"))]
+    #[inline(always)]
+    pub fn add(&self, bits: u64) -> u64 {
+        // SAFETY: the cell is valid and aligned, and nothing else writes to it.
+        let word = unsafe { core::sync::atomic::AtomicU64::from_ptr(self.0.get()) };
+        word.fetch_or(bits, core::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Sets bits; returns what was there before (`BPF_OR | BPF_FETCH`, Linux 5.12).
+    #[cfg(target_arch = "bpf")]
+    #[inline(always)]
+    pub fn add(&self, bits: u64) -> u64 {
+        let mut value = bits;
+        // SAFETY: the word is valid and aligned, and the instruction reads and writes nothing else.
+        unsafe {
+            core::arch::asm!(
+                "{value} = atomic_fetch_or((u64 *)({word} + 0), {value})",
+                word = in(reg) self.0.get(),
+                value = inout(reg) value,
+                options(nostack),
+            );
+        }
+        value
+    }
+}
+
+impl From<u64> for Bits {
+    fn from(bits: u64) -> Self {
+        Self(UnsafeCell::new(bits))
     }
 }

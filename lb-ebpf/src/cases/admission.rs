@@ -6,7 +6,7 @@ use super::delivery::{FELLOW_MAC, direct};
 use super::table::{handshake, stays, turns};
 use super::world::{CLIENT, CLIENT_PORT, FIRST_PORT, PORT, answer, request, reset, to_backend, to_client};
 use super::{Case, Frame, Step, World};
-use crate::abi::{Reason, SourceLimit, mask};
+use crate::abi::{Backend, Reason, SourceLimit, mask};
 use crate::net::header::flag::{ACK, FIN, RST, SYN};
 
 /// A limit that lets nobody forget within a story: nobody's bucket gets fuller.
@@ -21,7 +21,7 @@ fn allowing(prefixes: &[([u8; 4], u8)]) -> World {
 }
 
 /// The standard world where sources of so many bits may open `burst` connections in an hour.
-fn limiting(burst: u64, bits: u8) -> World {
+pub(super) fn limiting(burst: u64, bits: u8) -> World {
     World::standard().with(|world| {
         world.services[0].1.is_limited = 1;
         world.limits = vec![(0, SourceLimit { interval: HOUR, tolerance: HOUR * (burst - 1), mask: mask(96 + bits) })];
@@ -88,6 +88,9 @@ fn lists() -> Vec<Case> {
                 let (mut at, mut service) = world.services[0];
                 at.port = crate::net::Be16::new(PORT + 1);
                 (service.number, service.allow) = (1, 0);
+                (service.ring_start, service.ring_length) = (world.rings.len() as u32, 1);
+                world.rings.push(world.backends.len() as u32);
+                world.backends.push(Backend { service: 1, ..world.backends[0] });
                 world.services.push((at, service));
             }),
             vec![refused(&syn), {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::world::{CLIENT_PORT, FIRST_PORT, PORT, VIP, answer, request};
 use super::{Executor, Frame, World};
-use crate::abi::{Delivery, Reason, Service, SourceLimit, Verdict, mask, node_flag};
+use crate::abi::{Backend, Balance, Delivery, Reason, Service, SourceLimit, Verdict, mask, node_flag};
 use crate::net::header::flag::{ACK, FIN, RST, SYN};
 
 /// Ports on the client's side, and first source ports towards backends, that packets use.
@@ -158,79 +158,98 @@ fn any_world(capacity: u32) -> impl Strategy<Value = World> {
     // A list of everyone, of half of everyone, of the client alone, of nobody who sends; a burst.
     let list = prop_oneof![6 => Just(None), 1 => (0u8..=32).prop_map(Some)];
     let admission = (list, prop_oneof![6 => Just(0u64), 1 => 1u64..8]);
-    (
-        (ports, offset),
-        resets,
-        flags,
-        [backend.clone(), backend.clone(), backend],
-        (0u16..4, 0u16..4),
-        (silent, admission),
+    let balance = || {
+        let balances = [Balance::RoundRobin, Balance::LeastConn, Balance::Source, Balance::Maglev];
+        proptest::sample::select(balances.to_vec())
+    };
+    let limit = prop_oneof![3 => Just(0u32), 1 => 1u32..4];
+    let shares = |limit| proptest::array::uniform6((limit, prop_oneof![1 => Just(0u16), 5 => 1u16..4]));
+    let limits = prop_oneof![2 => shares(limit.boxed()), 1 => shares(Just(1u32).boxed())];
+    // Boxed, as worlds below: what is on the stack otherwise is too much for a test's.
+    let spreading = (balance(), balance(), limits, prop_oneof![4 => Just(0u32), 1 => 1u32..3]).boxed();
+    let lengths = (0u16..4, 0u16..4);
+    let backends = [backend.clone(), backend.clone(), backend];
+    ((ports, offset), resets, flags, backends, lengths, (silent, admission), spreading).prop_map(
+        move |(
+            (port_count, port_offset),
+            resets_per_second,
+            flags,
+            backends,
+            (first, second),
+            (silent, (list, burst)),
+            spreading,
+        )| {
+            let (first_balance, second_balance, limits, most) = spreading;
+            World::standard().with(|world| {
+                world.capacity = capacity;
+                world.node.port_count = port_count;
+                world.node.port_offset = port_offset;
+                world.node.resets_per_second = resets_per_second;
+                world.node.flags = flags;
+                if silent {
+                    world.node.version = 0;
+                }
+                for (backend, (generation, gone, unresolved, delivery)) in world.backends.iter_mut().zip(backends) {
+                    backend.delivery = delivery as u16;
+                    backend.generation = generation;
+                    backend.gone = u16::from(gone == 0);
+                    if unresolved == 0 {
+                        backend.mac = [0; 6];
+                    }
+                }
+                // The second service has slots of its own for the same machines.
+                let others: Vec<_> = world.backends.iter().map(|backend| Backend { service: 1, ..*backend }).collect();
+                world.backends.extend(others);
+                for (backend, (limit, share)) in world.backends.iter_mut().zip(limits) {
+                    backend.max_connections = limit;
+                    backend.share = share;
+                }
+                let own = world.backends.iter().position(|backend| backend.delivery == Delivery::Local as u16);
+                if own.is_some() {
+                    world.fellows = vec![OTHER_MAC];
+                }
+                let round = |first: u32, length: u16| (first..first + u32::from(length)).chain(first..first + 3);
+                world.rings = round(0, first).collect();
+                let (listener, service) = world.services[0];
+                let service = |number: u16, ring_start, ring_length, balance: Balance| Service {
+                    number,
+                    ring_start,
+                    ring_length,
+                    set_length: 3,
+                    balance: balance as u16,
+                    key: [7, number.into()],
+                    max_connections: most,
+                    own: own.map_or(0, |slot| slot as u32 + 3 * u32::from(number) + 1),
+                    ..service
+                };
+                let second =
+                    Service { idle_seconds: 60, ..service(1, world.rings.len() as u32, second, second_balance) };
+                world.rings.extend(round(3, second.ring_length));
+                world.services = vec![
+                    (listener, service(0, 0, first, first_balance)),
+                    (core::net::SocketAddr::new(VIP, PORT + 1).into(), second),
+                ];
+                if let Some(bits) = list {
+                    world.services[0].1.allow = 1;
+                    world.allowed = vec![(1, OTHER_CLIENT.into(), 96 + bits)];
+                }
+                // Within a story nobody's bucket gets fuller: the two clocks need not agree.
+                if burst != 0 {
+                    world.services[0].1.is_limited = 1;
+                    let (interval, tolerance) = (1 << 42, (burst - 1) << 42);
+                    world.limits = vec![(0, SourceLimit { interval, tolerance, mask: mask(128) })];
+                }
+            })
+        },
     )
-        .prop_map(
-            move |(
-                (port_count, port_offset),
-                resets_per_second,
-                flags,
-                backends,
-                (first, second),
-                (silent, (list, burst)),
-            )| {
-                World::standard().with(|world| {
-                    world.capacity = capacity;
-                    world.node.port_count = port_count;
-                    world.node.port_offset = port_offset;
-                    world.node.resets_per_second = resets_per_second;
-                    world.node.flags = flags;
-                    if silent {
-                        world.node.version = 0;
-                    }
-                    for (backend, (generation, gone, unresolved, delivery)) in world.backends.iter_mut().zip(backends) {
-                        backend.delivery = delivery as u16;
-                        backend.generation = generation;
-                        backend.gone = u16::from(gone == 0);
-                        if unresolved == 0 {
-                            backend.mac = [0; 6];
-                        }
-                    }
-                    if let Some(bits) = list {
-                        world.services[0].1.allow = 1;
-                        world.allowed = vec![(1, OTHER_CLIENT.into(), 96 + bits)];
-                    }
-                    // Within a story nobody's bucket gets fuller: the two clocks need not agree.
-                    if burst != 0 {
-                        world.services[0].1.is_limited = 1;
-                        let (interval, tolerance) = (1 << 42, (burst - 1) << 42);
-                        world.limits = vec![(0, SourceLimit { interval, tolerance, mask: mask(128) })];
-                    }
-                    let own = world.backends.iter().position(|backend| backend.delivery == Delivery::Local as u16);
-                    let own = own.map_or(0, |slot| slot as u32 + 1);
-                    world.services[0].1.own = own;
-                    if own != 0 {
-                        world.fellows = vec![OTHER_MAC];
-                    }
-                    world.rings = vec![0, 1, 2, 2, 1, 0];
-                    world.services[0].1.ring_length = first;
-                    world.services.push((
-                        core::net::SocketAddr::new(VIP, PORT + 1).into(),
-                        Service {
-                            number: 1,
-                            ring_length: second,
-                            ring_start: 3,
-                            idle_seconds: 60,
-                            own,
-                            ..Service::default()
-                        },
-                    ));
-                })
-            },
-        )
 }
 
 /// A story of up to `length` events, in one IP version or the other.
 pub fn any_story(length: usize) -> impl Strategy<Value = Story> {
     let capacity = prop_oneof![1 => 1u32..4, 1 => Just(1024)];
     (capacity, any::<bool>()).prop_flat_map(move |(capacity, six)| {
-        let world = move || any_world(capacity).prop_map(move |world| if six { world.in_ipv6() } else { world });
+        let world =
+            move || any_world(capacity).prop_map(move |world| if six { world.in_ipv6() } else { world }).boxed();
         let event = prop_oneof![
             20 => any_packet(six).prop_map(Event::Arrives),
             30 => any_answer(),

@@ -13,7 +13,7 @@ use crate::net::header::flag::{ACK, FIN, RST, SYN};
 pub(super) const FELLOW_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
 
 /// A frame that leaves the host's own stack and becomes another.
-fn leaves(frame: &Frame, reason: Reason, into: &Frame) -> Step {
+pub(super) fn leaves(frame: &Frame, reason: Reason, into: &Frame) -> Step {
     Step::Leaves { frame: frame.bytes(), reason, becomes: into.bytes() }
 }
 
@@ -91,7 +91,6 @@ fn own() -> Vec<Case> {
     let data = Frame { payload: b"GET /readyz".to_vec(), ..request(ACK) };
     let reply = Frame { payload: b"HTTP/1.1 200 OK\r\n".to_vec(), ..own_answer(ACK) };
     let syn = request(SYN);
-    let refused = Frame { sequence: 0, ..own_answer(RST | ACK) };
     let fin = request(FIN | ACK);
     let fin_back = Frame { acknowledgement: 1002, ..own_answer(FIN | ACK) };
     let next = Frame { sequence: 90_000, ..request(SYN) };
@@ -129,15 +128,6 @@ fn own() -> Vec<Case> {
                 leaves(&fin_back, Reason::FromLocal, &from_vip(&fin_back)),
                 turns(&next, Reason::NewFlow, &to_backend(&next, 1, FIRST_PORT)),
                 turns(&elsewhere, Reason::NewFlow, &to_backend(&elsewhere, 2, FIRST_PORT)),
-            ],
-        ),
-        in_world(
-            "this node's own backend refuses",
-            stacked(),
-            vec![
-                turns(&syn, Reason::NewLocal, &to_own(&syn)),
-                leaves(&refused, Reason::LocalHandshake, &from_vip(&refused)),
-                turns(&request(ACK), Reason::NoFlow, &reset(&request(ACK))),
             ],
         ),
         in_world(

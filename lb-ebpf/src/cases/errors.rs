@@ -4,6 +4,7 @@ use core::net::IpAddr;
 
 use super::delivery::{direct, from_vip, own_answer, own_handshake, stacked};
 use super::frame::{checksum, in_ipv6, pseudo_header, sixth};
+use super::ports::{SOURCE, from_source, two_addresses};
 use super::table::{handshake, stays};
 use super::world::{
     CLIENT_MAC, FIRST_PORT, NODE_MAC, VIP, answer, backend, backend_mac, request, to_backend, to_client,
@@ -145,13 +146,55 @@ fn of_version(version: u8) -> Vec<Case> {
         ));
     }
     let syn = request(SYN);
-    let half = vec![super::table::turns(&syn, Reason::NewFlow, &to_backend(&syn, 0, FIRST_PORT))];
+    let half = || vec![super::table::turns(&syn, Reason::NewFlow, &to_backend(&syn, 0, FIRST_PORT))];
     let refused = from_host(&to_backend(&syn, 0, FIRST_PORT), SHORT);
+    let to_sender = || forwarded(&refused, CLIENT_MAC, syn.from, sent(&syn));
     cases.push(case(
-        "an error about a SYN reaches the client",
+        "that a backend is out of reach of a SYN stays from its client, who can have another",
         World::standard(),
-        half,
-        vec![turns(version, &refused, Reason::IcmpError, &forwarded(&refused, CLIENT_MAC, syn.from, sent(&syn)))],
+        half(),
+        vec![stays(&refused, Reason::Refused)],
+    ));
+    let too_big = Failure { kinds: TOO_BIG, ..refused.clone() };
+    let to_sender_too_big = Failure { kinds: TOO_BIG, ..to_sender() };
+    cases.push(case(
+        "another error about a SYN reaches the client",
+        World::standard(),
+        half(),
+        vec![turns(version, &too_big, Reason::IcmpError, &to_sender_too_big)],
+    ));
+    let alone = World::standard().with(|world| {
+        world.node.syn_patience = 0;
+        world.services[0].1.ring_length = 1;
+    });
+    let mut twice = half();
+    twice.push(super::table::turns(&syn, Reason::Handshake, &to_backend(&syn, 0, FIRST_PORT)));
+    cases.push(case(
+        "an error about a SYN reaches the client when there is no other backend",
+        alone,
+        twice,
+        vec![turns(version, &refused, Reason::IcmpError, &to_sender())],
+    ));
+
+    // By another source address, each end is told by whom it believes to speak with.
+    let to_source = Frame { to: SOURCE, ..reply.clone() };
+    let (syn, ack, syn_ack) = (request(SYN), request(ACK), Frame { to: SOURCE, ..answer(0, FIRST_PORT, SYN | ACK) });
+    let before = vec![
+        super::table::turns(&syn, Reason::NewFlow, &from_source(&syn, FIRST_PORT)),
+        super::table::turns(&syn_ack, Reason::Handshake, &to_client(&syn_ack)),
+        super::table::turns(&ack, Reason::Opened, &from_source(&ack, FIRST_PORT)),
+    ];
+    let big = from_router(&to_them, LONG);
+    let refused = Failure { to: SOURCE, ..from_host(&from_source(&data, FIRST_PORT), LONG) };
+    let to_backend = Failure { from: SOURCE, ..forwarded(&big, backend_mac(0), backend(0), sent(&to_source)) };
+    cases.push(case(
+        "errors about a flow by another source address reach their senders",
+        two_addresses(2).with(|world| world.node.port_offset = 1),
+        before,
+        vec![
+            turns(version, &big, Reason::IcmpError, &to_backend),
+            turns(version, &refused, Reason::IcmpError, &forwarded(&refused, CLIENT_MAC, data.from, sent(&data))),
+        ],
     ));
 
     let others_only = direct().with(|world| world.rings = vec![1, 2, 1]);

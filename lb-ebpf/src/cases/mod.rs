@@ -3,13 +3,17 @@
 //! A difference between the two is by definition a fault of the thin kernel side.
 
 mod admission;
+mod arena;
+mod balance;
 mod chance;
 mod delivery;
 mod errors;
 mod frame;
 mod hostile;
 mod model;
+mod ports;
 mod ranges;
+mod retries;
 mod six;
 mod table;
 mod tunnels;

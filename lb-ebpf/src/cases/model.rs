@@ -1,20 +1,23 @@
 //! The tables as tree maps, so that the datapath runs on the host.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::BTreeMap;
 
+use super::arena::Arena;
 use super::{Executor, World};
 use crate::abi::{
-    Backend, ERRORS_PER_SECOND, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Moment, Node, Readable as _, Reason,
-    Service, SharedFlow, Source, SourceLimit, Traffic, mask,
+    Backend, Change, Correction, ERRORS_PER_SECOND, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Load, Moment, NoHint,
+    Node, PortKey, Pulse, Readable as _, Reason, Service, SharedFlow, SharedPortSet, SharedPulse, SharedSyn, Source,
+    SourceLimit, Syn, Traffic, handshake_bucket, mask,
 };
+use crate::datapath::balance::{Connections, Rounds};
+use crate::datapath::ports::{Search, Try, find, try_port};
 use crate::datapath::tables::{Drafts, Note, Refused, Tables};
-use crate::datapath::{leave, process};
-use crate::net::header::ethertype;
+use crate::datapath::{process, process_leaving};
 use crate::net::{Address, Be32, Be128, Family, V4, V6};
 use crate::packet::Owned;
 
-type Entries<A> = RefCell<BTreeMap<FlowKey<A>, &'static SharedFlow<A>>>;
+type Entries<A> = RefCell<BTreeMap<FlowKey<A>, usize>>;
 /// A copy of a table of flows.
 pub type Table<A> = BTreeMap<FlowKey<A>, Flow<A>>;
 type Cursors = RefCell<BTreeMap<u32, u32>>;
@@ -26,8 +29,12 @@ pub struct Model {
     six: Flows<Be128>,
     turns: Cursors,
     ports: Cursors,
+    sets: BTreeMap<PortKey, SharedPortSet>,
     traffic: RefCell<BTreeMap<u32, Traffic>>,
-    sources: RefCell<BTreeMap<Source, &'static Moment>>,
+    limited: RefCell<BTreeMap<Source, usize>>,
+    /// When the buckets of sources are full again.
+    buckets: Arena<Moment>,
+    loads: RefCell<BTreeMap<u32, Load>>,
     resets: Cell<(u32, u32)>,
     errors: Cell<(u32, u32)>,
     /// The clock, in seconds.
@@ -36,6 +43,13 @@ pub struct Model {
     pub neighbours: RefCell<BTreeMap<Be128, [u8; 6]>>,
     /// What was noted.
     pub notes: RefCell<Vec<Note>>,
+    /// The finer clock, in microseconds.
+    pub micros: Cell<u64>,
+    pulses: RefCell<BTreeMap<u32, usize>>,
+    beats: Arena<SharedPulse>,
+    counts: RefCell<BTreeMap<u32, Pulse>>,
+    /// Slots that were suspected, in the order in which the agent was told.
+    pub suspects: RefCell<Vec<u32>>,
 }
 
 /// An IP version's tables of flows.
@@ -43,6 +57,13 @@ pub struct Model {
 struct Flows<A: Address> {
     established: Entries<A>,
     half_open: Entries<A>,
+    /// What the tables' places say: entries outlive every reference handed out, as in the kernel.
+    entries: Arena<SharedFlow<A>>,
+    drafts: UnsafeCell<Drafts<A>>,
+    syns: RefCell<BTreeMap<FlowKey<A>, usize>>,
+    /// The same for SYNs.
+    kept: Arena<SharedSyn>,
+    syn_draft: UnsafeCell<Syn>,
 }
 
 /// An IP version as the model keeps its flows.
@@ -60,8 +81,8 @@ macro_rules! kept {
     ($family:ty, $field:ident) => {
         impl Kept for $family {
             fn flows(model: &Model) -> [Table<Self::Address>; 2] {
-                [&model.$field.established, &model.$field.half_open]
-                    .map(|table| table.borrow().iter().map(|(key, flow)| (*key, copy(flow))).collect())
+                let flows = &model.$field;
+                [&flows.established, &flows.half_open].map(|table| flows.all(table).collect())
             }
 
             fn tables(model: &Model) -> Borrowed<'_, Self::Address> {
@@ -77,20 +98,35 @@ impl Model {
     /// A kernel with these tables and no connection.
     #[must_use]
     pub fn new(world: World) -> Self {
+        let sets = world.port_sets().into_iter().map(|key| (key, world.no_port_taken().shared()));
         Self {
+            sets: sets.collect(),
             world,
             four: Flows::default(),
             six: Flows::default(),
             turns: Cursors::default(),
             ports: Cursors::default(),
             traffic: RefCell::default(),
-            sources: RefCell::default(),
+            limited: RefCell::default(),
+            buckets: Arena::default(),
+            loads: RefCell::default(),
             resets: Cell::default(),
             errors: Cell::default(),
             now: Cell::new(100_000),
             neighbours: RefCell::default(),
             notes: RefCell::default(),
+            micros: Cell::new(100_000_000_000),
+            pulses: RefCell::default(),
+            beats: Arena::default(),
+            counts: RefCell::default(),
+            suspects: RefCell::default(),
         }
+    }
+
+    /// Makes the sets of source ports those of the beginning, as if all were free.
+    pub fn forget_hints(&mut self) {
+        let sets = self.world.port_sets().into_iter().map(|key| (key, self.world.no_port_taken().shared()));
+        self.sets = sets.collect();
     }
 
     /// Entries of both tables: established, half-open, of both IP versions.
@@ -115,6 +151,18 @@ impl Model {
         self.traffic.borrow().clone()
     }
 
+    /// Connections as they were counted, by slot or service.
+    #[must_use]
+    pub fn loads(&self) -> BTreeMap<u32, Load> {
+        self.loads.borrow().clone()
+    }
+
+    /// What was counted of a backend's answers.
+    #[must_use]
+    pub fn counted(&self, slot: u32) -> Pulse {
+        self.counts.borrow().get(&slot).copied().unwrap_or_default()
+    }
+
     /// Whether each entry of a table has its other half, and it points back; or is over and keeps a source port at rest.
     #[must_use]
     pub fn pairs_are_whole(&self) -> bool {
@@ -126,21 +174,30 @@ impl<A: Address> Flows<A> {
     fn pairs_are_whole(&self) -> bool {
         let rests = |flow: &SharedFlow<A>| !flow.is_from_client() && flow.is_closed();
         [&self.established, &self.half_open].iter().all(|table| {
-            let table = table.borrow();
             let is_paired = |key: &FlowKey<A>, flow: &SharedFlow<A>| {
-                table.get(&flow.other()).is_some_and(|other| other.other() == *key)
+                self.entry(table, &flow.other()).is_some_and(|other| other.other() == *key)
             };
-            table.iter().all(|(key, flow)| rests(flow) || flow.is_direct() || is_paired(key, flow))
+            let places = table.borrow();
+            let mut entries = places.iter().filter_map(|(key, place)| Some((key, self.entries.at(*place)?)));
+            entries.all(|(key, flow)| rests(flow) || flow.is_direct() || is_paired(key, flow))
         })
     }
 
-    fn add(table: &Entries<A>, key: &FlowKey<A>, flow: &Flow<A>, capacity: u32) -> Result<(), Refused> {
+    fn entry(&self, table: &Entries<A>, key: &FlowKey<A>) -> Option<&SharedFlow<A>> {
+        self.entries.at(*table.borrow().get(key)?)
+    }
+
+    fn all(&self, table: &Entries<A>) -> impl Iterator<Item = (FlowKey<A>, Flow<A>)> {
+        let places: Vec<_> = table.borrow().iter().map(|(key, place)| (*key, *place)).collect();
+        places.into_iter().filter_map(|(key, place)| Some((key, copy(self.entries.at(place)?))))
+    }
+
+    fn add(&self, table: &Entries<A>, key: &FlowKey<A>, flow: &Flow<A>, capacity: u32) -> Result<(), Refused> {
         let mut table = table.borrow_mut();
         if table.contains_key(key) || table.len() >= capacity as usize {
             return Err(Refused);
         }
-        // Entries outlive every reference handed out, as in the kernel; a test's leak is small and ends with it.
-        table.insert(*key, Box::leak(Box::new(share(flow))));
+        table.insert(*key, self.entries.add(share(flow)));
         Ok(())
     }
 }
@@ -218,12 +275,32 @@ impl Executor for Model {
 
     fn leave(&mut self, frame: &[u8]) -> (Reason, Vec<u8>) {
         let mut packet = Owned::new(frame);
-        let reason = match ethertype(&mut packet) {
-            Ok(V4::ETHERTYPE) => leave::<V4>(&mut packet, self),
-            Ok(V6::ETHERTYPE) => leave::<V6>(&mut packet, self),
-            _ => Reason::NotVip,
-        };
+        let reason = process_leaving(&mut packet, self);
         (reason, packet.bytes())
+    }
+}
+
+impl Rounds for Model {
+    fn backend(&self, slot: u32) -> Option<&Backend> {
+        self.world.backends.get(slot as usize)
+    }
+
+    fn ring(&self, place: u32) -> Option<u32> {
+        self.world.rings.get(place as usize).copied()
+    }
+
+    fn take_turn(&self, service: u32) -> Option<u32> {
+        Some(advance(&self.turns, service, 1))
+    }
+
+    fn connections(&self, at: u32) -> Connections {
+        let load = self.loads.borrow().get(&at).copied().unwrap_or_default();
+        let correction = Correction::default();
+        Connections { open: load.open(&correction), opening: load.opening(&correction) }
+    }
+
+    fn count(&self, at: u32, change: Change) {
+        self.loads.borrow_mut().entry(at).or_default().count(change);
     }
 }
 
@@ -240,8 +317,56 @@ impl<F: Kept> Tables<F> for Model {
         u64::from(self.now.get()) * 1_000_000_000
     }
 
+    fn micros(&self) -> u64 {
+        self.micros.get()
+    }
+
+    fn syn(&self, client: &FlowKey<F::Address>) -> Option<&SharedSyn> {
+        let flows = F::tables(self).0;
+        flows.kept.at(*flows.syns.borrow().get(client)?)
+    }
+
+    unsafe fn syn_draft(&self) -> Option<&mut Syn> {
+        // SAFETY: the caller has no earlier one any more, and nobody else has this model.
+        Some(unsafe { &mut *F::tables(self).0.syn_draft.get() })
+    }
+
+    fn keep_syn(&self, client: &FlowKey<F::Address>, syn: &Syn) {
+        let Syn { at, sequence, tried, options_length, is_whole, head, options } = *syn;
+        let (at, tried) = (at.into(), tried.map(Into::into));
+        let shared = Syn { at, sequence, tried, options_length, is_whole, head, options };
+        let flows = F::tables(self).0;
+        flows.syns.borrow_mut().insert(*client, flows.kept.add(shared));
+    }
+
+    fn forget_syn(&self, client: &FlowKey<F::Address>) {
+        F::tables(self).0.syns.borrow_mut().remove(client);
+    }
+
+    fn pulse(&self, slot: u32) -> Option<&SharedPulse> {
+        let place = *self.pulses.borrow_mut().entry(slot).or_insert_with(|| self.beats.add(SharedPulse::default()));
+        self.beats.at(place)
+    }
+
+    fn count_handshake(&self, slot: u32, micros: u32) {
+        let mut counts = self.counts.borrow_mut();
+        let counts = counts.entry(slot).or_default();
+        counts.micros += u64::from(micros);
+        counts.handshakes[handshake_bucket(micros) as usize] += 1;
+    }
+
+    fn count_retry(&self, slot: u32, refused: bool) {
+        let mut counts = self.counts.borrow_mut();
+        let counts = counts.entry(slot).or_default();
+        *(if refused { &mut counts.refused } else { &mut counts.unanswered }) += 1;
+    }
+
+    fn suspect(&self, slot: u32) {
+        self.suspects.borrow_mut().push(slot);
+    }
+
     fn is_vip(&self, address: F::Address) -> bool {
-        self.world.vips.contains(&address.into())
+        self.world.vips.iter().chain(&self.world.sources).any(|vip| *vip == address.into())
     }
 
     fn service(&self, listener: &Endpoint) -> Option<Service> {
@@ -258,17 +383,12 @@ impl<F: Kept> Tables<F> for Model {
         self.world.limits.iter().find(|(number, _)| *number == service).map(|(_, limit)| limit)
     }
 
-    fn source(&self, source: &Source) -> Option<&Moment> {
-        self.sources.borrow().get(source).copied()
+    fn limited(&self, source: &Source) -> Option<&Moment> {
+        self.buckets.at(*self.limited.borrow().get(source)?)
     }
 
-    fn add_source(&self, source: &Source, filled: u64) {
-        // As leaky as entries.
-        self.sources.borrow_mut().insert(*source, Box::leak(Box::new(filled.into())));
-    }
-
-    fn backend(&self, slot: u32) -> Option<&Backend> {
-        self.world.backends.get(slot as usize)
+    fn add_limited(&self, source: &Source, filled: u64) {
+        self.limited.borrow_mut().insert(*source, self.buckets.add(filled.into()));
     }
 
     fn is_fellow(&self, mac: [u8; 6]) -> bool {
@@ -283,16 +403,32 @@ impl<F: Kept> Tables<F> for Model {
         self.world.backends.iter().any(|backend| backend.endpoint == *endpoint)
     }
 
-    fn ring(&self, place: u32) -> Option<u32> {
-        self.world.rings.get(place as usize).copied()
-    }
-
-    fn take_turn(&self, service: u32) -> Option<u32> {
-        Some(advance(&self.turns, service, 1))
-    }
-
     fn take_port(&self, slot: u32, step: u32) -> Option<u32> {
         Some(advance(&self.ports, slot, step))
+    }
+
+    fn find_port(&self, answers: &mut FlowKey<F::Address>, slot: u32, is_local: bool) -> bool {
+        let mut search = Search::default();
+        search.begin(answers, slot, is_local);
+        let found = find::<F>(self, &mut search);
+        *answers = search.answers;
+        found
+    }
+
+    fn try_port(&self, search: &Search<F::Address>, in_need: bool) -> Try {
+        try_port::<F>(self, search, in_need)
+    }
+
+    fn take_hint(&self, search: &Search<F::Address>, from: u16) -> Result<u16, NoHint> {
+        self.sets.get(&search.set()).ok_or(NoHint::Full)?.take(from)
+    }
+
+    fn is_exhausted(&self, key: PortKey) -> bool {
+        self.sets.get(&key).is_some_and(SharedPortSet::is_full)
+    }
+
+    fn source(&self, number: u32) -> Option<F::Address> {
+        self.world.sources.get(number as usize).map(|address| F::Address::of(*address))
     }
 
     fn random(&self) -> u32 {
@@ -301,24 +437,28 @@ impl<F: Kept> Tables<F> for Model {
     }
 
     fn established(&self, key: &FlowKey<F::Address>) -> Option<&SharedFlow<F::Address>> {
-        F::tables(self).0.established.borrow().get(key).copied()
+        let flows = F::tables(self).0;
+        flows.entry(&flows.established, key)
     }
 
     fn half_open(&self, key: &FlowKey<F::Address>) -> Option<&SharedFlow<F::Address>> {
-        F::tables(self).0.half_open.borrow().get(key).copied()
+        let flows = F::tables(self).0;
+        flows.entry(&flows.half_open, key)
     }
 
     unsafe fn drafts(&self) -> Option<&mut Drafts<F::Address>> {
-        // As leaky as entries.
-        Some(Box::leak(Box::default()))
+        // SAFETY: the caller uses nothing that an earlier call has returned, and nobody else has the place.
+        Some(unsafe { &mut *F::tables(self).0.drafts.get() })
     }
 
     fn add_established(&self, key: &FlowKey<F::Address>, flow: &Flow<F::Address>) -> Result<(), Refused> {
-        Flows::add(&F::tables(self).0.established, key, flow, self.world.capacity)
+        let flows = F::tables(self).0;
+        flows.add(&flows.established, key, flow, self.world.capacity)
     }
 
     fn add_half_open(&self, key: &FlowKey<F::Address>, flow: &Flow<F::Address>) -> Result<(), Refused> {
-        Flows::add(&F::tables(self).0.half_open, key, flow, HALF_OPEN_ENTRIES)
+        let flows = F::tables(self).0;
+        flows.add(&flows.half_open, key, flow, HALF_OPEN_ENTRIES)
     }
 
     fn remove_established(&self, key: &FlowKey<F::Address>) {

@@ -13,7 +13,7 @@ const LAST: u16 = 30_001;
 /// One service at two ports; its first backend has no port, the others have the standard one.
 fn world() -> World {
     World::standard().with(|world| {
-        let service = Service { number: 0, ring_length: 3, ring_start: 0, idle_seconds: 7200, ..Service::default() };
+        let service = Service { ring_length: 3, idle_seconds: 7200, ..Service::default() };
         world.services = (FIRST..=LAST).map(|port| (SocketAddr::new(VIP, port).into(), service)).collect();
         if let Some(first) = world.backends.first_mut() {
             *first = Backend { endpoint: Endpoint { port: Default::default(), ..first.endpoint }, ..*first };

@@ -54,8 +54,11 @@ pub fn all() -> Vec<Case> {
     cases.extend(not_ours());
     cases.extend(malformed());
     cases.extend(super::ranges::ranges());
+    cases.extend(super::ports::ports());
     cases.extend(delivery());
     cases.extend(super::admission::admission());
+    cases.extend(super::balance::balance());
+    cases.extend(super::retries::retries());
     let six: Vec<_> = cases.iter().filter_map(six::translated).collect();
     cases.extend(six);
     cases.extend(six::own());
@@ -200,7 +203,6 @@ fn endings() -> Vec<Case> {
     let again = Frame { sequence: 77_000, ..request(SYN) };
     let rst = Frame { acknowledgement: 0, sequence: 1001, ..request(RST) };
     let rst_aside = Frame { sequence: 900, ..rst.clone() };
-    let refused = Frame { sequence: 0, ..answer(0, FIRST_PORT, RST | ACK) };
     let given_up = Frame { acknowledgement: 0, ..request(RST) };
     let late = answer(0, FIRST_PORT, ACK);
     let syn_ack = answer(0, FIRST_PORT, SYN | ACK);
@@ -237,14 +239,6 @@ fn endings() -> Vec<Case> {
                 turns(&late, Reason::ToClient, &to_client(&late)),
                 turns(&rst_aside, Reason::ToBackend, &to_backend(&rst_aside, 0, FIRST_PORT)),
                 turns(&again, Reason::ToBackend, &to_backend(&again, 0, FIRST_PORT)),
-            ],
-        ),
-        case(
-            "a refused connection is forgotten",
-            vec![
-                turns(&syn, Reason::NewFlow, &to_backend(&syn, 0, FIRST_PORT)),
-                turns(&refused, Reason::Handshake, &to_client(&refused)),
-                turns(&syn, Reason::NewFlow, &to_backend(&syn, 1, FIRST_PORT)),
             ],
         ),
         case(

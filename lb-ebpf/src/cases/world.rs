@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::Frame;
 use super::frame::sixth;
-use crate::abi::{Backend, Delivery, Endpoint, Node, RING_SIZE, Service, SourceLimit, VERSION, mask};
+use crate::abi::{Backend, Delivery, Endpoint, Node, PortKey, PortSet, RING_SIZE, Service, SourceLimit, VERSION, mask};
 use crate::net::header::flag;
 use crate::net::{Be32, Be128};
 
@@ -29,6 +29,10 @@ pub struct World {
     pub allowed: Vec<(u32, Be128, u8)>,
     /// Limits of sources, by service number.
     pub limits: Vec<(u32, SourceLimit)>,
+    /// Source addresses besides the VIP, of the world's IP version.
+    pub sources: Vec<Be128>,
+    /// Whether there are sets of source ports, with none taken, for each backend and address; counts when a story begins.
+    pub hints: bool,
     /// Entries of the table of established flows; counts when a story begins.
     pub capacity: u32,
 }
@@ -63,6 +67,8 @@ impl World {
             gone: 0,
             delivery: Delivery::Translated as u16,
             mac: backend_mac(slot),
+            share: 1,
+            ..Backend::default()
         });
         Self {
             node: Node {
@@ -78,14 +84,19 @@ impl World {
                 address: Be32::default(),
                 mtu: 0,
                 mss: 0,
+                port_stride: 0,
+                sources: [0; 2],
                 address6: Be128::default(),
                 mss6: 0,
+                // No time passes in a story, unless it says so.
+                syn_patience: u16::MAX,
+                suspect_after: u16::MAX,
                 pad: 0,
             },
             vips: vec![VIP.into()],
             services: vec![(
                 SocketAddr::new(VIP, PORT).into(),
-                Service { number: 0, ring_length: 3, ring_start: 0, idle_seconds: 7200, ..Service::default() },
+                Service { ring_length: 3, idle_seconds: 7200, ..Service::default() },
             )],
             backends: backends.collect(),
             rings: vec![0, 1, 2],
@@ -93,6 +104,8 @@ impl World {
             tunnels: Vec::new(),
             allowed: Vec::new(),
             limits: Vec::new(),
+            sources: Vec::new(),
+            hints: true,
             capacity: 1024,
         }
     }
@@ -102,6 +115,8 @@ impl World {
     pub fn in_ipv6(mut self) -> Self {
         let six = |address: &mut Be128| *address = sixth(IpAddr::from(*address)).into();
         self.vips.iter_mut().for_each(six);
+        self.sources.iter_mut().for_each(six);
+        self.node.sources.reverse();
         self.services.iter_mut().for_each(|(at, _)| six(&mut at.address));
         self.backends.iter_mut().for_each(|backend| six(&mut backend.endpoint.address));
         self.allowed.iter_mut().for_each(|(_, address, bits)| {
@@ -117,6 +132,24 @@ impl World {
             self.node.address6 = sixth(IpAddr::V4(self.node.address.into())).into();
         }
         self
+    }
+
+    /// Sets of source ports as the agent makes them.
+    #[must_use]
+    pub fn port_sets(&self) -> Vec<PortKey> {
+        let slots = 0..if self.hints { self.backends.len() as u32 } else { 0 };
+        let addresses = || self.vips.iter().chain(&self.sources);
+        slots.flat_map(|slot| addresses().map(move |address| PortKey { address: *address, slot })).collect()
+    }
+
+    /// What is in each of them at the beginning.
+    #[must_use]
+    pub fn no_port_taken(&self) -> PortSet {
+        let first = self.node.first_port;
+        match self.node.port_count {
+            0 => PortSet::full(),
+            count => PortSet::of_range(first..=first.saturating_add(count - 1)),
+        }
     }
 
     /// The same after a change.

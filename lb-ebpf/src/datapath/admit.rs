@@ -51,7 +51,7 @@ fn is_within_limit<F: Family>(tables: &impl Tables<F>, service: &Service, addres
     };
     let source = Source::of(number, address.into(), limit);
     let now = tables.nanoseconds();
-    match tables.source(&source) {
+    match tables.limited(&source) {
         Some(filled) => match limit.admit(filled.get(), now) {
             Some(next) => {
                 filled.set(next);
@@ -60,7 +60,7 @@ fn is_within_limit<F: Family>(tables: &impl Tables<F>, service: &Service, addres
             None => false,
         },
         None => {
-            tables.add_source(&source, now.saturating_add(limit.interval));
+            tables.add_limited(&source, now.saturating_add(limit.interval));
             true
         }
     }

@@ -4,7 +4,7 @@
 //! makes one such hop at most.
 
 use super::tables::Tables;
-use super::{Entry, Key, open, rewrite, track};
+use super::{Entry, Key, Step, open, retry, rewrite, track};
 use crate::abi::{Delivery, Node, Reason, Service, node_flag};
 use crate::net::Family;
 use crate::net::header::TcpHead;
@@ -13,15 +13,15 @@ use crate::packet::Packet;
 /// Decides about a frame of this IP version that leaves the host's own stack: an answer of its own backend gets the VIP
 /// for its source.
 ///
-/// Everything else passes unchanged.
+/// Everything else passes unchanged, as [`Reason::NotVip`]. A refusal is [`Step::Retry`].
 #[inline(always)]
-pub fn leave<F: Family>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Reason {
+pub fn leave<F: Family>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
     let length = packet.len();
     let Ok(head) = F::head(packet) else {
-        return Reason::NotVip;
+        return Step::End(Reason::NotVip);
     };
     if !head.is_plain_tcp() {
-        return Reason::NotVip;
+        return Step::End(Reason::NotVip);
     }
     let key = super::key(head);
     let answers = |flow: &&Entry<F>| flow.is_local() && !flow.is_from_client();
@@ -29,12 +29,15 @@ pub fn leave<F: Family>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Re
         track::follow(head, tables, &key, flow, tables.now());
         rewrite::deliver(head, flow);
         tables.count_out(flow.backend as u32, length as u64);
-        return Reason::FromLocal;
+        return Step::End(Reason::FromLocal);
     }
-    match tables.half_open(&key).filter(answers) {
-        Some(half) => open::from_local(head, tables, &key, half, tables.now()),
-        None => Reason::NotVip,
+    let (Some(half), Some(node)) = (tables.half_open(&key).filter(answers), tables.node()) else {
+        return Step::End(Reason::NotVip);
+    };
+    if retry::is_due(head, tables, node, &key, half) {
+        return Step::Retry;
     }
+    Step::End(open::from_local(head, tables, &key, half, tables.now()))
 }
 
 /// The backend for a new flow that another node has chosen this one for.

@@ -9,7 +9,7 @@
 //! from that, or names an MTU that no path has, goes no further.
 
 use super::tables::Tables;
-use super::{Handled, Key, Step, backend_of, client_mac, rewrite, track};
+use super::{Handled, Key, Step, backend_of, client_mac, retry, rewrite, track};
 use crate::abi::{FlowKey, Readable as _, Reason};
 use crate::net::checksum::{change16, fold, update};
 use crate::net::header::{ETHERNET, PROTOCOL_TCP, set_mac};
@@ -58,6 +58,13 @@ pub fn error<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
     if names_mtu && mtu < F::LEAST_MTU || !was_under_way {
         return Step::End(Reason::IcmpForged);
     }
+    let [kind, code] = head[icmp / 2].to_ne_bytes();
+    if kind == F::ERRORS[0] && !(F::HEADER_HAS_CHECKSUM && code == FRAGMENTATION_NEEDED) && !flow.is_from_client() {
+        let client = flow.other();
+        if retry::is_waiting::<F>(tables, &key, &client) {
+            return Step::End(Reason::Refused);
+        }
+    }
     let hops = F::hops(head, ip);
     if hops <= 1 {
         return Step::End(Reason::Ttl);
@@ -86,9 +93,9 @@ pub fn error<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
             // The backend's own node translates.
             return if flow.is_tunnelled() { Step::Wrap(Reason::IcmpError) } else { Step::End(Reason::IcmpError) };
         }
-        // It comes from nobody that its receiver knows; the VIP is.
-        outer_change += F::source(head, ip).change(to);
-        F::set_source(head, ip, to);
+        // It comes from nobody that its receiver knows; whoever it believes to speak with is.
+        outer_change += F::source(head, ip).change(flow.translated.source);
+        F::set_source(head, ip, flow.translated.source);
     }
     // Who sent that packet, and to whom, is the reverse of what the answer becomes.
     let sent = &flow.translated;
@@ -131,6 +138,8 @@ pub(super) fn answer_to<F: Family>(head: &[u16], at: usize) -> Key<F> {
     }
 }
 
+/// The code of "unreachable" that is about a packet's length (RFC 1191), in IPv4.
+const FRAGMENTATION_NEEDED: u8 = 4;
 /// Length of an ICMP error's header.
 pub(super) const ICMP: usize = 8;
 /// What an error has of TCP at least: ports and sequence number.

@@ -7,15 +7,15 @@
 //! Only connections of the agent's own network namespace are looked at: elsewhere 127.0.0.1 and the same addresses may
 //! be other hosts'.
 
-use crate::abi::{Backend, Dialled, Endpoint, Hook, Service};
+use super::balance::{self, Among, Rounds};
+use crate::abi::{Balance, Dialled, Endpoint, Hook, Service};
 use crate::net::{Be16, Be32, Be128};
 
-/// Places of the round that are looked at for a backend that serves: more than one, because the agent replaces a
-/// round while it is being read, and because the preferred backend may be known not to answer.
-const TRIES: u32 = 16;
+/// Backends that are looked at for one with room: each is a path for the verifier through all that follows.
+const LOOKED_AT: u32 = 32;
 
 /// The kernel's maps and helpers, or a model of them.
-pub trait LocalTables {
+pub trait LocalTables: Rounds {
     /// Whose connections are translated.
     fn hook(&self) -> Hook;
     /// What is behind an address and port.
@@ -24,16 +24,10 @@ pub trait LocalTables {
     fn is_own(&self, address: Be128) -> bool;
     /// Whether some backend listens there.
     fn is_backend(&self, endpoint: &Endpoint) -> bool;
-    /// A backend by its slot.
-    fn backend(&self, slot: u32) -> Option<&Backend>;
-    /// The slot at a place of the rounds.
-    fn ring(&self, place: u32) -> Option<u32>;
     /// The slot that local clients of a service prefer.
     fn preferred(&self, service: u32) -> Option<u32>;
     /// Whether a socket of this network namespace listens there.
     fn listens(&self, at: &Endpoint) -> bool;
-    /// Takes a turn of a service: one more than the last time.
-    fn take_turn(&self, service: u32) -> Option<u32>;
 }
 
 /// Where a connection goes instead.
@@ -106,7 +100,8 @@ fn is_loopback(address: Be128) -> bool {
     }
 }
 
-/// The preferred backend, else the next in turn.
+/// The preferred backend, else as the service is balanced. This node as a whole is one client; where connections are
+/// compared, its own take turns, because their ends are not seen.
 ///
 /// The preferred one is this node's own, so that it can be seen whether its process is there: when it has just died, the
 /// others come before it, without waiting for health checks to say so.
@@ -123,32 +118,25 @@ fn choose(tables: &impl LocalTables, service: &Service, port: Be16) -> Option<Tr
         }
         silent = Some(own);
     }
-    let length = service.ring_length as u32;
-    if length == 0 {
+    let number = if service.balance == Balance::Source as u16 {
+        let [high, low] = tables.hook().client;
+        balance::Hash::new(service.key).word(high).word(low).finish()
+    } else {
+        tables.take_turn(number)?
+    };
+    let among = Among { compared: 0, looked_at: LOOKED_AT, except: silent.map(|own| own.slot) };
+    let Ok(slot) = balance::at(tables, service, number, &among) else {
         return silent;
-    }
-    let turn = tables.take_turn(number)?;
-    let mut tries = 0;
-    while tries < TRIES {
-        let place = service.ring_start.wrapping_add((turn % length + tries) % length);
-        let slot = tables.ring(place)?;
-        if silent.is_none_or(|silent| silent.slot != slot)
-            && let Some(endpoint) = serving(tables, service, slot)
-        {
-            return Some(Translation { slot, reached: endpoint.reached_for(port) });
-        }
-        tries += 1;
-    }
-    silent
+    };
+    let endpoint = tables.backend(slot)?.endpoint;
+    Some(Translation { slot, reached: endpoint.reached_for(port) })
 }
 
-/// Where the backend in a slot listens, if it is one of this service and not gone.
+/// Where the backend in a slot listens, if it is one of this service, not gone, and has room.
 #[inline(always)]
 fn serving(tables: &impl LocalTables, service: &Service, slot: u32) -> Option<Endpoint> {
     let backend = tables.backend(slot)?;
-    let serves =
-        backend.generation != 0 && backend.gone == 0 && backend.service == service.number && !backend.is_free();
-    serves.then_some(backend.endpoint)
+    (balance::is_of(backend, service) && balance::has_room(tables, slot, backend)).then_some(backend.endpoint)
 }
 
 /// A port as the kernel shows it to a hook: in network order, in a word of its own.

@@ -14,14 +14,16 @@
 //! ```
 
 mod admit;
+pub mod balance;
 mod choose;
 mod deliver;
 mod error;
 pub mod local;
 mod open;
 mod parse;
-mod ports;
+pub mod ports;
 mod reset;
+mod retry;
 mod rewrite;
 pub mod tables;
 mod track;
@@ -38,7 +40,9 @@ pub use tunnel::Nested;
 pub use admit::admit;
 pub use deliver::leave;
 pub use error::error;
+pub use ports::elsewhere;
 pub use reset::answer;
+pub use retry::{keep, retry};
 
 /// A flow's key, in one IP version.
 type Key<F> = FlowKey<<F as Family>::Address>;
@@ -67,6 +71,10 @@ pub enum Step {
     Choose,
     /// The connection goes to the backend in this slot: [`open()`].
     Open(u32),
+    /// It goes to another, for want of a source port to the one in this slot: [`elsewhere`].
+    Elsewhere(u32),
+    /// Its backend may not take it: [`retry()`]. With [`Step::Unknown`] after that, [`unknown`] goes on.
+    Retry,
     /// Its sender gets a RST: [`answer()`].
     Reset(ResetFor),
     /// It has been rewritten, and leaves inside an outer packet: [`tunnel::wrap`].
@@ -84,6 +92,35 @@ impl From<Result<Reason, ResetFor>> for Step {
             Ok(reason) => Self::End(reason),
             Err(reset) => Self::Reset(reset),
         }
+    }
+}
+
+/// The same for a frame that leaves the host's own stack; what is none of ours ends as [`Reason::NotVip`].
+#[inline(always)]
+pub fn process_leaving(packet: &mut impl Packet, tables: &(impl Tables<V4> + Tables<V6>)) -> Reason {
+    match ethertype(packet) {
+        Ok(V4::ETHERTYPE) => left::<V4>(packet, tables),
+        Ok(V6::ETHERTYPE) => left::<V6>(packet, tables),
+        _ => Reason::NotVip,
+    }
+}
+
+#[inline(always)]
+fn left<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Reason {
+    match whole_leaving(packet, tables) {
+        Step::Wrap(reason) => tunnel::wrap::<F>(packet, tables, false, false).err().unwrap_or(reason),
+        step => ended(step),
+    }
+}
+
+#[inline(always)]
+fn whole_leaving<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
+    match leave(packet, tables) {
+        Step::Retry => {
+            let step = retry(packet, tables);
+            opened(packet, tables, step)
+        }
+        step => step,
     }
 }
 
@@ -134,6 +171,10 @@ fn whole<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step 
     let step = match known(packet, tables) {
         Step::Unknown => match unknown(packet, tables) {
             Step::Unknown => known(packet, tables),
+            Step::Retry => match retry(packet, tables) {
+                Step::Unknown => unknown(packet, tables),
+                step => step,
+            },
             step => step,
         },
         step => step,
@@ -143,14 +184,34 @@ fn whole<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step 
         step => step,
     };
     let step = match step {
-        Step::Choose => choose(packet, tables),
+        Step::Choose => match choose(packet, tables) {
+            Step::Open(slot) => {
+                keep(packet, tables, slot);
+                Step::Open(slot)
+            }
+            step => step,
+        },
         step => step,
     };
+    opened(packet, tables, step)
+}
+
+/// What comes after a backend has been chosen.
+#[inline(always)]
+fn opened<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>, step: Step) -> Step {
     let step = match step {
         Step::Open(slot) => open(packet, tables, slot),
         step => step,
     };
+    let step = match step {
+        Step::Elsewhere(slot) => match elsewhere(packet, tables, slot) {
+            Step::Open(other) => open(packet, tables, other),
+            step => step,
+        },
+        step => step,
+    };
     match step {
+        Step::Elsewhere(_) => Step::End(answer(packet, tables).unwrap_or(Reason::NoSourcePort)),
         Step::Icmp => error(packet, tables),
         Step::Reset(reset) => Step::End(answer(packet, tables).unwrap_or(reset)),
         step => step,
@@ -189,6 +250,7 @@ pub fn known<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
     }
     if flow.is_direct() && deliver::is_forwarded(head, tables, node, &key) {
         // It was this node that forwarded, before another did.
+        track::count_end(tables, flow);
         tables.remove_established(&key);
         return Step::Unknown;
     }
@@ -232,6 +294,9 @@ pub fn unknown<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) ->
         // As in the first part: it was this node that forwarded, before another did.
         let forwarded_back = half.is_direct() && deliver::is_forwarded(head, tables, node, &key);
         if !(forwarded_back || opens && open::is_orphan(tables, &key, half)) {
+            if retry::is_due(head, tables, node, &key, half) {
+                return Step::Retry;
+            }
             let is_tunnelled = half.is_tunnelled();
             let outcome = open::half_open(head, length as u64, tables, node, &key, half, tables.now());
             return leaving(outcome, is_tunnelled);
@@ -282,7 +347,14 @@ pub fn choose<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> 
     if parse::is_martian(&key, tables) {
         return Step::End(Reason::Martian);
     }
-    choose::choose(head, tables, node, &key, &service).map_or(Step::Reset(Reason::NoBackend), Step::Open)
+    let slot = match choose::choose(head, tables, node, &key, &service) {
+        Ok(slot) => slot,
+        Err(reset) => return Step::Reset(reset),
+    };
+    if Some(slot) == service.own.checked_sub(1) && deliver::is_forwarded(head, tables, node, &key) {
+        return Step::Open(slot);
+    }
+    Step::Open(retry::unless_suspect(tables, node, &service, slot))
 }
 
 /// The fifth part: the first packet of a connection to the backend in `slot`.
@@ -301,6 +373,9 @@ pub fn open<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>, slot:
         return Step::End(fault);
     }
     let outcome = open::new_flow(head, tables, node, &key, &service, slot, tables.now());
+    if outcome == Err(Reason::NoSourcePort) {
+        return Step::Elsewhere(slot);
+    }
     leaving(outcome, tables.half_open(&key).is_some_and(Entry::<F>::is_tunnelled))
 }
 
@@ -356,6 +431,7 @@ fn established<F: Family>(
 
     let Some(backend) = backend_of(tables, flow) else {
         tables.note(Note::BackendGone, key, slot);
+        track::count_end(tables, flow);
         tables.remove_established(&flow.other());
         tables.remove_established(key);
         return Err(Reason::BackendGone);
@@ -370,6 +446,7 @@ fn established<F: Family>(
         return Ok(Reason::NoNeighbour);
     };
     if flow.is_direct() && !flow.is_tunnelled() && deliver::is_back(head, Delivery::Direct, mac) {
+        track::count_end(tables, flow);
         tables.remove_established(key);
         return Err(Reason::BackendGone);
     }

@@ -1,8 +1,10 @@
 //! How a flow begins: a backend and a source port for a SYN, the handshake, and the move to the established table.
 
 use super::tables::{Drafts, Note, Tables};
-use super::{Entry, Key, NewFlow, ResetFor, backend_of, deliver, ports, rewrite};
-use crate::abi::{Backend, Delivery, Direction, Flow, FlowKey, Node, Readable as _, Reason, Service, split_mac, state};
+use super::{Entry, Key, NewFlow, ResetFor, backend_of, balance, deliver, retry, rewrite};
+use crate::abi::{
+    Backend, Change, Delivery, Direction, Flow, FlowKey, Node, Readable as _, Reason, Service, split_mac, state,
+};
 use crate::net::header::{TcpHead, flag};
 use crate::net::{Address as _, Be16, Family};
 
@@ -14,8 +16,8 @@ pub(super) fn new_flow<F: Family>(
     let Some(backend) = tables.backend(slot) else {
         return Err(Reason::NoBackend);
     };
-    // SAFETY: called once for a packet, here or in `promote`.
-    let Some(Drafts { there: flow, back }) = (unsafe { tables.drafts() }) else {
+    // SAFETY: called once for a backend that a packet goes to, here or in `promote`.
+    let Some(Drafts { there: flow, back, answers }) = (unsafe { tables.drafts() }) else {
         return Ok(Reason::HalfOpenFull);
     };
     // A client on the backend's own node would be sent a packet from itself, which its stack refuses.
@@ -30,44 +32,44 @@ pub(super) fn new_flow<F: Family>(
         if tables.add_half_open(key, flow).is_err() {
             return Ok(Reason::HalfOpenFull);
         }
+        balance::count_opening(tables, slot, Change::Begun);
         rewrite::translate(head, flow, node, mac);
         return Ok(Reason::NewFlow);
     }
     // This node's own backend sees the client's address; with a port of ours, because the client may have a connection
     // of its own to that backend from any of its ports.
     let is_local = backend.delivery == Delivery::Local as u16;
-    let to = FlowKey {
-        source: if is_local { key.source } else { key.destination },
-        destination: F::Address::of(backend.endpoint.address),
-        source_port: Be16::default(),
-        destination_port: backend.endpoint.reached_for(key.destination_port).port,
+    *answers = FlowKey {
+        source: F::Address::of(backend.endpoint.address),
+        destination: if is_local { key.source } else { key.destination },
+        source_port: backend.endpoint.reached_for(key.destination_port).port,
+        destination_port: Be16::default(),
     };
     let mac = if is_local {
         Some(node.mac)
     } else {
-        rewrite::backend_mac(tables, node, backend, to.source, head.ip_length())
+        rewrite::backend_mac(tables, node, backend, answers.destination, head.ip_length())
     };
     let Some(mac) = mac else {
         return Ok(Reason::NoNeighbour);
     };
-    let Some(port) = ports::free(tables, node, slot, to, now) else {
+    if !tables.find_port(answers, slot, is_local) {
         tables.note(Note::NoSourcePort, key, slot);
         return Err(Reason::NoSourcePort);
-    };
+    }
     let delivery = if is_local { Delivery::Local } else { Delivery::Translated };
-    let translated = FlowKey { source_port: port, ..to };
-    *flow = Flow::new(key, translated, Direction::ToBackend, now).delivered(key, delivery);
+    *flow = Flow::new(key, answers.reversed(), Direction::ToBackend, now).delivered(key, delivery);
     begin(flow, head, slot, backend, service);
     *back = answering::<F>(key, flow, now);
     // The entries of both directions, or none.
-    let answers = translated.reversed();
-    if tables.add_half_open(&answers, back).is_err() {
+    if tables.add_half_open(answers, back).is_err() {
         return Ok(Reason::HalfOpenFull);
     }
     if tables.add_half_open(key, flow).is_err() {
-        tables.remove_half_open(&answers);
+        tables.remove_half_open(answers);
         return Ok(Reason::HalfOpenFull);
     }
+    balance::count_opening(tables, slot, Change::Begun);
     if is_local {
         rewrite::deliver(head, flow);
         return Ok(Reason::NewLocal);
@@ -97,6 +99,7 @@ pub(super) fn is_orphan<F: Family>(tables: &impl Tables<F>, key: &Key<F>, half: 
 #[inline(always)]
 pub(super) fn forget<F: Family>(tables: &impl Tables<F>, key: &Key<F>, half: &Entry<F>) {
     let other = half.other();
+    balance::count_opening(tables, half.backend as u32, Change::Ended);
     if other_half(tables, key, half).is_some() {
         tables.remove_half_open(&other);
     }
@@ -147,11 +150,13 @@ fn from_backend<F: Family>(
         return if flags & flag::RST != 0 { Ok(Reason::StrayReset) } else { Err(Reason::NoFlow) };
     };
     if flags & flag::RST != 0 {
+        balance::count_opening(tables, half.backend as u32, Change::Ended);
         tables.remove_half_open(key);
         tables.remove_half_open(&client);
     } else if flags & (flag::SYN | flag::ACK) == flag::SYN | flag::ACK {
         half.touch(now);
         first.touch(now);
+        retry::answered(head, tables, &client, first);
         first.expect.set(head.sequence().get().wrapping_add(1));
         half.acknowledged.set(head.acknowledgement().get());
         first.state.set(state::ANSWERED);
@@ -218,7 +223,7 @@ fn promote<'a, F: Family>(
     now: u32,
 ) -> Result<&'a NewFlow<F>, ResetFor> {
     // SAFETY: called once for a packet, here or in `new_flow`.
-    let Some(Drafts { there: flow, back: answer }) = (unsafe { tables.drafts() }) else {
+    let Some(Drafts { there: flow, back: answer, .. }) = (unsafe { tables.drafts() }) else {
         return Err(Reason::TableFull);
     };
     *flow = Flow::new(key, half.translated, Direction::ToBackend, now);
@@ -236,6 +241,7 @@ fn promote<'a, F: Family>(
     }
     flow.expect = head.sequence().get().wrapping_add(head.segment_length());
     if half.is_direct() {
+        retry::lives::<F>(tables, half.backend as u32);
         let added = tables.add_established(key, flow).is_ok() || tables.established(key).is_some();
         tables.remove_half_open(key);
         return opened(bytes, tables, key, flow, added).map(|()| &*flow);
@@ -270,10 +276,12 @@ fn opened<F: Family>(
     bytes: u64, tables: &impl Tables<F>, key: &Key<F>, flow: &NewFlow<F>, added: bool,
 ) -> Result<(), ResetFor> {
     let slot = flow.backend as u32;
+    balance::count_opening(tables, slot, Change::Ended);
     if !added {
         tables.note(Note::TableFull, key, slot);
         return Err(Reason::TableFull);
     }
+    balance::count_open(tables, slot, flow.generation, Change::Opened);
     tables.count_in(slot, bytes, true);
     tables.note(Note::Opened, key, slot);
     Ok(())

@@ -1,6 +1,11 @@
 //! Everything the datapath may ask besides the packet.
 
-use crate::abi::{Backend, Endpoint, Flow, FlowKey, Moment, Node, Service, SharedFlow, Source, SourceLimit};
+use super::balance::Rounds;
+use super::ports::{Search, Try};
+use crate::abi::{
+    Endpoint, Flow, FlowKey, Moment, NoHint, Node, PortKey, Service, SharedFlow, SharedPulse, SharedSyn, Source,
+    SourceLimit, Syn,
+};
 use crate::net::Family;
 
 /// A table took no entry, or the key was there already.
@@ -16,13 +21,14 @@ pub enum Note {
     Closed,
     /// A flow's backend is gone.
     BackendGone,
-    /// No source port is left towards a backend.
+    /// No source port is left towards a backend; another may have one.
     NoSourcePort,
     /// The table of flows is full.
     TableFull,
 }
 
-/// Where a flow's two entries are made: together they are more than a stack of the kernel's takes.
+/// Where a flow's two entries are made, and a source port is looked for: together they are more than a stack of the
+/// kernel's takes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Drafts<A> {
@@ -30,16 +36,20 @@ pub struct Drafts<A> {
     pub there: Flow<A>,
     /// The entry for answers.
     pub back: Flow<A>,
+    /// The key of that entry.
+    pub answers: FlowKey<A>,
 }
 
 /// The kernel's maps and helpers, or a model of them, as packets of one IP version need them.
-pub trait Tables<F: Family> {
+pub trait Tables<F: Family>: Rounds {
     /// This node, once the agent has described it.
     fn node(&self) -> Option<&Node>;
     /// Seconds of the kernel's monotonic clock.
     fn now(&self) -> u32;
     /// Nanoseconds of the same clock, exactly.
     fn nanoseconds(&self) -> u64;
+    /// Microseconds of the same clock.
+    fn micros(&self) -> u64;
     /// Whether the address is one of the VIPs.
     fn is_vip(&self, address: F::Address) -> bool;
     /// What is behind a VIP:port.
@@ -49,23 +59,32 @@ pub trait Tables<F: Family> {
     /// How many connections a source may open to the service with this number.
     fn source_limit(&self, service: u32) -> Option<&SourceLimit>;
     /// When the bucket of a source is full again.
-    fn source(&self, source: &Source) -> Option<&Moment>;
+    fn limited(&self, source: &Source) -> Option<&Moment>;
     /// Remembers a source that has opened its first connection, if there is room.
-    fn add_source(&self, source: &Source, filled: u64);
-    /// A backend by its slot.
-    fn backend(&self, slot: u32) -> Option<&Backend>;
+    fn add_limited(&self, source: &Source, filled: u64);
     /// Whether a node with this Ethernet address forwards to this one without translating.
     fn is_fellow(&self, mac: [u8; 6]) -> bool;
     /// Whether packets inside outer ones from this address are taken.
     fn is_tunnel(&self, from: F::Address) -> bool;
     /// Whether some backend listens there.
     fn is_backend(&self, endpoint: &Endpoint) -> bool;
-    /// The slot at a place of the rounds.
-    fn ring(&self, place: u32) -> Option<u32>;
-    /// Takes a turn of a service: one more than the last time.
-    fn take_turn(&self, service: u32) -> Option<u32>;
     /// Moves on by `step` among a backend's source ports; returns where it was.
     fn take_port(&self, slot: u32, step: u32) -> Option<u32>;
+    /// [`find`](super::ports::find), and completes `answers` by what it finds.
+    fn find_port(&self, answers: &mut FlowKey<F::Address>, slot: u32, is_local: bool) -> bool;
+    /// [`try_port`](super::ports::try_port).
+    fn try_port(&self, search: &Search<F::Address>, in_need: bool) -> Try;
+    /// Takes a port of the set that a search has come to, this one or the next that is free, by [`SharedPortSet::take`].
+    ///
+    /// # Errors
+    /// As that says; [`NoHint::Full`] where there is no such set.
+    ///
+    /// [`SharedPortSet::take`]: crate::abi::SharedPortSet::take
+    fn take_hint(&self, search: &Search<F::Address>, from: u16) -> Result<u16, NoHint>;
+    /// Whether a set says that no port is free.
+    fn is_exhausted(&self, key: PortKey) -> bool;
+    /// A source address besides the VIP.
+    fn source(&self, number: u32) -> Option<F::Address>;
     /// A random number.
     fn random(&self) -> u32;
     /// An entry of the table of established flows.
@@ -78,6 +97,26 @@ pub trait Tables<F: Family> {
     /// It is the same place every time: what an earlier call has returned is used no more.
     #[allow(clippy::mut_from_ref, reason = "a place of this CPU's own, which tables that are shared lend out")]
     unsafe fn drafts(&self) -> Option<&mut Drafts<F::Address>>;
+    /// What is kept of a client's SYN.
+    fn syn(&self, client: &FlowKey<F::Address>) -> Option<&SharedSyn>;
+    /// Room for one, with anything in it.
+    ///
+    /// # Safety
+    /// As [`Self::drafts`].
+    #[allow(clippy::mut_from_ref, reason = "a place of this CPU's own, which tables that are shared lend out")]
+    unsafe fn syn_draft(&self) -> Option<&mut Syn>;
+    /// Keeps a client's SYN, in place of any other.
+    fn keep_syn(&self, client: &FlowKey<F::Address>, syn: &Syn);
+    /// Forgets a client's SYN, if one is kept.
+    fn forget_syn(&self, client: &FlowKey<F::Address>);
+    /// How the backend in `slot` answers.
+    fn pulse(&self, slot: u32) -> Option<&SharedPulse>;
+    /// Counts a handshake with the backend in `slot`, which took so many microseconds from SYN to SYN-ACK.
+    fn count_handshake(&self, slot: u32, micros: u32);
+    /// Counts a SYN that goes on to another backend because the one in `slot` refused it, or did not answer.
+    fn count_retry(&self, slot: u32, refused: bool);
+    /// Tells the agent that the backend in `slot` may be dead.
+    fn suspect(&self, slot: u32);
     /// Adds an established entry.
     ///
     /// # Errors

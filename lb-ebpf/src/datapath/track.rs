@@ -1,8 +1,8 @@
 //! What the packets of an established flow say about its end.
 
 use super::tables::{Note, Tables};
-use super::{Entry, Key, pair};
-use crate::abi::{Readable as _, state};
+use super::{Entry, Key, balance, pair};
+use crate::abi::{Change, Readable as _, state};
 use crate::net::Family;
 use crate::net::header::{TcpHead, flag};
 
@@ -96,6 +96,7 @@ fn end<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow
         // packets, and what the backend may still send for a while, keep the entry alive.
         let is_believed = !is_reset || head.sequence().get() == flow.expect.get();
         if is_believed && !flow.is_closed() {
+            count_end(tables, flow);
             flow.state.set(flow.state.get() | state::FIN_CLIENT | state::FIN_BACKEND | state::BACKEND_FIRST);
             tables.note(Note::Closed, key, flow.backend as u32);
         }
@@ -124,9 +125,13 @@ fn end<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow
     if after == before {
         return;
     }
+    let was_open = !flow.is_closed();
     flow.state.set(after);
     peer.state.set(after);
     if flow.is_closed() {
+        if was_open {
+            balance::count_open(tables, flow.backend as u32, flow.generation, Change::Closed);
+        }
         let client = if from_client { *key } else { other };
         tables.note(Note::Closed, &client, flow.backend as u32);
     }
@@ -140,4 +145,12 @@ fn ends_stream<F: Family>(head: &TcpHead<F>, flow: &Entry<F>) -> bool {
     head.flags() & flag::ACK != 0
         && is_close(next::<F>(head), flow.expect.get())
         && is_close(head.acknowledgement().get(), flow.acknowledged.get())
+}
+
+/// Counts the end of a flow that is about to be removed, unless it was over already.
+#[inline(always)]
+pub(super) fn count_end<F: Family>(tables: &impl Tables<F>, flow: &Entry<F>) {
+    if !flow.is_closed() {
+        balance::count_open(tables, flow.backend as u32, flow.generation, Change::Closed);
+    }
 }

@@ -37,6 +37,8 @@ pub trait Family: Sized + Copy + Debug + 'static {
 
     /// Its EtherType.
     const ETHERTYPE: Be16;
+    /// Its place where there is something for each version: IPv4 comes first.
+    const PLACE: usize;
     /// Length of the IP header in bytes.
     const IP: usize;
     /// Whether the IP header has a checksum of its own, which makes up for every change in it.
@@ -101,6 +103,7 @@ pub trait Family: Sized + Copy + Debug + 'static {
     /// Adds to the complement of the header's checksum, where it has one.
     fn change(halfwords: &mut [u16], at: usize, change: u16);
 
-    /// Makes the IP header that of a packet of our own with a TCP header and nothing else; addresses are set already.
+    /// Makes the IP header that of a packet of our own with a TCP header and nothing else; addresses are set already. Its
+    /// class stays, but for the bits that routers set (RFC 3168 section 6.1.5).
     fn make_bare(head: &mut TcpHead<Self>, hops: u8);
 }

@@ -15,6 +15,8 @@ pub const ETHERNET: usize = 14;
 pub const TCP: usize = 20;
 /// Protocol number of TCP.
 pub const PROTOCOL_TCP: u8 = 6;
+/// The bits of a packet's class that routers set (RFC 3168 section 5).
+pub(crate) const CONGESTION: u8 = 3;
 
 /// TCP flags (RFC 9293 section 3.1).
 pub mod flag {
@@ -161,6 +163,29 @@ impl<F: Family> TcpHead<F> {
     #[inline(always)]
     pub(crate) fn first_of_ip(&self) -> [u8; 2] {
         self.ip_halfword(0).to_ne_bytes()
+    }
+
+    /// Copies the IP and the TCP header out.
+    #[inline(always)]
+    pub(crate) fn copy_packet<const N: usize>(&self, into: &mut [u16; N]) {
+        let halfwords = self.halfwords();
+        let mut at = 0;
+        while at < (F::IP + TCP) / 2 {
+            into[at] = halfwords[ETHERNET / 2 + at];
+            at += 1;
+        }
+    }
+
+    /// Writes them.
+    #[inline(always)]
+    pub(crate) fn set_packet<const N: usize>(&mut self, from: &[u16; N]) {
+        let halfwords = self.halfwords_mut();
+        halfwords[6] = F::ETHERTYPE.raw();
+        let mut at = 0;
+        while at < (F::IP + TCP) / 2 {
+            halfwords[ETHERNET / 2 + at] = from[at];
+            at += 1;
+        }
     }
 
     /// Ethernet destination.
@@ -323,6 +348,13 @@ impl<F: Family> TcpHead<F> {
     #[inline(always)]
     pub fn open_bare_tcp(&mut self) {
         self.set_tcp_checksum(Be16::from_raw(checksum::fold(self.bare_pseudo_header())));
+    }
+
+    /// The same of a segment of `length` bytes, header included.
+    #[inline(always)]
+    pub fn open_tcp(&mut self, length: u16) {
+        let sum = self.bare_pseudo_header() + checksum::change16(Be16::new(TCP as u16).raw(), Be16::new(length).raw());
+        self.set_tcp_checksum(Be16::from_raw(checksum::fold(sum)));
     }
 
     /// The sum over the pseudo-header (RFC 9293 section 3.1; RFC 8200 section 8.1) of a TCP header without options or

@@ -2,7 +2,7 @@
 
 use super::checksum::{self, change32};
 use super::family::{Address, Family};
-use super::header::{ETHERNET, TCP, TcpHead, be32, byte, field, set_be32, set_byte};
+use super::header::{CONGESTION, ETHERNET, TCP, TcpHead, be32, byte, field, set_be32, set_byte};
 use super::{Be16, Be32, Be128};
 use crate::packet::{Packet, Short};
 
@@ -44,6 +44,7 @@ impl Family for V4 {
     type Ends = [u16; 6];
 
     const ETHERTYPE: Be16 = Be16::new(0x0800);
+    const PLACE: usize = 0;
     const IP: usize = 20;
     const ICMP: u8 = 1;
     const TOO_BIG: [u8; 2] = [3, 4];
@@ -129,6 +130,8 @@ impl Family for V4 {
 
     #[inline(always)]
     fn make_bare(head: &mut TcpHead<Self>, hops: u8) {
+        let [first, class] = head.first_of_ip();
+        head.halfwords_mut()[ETHERNET / 2] = u16::from_ne_bytes([first, class & !CONGESTION]);
         head.set_total_length(Be16::new((Self::IP + TCP) as u16));
         head.set_identification(Be16::default());
         head.set_fragment(DONT_FRAGMENT);

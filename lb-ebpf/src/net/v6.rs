@@ -2,16 +2,13 @@
 
 use super::checksum::{change32, halves};
 use super::family::{Address, Family};
-use super::header::{TCP, TcpHead, be32, byte, field, set_be32, set_byte};
-use super::{Be16, Be32, Be128};
+use super::header::{CONGESTION, ETHERNET, TCP, TcpHead, be32, byte, field, set_be32, set_byte};
+use super::{Be16, Be128};
 use crate::packet::{Packet, Short};
 
 /// IP version 6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum V6 {}
-
-/// Version 6, no traffic class, no flow label.
-const VERSION: Be32 = Be32::new(0x6000_0000);
 
 impl Address for Be128 {
     #[inline(always)]
@@ -47,6 +44,7 @@ impl Family for V6 {
     type Ends = [u16; 18];
 
     const ETHERTYPE: Be16 = Be16::new(0x86dd);
+    const PLACE: usize = 1;
     const IP: usize = 40;
     const ICMP: u8 = 58;
     const TOO_BIG: [u8; 2] = [2, 0];
@@ -131,7 +129,11 @@ impl Family for V6 {
 
     #[inline(always)]
     fn make_bare(head: &mut TcpHead<Self>, hops: u8) {
-        set_be32(head.halfwords_mut(), 14, VERSION);
+        let [first, second] = head.first_of_ip();
+        // The version, the class without what routers set of it, and no flow label.
+        let words = head.halfwords_mut();
+        words[ETHERNET / 2] = u16::from_ne_bytes([first, second & !(CONGESTION << 4 | 0x0f)]);
+        words[ETHERNET / 2 + 1] = 0;
         head.set_payload_length(Be16::new(TCP as u16));
         head.set_hops(hops);
     }

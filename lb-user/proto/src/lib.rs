@@ -7,6 +7,7 @@
 pub mod family;
 pub mod garp;
 pub mod health;
+pub mod pace;
 pub mod peer;
 pub mod plan;
 pub mod units;

@@ -10,6 +10,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -19,6 +20,7 @@ use crate::status::Status;
 /// An answer longer than this is not from an agent.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
+const STATUS: &str = "/v1/status";
 const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 const RELOAD_PATIENCE: Duration = Duration::from_secs(6);
 
@@ -62,9 +64,22 @@ impl AdminError {
 
 /// The status of the agent that listens on `socket`, within two seconds.
 pub async fn fetch_status(socket: &Path) -> Result<Status, AdminError> {
-    let (code, body) = exchange(socket, Method::GET, "/v1/status", STATUS_PATIENCE).await?;
+    let (code, body) = exchange(socket, Method::GET, STATUS, STATUS_PATIENCE).await?;
+    status(socket, code, &body)
+}
+
+/// The same over a connection that is there already; `socket` is what errors call it.
+pub async fn read_status<Io>(stream: Io, socket: &Path) -> Result<Status, AdminError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let (code, body) = talk(stream, socket, Method::GET, STATUS).await?;
+    status(socket, code, &body)
+}
+
+fn status(socket: &Path, code: StatusCode, body: &[u8]) -> Result<Status, AdminError> {
     match code {
-        StatusCode::OK => decode(socket, &body),
+        StatusCode::OK => decode(socket, body),
         code => Err(answer(socket, format!("HTTP status {code}"))),
     }
 }
@@ -83,7 +98,11 @@ pub async fn request_reload(socket: &Path) -> Result<ReloadResult, AdminError> {
 async fn exchange(
     socket: &Path, method: Method, path: &str, patience: Duration,
 ) -> Result<(StatusCode, Bytes), AdminError> {
-    timeout(patience, talk(socket, method, path)).await.unwrap_or_else(|_| {
+    let connected = async {
+        let stream = UnixStream::connect(socket).await.map_err(|error| unreachable_agent(socket, &error))?;
+        talk(stream, socket, method, path).await
+    };
+    timeout(patience, connected).await.unwrap_or_else(|_| {
         Err(AdminError::NoAgent {
             socket: socket.to_owned(),
             why: format!("nothing came within {} s", patience.as_secs()),
@@ -91,8 +110,10 @@ async fn exchange(
     })
 }
 
-async fn talk(socket: &Path, method: Method, path: &str) -> Result<(StatusCode, Bytes), AdminError> {
-    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable_agent(socket, &error))?;
+async fn talk<Io>(stream: Io, socket: &Path, method: Method, path: &str) -> Result<(StatusCode, Bytes), AdminError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
     let bad = |error: hyper::Error| answer(socket, error.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(bad)?;
     let request = Request::builder()

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use aya::Ebpf;
-use aya::maps::{MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
-use lb_ebpf::abi::{Reason, Traffic, map};
+use lb_ebpf::abi::{Correction, Load, Pulse, Reason, Traffic, map};
 
 use super::tables::{TableError, at, take};
 
@@ -17,6 +17,9 @@ pub struct Counters {
     packets: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
     local_opened: PerCpuArray<MapData, u64>,
+    loads: Array<MapData, Load>,
+    corrections: Array<MapData, Correction>,
+    pulses: Array<MapData, Pulse>,
     cpus: usize,
 }
 
@@ -30,15 +33,21 @@ impl Counters {
             packets: take(ebpf, map::PACKETS)?,
             traffic: take(ebpf, map::TRAFFIC)?,
             local_opened: take(ebpf, map::LOCAL_OPENED)?,
+            loads: take(ebpf, map::LOADS)?,
+            corrections: take(ebpf, map::CORRECTIONS)?,
+            pulses: take(ebpf, map::PULSES)?,
             cpus: nr_cpus().map_err(|(what, error)| TableError::Cpus(format!("{what}: {error}")))?,
         })
     }
 
-    /// Begins anew with the traffic of a slot.
+    /// Begins anew with the traffic and the connections of a slot.
     pub(super) fn reset(&mut self, slot: u32) -> Result<(), TableError> {
+        self.pulses.set(slot, Pulse::default(), 0).map_err(at(map::PULSES))?;
         let zero = PerCpuValues::try_from(vec![Traffic::default(); self.cpus])
             .map_err(|error| TableError::Cpus(error.to_string()))?;
         self.traffic.set(slot, zero, 0).map_err(at(map::TRAFFIC))?;
+        self.loads.set(slot, Load::default(), 0).map_err(at(map::LOADS))?;
+        self.corrections.set(slot, Correction::default(), 0).map_err(at(map::CORRECTIONS))?;
         let zero = PerCpuValues::try_from(vec![0; self.cpus]).map_err(|error| TableError::Cpus(error.to_string()))?;
         self.local_opened.set(slot, zero, 0).map_err(at(map::LOCAL_OPENED))
     }
@@ -62,6 +71,14 @@ impl Counters {
     pub fn local_connections(&self, slot: u32) -> Result<u64, TableError> {
         let values: PerCpuValues<u64> = self.local_opened.get(&slot, 0).map_err(at(map::LOCAL_OPENED))?;
         Ok(values.iter().sum())
+    }
+
+    /// How the backend in a slot answers, counted since the slot was given to it.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn pulse(&self, slot: u32) -> Result<Pulse, TableError> {
+        self.pulses.get(&slot, 0).map_err(at(map::PULSES))
     }
 
     /// Traffic of the backend in a slot, since the slot was given to it.

@@ -14,6 +14,7 @@ use aya::maps::{Array, MapData};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, ProgramError};
 use lb_ebpf::abi::{Hook, map};
+use lb_proto::plan::stable_hash;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
@@ -97,7 +98,9 @@ impl Hooks {
             return Err(HookError::NotCgroup(cgroup.to_owned()));
         }
         let identity = identity(cgroup).map_err(at_cgroup)?;
-        let hook = Hook { netns: namespace().map_err(HookError::Namespace)? };
+        let client = stable_hash(node.bytes());
+        let client = [client as u32, (client >> 32) as u32];
+        let hook = Hook { netns: namespace().map_err(HookError::Namespace)?, client };
         let table = ebpf.map_mut(map::HOOK).ok_or(TableError::Missing(map::HOOK))?;
         let mut table: Array<&mut MapData, Hook> = table.try_into().map_err(at(map::HOOK))?;
         table.set(0, hook, 0).map_err(at(map::HOOK))?;

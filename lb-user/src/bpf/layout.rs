@@ -7,9 +7,10 @@ use std::path::Path;
 
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
-    ALLOWED_ENTRIES, Allowed, Backend, Bucket, Dialled, Endpoint, Flow, FlowKey, Hook, MAX_BACKENDS, MAX_FELLOWS,
-    MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_TUNNELS, MAX_VIPS,
-    Node, RING_SIZE, Service, Source, SourceLimit, Traffic, budget, map,
+    ALLOWED_ENTRIES, Allowed, Backend, Bucket, Correction, Dialled, EVENT_BYTES, Endpoint, Flow, FlowKey, Hook, LOADS,
+    Load, MAX_BACKENDS, MAX_FELLOWS, MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_PORT_SETS, MAX_REASONS,
+    MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Node, PortKey, PortSet, Pulse, RING_SIZE, Service,
+    Source, SourceLimit, Syn, Traffic, budget, map,
 };
 use lb_ebpf::net::Be128;
 
@@ -44,21 +45,23 @@ impl Sizes {
     }
 
     /// The tables whose size is the node's own, with their entries.
-    pub(super) const fn tables(self) -> [(&'static str, u32); 4] {
+    pub(super) const fn tables(self) -> [(&'static str, u32); 6] {
         [
             (map::ESTABLISHED, self.established()),
             (map::ESTABLISHED6, self.established()),
             (map::HALF_OPEN, self.half_open()),
             (map::HALF_OPEN6, self.half_open()),
+            (map::SYNS, self.max_half_open),
+            (map::SYNS6, self.max_half_open),
         ]
     }
 }
 
 /// All maps that are pinned, with connection tables of these sizes.
-pub(super) fn shapes(sizes: Sizes) -> [Shape; 25] {
+pub(super) fn shapes(sizes: Sizes) -> [Shape; 33] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
     let index = size_of::<u32>();
-    let (entries, half_open) = (sizes.established(), sizes.half_open());
+    let (entries, half_open, syns) = (sizes.established(), sizes.half_open(), sizes.max_half_open);
     [
         shape(map::NODE, MapType::Array, index, size_of::<Node>(), 1),
         shape(map::VIPS, MapType::Hash, size_of::<Be128>(), index, MAX_VIPS),
@@ -69,17 +72,25 @@ pub(super) fn shapes(sizes: Sizes) -> [Shape; 25] {
         shape(map::TUNNELS, MapType::Hash, size_of::<Be128>(), index, MAX_TUNNELS),
         shape(map::RINGS, MapType::Array, index, index, RING_SIZE * MAX_RINGS),
         shape(map::TURNS, MapType::PerCpuArray, index, index, MAX_SERVICES),
+        shape(map::SOURCES, MapType::Array, index, size_of::<Be128>(), 2 * MAX_SOURCES),
+        shape(map::PORTS, MapType::Hash, size_of::<PortKey>(), size_of::<PortSet>(), MAX_PORT_SETS),
         shape(map::PORT_CURSORS, MapType::PerCpuArray, index, index, MAX_BACKENDS),
         shape(map::ESTABLISHED, MapType::Hash, size_of::<FlowKey>(), size_of::<Flow>(), entries),
         shape(map::HALF_OPEN, MapType::LruHash, size_of::<FlowKey>(), size_of::<Flow>(), half_open),
         shape(map::ESTABLISHED6, MapType::Hash, size_of::<FlowKey<Be128>>(), size_of::<Flow<Be128>>(), entries),
         shape(map::HALF_OPEN6, MapType::LruHash, size_of::<FlowKey<Be128>>(), size_of::<Flow<Be128>>(), half_open),
+        shape(map::SYNS, MapType::LruHash, size_of::<FlowKey>(), size_of::<Syn>(), syns),
+        shape(map::SYNS6, MapType::LruHash, size_of::<FlowKey<Be128>>(), size_of::<Syn>(), syns),
+        shape(map::PULSES, MapType::Array, index, size_of::<Pulse>(), MAX_BACKENDS),
+        shape(map::EVENTS, MapType::RingBuf, 0, 0, EVENT_BYTES),
         shape(map::PACKETS, MapType::PerCpuArray, index, size_of::<u64>(), MAX_REASONS),
         shape(map::TRAFFIC, MapType::PerCpuArray, index, size_of::<Traffic>(), MAX_BACKENDS),
+        shape(map::LOADS, MapType::Array, index, size_of::<Load>(), LOADS),
+        shape(map::CORRECTIONS, MapType::Array, index, size_of::<Correction>(), LOADS),
         shape(map::BUDGETS, MapType::PerCpuArray, index, size_of::<Bucket>(), budget::COUNT),
         shape(map::ALLOWED, MapType::LpmTrie, index + size_of::<Allowed>(), index, ALLOWED_ENTRIES),
         shape(map::LIMITS, MapType::Array, index, size_of::<SourceLimit>(), MAX_SERVICES),
-        shape(map::SOURCES, MapType::LruHash, size_of::<Source>(), size_of::<u64>(), MAX_LIMITED_SOURCES),
+        shape(map::LIMITED, MapType::LruHash, size_of::<Source>(), size_of::<u64>(), MAX_LIMITED_SOURCES),
         shape(map::HOOK, MapType::Array, index, size_of::<Hook>(), 1),
         shape(map::OWN, MapType::Hash, size_of::<Be128>(), index, MAX_OWN_ADDRESSES),
         shape(map::PREFERRED, MapType::Array, index, index, MAX_SERVICES),

@@ -4,17 +4,25 @@
 //! - `attach`: load, choose a mode, attach, pin; adopt what an earlier agent left.
 //! - `hooks`: the connect hooks of a cgroup, for the node's own clients.
 //! - `tables`: observe and apply, for the planner.
-//! - `sweep`: the connection tables, aged and counted.
+//! - `ports`: hints about source ports, kept true by every sweep.
+//! - `sweep`: the connection tables, aged and counted (`batch`: read, `loads`: the datapath's own counts put right).
+//! - `ending`: RSTs to the clients of a backend that is gone.
+//! - `suspicions`: backends that the datapath finds silent.
 //! - `footprint`: the memory that they take.
 //! - `counters`: packets by reason and traffic by backend.
 //!
 //! Everything is pinned below one directory, so that it goes on working without the agent and is found again.
 
 mod attach;
+mod batch;
 mod counters;
+mod ending;
 mod footprint;
 mod hooks;
 mod layout;
+mod loads;
+mod ports;
+mod suspicions;
 mod sweep;
 mod tables;
 
@@ -24,7 +32,9 @@ pub use counters::{Counters, PacketCounts};
 pub use footprint::{Bytes, Footprint};
 pub use hooks::{HookError, Hooks, cgroup_root};
 pub use layout::Sizes;
-pub use sweep::{Entries, SOURCES, Sweep, Sweeper};
+pub use ports::{PortLayout, PortUse};
+pub use suspicions::Suspicions;
+pub use sweep::{Entries, LIMITED, Sweep, Sweeper};
 pub use tables::{TableError, Tables};
 
 /// The datapath object, as the build made it; empty in a build with `XVIP_EBPF_STUB=1`.

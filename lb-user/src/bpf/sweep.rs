@@ -1,20 +1,25 @@
 //! The connection tables, gone over: flows that have been silent for too long are removed, the others counted.
 //!
 //! The datapath itself takes back what is over when it needs a source port; this keeps the tables small and the
-//! numbers of connections true. A table is read entry by entry, so a sweep costs about a microsecond for each.
+//! numbers of connections true, those that the datapath counts as well.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aya::maps::{HashMap, MapData, MapError};
+use aya::maps::{HashMap, IterableMap, MapData, MapError};
 use aya::{Ebpf, Pod};
 use lb_ebpf::abi::{Flow, FlowKey, MAX_LIMITED_SOURCES, Source, map};
 use lb_ebpf::net::{Address, Be32, Be128};
 use lb_proto::plan::Place;
 use nix::time::{ClockId, clock_gettime};
 
+use super::batch::entries;
+use super::ending::Ending;
 use super::footprint::{Bytes, Footprint};
 use super::layout::Sizes;
+use super::loads::{FoundBy, Loads};
+use super::ports::{Found, PortLayout, PortSets, PortUse};
 use super::tables::{TableError, at, take};
 
 /// What a sweep found.
@@ -25,11 +30,17 @@ pub struct Sweep {
     /// Entries of the tables afterwards, of IPv4 and of IPv6.
     pub entries: [Entries; 2],
     /// Sources that have opened connections lately, where these are limited.
-    pub sources: u64,
+    pub limited: u64,
     /// Memory of each table.
     pub bytes: Bytes,
     /// Flows removed because of their silence.
     pub expired: u64,
+    /// Source ports by slot and generation of their backend.
+    pub ports: BTreeMap<(u16, u32), PortUse>,
+    /// The sets of source ports that there are now.
+    pub layout: Arc<PortLayout>,
+    /// Flows removed because their backend is gone; their clients got a RST.
+    pub ended: u64,
     /// How long it took.
     pub took: Duration,
 }
@@ -44,6 +55,13 @@ pub struct Entries {
 }
 
 impl Sweep {
+    /// Source ports of the backend at a place that are not free.
+    #[must_use]
+    pub fn ports_of(&self, place: Place) -> PortUse {
+        let slot = u16::try_from(place.slot).ok();
+        slot.and_then(|slot| self.ports.get(&(slot, place.generation))).copied().unwrap_or_default()
+    }
+
     /// Open connections of the backend at a place.
     #[must_use]
     pub fn connections_of(&self, place: Place) -> u64 {
@@ -56,7 +74,10 @@ impl Sweep {
 pub struct Sweeper {
     four: Flows<Be32>,
     six: Flows<Be128>,
-    sources: HashMap<MapData, Source, u64>,
+    loads: Loads,
+    ports: PortSets,
+    ending: Ending,
+    limited: HashMap<MapData, Source, u64>,
     footprint: Footprint,
     sizes: Sizes,
 }
@@ -75,16 +96,29 @@ struct Names {
     half_open: &'static str,
 }
 
+/// What is counted on the way.
+#[derive(Default)]
+struct Seen {
+    loads: FoundBy,
+    ports: Found,
+}
+
 impl Sweeper {
     /// Takes them out of the loaded object.
+    ///
+    /// Before [`super::Tables`], with whom it shares some.
     ///
     /// # Errors
     /// When the object is not ours.
     pub fn take(ebpf: &mut Ebpf, footprint: Footprint, sizes: Sizes) -> Result<Self, TableError> {
+        let ending = Ending::look(ebpf)?;
         Ok(Self {
             four: Flows::take(ebpf, Names { established: map::ESTABLISHED, half_open: map::HALF_OPEN })?,
             six: Flows::take(ebpf, Names { established: map::ESTABLISHED6, half_open: map::HALF_OPEN6 })?,
-            sources: take(ebpf, map::SOURCES)?,
+            loads: Loads::share(ebpf)?,
+            ports: PortSets::take(ebpf)?,
+            ending,
+            limited: take(ebpf, map::LIMITED)?,
             footprint,
             sizes,
         })
@@ -96,33 +130,44 @@ impl Sweeper {
         Entries { established: self.sizes.established().into(), half_open: self.sizes.half_open().into() }
     }
 
-    /// Goes over all tables.
+    /// Goes over all tables, and makes the sets of source ports those of a layout.
     ///
     /// # Errors
     /// When a table cannot be read; what was removed before stays removed.
-    pub fn sweep(&mut self) -> Result<Sweep, TableError> {
+    pub fn sweep(&mut self, layout: &Arc<PortLayout>) -> Result<Sweep, TableError> {
         let started = crate::clock::now();
         let mut sweep = Sweep::default();
-        sweep.entries = [self.four.sweep(&mut sweep)?, self.six.sweep(&mut sweep)?];
-        sweep.sources = self.sweep_sources()?;
+        let (loads, ports) = (self.loads.read()?, self.ports.look()?);
+        self.ending.begin();
+        let mut seen = Seen::default();
+        sweep.entries = [
+            self.four.sweep(&mut sweep, &mut seen, &mut self.ending)?,
+            self.six.sweep(&mut sweep, &mut seen, &mut self.ending)?,
+        ];
+        self.loads.correct(&loads, &seen.loads)?;
+        self.ports.mend(layout, &ports, &seen.ports)?;
+        sweep.connections = seen.loads.into_iter().map(|(backend, found)| (backend, found.open)).collect();
+        sweep.ports = seen.ports.used;
+        sweep.layout = Arc::clone(layout);
+        sweep.limited = self.sweep_limited()?;
         sweep.bytes = self.footprint.bytes();
         sweep.took = crate::clock::now().saturating_duration_since(started);
         Ok(sweep)
     }
 
     /// Forgets sources whose bucket is full again; counts the others.
-    fn sweep_sources(&mut self) -> Result<u64, TableError> {
+    fn sweep_limited(&mut self) -> Result<u64, TableError> {
         let now = nanoseconds();
         let (mut entries, mut full) = (0, Vec::new());
-        for entry in self.sources.iter() {
-            let (source, filled) = entry.map_err(at(map::SOURCES))?;
+        for entry in self.limited.iter() {
+            let (source, filled) = entry.map_err(at(map::LIMITED))?;
             if filled <= now { full.push(source) } else { entries += 1 }
         }
         for source in full {
             // A connection that comes in between counts for nothing.
-            match self.sources.remove(&source) {
+            match self.limited.remove(&source) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(at(map::SOURCES)(error)),
+                Err(error) => return Err(at(map::LIMITED)(error)),
             }
         }
         Ok(entries)
@@ -130,7 +175,7 @@ impl Sweeper {
 }
 
 /// Sources that can be remembered.
-pub const SOURCES: u64 = MAX_LIMITED_SOURCES as u64;
+pub const LIMITED: u64 = MAX_LIMITED_SOURCES as u64;
 
 impl<A: Address> Flows<A>
 where
@@ -141,23 +186,44 @@ where
         Ok(Self { names, established: take(ebpf, names.established)?, half_open: take(ebpf, names.half_open)? })
     }
 
-    fn sweep(&mut self, sweep: &mut Sweep) -> Result<Entries, TableError> {
-        Ok(Entries { established: self.sweep_established(sweep)?, half_open: self.count_half_open()? })
+    fn sweep(&mut self, sweep: &mut Sweep, seen: &mut Seen, ending: &mut Ending) -> Result<Entries, TableError> {
+        Ok(Entries {
+            established: self.sweep_established(sweep, seen, ending)?,
+            half_open: self.sweep_half_open(seen)?,
+        })
     }
 
-    fn sweep_established(&mut self, sweep: &mut Sweep) -> Result<u64, TableError> {
+    fn sweep_established(
+        &mut self, sweep: &mut Sweep, seen: &mut Seen, ending: &mut Ending,
+    ) -> Result<u64, TableError> {
         let now = kernel_seconds();
-        let mut entries = 0_u64;
-        let mut over = Vec::new();
-        for entry in self.established.iter() {
-            let (key, flow) = entry.map_err(at(self.names.established))?;
-            entries += 1;
-            let to_backend = flow.is_from_client();
-            if self.is_over(&key, &flow, now)? {
-                over.push(key);
-            } else if to_backend && !flow.is_closed() {
-                *sweep.connections.entry((flow.backend, flow.generation)).or_default() += 1;
+        let mut number = 0_u64;
+        let (mut quiet, mut lost, mut failed) = (Vec::new(), Vec::new(), None);
+        let mut count = |key: &FlowKey<A>, flow: &Flow<A>| {
+            seen.ports.note(key, flow);
+            if flow.is_from_client() && !flow.is_closed() {
+                seen.loads.entry((flow.backend, flow.generation)).or_default().open += 1;
             }
+        };
+        self.whole(self.names.established, &self.established, |key, flow| {
+            number += 1;
+            if flow.is_expired(now) {
+                quiet.push((key, flow));
+                return;
+            }
+            count(&key, &flow);
+            match ending.is_of_gone(&key, &flow) {
+                Ok(true) => lost.push(key),
+                Ok(false) => {}
+                Err(error) => failed = Some(error),
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let mut over = Vec::new();
+        for (key, flow) in quiet {
+            if self.is_over(&key, &flow, now)? { over.push(key) } else { count(&key, &flow) }
         }
         for key in over {
             // Meanwhile the client may have opened another flow from the same port.
@@ -167,17 +233,50 @@ where
             if !self.is_over(&key, &flow, now)? {
                 continue;
             }
-            match self.established.remove(&key) {
-                Ok(()) => {
-                    entries = entries.saturating_sub(1);
-                    sweep.expired += u64::from(flow.is_from_client());
+            if self.remove(&key)? {
+                number = number.saturating_sub(1);
+                sweep.expired += u64::from(flow.is_from_client());
+                if flow.is_from_client() && !flow.is_closed() {
+                    seen.loads.entry((flow.backend, flow.generation)).or_default().removed += 1;
                 }
-                // The datapath was faster.
-                Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(at(self.names.established)(error)),
             }
         }
-        Ok(entries)
+        for key in lost {
+            let Some(flow) = self.flow(&key)? else {
+                continue;
+            };
+            if !ending.is_gone(&flow)? {
+                continue;
+            }
+            ending.reset(&key, &flow);
+            let answers = flow.other();
+            let pair = self.flow(&answers)?.filter(|pair| pair.other() == key);
+            let removed = [pair.is_some() && self.remove(&answers)?, self.remove(&key)?];
+            number = number.saturating_sub(removed.into_iter().map(u64::from).sum());
+            sweep.ended += 1;
+            if removed[1] && !flow.is_closed() {
+                seen.loads.entry((flow.backend, flow.generation)).or_default().removed += 1;
+            }
+        }
+        Ok(number)
+    }
+
+    /// Every entry of a table.
+    fn whole(
+        &self, name: &'static str, table: &HashMap<MapData, FlowKey<A>, Flow<A>>, each: impl FnMut(FlowKey<A>, Flow<A>),
+    ) -> Result<(), TableError> {
+        let data = IterableMap::map(table);
+        entries(data.fd(), each).map_err(|source| TableError::Whole { table: name, source })
+    }
+
+    /// Removes an entry; whether it was still there.
+    fn remove(&mut self, key: &FlowKey<A>) -> Result<bool, TableError> {
+        match self.established.remove(key) {
+            Ok(()) => Ok(true),
+            // The datapath was faster.
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(error) => Err(at(self.names.established)(error)),
+        }
     }
 
     /// A flow is silent only if both directions are. An entry whose pair is gone, or belongs to another flow by now, decides alone.
@@ -197,18 +296,21 @@ where
         }
     }
 
-    fn count_half_open(&mut self) -> Result<u64, TableError> {
+    fn sweep_half_open(&mut self, seen: &mut Seen) -> Result<u64, TableError> {
         let now = kernel_seconds();
-        let mut entries = 0;
+        let mut number = 0;
         let mut stale = Vec::new();
-        for entry in self.half_open.iter() {
-            let (key, flow) = entry.map_err(at(self.names.half_open))?;
+        self.whole(self.names.half_open, &self.half_open, |key, flow| {
             if flow.is_stale_half_open(now) {
                 stale.push(key);
-            } else {
-                entries += 1;
+                return;
             }
-        }
+            number += 1;
+            seen.ports.note(&key, &flow);
+            if flow.is_from_client() {
+                seen.loads.entry((flow.backend, flow.generation)).or_default().opening += 1;
+            }
+        })?;
         for key in stale {
             match self.half_open.get(&key, 0) {
                 Ok(flow) if flow.is_stale_half_open(now) => {}
@@ -221,7 +323,7 @@ where
                 Err(error) => return Err(at(self.names.half_open)(error)),
             }
         }
-        Ok(entries)
+        Ok(number)
     }
 }
 

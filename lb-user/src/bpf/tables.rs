@@ -1,13 +1,14 @@
 //! The tables the agent writes: what is in them, and one step of a plan applied.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd as _;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError};
 use lb_ebpf::abi::{
-    Allowed, Backend, Endpoint, LIST_BITS, MAX_BACKENDS, MAX_SERVICES, Node, RING_SIZE, Service, SourceLimit, key_mac,
-    mac_key, map,
+    Allowed, Backend, Endpoint, LIST_BITS, MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES, Node, RING_SIZE, Service,
+    SourceLimit, key_mac, mac_key, map,
 };
 use lb_ebpf::net::Be128;
 use lb_proto::plan::{Observed, Op, Prefix};
@@ -29,6 +30,24 @@ pub enum TableError {
         #[source]
         source: MapError,
     },
+    /// It could not be read as a whole.
+    #[error("table {table}: {source}")]
+    Whole {
+        /// Which.
+        table: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No second descriptor could be had.
+    #[error("table {table} cannot be shared: {source}")]
+    Shared {
+        /// Which.
+        table: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The number of CPUs cannot be read.
     #[error("cannot count the CPUs: {0}")]
     Cpus(String),
@@ -46,6 +65,19 @@ pub(super) fn take<T: TryFrom<aya::maps::Map, Error = MapError>>(
     ebpf.take_map(name).ok_or(TableError::Missing(name))?.try_into().map_err(at(name))
 }
 
+/// The same map once more, which somebody else takes.
+pub(super) fn share<T: TryFrom<aya::maps::Map, Error = MapError>>(
+    ebpf: &Ebpf, name: &'static str,
+) -> Result<T, TableError> {
+    let map = ebpf.map(name).ok_or(TableError::Missing(name))?;
+    let aya::maps::Map::Array(data) = map else {
+        return Err(TableError::Missing(name));
+    };
+    let fd = data.fd().as_fd().try_clone_to_owned().map_err(|source| TableError::Shared { table: name, source })?;
+    let again = MapData::from_fd(fd).map_err(at(name))?;
+    aya::maps::Map::Array(again).try_into().map_err(at(name))
+}
+
 /// The tables that the planner plans for.
 pub struct Tables {
     node: Array<MapData, Node>,
@@ -58,6 +90,7 @@ pub struct Tables {
     preferred: Array<MapData, u32>,
     fellows: HashMap<MapData, u64, u32>,
     tunnels: HashMap<MapData, AddressPod, u32>,
+    sources: Array<MapData, AddressPod>,
     allowed: LpmTrie<MapData, Allowed, u32>,
     limits: Array<MapData, SourceLimit>,
     counters: Counters,
@@ -85,6 +118,7 @@ impl Tables {
             preferred: take(ebpf, map::PREFERRED)?,
             fellows: take(ebpf, map::FELLOWS)?,
             tunnels: take(ebpf, map::TUNNELS)?,
+            sources: take(ebpf, map::SOURCES)?,
             allowed: take(ebpf, map::ALLOWED)?,
             limits: take(ebpf, map::LIMITS)?,
             counters: Counters::take(ebpf)?,
@@ -123,7 +157,7 @@ impl Tables {
             if rings.contains_key(&service.ring_start) {
                 continue;
             }
-            let length = u32::from(service.ring_length).min(RING_SIZE);
+            let length = (u32::from(service.ring_length) + u32::from(service.set_length)).min(RING_SIZE);
             let places = (0..length).map(|place| self.rings.get(&(service.ring_start + place), 0));
             rings.insert(service.ring_start, places.collect::<Result<Vec<_>, _>>().map_err(at(map::RINGS))?);
         }
@@ -145,7 +179,10 @@ impl Tables {
         let limited = services.values().filter(|service: &&Service| service.is_limited != 0);
         let limits = limited.map(|service| Ok((service.number, self.limits.get(&service.number.into(), 0)?)));
         let limits = limits.collect::<Result<_, _>>().map_err(at(map::LIMITS))?;
+        let sources = (0..2 * MAX_SOURCES).map(|number| Ok((number, Be128::from_wire(self.sources.get(&number, 0)?))));
+        let sources = sources.collect::<Result<_, _>>().map_err(at(map::SOURCES))?;
         Ok(Observed {
+            sources,
             node,
             vips,
             services,
@@ -202,6 +239,7 @@ impl Tables {
             Op::Allow(list, prefix) => self.allowed.insert(&allowed(*list, *prefix), 1, 0).map_err(at(map::ALLOWED)),
             Op::Disallow(list, prefix) => gone(self.allowed.remove(&allowed(*list, *prefix))).map_err(at(map::ALLOWED)),
             Op::SetLimit(number, limit) => self.limits.set((*number).into(), limit, 0).map_err(at(map::LIMITS)),
+            Op::SetSource(number, address) => self.sources.set(*number, address.wire(), 0).map_err(at(map::SOURCES)),
             Op::AddVip(vip) => self.vips.insert(vip.wire(), 1, 0).map_err(at(map::VIPS)),
             Op::SetService(listener, service) => self.services.insert(listener, service, 0).map_err(at(map::SERVICES)),
             Op::SetPreferred(number, slot) => self.preferred.set((*number).into(), slot, 0).map_err(at(map::PREFERRED)),

@@ -5,7 +5,7 @@
 //!                   └───────────── every step: faults with line and column ──────────────┘
 //! ```
 //! `file` reads, `report` collects the faults, `reader` knows TOML, `values` knows what a string may say, the section files (`node`, `vrrp`,
-//! `service`, `admission`, `health_check`) know the keys, `between` and `direct` compare sections, `host` compares with a host. Only `file` does I/O.
+//! `service`, `admission`, `health_check`) know the keys, `between`, `direct` and `sources` compare sections, `host` compares with a host. Only `file` does I/O.
 
 mod admission;
 mod between;
@@ -19,6 +19,7 @@ mod node;
 mod reader;
 mod report;
 mod service;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod valid;
@@ -105,6 +106,7 @@ fn read(text: &str, report: &Report<'_>, env: &Env) -> Option<Loaded> {
     admission::between(&services, report);
     between::check(&node, metrics.as_ref(), &routers, &services, report);
     direct::check(&node, &routers, &services, report);
+    sources::check(&node, &routers, &services, report);
 
     let places = host::Places::new(&node, &routers, report);
     let config = Config {

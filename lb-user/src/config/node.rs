@@ -1,30 +1,30 @@
 //! The keys of `[node]`, `[metrics]` and `[admin]`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use super::reader::{Got, Section};
+use super::reader::{Got, List, Section};
 use super::report::{At, Wrong, quote, wrong};
 use super::{Admin, Datapath, Env, Node, Role, values};
 
 /// Longest path a Unix socket can be bound to: `sun_path` less its final NUL.
 const LONGEST_SOCKET: usize = 107;
-/// What a flow takes in the tables of IPv4, which are there from the start: two entries, their buckets, and its share of the
-/// half-open table.
-const BYTES_OF_FLOW: u64 = 384;
+/// What a flow takes in the tables that are there from the start: two entries of IPv4, their buckets, and its share of what is
+/// for handshakes of both IP versions.
+const BYTES_OF_FLOW: u64 = 576;
 
 /// Fewest flows and handshakes a table is for.
 const FEWEST: u32 = 1024;
 /// What suits a control plane, where there is memory enough.
 const MOST_USUAL: u32 = 131_072;
 
-/// Flows the tables hold by default: as many as a 32nd of the host's memory has room for, in powers of two, so that small
+/// Flows the tables hold by default: as many as a 24th of the host's memory has room for, in powers of two, so that small
 /// differences in what the host says of its memory make none here.
 fn usual_flows(memory: u64) -> u32 {
     if memory == 0 {
         return MOST_USUAL;
     }
-    let room = (memory / 32 / BYTES_OF_FLOW).checked_ilog2().map_or(0, |log| 1_u64 << log);
+    let room = (memory / 24 / BYTES_OF_FLOW).checked_ilog2().map_or(0, |log| 1_u64 << log);
     u32::try_from(room).map_or(MOST_USUAL, |room| room.clamp(FEWEST, MOST_USUAL))
 }
 
@@ -35,6 +35,7 @@ pub(super) struct Draft {
     pub(super) role: Option<At<Role>>,
     /// `None`: the default, or bad.
     pub(super) chosen_ports: Option<At<RangeInclusive<u16>>>,
+    pub(super) source_addresses: List<IpAddr>,
     pub(super) built: Option<Node>,
 }
 
@@ -50,6 +51,7 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
     let datapath = section.key("datapath", r#""auto""#).text(datapath).or(Datapath::Auto);
     let ports = section.key("source_ports", r#""1024-32767""#).text(values::port_range);
     let ports = ports.optional();
+    let sources = section.key("source_addresses", r#"["192.0.2.110"]"#).texts(values::host_address);
     let max_flows = section.key("max_flows", "131072").integer(1024..=4_194_304).or(usual_flows(env.memory));
     let usual_handshakes = max_flows.as_ref().map_or(FEWEST, |flows| flows.value / 4).clamp(FEWEST, MOST_USUAL / 4);
     let max_half_open = section.key("max_half_open", "32768").integer(FEWEST..=1_048_576).or(usual_handshakes);
@@ -66,13 +68,14 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
             peer_port: peer_port?.value,
             datapath: datapath?.value,
             source_ports: ports?.map_or(1024..=32767, |ports| ports.value),
+            source_addresses: sources.values()?,
             max_flows: max_flows?.value,
             max_half_open: max_half_open?.value,
             cgroup: cgroup?.map(|cgroup| cgroup.value),
         })
     };
     let built = build();
-    Draft { interface, role, chosen_ports, built }
+    Draft { interface, role, chosen_ports, source_addresses: sources, built }
 }
 
 pub(super) fn metrics(section: &Section<'_>) -> Option<At<SocketAddr>> {

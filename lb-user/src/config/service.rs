@@ -56,11 +56,18 @@ fn read(section: &Section<'_>) -> Draft {
     let listen = section.key("listen", r#""192.0.2.100:8443""#);
     let listen_given = listen.required().given();
     let listen = listen.text_or_texts(values::listen);
-    let balance = |text: &str| {
-        let choices = [("roundrobin", Balance::RoundRobin)];
-        values::choice(text, &choices, &["leastconn", "source", "maglev"])
-    };
+    let balances = [Balance::RoundRobin, Balance::LeastConn, Balance::Source, Balance::Maglev];
+    let balances = balances.map(|balance| (balance.label(), balance));
+    let balance = |text: &str| values::choice(text, &balances, &[]);
     let balance = section.key("balance", r#""roundrobin""#).text(balance).or(Balance::RoundRobin);
+    let hash_key = section.key("hash_key", r#""any words""#).text(values::secret).optional();
+    let max_connections = section.key("max_connections", "10000").integer(0..=u32::MAX).or(0);
+    let slow_start = Duration::from_secs(1)..=Duration::from_secs(3600);
+    let slow_start = |text: &str| values::duration_in(text, slow_start);
+    let slow_start = section.key("slow_start", r#""30s""#).text(slow_start).optional();
+    let drain = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
+    let drain = |text: &str| values::duration_in(text, drain);
+    let drain_timeout = section.key("drain_timeout", r#""10m""#).text(drain).optional();
     let modes = [("snat", ServiceMode::Snat), ("dsr", ServiceMode::Dsr)];
     let mode = |text: &str| values::choice(text, &modes, &[]);
     let mode = section.key("mode", r#""snat""#).text(mode).or(ServiceMode::Snat);
@@ -82,6 +89,13 @@ fn read(section: &Section<'_>) -> Draft {
     if listen_given.is_some() && listen.whole && listen.items.is_empty() {
         let remedy = r#"write at least one such as ["192.0.2.100:8443"]"#;
         section.report.add(listen.at, wrong("listen is empty", remedy));
+    }
+    if let (Some(balance), Some(Some(slow_start))) = (&balance, &slow_start)
+        && balance.value.is_hashed()
+    {
+        let what = format!("slow_start is not for balance = \"{}\", whose clients would move", balance.value.label());
+        let remedy = "remove it, or choose \"roundrobin\" or \"leastconn\"";
+        section.report.add(slow_start.at, wrong(what, remedy));
     }
     if tables.missing() {
         let remedy = "add at least one [[service.backend]] with name and address";
@@ -105,6 +119,10 @@ fn read(section: &Section<'_>) -> Draft {
             listen: listen.values()?,
             local: local?.value,
             balance: balance?.value,
+            hash_key: hash_key.clone()?.map(|key| key.value),
+            max_connections: max_connections?.value,
+            slow_start: slow_start?.map(|time| time.value),
+            drain_timeout: drain_timeout?.map(|time| time.value),
             mode: mode.as_ref()?.value,
             idle_timeout: idle?.value,
             health_check: health_check?,

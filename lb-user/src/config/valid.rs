@@ -41,6 +41,8 @@ pub struct Node {
     pub datapath: Datapath,
     /// Ports the balancer may use as its own towards backends; kept free of the host's sockets.
     pub source_ports: RangeInclusive<u16>,
+    /// Source addresses towards backends besides the VIP; they are where the VIPs are.
+    pub source_addresses: Vec<IpAddr>,
     /// Established flows the connection table holds; each takes two entries.
     pub max_flows: u32,
     /// Handshakes under way that the half-open table holds; each takes two entries, and the oldest are pushed out.
@@ -192,6 +194,14 @@ pub struct Service {
     pub local: Local,
     /// How a new connection chooses its backend.
     pub balance: Balance,
+    /// What the hash of clients is keyed with; the same on all nodes.
+    pub hash_key: Option<String>,
+    /// Established connections of all backends together; 0: no limit.
+    pub max_connections: u32,
+    /// How long the share of a backend that returns grows; `None`: it has the whole at once.
+    pub slow_start: Option<Duration>,
+    /// How long established connections stay after their backend takes no new ones; `None`: until they end.
+    pub drain_timeout: Option<Duration>,
     /// How packets reach the backends.
     pub mode: ServiceMode,
     /// Established flows silent for longer are forgotten.
@@ -251,6 +261,31 @@ impl SourceLimit {
 pub enum Balance {
     /// Weighted round robin.
     RoundRobin,
+    /// The fewest connections for the weight.
+    LeastConn,
+    /// By the client's address.
+    Source,
+    /// By the client's address and port.
+    Maglev,
+}
+
+impl Balance {
+    /// As in the file.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "roundrobin",
+            Self::LeastConn => "leastconn",
+            Self::Source => "source",
+            Self::Maglev => "maglev",
+        }
+    }
+
+    /// Whether a hash decides, so that a client's backend follows from its address.
+    #[must_use]
+    pub const fn is_hashed(self) -> bool {
+        matches!(self, Self::Source | Self::Maglev)
+    }
 }
 
 /// `service.local`

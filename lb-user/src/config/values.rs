@@ -216,6 +216,15 @@ pub(super) fn http_host(text: &str) -> Result<String, Wrong> {
     })
 }
 
+/// Words that are kept secret: not repeated in a fault.
+pub(super) fn secret(text: &str) -> Result<String, Wrong> {
+    match text.len() {
+        1..=256 => Ok(text.to_owned()),
+        0 => Err(wrong("is empty", "write any words, the same on all nodes, or leave it out")),
+        length => Err(wrong(format!("has {length} bytes"), "shorten it to 256")),
+    }
+}
+
 /// Name of a TLS server: a DNS name or an IP address.
 pub(super) fn server_name(text: &str) -> Result<String, Wrong> {
     match rustls_pki_types::ServerName::try_from(text) {

@@ -5,7 +5,10 @@
 //!                           ^  │ spawns                     └──────────> Observer
 //!                    Report │  v
 //!                         worker per backend (Schedule, Prober): one slow backend delays nobody
+//!                         urgent, while the datapath suspects a backend
 //! ```
+
+mod urgent;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -22,6 +25,7 @@ use super::peer::Asker;
 use crate::clock;
 use crate::config::{HealthCheck, Service};
 use crate::probe::{Plan, PlanError, Prober};
+use urgent::{Checks, Urgent};
 
 /// A backend to be checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,6 +170,7 @@ impl HealthSnapshot {
 pub struct Handle {
     targets: watch::Sender<Vec<Target>>,
     snapshot: watch::Receiver<HealthSnapshot>,
+    suspects: mpsc::Sender<Key>,
     driver: JoinHandle<()>,
 }
 
@@ -181,6 +186,12 @@ impl Handle {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<HealthSnapshot> {
         self.snapshot.clone()
+    }
+
+    /// Has a backend that is up checked out of turn, quickly and until it answers or is down.
+    pub fn suspect(&self, service: &str, backend: &str) {
+        // Whoever suspects a backend goes on doing so while there is reason to.
+        let _ = self.suspects.try_send(Key { service: service.to_owned(), backend: backend.to_owned() });
     }
 
     /// Stops all checks and waits until they have ended.
@@ -211,6 +222,7 @@ impl HealthDriver {
         let (targets, desired) = watch::channel(Vec::new());
         let (snapshot, published) = watch::channel(HealthSnapshot::default());
         let (report, reports) = mpsc::channel(QUEUE);
+        let (suspects, suspected) = mpsc::channel(QUEUE);
         let driver = Self {
             entries: BTreeMap::new(),
             workers: JoinSet::new(),
@@ -220,10 +232,13 @@ impl HealthDriver {
             random: RandomState::new(),
             asker,
         };
-        Handle { targets, snapshot: published, driver: tokio::spawn(driver.run(desired, reports)) }
+        Handle { targets, snapshot: published, suspects, driver: tokio::spawn(driver.run(desired, reports, suspected)) }
     }
 
-    async fn run(mut self, mut desired: watch::Receiver<Vec<Target>>, mut reports: mpsc::Receiver<Report>) {
+    async fn run(
+        mut self, mut desired: watch::Receiver<Vec<Target>>, mut reports: mpsc::Receiver<Report>,
+        mut suspected: mpsc::Receiver<Key>,
+    ) {
         loop {
             tokio::select! {
                 changed = desired.changed() => match changed {
@@ -234,6 +249,7 @@ impl HealthDriver {
                     Err(_) => break,
                 },
                 Some(report) = reports.recv() => self.on_report(report),
+                Some(key) = suspected.recv() => self.on_suspicion(&key),
                 Some(ended) = self.workers.join_next_with_id() => self.on_ended(ended),
             }
         }
@@ -250,7 +266,13 @@ impl HealthDriver {
                         entry
                     } else {
                         entry.worker.abort();
-                        Entry { worker: self.start(&target, clock::now()), target, latch: Latch::default(), ..entry }
+                        Entry {
+                            worker: self.start(&target, clock::now()),
+                            target,
+                            latch: Latch::default(),
+                            urgent: Urgent::default(),
+                            ..entry
+                        }
                     }
                 }
                 replaced => {
@@ -291,6 +313,18 @@ impl HealthDriver {
             asker: self.asker.clone(),
         };
         self.workers.spawn(worker.run(self.report.clone()))
+    }
+
+    fn on_suspicion(&mut self, key: &Key) {
+        let now = clock::now();
+        let is_up = |entry: &&mut Entry| entry.tracker.state() == State::Up && entry.urgent.may_begin(now);
+        let Some(entry) = self.entries.get_mut(key).filter(is_up) else {
+            return;
+        };
+        let Target { address, source, check, .. } = &entry.target;
+        let (worker, count) = (entry.worker.id(), check.fall.max(1));
+        let checks = Checks { worker, key: key.clone(), address: *address, source: *source, count };
+        entry.urgent.begun(self.workers.spawn(checks.run(self.report.clone())), now);
     }
 
     fn on_report(&mut self, report: Report) {
@@ -354,6 +388,7 @@ struct Entry {
     worker: AbortHandle,
     tracker: Tracker,
     latch: Latch,
+    urgent: Urgent,
     last_duration: Option<Duration>,
     checked_at: Option<Instant>,
     results: BTreeMap<&'static str, u64>,
@@ -368,6 +403,7 @@ impl Entry {
             target,
             worker,
             latch: Latch::default(),
+            urgent: Urgent::default(),
             last_duration: None,
             checked_at: None,
             results: BTreeMap::new(),
@@ -376,6 +412,11 @@ impl Entry {
     }
 
     fn take(&mut self, report: &Report) -> Option<Transition> {
+        if report.is_urgent {
+            let count = self.results.entry(report.outcome.result()).or_default();
+            *count = count.saturating_add(1);
+            return self.tracker.on_urgent(&report.outcome, report.at);
+        }
         let not_asked = matches!(report.outcome, Outcome::NotAsked { .. });
         if not_asked && !self.not_asked {
             let Key { service, backend } = &report.key;
@@ -414,6 +455,8 @@ struct Report {
     presence: Option<Presence>,
     took: Duration,
     at: Instant,
+    /// It was a check out of turn, for no more than a TCP connection.
+    is_urgent: bool,
 }
 
 /// Asks one backend whenever it is due.
@@ -444,7 +487,8 @@ impl Worker {
                 (outcome, _) => outcome,
             };
             let presence = agent.map(|(presence, _)| presence);
-            let found = Report { worker, key: self.key.clone(), outcome, presence, took, at: clock::now() };
+            let found =
+                Report { worker, key: self.key.clone(), outcome, presence, took, at: clock::now(), is_urgent: false };
             if report.send(found).await.is_err() {
                 return;
             }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write};
 
-use crate::status::words::{ago, bytes, share, since};
+use crate::status::words::{ago, bytes, removed, share, since};
 use crate::status::{BackendStatus, Status};
 
 /// Events shown, newest first.
@@ -102,6 +102,17 @@ fn services(html: &mut String, status: &Status, now: f64) -> fmt::Result {
         let all = service.backends.iter().fold(0_u64, |sum, b| sum.saturating_add(b.connections));
         for b in &service.backends {
             backend(html, b, all, now)?;
+        }
+        for b in &service.leaving {
+            writeln!(
+                html,
+                "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>–</td><td class=\"n\">{}</td><td>–</td><td>–</td><td>{}</td></tr>",
+                Text(&b.name),
+                Text(&b.address),
+                State("draining"),
+                b.connections,
+                Text(&removed(b, now)),
+            )?;
         }
         html.push_str("</tbody></table></div>\n");
     }

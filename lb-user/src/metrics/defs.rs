@@ -45,10 +45,20 @@ metrics! {
         "1 while the backend is up, 0 while it is down, draining or disabled";
     BACKEND_WEIGHT = Gauge "xvip_backend_weight" ["service", "backend"]
         "Configured weight of the backend";
+    BACKEND_EFFECTIVE_WEIGHT = Gauge "xvip_backend_effective_weight" ["service", "backend"]
+        "Weight of the backend now, less than the configured one during a slow start";
+    BACKEND_MAX_CONNECTIONS = Gauge "xvip_backend_max_connections" ["service", "backend"]
+        "Established connections that the backend may have; no series where any number";
+    BACKEND_DRAIN_DEADLINE = Gauge "xvip_backend_drain_deadline_timestamp_seconds" ["service", "backend"]
+        "When the connections of a backend that takes no new ones are reset, in seconds since the Unix epoch; no series otherwise";
     BACKEND_CONNECTIONS = Gauge "xvip_backend_connections" ["service", "backend"]
         "Established connections to the backend";
     BACKEND_CONNECTIONS_TOTAL = Counter "xvip_backend_connections_total" ["service", "backend"]
         "Connections to the backend that were established";
+    BACKEND_SYN_RETRIES = Counter "xvip_backend_syn_retries_total" ["service", "backend", "reason"]
+        "SYNs that went on to another backend because this one refused them (refused) or did not answer (unanswered)";
+    BACKEND_HANDSHAKE_SECONDS = Histogram "xvip_backend_handshake_duration_seconds" ["service", "backend"]
+        "Time from a SYN to the backend's SYN-ACK, measured by the datapath";
     LOCAL_CONNECTIONS = Counter "xvip_local_connections_total" ["service", "backend"]
         "Connections of this node's own clients to the backend, translated by the connect hooks";
     LOCAL_ATTACHED = Gauge "xvip_local_attached" []
@@ -57,6 +67,10 @@ metrics! {
         "Bytes from clients (in) and to clients (out), Ethernet payload";
     BACKEND_PACKETS = Counter "xvip_backend_packets_total" ["service", "backend", "direction"]
         "Packets from clients (in) and to clients (out)";
+    BACKEND_SOURCE_PORTS = Gauge "xvip_backend_source_ports" ["service", "backend", "state"]
+        "Source ports towards the backend: in use, resting after a connection, and free";
+    SERVICE_MAX_CONNECTIONS = Gauge "xvip_service_max_connections" ["service"]
+        "Established connections that all backends of the service together may have; no series where any number";
     SERVICE_FAIL_OPEN = Gauge "xvip_service_fail_open" ["service"]
         "1 while every backend fails its checks and all are used all the same";
     HEALTH_CHECK_SECONDS = Histogram "xvip_health_check_duration_seconds" ["service", "backend"]

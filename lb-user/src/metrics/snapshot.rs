@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use tokio::sync::watch;
 
 use super::defs::{self, Def, Kind};
 use super::labels::Labels;
-use crate::status::{BackendStatus, Status};
+use crate::status::{BackendStatus, ServiceStatus, Status};
 
 /// The collector of everything a status contains.
 #[derive(Debug)]
@@ -41,13 +41,45 @@ fn backends(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
     };
     out.family(&defs::BACKEND_UP, each(|b| u64::from(b.state == "up")))?;
     out.family(&defs::BACKEND_WEIGHT, each(|b| u64::from(b.weight)))?;
+    let weights = rows.iter().map(|&(service, b)| ([service, b.name.as_str()], b.effective_weight));
+    out.family(&defs::BACKEND_EFFECTIVE_WEIGHT, weights)?;
+    out.family(&defs::BACKEND_MAX_CONNECTIONS, each(|b| u64::from(b.max_connections)).filter(|(_, most)| *most > 0))?;
+    out.family(&defs::BACKEND_DRAIN_DEADLINE, status.services.iter().flat_map(deadlines))?;
     out.family(&defs::BACKEND_CONNECTIONS, each(|b| b.connections))?;
     out.family(&defs::BACKEND_CONNECTIONS_TOTAL, each(|b| b.connections_total))?;
+    out.family(
+        &defs::BACKEND_SYN_RETRIES,
+        rows.iter().flat_map(|&(service, b)| {
+            let name = b.name.as_str();
+            [
+                ([service, name, "refused"], b.syns_refused_total),
+                ([service, name, "unanswered"], b.syns_unanswered_total),
+            ]
+        }),
+    )?;
+    out.histograms(&defs::BACKEND_HANDSHAKE_SECONDS, rows.iter().map(|&(service, b)| ([service, b.name.as_str()], b)))?;
     out.family(&defs::LOCAL_CONNECTIONS, each(|b| b.local_connections_total))?;
     out.family(&defs::LOCAL_ATTACHED, [([], u64::from(status.local.attached))])?;
     out.family(&defs::BACKEND_BYTES, both(|b| (b.bytes_in, b.bytes_out)))?;
     out.family(&defs::BACKEND_PACKETS, both(|b| (b.packets_in, b.packets_out)))?;
+    let ports = rows.iter().filter_map(|&(service, b)| {
+        let (ports, name) = (b.source_ports?, b.name.as_str());
+        let states = [("in_use", ports.in_use), ("resting", ports.resting), ("free", ports.free())];
+        Some(states.map(|(state, value)| ([service, name, state], value)))
+    });
+    out.family(&defs::BACKEND_SOURCE_PORTS, ports.flatten())?;
+    let limits = status.services.iter().map(|s| ([s.name.as_str()], u64::from(s.max_connections)));
+    out.family(&defs::SERVICE_MAX_CONNECTIONS, limits.filter(|(_, most)| *most > 0))?;
     out.family(&defs::SERVICE_FAIL_OPEN, status.services.iter().map(|s| ([s.name.as_str()], u64::from(s.fail_open))))
+}
+
+/// Of backends that take no new connections; of those that were removed, as long as no other has their name.
+fn deadlines(service: &ServiceStatus) -> impl Iterator<Item = ([&str; 2], f64)> {
+    let row = |name, deadline| ([service.name.as_str(), name], deadline);
+    let configured = service.backends.iter().filter_map(move |b| Some(row(b.name.as_str(), b.drain_deadline?)));
+    let is_taken = |name: &str| service.backends.iter().any(|b| b.name == name);
+    let left = service.leaving.iter().filter(move |left| !is_taken(&left.name));
+    configured.chain(left.map(move |left| row(left.name.as_str(), left.drain_deadline)))
 }
 
 fn vrrp(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
@@ -90,6 +122,29 @@ fn agent(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
 struct Out<'a, 'e>(&'a mut DescriptorEncoder<'e>);
 
 impl Out<'_, '_> {
+    /// Writes the times from SYN to SYN-ACK.
+    fn histograms<'s>(
+        &mut self, def: &Def, rows: impl IntoIterator<Item = ([&'s str; 2], &'s BackendStatus)>,
+    ) -> fmt::Result {
+        let mut rows = rows.into_iter().peekable();
+        if rows.peek().is_none() {
+            return Ok(());
+        }
+        let help = format!("{}.", def.help);
+        let mut family = self.0.encode_descriptor(def.name, &help, None, MetricType::Histogram)?;
+        for (values, backend) in rows {
+            let times = &backend.handshakes;
+            // The library writes its largest number as "+Inf".
+            let buckets: Vec<_> =
+                times.buckets.iter().map(|bucket| (bucket.up_to.unwrap_or(f64::MAX), bucket.handshakes)).collect();
+            let count = buckets.iter().map(|(_, handshakes)| handshakes).sum();
+            let labels = Labels::of(def, &values);
+            let mut metric = family.encode_family(&labels)?;
+            metric.encode_histogram::<NoLabelSet>(times.seconds, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+
     /// Writes a family; nothing at all when it has no series.
     fn family<'s, const N: usize, V: EncodeGaugeValue>(
         &mut self, def: &Def, rows: impl IntoIterator<Item = ([&'s str; N], V)>,

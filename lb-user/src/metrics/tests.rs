@@ -11,7 +11,7 @@ use crate::config::{
     Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, IpNet, Local, Node, Role, Service,
     ServiceMode, Vrrp,
 };
-use crate::status::example::example;
+use crate::status::example::{NOW, example};
 
 const VIP_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100));
 
@@ -26,6 +26,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
             peer_port: 9911,
             datapath: Datapath::Auto,
             source_ports: 1024..=2047,
+            source_addresses: Vec::new(),
             max_flows: 1000,
             max_half_open: 1000,
             cgroup: None,
@@ -56,6 +57,10 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
             listen: vec![std::net::SocketAddr::from((address, 8443)).into()],
             local: Local::Prefer,
             balance: Balance::RoundRobin,
+            hash_key: None,
+            max_connections: 0,
+            slow_start: None,
+            drain_timeout: None,
             mode: ServiceMode::Snat,
             idle_timeout: Duration::from_secs(7200),
             allow: vec![],
@@ -151,12 +156,19 @@ fn names_are_stable() {
         [
             "Gauge xvip_backend_up{service,backend}",
             "Gauge xvip_backend_weight{service,backend}",
+            "Gauge xvip_backend_effective_weight{service,backend}",
+            "Gauge xvip_backend_max_connections{service,backend}",
+            "Gauge xvip_backend_drain_deadline_timestamp_seconds{service,backend}",
             "Gauge xvip_backend_connections{service,backend}",
             "Counter xvip_backend_connections_total{service,backend}",
+            "Counter xvip_backend_syn_retries_total{service,backend,reason}",
+            "Histogram xvip_backend_handshake_duration_seconds{service,backend}",
             "Counter xvip_local_connections_total{service,backend}",
             "Gauge xvip_local_attached{}",
             "Counter xvip_backend_bytes_total{service,backend,direction}",
             "Counter xvip_backend_packets_total{service,backend,direction}",
+            "Gauge xvip_backend_source_ports{service,backend,state}",
+            "Gauge xvip_service_max_connections{service}",
             "Gauge xvip_service_fail_open{service}",
             "Histogram xvip_health_check_duration_seconds{service,backend}",
             "Counter xvip_health_check_total{service,backend,result}",
@@ -170,6 +182,8 @@ fn names_are_stable() {
             "Gauge xvip_datapath_info{mode,interface}",
             "Gauge xvip_connection_table_entries{table}",
             "Gauge xvip_connection_table_capacity{table}",
+            "Gauge xvip_connection_table_bytes{table}",
+            "Gauge xvip_datapath_bytes{}",
             "Counter xvip_config_reloads_total{result}",
             "Gauge xvip_config_last_reload_successful{}",
             "Gauge xvip_config_applied_timestamp_seconds{}",
@@ -208,6 +222,10 @@ fn the_status_shows_in_the_samples() {
         (r#"xvip_backend_up{service="apiserver",backend="master1"}"#, 1.0),
         (r#"xvip_backend_up{service="apiserver",backend="master3"}"#, 0.0),
         (r#"xvip_backend_weight{service="apiserver",backend="master1"}"#, 1.0),
+        (r#"xvip_backend_effective_weight{service="apiserver",backend="master1"}"#, 1.0),
+        (r#"xvip_backend_max_connections{service="apiserver",backend="master1"}"#, 1000.0),
+        (r#"xvip_backend_drain_deadline_timestamp_seconds{service="apiserver",backend="master4"}"#, NOW + 90.0),
+        (r#"xvip_service_max_connections{service="web"}"#, 500.0),
         (r#"xvip_backend_connections{service="apiserver",backend="master2"}"#, 50.0),
         (r#"xvip_backend_connections_total{service="apiserver",backend="master2"}"#, 500.0),
         (r#"xvip_local_connections_total{service="apiserver",backend="master2"}"#, 100.0),

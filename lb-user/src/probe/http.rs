@@ -87,6 +87,18 @@ impl Client {
         asked.unwrap_or_else(|outcome| outcome)
     }
 
+    /// One check over a connection that is there already.
+    pub(super) async fn probe_over<S>(&mut self, stream: S, deadline: Instant) -> Outcome
+    where
+        S: Read + Write + Unpin + Send + 'static,
+    {
+        let asked = match Connection::start(stream).await {
+            Ok(connection) => self.ask(connection, deadline).await,
+            Err(outcome) => Err(outcome),
+        };
+        asked.unwrap_or_else(|outcome| outcome)
+    }
+
     async fn open(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Connection, Outcome> {
         let tcp = endpoint.connect(deadline).await?;
         // A kept connection to a host that is gone would use up the whole check and look like a server that does not

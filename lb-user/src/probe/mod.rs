@@ -14,10 +14,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use hyper_util::rt::TokioIo;
 use lb_proto::health::{BadAnswer, Outcome, Phase};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::clock;
-use crate::config::CheckKind;
+use crate::config::{CheckKind, HttpCheck};
 
 /// A check made ready: files read, names and paths parsed. One serves all backends of a service.
 ///
@@ -174,6 +176,19 @@ impl Prober {
         };
         (outcome, end.saturating_duration_since(start))
     }
+}
+
+/// One HTTP check over a connection that is there already: what comes back on it decides.
+///
+/// # Errors
+/// When the check cannot be made ready.
+pub async fn judge<S>(check: &HttpCheck, stream: S, deadline: Instant) -> Result<Outcome, PlanError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut client = http::Client::new(&http::Plan::new(check)?, None, nowhere);
+    Ok(client.probe_over(TokioIo::new(stream), deadline).await)
 }
 
 /// One step of a check.

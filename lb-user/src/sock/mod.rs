@@ -2,6 +2,7 @@
 
 pub mod datagram;
 pub mod frame;
+pub mod raw;
 pub mod vrrp;
 
 use std::io;

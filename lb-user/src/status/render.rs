@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::words::{ago, bytes, check, share, since};
-use super::{BackendStatus, ServiceStatus, Status, VrrpStatus};
+use super::words::{ago, bytes, check, removed, share, since};
+use super::{BackendStatus, LeavingStatus, ServiceStatus, Status, VrrpStatus};
 
 /// Events shown.
 const EVENTS: usize = 8;
@@ -89,7 +89,12 @@ fn active_router(v: &VrrpStatus) -> &str {
 fn service(out: &mut Page, service: &ServiceStatus, now: f64) {
     out.gap();
     let mode = if service.mode == "dsr" { ", dsr" } else { "" };
-    out.line("SERVICE", &format!("{}, {}, {}{mode}", service.name, service.listen, service.balance), Paint::Bold);
+    let most = match service.max_connections {
+        0 => String::new(),
+        most => format!(", at most {most} connections"),
+    };
+    let about = format!("{}, {}, {}{mode}{most}", service.name, service.listen, service.balance);
+    out.line("SERVICE", &about, Paint::Bold);
     if !service.allow.is_empty() {
         out.line("allow", &service.allow.join(" "), Paint::None);
     }
@@ -103,7 +108,8 @@ fn service(out: &mut Page, service: &ServiceStatus, now: f64) {
         out.line("", "EVERY BACKEND FAILS ITS CHECKS; all are used all the same", Paint::Bad);
     }
     let all = service.backends.iter().fold(0_u64, |sum, b| sum.saturating_add(b.connections));
-    let rows = service.backends.iter().map(|b| backend(b, all, now));
+    let leaving = service.leaving.iter().map(|b| leaving(b, now));
+    let rows = service.backends.iter().map(|b| backend(b, all, now)).chain(leaving);
     out.table(&["BACKEND", "ADDRESS", "STATE", "FOR", "CONNS", "SHARE", "CHECK", "WHY"], &[4, 5, 6], rows.collect());
 }
 
@@ -117,6 +123,19 @@ fn backend(b: &BackendStatus, all: u64, now: f64) -> Vec<Cell<'_>> {
         Cell::plain(share(b.connections, all)),
         Cell::plain(check(b.check_seconds)),
         Cell::plain(b.reason.as_str()),
+    ]
+}
+
+fn leaving(b: &LeavingStatus, now: f64) -> Vec<Cell<'_>> {
+    vec![
+        Cell::bold(&b.name),
+        Cell::plain(b.address.as_str()),
+        Cell::state("draining"),
+        Cell::plain("-"),
+        Cell::plain(b.connections.to_string()),
+        Cell::plain("-"),
+        Cell::plain("-"),
+        Cell::plain(removed(b, now)),
     ]
 }
 

@@ -1,5 +1,7 @@
 //! Numbers of a status in the words people read; shared by the command and the page.
 
+use super::LeavingStatus;
+
 /// How long ago `then` was, e.g. `2h 5m ago`. Both in seconds since the Unix epoch.
 pub(crate) fn ago(now: f64, then: f64) -> String {
     format!("{} ago", since(now, then))
@@ -38,6 +40,11 @@ pub(crate) fn share(part: u64, whole: u64) -> String {
 #[allow(clippy::cast_precision_loss, reason = "one digit behind the point is shown")]
 pub(crate) fn bytes(bytes: u64) -> Option<String> {
     (bytes > 0).then(|| format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0)))
+}
+
+/// What becomes of a backend that was removed from the configuration.
+pub(crate) fn removed(b: &LeavingStatus, now: f64) -> String {
+    format!("removed from the configuration; connections are reset in {}", since(b.drain_deadline, now))
 }
 
 /// The duration of a health check, e.g. `4.2ms`; `-` before the first.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use nix::sys::signal::Signal;
 
-pub use serve::{Options, pattern, pattern_digest, serve};
+pub use serve::{Options, pattern, pattern_digest, serve, server_config};
 
 use crate::netns::Netns;
 use crate::pki::KeyFiles;

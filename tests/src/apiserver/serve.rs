@@ -105,7 +105,8 @@ pub async fn serve(options: Options) -> Result<()> {
     Ok(())
 }
 
-fn server_config(cert: &PathBuf, key: &PathBuf) -> Result<ServerConfig> {
+/// HTTP/2 and HTTP/1.1 over TLS with this certificate and key.
+pub fn server_config(cert: &PathBuf, key: &PathBuf) -> Result<ServerConfig> {
     let chain = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("reading {}", cert.display()))?;

@@ -1,6 +1,5 @@
 //! The connect hooks of a cgroup: what the node's own clients dial, and what they are told they have reached.
 
-use core::arch::asm;
 use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::bpf_sock_addr;
@@ -10,11 +9,14 @@ use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_lookup_tcp, bpf_
 use aya_ebpf::macros::{btf_map, cgroup_sock_addr, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::SockAddrContext;
-use lb_ebpf::abi::{Backend, Dialled, Endpoint, Hook, MAX_BACKENDS, MAX_OWN_ADDRESSES, MAX_SERVICES, NOBODY, Service};
+use lb_ebpf::abi::{
+    Backend, Change, Dialled, Endpoint, Hook, MAX_BACKENDS, MAX_OWN_ADDRESSES, MAX_SERVICES, NOBODY, Service,
+};
+use lb_ebpf::datapath::balance::{Connections, Rounds};
 use lb_ebpf::datapath::local::{self, LocalTables, Translation};
 use lb_ebpf::net::{Be16, Be32, Be128};
 
-use crate::maps::{BACKEND_SLOTS, BACKENDS, RINGS, SERVICES};
+use crate::maps::{BACKEND_SLOTS, BACKENDS, RINGS, SERVICES, add, connections, count_load};
 
 /// The only answer of these hooks: go on, with the address as it is now.
 const GO_ON: i32 = 1;
@@ -98,17 +100,11 @@ fn translate(context: &SockAddrContext, asked: Endpoint) -> Option<Translation> 
         unsafe { *kept = dialled };
     }
     if let Some(opened) = LOCAL_OPENED.get_ptr_mut(translation.slot) {
-        add_one(opened);
+        // In one step: unlike the packets' programs these can be preempted by each other.
+        // SAFETY: a map value.
+        unsafe { add(opened, 1) };
     }
     Some(translation)
-}
-
-/// Counts in one step: unlike the packets' programs these can be preempted by each other. The target has the instruction
-/// and no type that uses it.
-#[inline(always)]
-fn add_one(counter: *mut u64) {
-    // SAFETY: called with map values, which are aligned and stay valid until the program ends.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64) };
 }
 
 /// What the client of this socket asked for, if it is still connected to what it got.
@@ -158,6 +154,44 @@ impl Kernel {
     }
 }
 
+impl Rounds for Kernel {
+    #[inline(always)]
+    fn backend(&self, slot: u32) -> Option<&Backend> {
+        BACKENDS.get(slot)
+    }
+
+    #[inline(always)]
+    fn ring(&self, place: u32) -> Option<u32> {
+        RINGS.get(place).copied()
+    }
+
+    #[inline(always)]
+    fn take_turn(&self, service: u32) -> Option<u32> {
+        /// How far apart the CPUs begin.
+        const STRIDE: u32 = 7919;
+        let counter = LOCAL_TURNS.get_ptr_mut(service)?;
+        // SAFETY: a map value of this CPU, aligned. Whoever is preempted in between takes a turn twice.
+        let turn = unsafe {
+            let turn = counter.read_volatile();
+            counter.write_volatile(turn.wrapping_add(1));
+            turn
+        };
+        // SAFETY: a helper without arguments.
+        let cpu = unsafe { bpf_get_smp_processor_id() };
+        Some(turn.wrapping_add(cpu.wrapping_mul(STRIDE)))
+    }
+
+    #[inline(always)]
+    fn connections(&self, at: u32) -> Connections {
+        connections(at)
+    }
+
+    #[inline(always)]
+    fn count(&self, at: u32, change: Change) {
+        count_load(at, change);
+    }
+}
+
 impl LocalTables for Kernel {
     #[inline(always)]
     fn hook(&self) -> Hook {
@@ -181,16 +215,6 @@ impl LocalTables for Kernel {
     }
 
     #[inline(always)]
-    fn backend(&self, slot: u32) -> Option<&Backend> {
-        BACKENDS.get(slot)
-    }
-
-    #[inline(always)]
-    fn ring(&self, place: u32) -> Option<u32> {
-        RINGS.get(place).copied()
-    }
-
-    #[inline(always)]
     fn preferred(&self, service: u32) -> Option<u32> {
         PREFERRED.get(service).copied().filter(|slot| *slot != NOBODY).map(|slot| slot - 1)
     }
@@ -201,22 +225,6 @@ impl LocalTables for Kernel {
             Some(address) => self.has_listener(address.raw(), at.port),
             None => self.has_listener(at.address.raw(), at.port),
         }
-    }
-
-    #[inline(always)]
-    fn take_turn(&self, service: u32) -> Option<u32> {
-        /// How far apart the CPUs begin.
-        const STRIDE: u32 = 7919;
-        let counter = LOCAL_TURNS.get_ptr_mut(service)?;
-        // SAFETY: a map value of this CPU, aligned. Whoever is preempted in between takes a turn twice.
-        let turn = unsafe {
-            let turn = counter.read_volatile();
-            counter.write_volatile(turn.wrapping_add(1));
-            turn
-        };
-        // SAFETY: a helper without arguments.
-        let cpu = unsafe { bpf_get_smp_processor_id() };
-        Some(turn.wrapping_add(cpu.wrapping_mul(STRIDE)))
     }
 }
 

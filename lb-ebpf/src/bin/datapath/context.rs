@@ -12,3 +12,24 @@ pub(crate) trait Context: Copy {
     /// looks at the packet itself.
     fn length_to_route(self, length: u16) -> u16;
 }
+
+/// For what looks at no packet.
+#[derive(Clone, Copy)]
+pub(crate) struct NoPacket;
+
+impl Context for NoPacket {
+    #[inline(always)]
+    fn as_ptr(self) -> *mut c_void {
+        core::ptr::null_mut()
+    }
+
+    #[inline(always)]
+    fn ifindex(self) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn length_to_route(self, length: u16) -> u16 {
+        length
+    }
+}

@@ -31,13 +31,18 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
             let run = || {
                 parts::run(
                     context,
-                    parts::xvip_known4,
-                    parts::xvip_unknown4,
-                    parts::xvip_admit4,
-                    parts::xvip_choose4,
-                    parts::xvip_open4,
-                    parts::xvip_icmp4,
-                    parts::xvip_answer4,
+                    parts::Parts {
+                        known: parts::xvip_known4,
+                        unknown: parts::xvip_unknown4,
+                        retry: parts::xvip_retry4,
+                        admit: parts::xvip_admit4,
+                        choose: parts::xvip_choose4,
+                        keep: parts::xvip_keep4,
+                        open: parts::xvip_open4,
+                        elsewhere: parts::xvip_elsewhere4,
+                        icmp: parts::xvip_icmp4,
+                        answer: parts::xvip_answer4,
+                    },
                 )
             };
             parts::tunnel(context, run(), parts::xvip_unwrap4, run, parts::xvip_wrap4)
@@ -46,13 +51,18 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
             let run = || {
                 parts::run(
                     context,
-                    parts::xvip_known6,
-                    parts::xvip_unknown6,
-                    parts::xvip_admit6,
-                    parts::xvip_choose6,
-                    parts::xvip_open6,
-                    parts::xvip_icmp6,
-                    parts::xvip_answer6,
+                    parts::Parts {
+                        known: parts::xvip_known6,
+                        unknown: parts::xvip_unknown6,
+                        retry: parts::xvip_retry6,
+                        admit: parts::xvip_admit6,
+                        choose: parts::xvip_choose6,
+                        keep: parts::xvip_keep6,
+                        open: parts::xvip_open6,
+                        elsewhere: parts::xvip_elsewhere6,
+                        icmp: parts::xvip_icmp6,
+                        answer: parts::xvip_answer6,
+                    },
                 )
             };
             parts::tunnel(context, run(), parts::xvip_unwrap6, run, parts::xvip_wrap6)
@@ -70,13 +80,18 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
             let run = || {
                 parts::run(
                     context,
-                    parts::xvip_tc_known4,
-                    parts::xvip_tc_unknown4,
-                    parts::xvip_tc_admit4,
-                    parts::xvip_tc_choose4,
-                    parts::xvip_tc_open4,
-                    parts::xvip_tc_icmp4,
-                    parts::xvip_tc_answer4,
+                    parts::Parts {
+                        known: parts::xvip_tc_known4,
+                        unknown: parts::xvip_tc_unknown4,
+                        retry: parts::xvip_tc_retry4,
+                        admit: parts::xvip_tc_admit4,
+                        choose: parts::xvip_tc_choose4,
+                        keep: parts::xvip_tc_keep4,
+                        open: parts::xvip_tc_open4,
+                        elsewhere: parts::xvip_tc_elsewhere4,
+                        icmp: parts::xvip_tc_icmp4,
+                        answer: parts::xvip_tc_answer4,
+                    },
                 )
             };
             parts::tunnel(context, run(), parts::xvip_tc_unwrap4, run, parts::xvip_tc_wrap4)
@@ -85,13 +100,18 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
             let run = || {
                 parts::run(
                     context,
-                    parts::xvip_tc_known6,
-                    parts::xvip_tc_unknown6,
-                    parts::xvip_tc_admit6,
-                    parts::xvip_tc_choose6,
-                    parts::xvip_tc_open6,
-                    parts::xvip_tc_icmp6,
-                    parts::xvip_tc_answer6,
+                    parts::Parts {
+                        known: parts::xvip_tc_known6,
+                        unknown: parts::xvip_tc_unknown6,
+                        retry: parts::xvip_tc_retry6,
+                        admit: parts::xvip_tc_admit6,
+                        choose: parts::xvip_tc_choose6,
+                        keep: parts::xvip_tc_keep6,
+                        open: parts::xvip_tc_open6,
+                        elsewhere: parts::xvip_tc_elsewhere6,
+                        icmp: parts::xvip_tc_icmp6,
+                        answer: parts::xvip_tc_answer6,
+                    },
                 )
             };
             parts::tunnel(context, run(), parts::xvip_tc_unwrap6, run, parts::xvip_tc_wrap6)
@@ -107,8 +127,26 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
 pub(crate) fn xvip_leave(context: TcContext) -> i32 {
     let context = context.skb.skb;
     match skb::Buffer::new(context).ethertype() {
-        Some(V4::ETHERTYPE) => parts::xvip_leave4(context) as i32,
-        Some(V6::ETHERTYPE) => parts::xvip_leave6(context) as i32,
+        Some(V4::ETHERTYPE) => {
+            let parts = parts::Leaving {
+                leave: parts::xvip_leave4,
+                retry: parts::xvip_tc_retry4,
+                open: parts::xvip_tc_open4,
+                elsewhere: parts::xvip_tc_elsewhere4,
+                answer: parts::xvip_tc_answer4,
+            };
+            parts::wrapped(context, parts::run_leaving(context, parts), parts::xvip_tc_wrap4) as i32
+        }
+        Some(V6::ETHERTYPE) => {
+            let parts = parts::Leaving {
+                leave: parts::xvip_leave6,
+                retry: parts::xvip_tc_retry6,
+                open: parts::xvip_tc_open6,
+                elsewhere: parts::xvip_tc_elsewhere6,
+                answer: parts::xvip_tc_answer6,
+            };
+            parts::wrapped(context, parts::run_leaving(context, parts), parts::xvip_tc_wrap6) as i32
+        }
         _ => TC_ACT_UNSPEC,
     }
 }

@@ -1,22 +1,29 @@
 //! The maps, and the datapath's questions answered from them and from the kernel's helpers.
 
+use core::arch::asm;
+use core::ptr::addr_of;
+
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_fib_lookup as FibLookup};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_get_smp_processor_id};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
-    ALLOWED_ENTRIES, Allowed, Backend, Bucket, ERRORS_PER_SECOND, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES,
-    LIST_BITS, MAX_BACKENDS, MAX_FELLOWS, MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_REASONS, MAX_RINGS, MAX_SERVICES,
-    MAX_TUNNELS, MAX_VIPS, Moment, Node, RING_SIZE, Reason, Service, SharedFlow, Source, SourceLimit, Traffic, budget,
-    mac_key,
+    ALLOWED_ENTRIES, Allowed, Backend, Bucket, Change, Correction, ERRORS_PER_SECOND, EVENT_BYTES, Endpoint, Flow,
+    FlowKey, HALF_OPEN_ENTRIES, LIST_BITS, LOADS as LOAD_ENTRIES, Load, MAX_BACKENDS, MAX_FELLOWS, MAX_LIMITED_SOURCES,
+    MAX_LISTENERS, MAX_PORT_SETS, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Moment,
+    NoHint, Node, PortKey, PortSet, Pulse, RING_SIZE, Reason, SYN_ENTRIES, Service, SharedFlow, SharedPortSet,
+    SharedPulse, SharedSyn, Source, SourceLimit, Suspicion, Syn, Traffic, budget, handshake_bucket, mac_key,
 };
+use lb_ebpf::datapath::balance::{Connections, Rounds};
+use lb_ebpf::datapath::ports::{self, Search, Try};
 use lb_ebpf::datapath::tables::{Drafts, Note, Refused, Tables};
-use lb_ebpf::net::{Be32, Be128, Family, V4, V6};
+use lb_ebpf::net::{Address as _, Be32, Be128, Family, V4, V6};
 
-use crate::context::Context;
+use crate::context::{Context, NoPacket};
+use crate::parts;
 use crate::skb::Head;
 
 #[map]
@@ -39,7 +46,12 @@ pub(crate) static RINGS: Array<u32> = Array::with_max_entries(RING_SIZE * MAX_RI
 static TURNS: PerCpuArray<u32> = PerCpuArray::with_max_entries(MAX_SERVICES, 0);
 #[map]
 static PORT_CURSORS: PerCpuArray<u32> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
-/// The agent sets the size when it loads the object.
+#[map]
+static SOURCES: Array<Be128> = Array::with_max_entries(2 * MAX_SOURCES, 0);
+/// The agent makes the sets.
+#[map]
+static PORTS: HashMap<PortKey, PortSet> = HashMap::with_max_entries(MAX_PORT_SETS, BPF_F_NO_PREALLOC);
+/// The agent sets the size when it loads the object, as that of all tables of flows and SYNs.
 #[map]
 static ESTABLISHED: HashMap<FlowKey, Flow> = HashMap::with_max_entries(2048, 0);
 #[map]
@@ -50,9 +62,21 @@ static ESTABLISHED6: HashMap<FlowKey<Be128>, Flow<Be128>> = HashMap::with_max_en
 #[map]
 static HALF_OPEN6: LruHashMap<FlowKey<Be128>, Flow<Be128>> = LruHashMap::with_max_entries(HALF_OPEN_ENTRIES, 0);
 #[map]
+static SYNS: LruHashMap<FlowKey, Syn> = LruHashMap::with_max_entries(SYN_ENTRIES, 0);
+#[map]
+static SYNS6: LruHashMap<FlowKey<Be128>, Syn> = LruHashMap::with_max_entries(SYN_ENTRIES, 0);
+#[map]
+static PULSES: Array<Pulse> = Array::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
+#[map]
 static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_REASONS, 0);
 #[map]
 static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+static LOADS: Array<Load> = Array::with_max_entries(LOAD_ENTRIES, 0);
+#[map]
+static CORRECTIONS: Array<Correction> = Array::with_max_entries(LOAD_ENTRIES, 0);
 #[map]
 static BUDGETS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(budget::COUNT, 0);
 #[map]
@@ -60,7 +84,7 @@ static ALLOWED: LpmTrie<Allowed, u32> = LpmTrie::with_max_entries(ALLOWED_ENTRIE
 #[map]
 static LIMITS: Array<SourceLimit> = Array::with_max_entries(MAX_SERVICES, 0);
 #[map]
-static SOURCES: LruHashMap<Source, u64> = LruHashMap::with_max_entries(MAX_LIMITED_SOURCES, 0);
+static LIMITED: LruHashMap<Source, u64> = LruHashMap::with_max_entries(MAX_LIMITED_SOURCES, 0);
 /// Only this program's business, so no part of the boundary to the agent.
 #[map]
 static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
@@ -71,7 +95,15 @@ static DRAFTS: PerCpuArray<Drafts<Be32>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static DRAFTS6: PerCpuArray<Drafts<Be128>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
+static SEARCH: PerCpuArray<Search<Be32>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static SEARCH6: PerCpuArray<Search<Be128>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static PORT_KEY: PerCpuArray<PortKey> = PerCpuArray::with_max_entries(1, 0);
+#[map]
 static QUESTION: PerCpuArray<FibLookup> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static SYN_DRAFT: PerCpuArray<Syn> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static HEAD: PerCpuArray<Head<V4>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -94,8 +126,16 @@ pub(crate) trait Kept: Family {
     fn established() -> &'static HashMap<FlowKey<Self::Address>, Flow<Self::Address>>;
     /// Its half-open flows.
     fn half_open() -> &'static LruHashMap<FlowKey<Self::Address>, Flow<Self::Address>>;
+    /// What is kept of its SYNs.
+    fn syns() -> &'static LruHashMap<FlowKey<Self::Address>, Syn>;
     /// Room for a new flow.
     fn drafts() -> Option<*mut Drafts<Self::Address>>;
+    /// Room for a search.
+    fn search() -> Option<*mut Search<Self::Address>>;
+    /// [`ports::find`] as a function of its own.
+    fn find_port() -> u32;
+    /// [`ports::try_port`] as a function of its own.
+    fn try_port(in_need: u32) -> u32;
     /// Room for what is copied of a frame.
     fn head_copy() -> Option<*mut Head<Self>>;
     /// Asks for the way between two addresses.
@@ -116,8 +156,28 @@ impl Kept for V4 {
     }
 
     #[inline(always)]
+    fn syns() -> &'static LruHashMap<FlowKey, Syn> {
+        &SYNS
+    }
+
+    #[inline(always)]
     fn drafts() -> Option<*mut Drafts<Self::Address>> {
         DRAFTS.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn search() -> Option<*mut Search<Self::Address>> {
+        SEARCH.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn find_port() -> u32 {
+        parts::xvip_find_port4()
+    }
+
+    #[inline(always)]
+    fn try_port(in_need: u32) -> u32 {
+        parts::xvip_try_port4(in_need)
     }
 
     #[inline(always)]
@@ -151,8 +211,28 @@ impl Kept for V6 {
     }
 
     #[inline(always)]
+    fn syns() -> &'static LruHashMap<FlowKey<Be128>, Syn> {
+        &SYNS6
+    }
+
+    #[inline(always)]
     fn drafts() -> Option<*mut Drafts<Self::Address>> {
         DRAFTS6.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn search() -> Option<*mut Search<Self::Address>> {
+        SEARCH6.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn find_port() -> u32 {
+        parts::xvip_find_port6()
+    }
+
+    #[inline(always)]
+    fn try_port(in_need: u32) -> u32 {
+        parts::xvip_try_port6(in_need)
     }
 
     #[inline(always)]
@@ -208,6 +288,16 @@ pub(crate) fn node<'a>() -> Option<&'a Node> {
     NODE.get(0).filter(|node| node.version != 0)
 }
 
+/// Adds to a counter that all CPUs share. The target has the instruction and no type that uses it.
+///
+/// # Safety
+/// In a map value, and aligned.
+#[inline(always)]
+pub(crate) unsafe fn add(counter: *mut u64, more: u64) {
+    // SAFETY: by the caller's word; the value stays valid until the program ends.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) more) };
+}
+
 /// A table's entry as the datapath shares it with other CPUs.
 #[inline(always)]
 fn shared<'a, A>(entry: Option<*mut Flow<A>>) -> Option<&'a SharedFlow<A>> {
@@ -215,6 +305,40 @@ fn shared<'a, A>(entry: Option<*mut Flow<A>>) -> Option<&'a SharedFlow<A>> {
     // changing words atomic, of the same layout (asserted beside the definition). An entry removed meanwhile may be
     // given to another flow; words are then mixed, never out of bounds, and a mixed translation is a lost packet.
     entry.map(|entry| unsafe { &*entry.cast::<SharedFlow<A>>() })
+}
+
+/// A set of source ports.
+#[inline(always)]
+fn port_set<'a>(key: &PortKey) -> Option<&'a SharedPortSet> {
+    // SAFETY: not preallocated, so the set stays until the program ends, be it replaced meanwhile. `SharedPortSet` is
+    // `PortSet` with its words atomic, of the same layout (asserted beside the definition), and nothing here uses it
+    // otherwise.
+    PORTS.get_ptr(key).map(|set| unsafe { &*set.cast::<SharedPortSet>() })
+}
+
+/// Goes on with the search that [`Kept::search`] has.
+#[inline(always)]
+pub(crate) fn find_port<F: Kept>() -> bool {
+    // SAFETY: a map value of this CPU, of which the caller has no reference now.
+    let search = F::search().map(|search| unsafe { &mut *search });
+    search.is_some_and(|search| ports::find::<F>(&Kernel::new(NoPacket), search))
+}
+
+const FREE: u32 = Try::Free as u32;
+const CLOSED: u32 = Try::Closed as u32;
+
+/// Looks at the port that the same search has come to.
+#[inline(always)]
+pub(crate) fn try_port<F: Kept>(in_need: bool) -> u32 {
+    // SAFETY: a map value of this CPU, which the caller does not change meanwhile.
+    let search = F::search().map(|search| unsafe { &*search });
+    search.map_or(Try::Taken, |search| ports::try_port::<F>(&Kernel::new(NoPacket), search, in_need)) as u32
+}
+
+/// Takes a port of the set whose key is in [`PORT_KEY`].
+#[inline(always)]
+pub(crate) fn take_hint(from: u16) -> Result<u16, NoHint> {
+    PORT_KEY.get(0).and_then(port_set).ok_or(NoHint::Full)?.take(from)
 }
 
 /// Adds to a counter of this CPU; returns what it was, apart for each CPU.
@@ -250,6 +374,67 @@ fn spend(bucket: Option<*mut Bucket>, now: u32, per_second: u32) -> bool {
     true
 }
 
+/// Connections of a backend or a service.
+#[inline(always)]
+pub(crate) fn connections(at: u32) -> Connections {
+    let (Some(load), Some(correction)) = (LOADS.get_ptr(at), CORRECTIONS.get_ptr(at)) else {
+        return Connections::default();
+    };
+    // SAFETY: map values, aligned and there until the program ends; each word is read whole, and words of different
+    // moments are numbers all the same.
+    let (load, correction) = unsafe {
+        (
+            Load {
+                opened: addr_of!((*load).opened).read_volatile(),
+                closed: addr_of!((*load).closed).read_volatile(),
+                begun: addr_of!((*load).begun).read_volatile(),
+                ended: addr_of!((*load).ended).read_volatile(),
+            },
+            Correction {
+                open: addr_of!((*correction).open).read_volatile(),
+                opening: addr_of!((*correction).opening).read_volatile(),
+            },
+        )
+    };
+    Connections { open: load.open(&correction), opening: load.opening(&correction) }
+}
+
+/// Counts for a backend or a service.
+#[inline(always)]
+pub(crate) fn count_load(at: u32, change: Change) {
+    if let Some(load) = LOADS.get_ptr_mut(at) {
+        // SAFETY: one of the words of a map value, by the layout of `Load`.
+        unsafe { add(load.cast::<u64>().wrapping_add(change as usize), 1) };
+    }
+}
+
+impl<C: Context> Rounds for Kernel<C> {
+    #[inline(always)]
+    fn backend(&self, slot: u32) -> Option<&Backend> {
+        BACKENDS.get(slot)
+    }
+
+    #[inline(always)]
+    fn ring(&self, place: u32) -> Option<u32> {
+        RINGS.get(place).copied()
+    }
+
+    #[inline(always)]
+    fn take_turn(&self, service: u32) -> Option<u32> {
+        advance(&TURNS, service, 1)
+    }
+
+    #[inline(always)]
+    fn connections(&self, at: u32) -> Connections {
+        connections(at)
+    }
+
+    #[inline(always)]
+    fn count(&self, at: u32, change: Change) {
+        count_load(at, change);
+    }
+}
+
 impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     #[inline(always)]
     fn node(&self) -> Option<&Node> {
@@ -282,6 +467,71 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     }
 
     #[inline(always)]
+    fn micros(&self) -> u64 {
+        // SAFETY: a helper without arguments.
+        let nanoseconds = unsafe { bpf_ktime_get_ns() };
+        nanoseconds / 1000
+    }
+
+    #[inline(always)]
+    fn syn(&self, client: &FlowKey<F::Address>) -> Option<&SharedSyn> {
+        // SAFETY: as `shared`: the same layout, with words for what changes.
+        F::syns().get_ptr_mut(client).map(|syn| unsafe { &*syn.cast::<SharedSyn>() })
+    }
+
+    #[inline(always)]
+    unsafe fn syn_draft(&self) -> Option<&mut Syn> {
+        // SAFETY: as `drafts`.
+        SYN_DRAFT.get_ptr_mut(0).map(|syn| unsafe { &mut *syn })
+    }
+
+    #[inline(always)]
+    fn keep_syn(&self, client: &FlowKey<F::Address>, syn: &Syn) {
+        // Without it the connection has one backend to try.
+        let _ = F::syns().insert(client, syn, 0);
+    }
+
+    #[inline(always)]
+    fn forget_syn(&self, client: &FlowKey<F::Address>) {
+        // Gone already is what was wanted.
+        let _ = F::syns().remove(client);
+    }
+
+    #[inline(always)]
+    fn pulse(&self, slot: u32) -> Option<&SharedPulse> {
+        // SAFETY: as `shared`; the counters behind the words are never read through this.
+        PULSES.get_ptr_mut(slot).map(|pulse| unsafe { &*pulse.cast::<SharedPulse>() })
+    }
+
+    #[inline(always)]
+    fn count_handshake(&self, slot: u32, micros: u32) {
+        let Some(pulse) = PULSES.get_ptr_mut(slot) else {
+            return;
+        };
+        let bucket = handshake_bucket(micros) as usize;
+        // SAFETY: in the value, by the number of buckets, which the verifier sees from the mask.
+        unsafe {
+            add(&raw mut (*pulse).micros, micros as u64);
+            add((&raw mut (*pulse).handshakes).cast::<u64>().add(bucket & 15), 1);
+        }
+    }
+
+    #[inline(always)]
+    fn count_retry(&self, slot: u32, refused: bool) {
+        if let Some(pulse) = PULSES.get_ptr_mut(slot) {
+            // SAFETY: fields of a map value.
+            unsafe { add(if refused { &raw mut (*pulse).refused } else { &raw mut (*pulse).unanswered }, 1) };
+        }
+    }
+
+    #[inline(always)]
+    fn suspect(&self, slot: u32) {
+        let generation = BACKENDS.get(slot).map_or(0, |backend| backend.generation);
+        // Where the agent does not read, it need not hear more.
+        let _ = EVENTS.output::<Suspicion>(&Suspicion { slot, generation }, 0);
+    }
+
+    #[inline(always)]
     fn is_vip(&self, address: F::Address) -> bool {
         let address: Be128 = address.into();
         VIPS.get_ptr(address).is_some()
@@ -305,21 +555,16 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     }
 
     #[inline(always)]
-    fn source(&self, source: &Source) -> Option<&Moment> {
+    fn limited(&self, source: &Source) -> Option<&Moment> {
         // SAFETY: the kernel keeps a looked-up value readable until the program ends, and `Moment` is a `u64` that other
         // CPUs may write. An entry pushed out meanwhile may be another source's: that one then waits a little longer.
-        SOURCES.get_ptr_mut(source).map(|filled| unsafe { &*filled.cast::<Moment>() })
+        LIMITED.get_ptr_mut(source).map(|filled| unsafe { &*filled.cast::<Moment>() })
     }
 
     #[inline(always)]
-    fn add_source(&self, source: &Source, filled: u64) {
+    fn add_limited(&self, source: &Source, filled: u64) {
         // Whom there is no room for is not limited.
-        let _ = SOURCES.insert(source, filled, 0);
-    }
-
-    #[inline(always)]
-    fn backend(&self, slot: u32) -> Option<&Backend> {
-        BACKENDS.get(slot)
+        let _ = LIMITED.insert(source, filled, 0);
     }
 
     #[inline(always)]
@@ -339,18 +584,56 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     }
 
     #[inline(always)]
-    fn ring(&self, place: u32) -> Option<u32> {
-        RINGS.get(place).copied()
-    }
-
-    #[inline(always)]
-    fn take_turn(&self, service: u32) -> Option<u32> {
-        advance(&TURNS, service, 1)
-    }
-
-    #[inline(always)]
     fn take_port(&self, slot: u32, step: u32) -> Option<u32> {
         advance(&PORT_CURSORS, slot, step)
+    }
+
+    #[inline(always)]
+    fn find_port(&self, answers: &mut FlowKey<F::Address>, slot: u32, is_local: bool) -> bool {
+        let Some(search) = F::search() else {
+            return false;
+        };
+        // SAFETY: a map value of this CPU, of which nobody has a reference now; for interruptions see `drafts` below.
+        unsafe { (*search).begin(answers, slot, is_local) };
+        if F::find_port() == 0 {
+            return false;
+        }
+        // SAFETY: as above.
+        *answers = unsafe { (*search).answers };
+        true
+    }
+
+    #[inline(always)]
+    fn try_port(&self, _search: &Search<F::Address>, in_need: bool) -> Try {
+        match F::try_port(in_need as u32) {
+            FREE => Try::Free,
+            CLOSED => Try::Closed,
+            _ => Try::Taken,
+        }
+    }
+
+    #[inline(always)]
+    fn take_hint(&self, search: &Search<F::Address>, from: u16) -> Result<u16, NoHint> {
+        let Some(question) = PORT_KEY.get_ptr_mut(0) else {
+            return Err(NoHint::Full);
+        };
+        // SAFETY: a map value of this CPU, used by nothing else; for interruptions see `Tables::drafts` below.
+        unsafe { *question = search.set() };
+        match parts::xvip_hint(from as u32) {
+            parts::NO_HINT => Err(NoHint::Full),
+            parts::HINT_AGAIN => Err(NoHint::Again),
+            port => Ok(port as u16),
+        }
+    }
+
+    #[inline(always)]
+    fn is_exhausted(&self, key: PortKey) -> bool {
+        port_set(&key).is_some_and(SharedPortSet::is_full)
+    }
+
+    #[inline(always)]
+    fn source(&self, number: u32) -> Option<F::Address> {
+        SOURCES.get(F::PLACE as u32 * MAX_SOURCES + number).map(|address| F::Address::of(*address))
     }
 
     #[inline(always)]
@@ -474,7 +757,7 @@ macro_rules! written {
                     debug!(&context, "flow of {:i} port {} reset, backend slot {} is gone", client, port, slot);
                 }
                 Note::NoSourcePort => {
-                    warn!(&context, "{:i} port {} refused, no source port to backend slot {}", client, port, slot);
+                    warn!(&context, "{:i} port {}: no source port is left to backend slot {}", client, port, slot);
                 }
                 Note::TableFull => warn!(&context, "{:i} port {} refused, table of flows is full", client, port),
             }

@@ -13,7 +13,7 @@ use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_A
 use aya_ebpf::helpers::generated::{
     bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
-use lb_ebpf::abi::{Reason, Verdict};
+use lb_ebpf::abi::{Reason, SYN_OPTIONS, Verdict};
 use lb_ebpf::datapath::{self, Step, tunnel};
 use lb_ebpf::net::checksum::{change16, fold};
 use lb_ebpf::net::header::{ETHERNET, TcpHead, flag};
@@ -83,6 +83,44 @@ pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut __sk_buff, slot: u
     };
     let step = datapath::open::<F>(&mut frame, &kernel, slot);
     done_with(context, &frame, step)
+}
+
+/// See [`datapath::elsewhere`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn elsewhere<F: Kept + datapath::Handled>(context: *mut __sk_buff, slot: u32) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let step = datapath::elsewhere::<F>(&mut frame, &kernel, slot);
+    done_with(context, &frame, step)
+}
+
+/// See [`datapath::retry()`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn retry<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let step = datapath::retry::<F>(&mut frame, &kernel);
+    if matches!(step, Step::Open(_)) && frame.write_rebuilt().is_err() {
+        return end(context, Reason::CannotReply);
+    }
+    done_with(context, &frame, step)
+}
+
+/// See [`datapath::keep()`]; returns nothing of meaning.
+#[inline(always)]
+pub(crate) fn keep<F: Kept + datapath::Handled>(context: *mut __sk_buff, slot: u32) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    if let Some(mut frame) = Frame::<F>::new(buffer) {
+        datapath::keep::<F>(&mut frame, &kernel, slot);
+    }
+    0
 }
 
 /// See [`datapath::error()`]; returns as [`outcome`] says.
@@ -167,10 +205,11 @@ pub(crate) fn leaving<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u
     let Some(mut frame) = Frame::<F>::new(buffer) else {
         return TC_ACT_UNSPEC as u32;
     };
-    let decided = datapath::leave::<F>(&mut frame, &kernel);
-    if decided.verdict() != Verdict::Deliver {
-        return TC_ACT_UNSPEC as u32;
-    }
+    let decided = match datapath::leave::<F>(&mut frame, &kernel) {
+        Step::End(decided) if decided.verdict() == Verdict::Deliver => decided,
+        Step::End(_) => return TC_ACT_UNSPEC as u32,
+        step => return outcome(step, |reason| end(context, reason)),
+    };
     let written = frame.written(decided);
     let is_syn = F::head(&mut frame).is_ok_and(|head| head.flags() & flag::SYN != 0);
     if is_syn && let Some(node) = node() {
@@ -292,6 +331,23 @@ impl<F: Kept> Frame<'_, F> {
         }
     }
 
+    /// Writes the headers of a packet back that was made a SYN again, of the length that the buffer has by now.
+    ///
+    /// # Errors
+    /// As [`Self::write_translated`].
+    #[inline(always)]
+    fn write_rebuilt(&mut self) -> Result<(), Short> {
+        if self.buffer.is_to_be_finished::<F>()? {
+            let length = self.buffer.len().wrapping_sub((ETHERNET + F::IP) as u32);
+            F::head(self)?.open_tcp(length as u16);
+        }
+        let head = self.head.halfwords.as_ref();
+        self.buffer.store(0, head.as_ptr(), ETHERNET as u32, 0)?;
+        let rest = head.as_ptr().wrapping_add(ETHERNET / 2);
+        let length = (TcpHead::<F>::LENGTH - ETHERNET) as u32;
+        self.buffer.store(ETHERNET as u32, rest, length, u64::from(BPF_F_RECOMPUTE_CSUM))
+    }
+
     /// Writes a packet back that was made anew, cut to its headers.
     ///
     /// # Errors
@@ -344,6 +400,38 @@ impl<F: Kept> Packet for Frame<'_, F> {
         }
         // SAFETY: the buffer is valid, and nothing points into it. The kernel makes one segment of many.
         done(unsafe { bpf_skb_change_tail(self.buffer.0, len as u32, 0) })
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, len: usize) -> Result<(), Short> {
+        // SAFETY: as above.
+        done(unsafe { bpf_skb_change_tail(self.buffer.0, len as u32, 0) })
+    }
+
+    #[inline(always)]
+    fn options(&mut self, at: usize, bytes: u32, into: &mut [u16; SYN_OPTIONS]) -> Result<(), Short> {
+        let mut place = 0;
+        while place < SYN_OPTIONS && (2 * place as u32) < bytes {
+            self.buffer.load((at + 2 * place) as u32, &raw mut into[place], 4)?;
+            place += 2;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn is_unfinished(&mut self) -> bool {
+        self.buffer.is_to_be_finished::<F>().unwrap_or(false)
+    }
+
+    #[inline(always)]
+    fn set_options(&mut self, at: usize, bytes: u32, from: &[u16; SYN_OPTIONS]) -> Result<(), Short> {
+        let mut place = 0;
+        while place < SYN_OPTIONS && (2 * place as u32) < bytes {
+            let at = (at + 2 * place) as u32;
+            self.buffer.store(at, &raw const from[place], 4, u64::from(BPF_F_RECOMPUTE_CSUM))?;
+            place += 2;
+        }
+        Ok(())
     }
 
     #[inline(always)]

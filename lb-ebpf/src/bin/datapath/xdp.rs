@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
-use lb_ebpf::abi::{Reason, Verdict, node_flag};
+use lb_ebpf::abi::{Reason, SYN_OPTIONS, Verdict, node_flag};
 use lb_ebpf::datapath;
 use lb_ebpf::datapath::tunnel;
 use lb_ebpf::net::header::ETHERNET;
@@ -54,6 +54,31 @@ pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut xdp_md, slot: u32)
     let mut frame = Frame::new(context);
     let kernel = Kernel::new(frame);
     outcome(datapath::open::<F>(&mut frame, &kernel, slot), end)
+}
+
+/// See [`datapath::elsewhere`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn elsewhere<F: Kept + datapath::Handled>(context: *mut xdp_md, slot: u32) -> u32 {
+    let mut frame = Frame::new(context);
+    let kernel = Kernel::new(frame);
+    outcome(datapath::elsewhere::<F>(&mut frame, &kernel, slot), end)
+}
+
+/// See [`datapath::retry()`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn retry<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
+    let mut frame = Frame::new(context);
+    let kernel = Kernel::new(frame);
+    outcome(datapath::retry::<F>(&mut frame, &kernel), end)
+}
+
+/// See [`datapath::keep()`]; returns nothing of meaning.
+#[inline(always)]
+pub(crate) fn keep<F: Kept + datapath::Handled>(context: *mut xdp_md, slot: u32) -> u32 {
+    let mut frame = Frame::new(context);
+    let kernel = Kernel::new(frame);
+    datapath::keep::<F>(&mut frame, &kernel, slot);
+    0
 }
 
 /// See [`datapath::error()`]; returns as [`outcome`] says.
@@ -185,6 +210,51 @@ impl Packet for Frame {
         let less = (now - len) as i32;
         // SAFETY: the context is valid, and no reference into the frame outlives this call (`&mut self`).
         if unsafe { bpf_xdp_adjust_tail(self.context, -less) } == 0 { Ok(()) } else { Err(Short) }
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, len: usize) -> Result<(), Short> {
+        let more = len as i32 - self.len() as i32;
+        // Drivers leave much room in front and often little behind (veth: none to speak of). Frames begin at even addresses.
+        // SAFETY: as above.
+        if more > 0 && more & 1 == 0 && unsafe { bpf_xdp_adjust_head(self.context, -more) } == 0 {
+            return Ok(());
+        }
+        // SAFETY: as above.
+        if more == 0 || unsafe { bpf_xdp_adjust_tail(self.context, more) } == 0 { Ok(()) } else { Err(Short) }
+    }
+
+    #[inline(always)]
+    fn options(&mut self, at: usize, bytes: u32, into: &mut [u16; SYN_OPTIONS]) -> Result<(), Short> {
+        let (start, end) = self.bounds();
+        let mut place = 0;
+        while place < SYN_OPTIONS && (2 * place as u32) < bytes {
+            let from = start + at + 2 * place;
+            if from + 2 > end {
+                return Err(Short);
+            }
+            // SAFETY: in the frame by the comparison above. Volatile, or it becomes a copy of a length that the verifier
+            // cannot know.
+            into[place] = unsafe { (from as *const u16).read_volatile() };
+            place += 1;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn set_options(&mut self, at: usize, bytes: u32, from: &[u16; SYN_OPTIONS]) -> Result<(), Short> {
+        let (start, end) = self.bounds();
+        let mut place = 0;
+        while place < SYN_OPTIONS && (2 * place as u32) < bytes {
+            let to = start + at + 2 * place;
+            if to + 2 > end {
+                return Err(Short);
+            }
+            // SAFETY: as above.
+            unsafe { (to as *mut u16).write_volatile(from[place]) };
+            place += 1;
+        }
+        Ok(())
     }
 
     #[inline(always)]

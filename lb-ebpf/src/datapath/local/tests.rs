@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::super::balance::Connections;
 use super::*;
+use crate::abi::{Backend, Change};
 
 const NETNS: u64 = 77;
 
@@ -21,11 +23,13 @@ struct Model {
     /// Where nobody listens.
     silent: BTreeSet<Endpoint>,
     turn: Cell<u32>,
+    open: BTreeMap<u32, u32>,
+    client: [u32; 2],
 }
 
 impl LocalTables for Model {
     fn hook(&self) -> Hook {
-        Hook { netns: NETNS }
+        Hook { netns: NETNS, client: self.client }
     }
 
     fn service(&self, listener: &Endpoint) -> Option<Service> {
@@ -40,14 +44,6 @@ impl LocalTables for Model {
         self.backends.iter().any(|backend| backend.endpoint == *endpoint)
     }
 
-    fn backend(&self, slot: u32) -> Option<&Backend> {
-        self.backends.get(slot as usize)
-    }
-
-    fn ring(&self, place: u32) -> Option<u32> {
-        self.rings.get(place as usize).copied()
-    }
-
     fn preferred(&self, _: u32) -> Option<u32> {
         self.preferred
     }
@@ -55,12 +51,30 @@ impl LocalTables for Model {
     fn listens(&self, at: &Endpoint) -> bool {
         !self.silent.contains(at)
     }
+}
+
+impl Rounds for Model {
+    fn backend(&self, slot: u32) -> Option<&Backend> {
+        self.backends.get(slot as usize)
+    }
+
+    /// Every round is followed by each of its backends once.
+    fn ring(&self, place: u32) -> Option<u32> {
+        let set: BTreeSet<_> = self.rings.iter().copied().collect();
+        self.rings.iter().copied().chain(set).nth(place as usize)
+    }
 
     fn take_turn(&self, _: u32) -> Option<u32> {
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
         Some(turn)
     }
+
+    fn connections(&self, at: u32) -> Connections {
+        Connections { open: self.open.get(&at).copied().unwrap_or_default(), opening: 0 }
+    }
+
+    fn count(&self, _: u32, _: Change) {}
 }
 
 fn at(address: [u8; 4], port: u16) -> Endpoint {
@@ -73,12 +87,12 @@ const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 const ANY: [u8; 4] = [0; 4];
 
 fn backend(host: u8, port: u16) -> Backend {
-    Backend { endpoint: at([192, 0, 2, host], port), generation: 1, service: 3, ..Backend::default() }
+    Backend { endpoint: at([192, 0, 2, host], port), generation: 1, service: 3, share: 1, ..Backend::default() }
 }
 
 /// Service 3 behind these places, with backends .31 (this node), .32 and .33.
 fn model(listeners: &[Endpoint]) -> Model {
-    let service = Service { number: 3, ring_length: 3, ring_start: 0, idle_seconds: 60, ..Service::default() };
+    let service = Service { number: 3, ring_length: 3, set_length: 3, idle_seconds: 60, ..Service::default() };
     Model {
         services: listeners.iter().map(|listener| (*listener, service)).collect(),
         own: [at(NODE, 0).address].into(),
@@ -87,6 +101,8 @@ fn model(listeners: &[Endpoint]) -> Model {
         preferred: None,
         silent: BTreeSet::new(),
         turn: Cell::new(0),
+        open: BTreeMap::new(),
+        client: [0; 2],
     }
 }
 
@@ -115,6 +131,33 @@ fn others_come_before_the_preferred_one_when_its_process_is_gone() {
     // Nobody else: it may be reached all the same, by a translation of somebody else's.
     model.rings = vec![0, 0, 0];
     assert_eq!(slot(&model, at(VIP, 8443)), Some(0));
+}
+
+#[test]
+fn a_full_backend_is_passed_over_and_a_node_keeps_its_own_by_source() {
+    let mut model = model(&[at(VIP, 8443)]);
+    model.backends[1].max_connections = 5;
+    model.preferred = Some(1);
+    model.open = [(1, 5)].into();
+    let slots: Vec<_> = (0..6).map(|_| slot(&model, at(VIP, 8443))).collect();
+    assert!(slots.iter().all(|slot| [Some(0), Some(2)].contains(slot)), "{slots:?}");
+    model.open.insert(1, 4);
+    assert_eq!(slot(&model, at(VIP, 8443)), Some(1));
+
+    let of = |client| {
+        let model = Model { client: [client, 7], ..super::tests::model(&[at(VIP, 8443)]) };
+        let model = Model { services: self::source(&model), ..model };
+        let slots = [(); 4].map(|()| slot(&model, at(VIP, 8443)));
+        assert_eq!(slots, [slots[0]; 4]);
+        slots[0]
+    };
+    let seen: BTreeSet<_> = (0..32).map(of).collect();
+    assert_eq!(seen.len(), 3, "other nodes have others");
+}
+
+fn source(model: &Model) -> BTreeMap<Endpoint, Service> {
+    let by_source = |service: &Service| Service { balance: Balance::Source as u16, ..*service };
+    model.services.iter().map(|(at, service)| (*at, by_source(service))).collect()
 }
 
 #[test]
@@ -170,7 +213,7 @@ fn nobody_serves() {
     assert_eq!(slot(&model, at(VIP, 8443)), None);
     model.preferred = Some(9);
     assert_eq!(slot(&model, at(VIP, 8443)), None);
-    let service = Service { number: 3, ring_length: 0, ring_start: 0, idle_seconds: 60, ..Service::default() };
+    let service = Service { number: 3, idle_seconds: 60, ..Service::default() };
     model.services.insert(at(VIP, 8443), service);
     assert_eq!(slot(&model, at(VIP, 8443)), None);
 }
@@ -206,7 +249,7 @@ fn services_at_every_address_are_those_of_one_version() {
 }
 
 proptest! {
-    /// As long as one backend of the round serves, and not more than are looked at do not, a connection is made, and to one that does.
+    /// As long as one backend serves, a connection is made, and to one that does.
     #[test]
     fn a_connection_goes_to_a_backend_that_serves(
         gone in proptest::collection::vec(any::<bool>(), 1..6), preferred in proptest::option::of(0u32..8), turn in any::<u32>(),
@@ -216,12 +259,13 @@ proptest! {
         model.rings = (0..gone.len() as u32).collect();
         model.preferred = preferred;
         model.turn.set(turn);
-        let service = Service { number: 3, ring_length: gone.len() as u16, ring_start: 0, idle_seconds: 60, ..Service::default() };
+        let length = gone.len() as u16;
+        let service = Service { number: 3, ring_length: length, set_length: length, idle_seconds: 60, ..Service::default() };
         model.services.insert(at(VIP, 8443), service);
         let serving = gone.iter().filter(|gone| !**gone).count();
         match slot(&model, at(VIP, 8443)) {
             Some(slot) => prop_assert!(!gone[slot as usize]),
-            None => prop_assert!(serving == 0 || gone.len() - serving >= TRIES as usize),
+            None => prop_assert_eq!(serving, 0),
         }
         if let Some(slot) = preferred && gone.get(slot as usize) == Some(&false) {
             prop_assert_eq!(super::connect(&model, NETNS, at(VIP, 8443)).map(|to| to.slot), Some(slot));

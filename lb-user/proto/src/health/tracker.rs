@@ -7,7 +7,8 @@
 //!        Ready, `rise` in a row                    `fall` failures in a row, all without a TCP connection
 //!   Down ──────────────────────> Up       Down ─────────────────────────────────────────────> Down, lost
 //!
-//!     a refusal, or `fall` failures in a row                     anything that took a TCP connection
+//!     a refusal, or `fall` failures in a row,
+//!     in turn or out of turn                                     anything that took a TCP connection
 //!   Up ─────────────────────────────────────> Down    Down, lost ──────────────────────────────────> Down
 //! ```
 
@@ -96,6 +97,8 @@ pub struct Tracker {
     failed: u32,
     /// Failures without a TCP connection in a row.
     tcp_failed: u32,
+    /// Failures of checks out of turn in a row.
+    urgent: u32,
     /// Its node has said farewell since the last `Ready`.
     leaving: bool,
 }
@@ -113,8 +116,34 @@ impl Tracker {
             ready: 0,
             failed: 0,
             tcp_failed: 0,
+            urgent: 0,
             leaving: false,
         }
+    }
+
+    /// Takes the result of a check out of turn that asked for no more than a TCP connection, finished at `now`.
+    ///
+    /// `fall` failures in a row of a backend that is up take it down. They come within a moment, so they say nothing of its
+    /// established connections; and a success says nothing of what is above TCP.
+    pub fn on_urgent(&mut self, outcome: &Outcome, now: Instant) -> Option<Transition> {
+        if self.state != State::Up || matches!(outcome, Outcome::NotAsked { .. }) {
+            return None;
+        }
+        if !outcome.is_tcp_failure() {
+            self.urgent = 0;
+            return None;
+        }
+        self.urgent = self.urgent.saturating_add(1);
+        if self.urgent < self.fall {
+            return None;
+        }
+        let in_a_row = std::mem::take(&mut self.urgent);
+        self.ready = 0;
+        self.failed = self.failed.saturating_add(in_a_row);
+        self.last = Some(outcome.clone());
+        self.state = State::Down { lost: false };
+        self.since = now;
+        Some(Transition { from: State::Up, to: self.state, outcome: outcome.clone(), in_a_row })
     }
 
     /// Takes the result of a check that finished at `now`.
@@ -125,6 +154,7 @@ impl Tracker {
                 self.ready = self.ready.saturating_add(1);
                 self.failed = 0;
                 self.tcp_failed = 0;
+                self.urgent = 0;
                 self.leaving = false;
                 (self.after_ready(), self.ready)
             }

@@ -6,16 +6,18 @@
 //! stay valid whatever else changes, and an agent that starts anew finds them again.
 
 mod admission;
+mod maglev;
 mod ring;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use admission::Prefix;
 use lb_ebpf::abi::{
-    Backend, Delivery, Endpoint, MAX_ALLOWED, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES,
-    MAX_SERVICES, MAX_TUNNELS, MAX_VIPS, NOBODY, Node, RING_SIZE, Service, SourceLimit,
+    Backend, Balance, Delivery, Endpoint, MAX_ALLOWED, MAX_BACKENDS, MAX_FELLOWS, MAX_LISTENERS, MAX_OWN_ADDRESSES,
+    MAX_SERVICES, MAX_TUNNELS, MAX_VIPS, NOBODY, Node, RING_SIZE, SET_SIZE, Service, SourceLimit,
 };
 use lb_ebpf::net::Be128;
+pub use maglev::{Candidate, TABLE_SIZE, stable_hash, table};
 pub use ring::ring;
 
 /// What the datapath should do.
@@ -31,6 +33,8 @@ pub struct Wanted {
     pub fellows: BTreeSet<[u8; 6]>,
     /// Nodes from which packets inside outer ones are taken.
     pub tunnels: BTreeSet<Be128>,
+    /// Source addresses towards backends besides the VIPs, by their number.
+    pub sources: BTreeMap<u32, Be128>,
 }
 
 /// A service as it should be.
@@ -44,6 +48,12 @@ pub struct WantedService {
     pub preferred: Option<usize>,
     /// Seconds an established flow may be silent.
     pub idle_seconds: u32,
+    /// How a new connection chooses its backend.
+    pub balance: Balance,
+    /// Key of the hash of clients.
+    pub key: [u32; 2],
+    /// Established connections that all backends together may have; 0: any number.
+    pub max_connections: u32,
     /// Who may open connections; empty: everyone.
     pub allow: BTreeSet<Prefix>,
     /// How many connections a source may open; `None`: any number.
@@ -64,8 +74,13 @@ impl WantedService {
 pub struct WantedBackend {
     /// Where it listens.
     pub endpoint: Endpoint,
-    /// Share of new flows; 0: none.
+    /// Share of new flows now; 0: none.
     pub share: u16,
+    /// Share of new flows that it has while it takes any; 0: none. Where clients are hashed, this alone decides who is
+    /// whose.
+    pub weight: u16,
+    /// Established connections it may have; 0: any number.
+    pub max_connections: u32,
     /// Its flows are to be answered with RST.
     pub gone: bool,
     /// How packets reach it.
@@ -101,6 +116,8 @@ pub struct Observed {
     pub allowed: BTreeMap<u32, BTreeSet<Prefix>>,
     /// Limits of sources, by service number.
     pub limits: BTreeMap<u16, SourceLimit>,
+    /// Source addresses, by their number; those beyond the node's count mean nothing.
+    pub sources: BTreeMap<u32, Be128>,
 }
 
 /// A step; each is one write to one table.
@@ -138,6 +155,8 @@ pub enum Op {
     SetLimit(u16, SourceLimit),
     /// Know an address as a VIP.
     AddVip(Be128),
+    /// Have a source address by this number.
+    SetSource(u32, Be128),
     /// Serve at VIP:port, from now on like this.
     SetService(Endpoint, Service),
     /// Let the local clients of the service with this number prefer a backend: its slot plus 1, or [`NOBODY`].
@@ -214,6 +233,11 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     let mut slots = Slots::new(wanted, observed, &numbers);
     let mut lists = admission::Lists::new(wanted, observed)?;
     let mut ops = Vec::new();
+    // The node's count names only what is there, and answers are known as such.
+    let fresh: BTreeSet<_> = wanted.sources.values().filter(|address| !observed.vips.contains(address)).collect();
+    ops.extend(fresh.into_iter().map(|address| Op::AddVip(*address)));
+    let sources = wanted.sources.iter().filter(|(number, address)| observed.sources.get(number) != Some(address));
+    ops.extend(sources.map(|(number, address)| Op::SetSource(*number, *address)));
     if observed.node != wanted.node {
         ops.push(Op::SetNode(wanted.node));
     }
@@ -230,11 +254,9 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
             ops.extend(op);
             endpoints.entry(backend.endpoint).or_insert(place.slot);
         }
-        let shares: Vec<_> =
-            here.iter().map(|place| place.slot).zip(service.backends.iter().map(|b| b.share)).collect();
         let mut of_own = here.iter().zip(&service.backends);
         let own = of_own.find(|(_, backend)| backend.delivery == Delivery::Local).map(|(place, _)| *place);
-        let round = ring(&shares);
+        let (ring_length, set_length, round) = round(service, &here);
         let active = active_ring(service, observed);
         let start = match active {
             Some(start) if round.is_empty() || observed.rings.get(&start) == Some(&round) => start,
@@ -249,10 +271,14 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
         };
         let value = Service {
             number: *number,
-            ring_length: round.len() as u16,
+            ring_length,
             ring_start: start,
             idle_seconds: service.idle_seconds,
             own: own.map_or(0, |place| place.slot + 1),
+            max_connections: service.max_connections,
+            key: service.key,
+            set_length,
+            balance: service.balance as u16,
             allow: lists.place(service, *number),
             is_limited: u32::from(service.limit.is_some()),
         };
@@ -278,8 +304,8 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
         }
     }
     let listeners: BTreeSet<_> = wanted.services.iter().flat_map(WantedService::places).copied().collect();
-    let vips: BTreeSet<_> =
-        wanted.services.iter().flat_map(|service| &service.listeners).map(|listener| listener.address).collect();
+    let served = wanted.services.iter().flat_map(|service| &service.listeners).map(|listener| listener.address);
+    let vips: BTreeSet<_> = served.chain(wanted.sources.values().copied()).collect();
     if listeners.len() > MAX_LISTENERS as usize {
         return Err(TooMuch::Listeners);
     }
@@ -298,7 +324,8 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     ops.append(&mut adds);
     ops.append(&mut rings);
     ops.extend(wanted.tunnels.difference(&observed.tunnels).map(|node| Op::AddTunnel(*node)));
-    ops.extend(vips.difference(&observed.vips).map(|vip| Op::AddVip(*vip)));
+    let is_source = |vip: &&Be128| wanted.sources.values().any(|source| source == *vip);
+    ops.extend(vips.difference(&observed.vips).filter(|vip| !is_source(vip)).map(|vip| Op::AddVip(*vip)));
     let (before, after) = lists.ops();
     ops.extend(before);
     ops.append(&mut preferences);
@@ -313,6 +340,31 @@ pub fn plan(wanted: &Wanted, observed: &Observed) -> Result<Plan, TooMuch> {
     ops.extend(slots.retire());
     ops.extend(after);
     Ok(Plan { ops, places })
+}
+
+/// The round of a service and behind it each of its backends that takes connections: how long both are, and both.
+fn round(service: &WantedService, places: &[Place]) -> (u16, u16, Vec<u32>) {
+    let backends = || places.iter().map(|place| place.slot).zip(&service.backends);
+    let mut round = match service.balance {
+        Balance::RoundRobin | Balance::LeastConn => {
+            ring(&backends().map(|(slot, backend)| (slot, backend.share)).collect::<Vec<_>>())
+        }
+        Balance::Source | Balance::Maglev => {
+            let candidate = |(slot, backend): (u32, &WantedBackend)| Candidate {
+                endpoint: backend.endpoint,
+                slot,
+                weight: backend.weight,
+                serves: backend.share > 0,
+            };
+            table(&backends().map(candidate).collect::<Vec<_>>())
+        }
+    };
+    let ring_length = round.len();
+    if ring_length > 0 {
+        let taking = backends().filter(|(_, backend)| backend.share > 0).map(|(slot, _)| slot);
+        round.extend(taking.take(SET_SIZE as usize));
+    }
+    (ring_length as u16, (round.len() - ring_length) as u16, round)
 }
 
 /// A number for each service: its old one where one of its listeners is known, else a free one.
@@ -372,6 +424,9 @@ impl<'a> Slots<'a> {
             gone: u16::from(backend.gone),
             delivery: backend.delivery as u16,
             mac: backend.mac,
+            max_connections: backend.max_connections,
+            share: backend.share,
+            pad: 0,
         };
         if let Some(slot) = self.kept.get(&(service, backend.endpoint)).copied() {
             let before = self.observed.backends.get(&slot).copied().unwrap_or_default();
@@ -437,6 +492,9 @@ impl Observed {
             }
             Op::SetLimit(number, limit) => {
                 self.limits.insert(*number, *limit);
+            }
+            Op::SetSource(number, address) => {
+                self.sources.insert(*number, *address);
             }
             Op::AddVip(vip) => {
                 self.vips.insert(*vip);

@@ -1,16 +1,16 @@
 //! Weighted round robin, laid out once: the order in which backends take their turns.
 
-use lb_ebpf::abi::RING_SIZE;
+use lb_ebpf::abi::ROUND_SIZE;
 
 /// A round in which each slot comes as often as its share says, spread as evenly as can be; empty without shares.
 ///
-/// Shares whose sum, after division by what they have in common, exceeds [`RING_SIZE`] are rounded so that the round
+/// Shares whose sum, after division by what they have in common, exceeds [`ROUND_SIZE`] are rounded so that the round
 /// fits; every slot with a share keeps at least one place, as long as there are places.
 #[must_use]
 pub fn ring(shares: &[(u32, u16)]) -> Vec<u32> {
     let mut counts: Vec<(u32, u32)> =
         shares.iter().filter(|(_, share)| *share > 0).map(|(slot, share)| (*slot, u32::from(*share))).collect();
-    counts.truncate(RING_SIZE as usize);
+    counts.truncate(ROUND_SIZE as usize);
     let Some(common) = counts.iter().map(|(_, count)| *count).reduce(greatest_common_divisor) else {
         return Vec::new();
     };
@@ -26,12 +26,12 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
 /// Makes the sum fit, by the largest remainder.
 fn shrink(counts: &mut [(u32, u32)]) {
     let sum: u32 = counts.iter().map(|(_, count)| *count).sum();
-    if sum <= RING_SIZE {
+    if sum <= ROUND_SIZE {
         return;
     }
     let mut remainders = Vec::with_capacity(counts.len());
     for (at, (_, count)) in counts.iter_mut().enumerate() {
-        let exact = *count * RING_SIZE;
+        let exact = *count * ROUND_SIZE;
         *count = exact / sum;
         if *count == 0 {
             *count = 1;
@@ -42,7 +42,7 @@ fn shrink(counts: &mut [(u32, u32)]) {
     remainders.sort_unstable_by(|a, b| b.cmp(a));
     let mut total: u32 = counts.iter().map(|(_, count)| *count).sum();
     for (_, at) in remainders {
-        if total >= RING_SIZE {
+        if total >= ROUND_SIZE {
             break;
         }
         if let Some((_, count)) = counts.get_mut(at) {
@@ -50,7 +50,7 @@ fn shrink(counts: &mut [(u32, u32)]) {
             total += 1;
         }
     }
-    while total > RING_SIZE {
+    while total > ROUND_SIZE {
         // Places given to the smallest come from the largest.
         let Some((_, largest)) = counts.iter_mut().max_by_key(|(_, count)| *count) else {
             return;
@@ -104,7 +104,7 @@ mod tests {
         fn shares_are_kept(shares in proptest::collection::vec(0u16..=256, 1..128)) {
             let shares: Vec<_> = shares.into_iter().enumerate().map(|(slot, share)| (slot as u32, share)).collect();
             let round = ring(&shares);
-            prop_assert!(round.len() <= RING_SIZE as usize);
+            prop_assert!(round.len() <= ROUND_SIZE as usize);
             let sum: u32 = shares.iter().map(|(_, share)| u32::from(*share)).sum();
             for (slot, share) in shares {
                 let places = round.iter().filter(|at| **at == slot).count();

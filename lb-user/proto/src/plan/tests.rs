@@ -14,6 +14,8 @@ fn backend(host: u8) -> WantedBackend {
     WantedBackend {
         endpoint: at(host, 6443),
         share: 1,
+        weight: 1,
+        max_connections: 0,
         gone: false,
         delivery: Delivery::Translated,
         mac: [2, 0, 0, 0, 0, host],
@@ -26,6 +28,9 @@ fn service(port: u16, hosts: &[u8]) -> WantedService {
         local_listeners: Vec::new(),
         preferred: None,
         idle_seconds: 7200,
+        balance: Balance::RoundRobin,
+        key: [1, 2],
+        max_connections: 0,
         allow: BTreeSet::new(),
         limit: None,
         backends: hosts.iter().map(|host| backend(*host)).collect(),
@@ -34,7 +39,14 @@ fn service(port: u16, hosts: &[u8]) -> WantedService {
 
 fn wanted(services: Vec<WantedService>) -> Wanted {
     let node = Node { version: 1, ..Node::default() };
-    Wanted { node, services, own: BTreeSet::new(), fellows: BTreeSet::new(), tunnels: BTreeSet::new() }
+    Wanted {
+        node,
+        services,
+        own: BTreeSet::new(),
+        fellows: BTreeSet::new(),
+        tunnels: BTreeSet::new(),
+        sources: BTreeMap::new(),
+    }
 }
 
 fn slots(plan: &Plan) -> Vec<Vec<u32>> {
@@ -69,6 +81,7 @@ fn from_nothing_in_order() {
             Op::WriteRing { .. } => "ring",
             Op::AddFellow(_) | Op::AddTunnel(_) => "fellow",
             Op::Allow(..) | Op::Disallow(..) | Op::SetLimit(..) => "admission",
+            Op::SetSource(..) => "source",
             Op::AddVip(_) => "vip",
             Op::SetService(..) => "service",
             Op::SetPreferred(..) => "preference",
@@ -93,10 +106,10 @@ fn a_changed_round_goes_to_the_other_place_and_then_back() {
     let mut less = all.clone();
     less.services[0].backends[0].share = 0;
     let plan = settle(&less, &mut observed);
-    assert!(plan.ops.contains(&Op::WriteRing { start: RING_SIZE, slots: vec![1] }));
+    assert!(plan.ops.contains(&Op::WriteRing { start: RING_SIZE, slots: vec![1, 1] }));
     assert_eq!(observed.services[&at(100, 8443)].ring_start, RING_SIZE);
     let plan = settle(&all, &mut observed);
-    assert!(plan.ops.contains(&Op::WriteRing { start: 0, slots: vec![0, 1] }));
+    assert!(plan.ops.contains(&Op::WriteRing { start: 0, slots: vec![0, 1, 0, 1] }));
 }
 
 #[test]
@@ -187,22 +200,28 @@ fn any_wanted() -> impl Strategy<Value = Wanted> {
     let preferred = proptest::option::of(0usize..6);
     let prefixes = (0u8..3, 120u8..123).prop_map(|(host, bits)| Prefix { address: at(host, 0).address, bits });
     let admission = (proptest::collection::btree_set(prefixes, 0..4), proptest::option::of(0u64..2));
-    let services = (backends, 0u8..2, any::<bool>(), preferred, admission);
+    let services = (backends, 0u8..2, any::<bool>(), preferred, 0usize..4, admission);
     let services = proptest::collection::btree_map(8000u16..8006, services, 0..5);
     let own = proptest::collection::btree_set((1u8..4).prop_map(|host| at(host, 0).address), 0..3);
     let fellows = proptest::collection::btree_set(proptest::array::uniform6(0u8..2), 0..3);
-    (services, own, fellows).prop_map(|(services, own, fellows)| Wanted {
+    let sources = proptest::collection::btree_set((110u8..114).prop_map(|host| at(host, 0).address), 0..4);
+    (services, own, fellows, sources).prop_map(|(services, own, fellows, sources)| Wanted {
         own,
         fellows,
         tunnels: BTreeSet::new(),
+        node: Node { version: 1, sources: [sources.len() as u8, 0], ..Node::default() },
+        sources: (0..).zip(sources).collect(),
         ..wanted(
             services
                 .into_iter()
-                .map(|(port, (backends, vip, local, preferred, (allow, limit)))| WantedService {
+                .map(|(port, (backends, vip, local, preferred, balance, (allow, limit)))| WantedService {
                     listeners: if local { vec![] } else { vec![at(100 + vip, port)] },
                     local_listeners: vec![Endpoint::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))],
                     preferred,
                     idle_seconds: 60,
+                    balance: [Balance::RoundRobin, Balance::LeastConn, Balance::Source, Balance::Maglev][balance],
+                    key: [1, 2],
+                    max_connections: 0,
                     allow,
                     limit: limit.map(|interval| SourceLimit { interval, ..SourceLimit::default() }),
                     backends: backends
@@ -288,11 +307,15 @@ proptest! {
                     let known = [before.get(&at), after.get(&at)];
                     prop_assert!(known.contains(&Some(&now)), "{:?}: {:?} is none of {:?}", op, now, known);
                 }
+                for number in 0..u32::from(observed.node.sources[0]) {
+                    prop_assert!(observed.vips.contains(&observed.sources[&number]));
+                }
                 for service in observed.services.values() {
                     if service.ring_length > 0 {
                         let round = &observed.rings[&service.ring_start];
-                        prop_assert!(round.len() >= usize::from(service.ring_length));
-                        for slot in round.iter().take(usize::from(service.ring_length)) {
+                        let length = usize::from(service.ring_length + service.set_length);
+                        prop_assert!(service.set_length > 0 && round.len() >= length);
+                        for slot in round.iter().take(length) {
                             prop_assert!(observed.backends[slot].generation > 0);
                         }
                     }

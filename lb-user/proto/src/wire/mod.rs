@@ -9,6 +9,7 @@ pub mod ipv6;
 pub mod ndisc;
 pub mod neighbour;
 pub mod peer;
+pub mod reset;
 pub mod vrrp;
 
 /// Why bytes were refused. Each cause is also a counter: [`WireError::reason`].

@@ -17,6 +17,7 @@ fn the_shortest_file_gets_every_default() {
             peer_port: 9911,
             datapath: Datapath::Auto,
             source_ports: 1024..=32767,
+            source_addresses: Vec::new(),
             max_flows: 131_072,
             max_half_open: 32_768,
             cgroup: None,
@@ -41,6 +42,10 @@ fn the_shortest_file_gets_every_default() {
             listen: vec![std::net::SocketAddr::from((vip, 8443)).into()],
             local: Local::Prefer,
             balance: Balance::RoundRobin,
+            hash_key: None,
+            max_connections: 0,
+            slow_start: None,
+            drain_timeout: None,
             mode: ServiceMode::Snat,
             idle_timeout: Duration::from_secs(7200),
             allow: vec![],
@@ -211,6 +216,9 @@ fn what_is_good_is_accepted() {
             "[service.health_check]",
             "source_limit = { connections_per_second = 1000000, prefix_length = 1 }\n[service.health_check]",
         ),
+        ("name = \"apiserver\"", "name = \"a\"\nbalance = \"source\"\nhash_key = \"x y\"\ndrain_timeout = \"168h\""),
+        ("name = \"apiserver\"", "name = \"a\"\nbalance = \"maglev\"\nmax_connections = 4294967295"),
+        ("name = \"apiserver\"", "name = \"a\"\nbalance = \"leastconn\"\nslow_start = \"1h\"\ndrain_timeout = \"1s\""),
         ("address = \"192.0.2.31:6443\"", "address = \"198.51.100.1:1\"\nweight = 256\nmax_connections = 4294967295"),
     ];
     for (from, to) in cases {

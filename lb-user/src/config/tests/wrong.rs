@@ -49,6 +49,17 @@ const NODE: &[Case] = &[
      "4:16: source_ports contains port 8443 of the service in line 13, choose a range without it"),
     (r#"interface = "eth0""#, "interface = \"eth0\"\nsource_ports = 1024",
      r#"4:16: source_ports is an integer, write a string such as "1024-32767""#),
+    (r#"interface = "eth0""#, "interface = \"eth0\"\nsource_addresses = [\"192.0.2.110\", \"2001:db8::1\"]",
+     "4:21: no [[vrrp]] carries the source address 192.0.2.110, add it to virtual_addresses, so that it is where the VIPs are\n\
+      4:36: no [[vrrp]] carries the source address 2001:db8::1, add it to virtual_addresses, so that it is where the VIPs are"),
+    (r#"interface = "eth0""#, "interface = \"eth0\"\nsource_addresses = [\"192.0.2.100\", \"192.0.2.100\"]",
+     "4:21: source address 192.0.2.100 is where the service in line 13 listens, choose an address besides the VIPs, which are used anyway\n\
+      4:36: source address 192.0.2.100 is listed twice, list it once"),
+    (r#"interface = "eth0""#, "interface = \"eth0\"\nsource_addresses = [\"192.0.2.31\"]",
+     "4:21: source address 192.0.2.31 is the backend's in line 20, choose an address of its own\n\
+      4:21: no [[vrrp]] carries the source address 192.0.2.31, add it to virtual_addresses, so that it is where the VIPs are"),
+    (r#"interface = "eth0""#, "interface = \"eth0\"\nsource_addresses = \"192.0.2.110\"",
+     r#"4:20: source_addresses is a string, write a list such as ["192.0.2.110"]"#),
     (r#"interface = "eth0""#, "interface = \"eth0\"\nmax_flows = 1000",
      "4:13: max_flows is 1000, write a whole number from 1024 to 4194304"),
     (r#"interface = "eth0""#, "interface = \"eth0\"\nmax_half_open = 512",
@@ -64,7 +75,7 @@ const NODE: &[Case] = &[
     (r#"interface = "eth0""#, "interface = \"eth0\"\nDatapath = \"auto\"",
      r#"4:1: unknown key "Datapath" in [node], did you mean "datapath"?"#),
     (r#"interface = "eth0""#, "interface = \"eth0\"\ncolour = \"blue\"",
-     r#"4:1: unknown key "colour" in [node], known here: "cgroup", "datapath", "interface", "max_flows", "max_half_open", "name", "peer_port", "role", "source_ports""#),
+     r#"4:1: unknown key "colour" in [node], known here: "cgroup", "datapath", "interface", "max_flows", "max_half_open", "name", "peer_port", "role", "source_addresses", "source_ports""#),
     (r#"interface = "eth0""#, "interface = \"eth0\"\ncgroup = \"unified\"",
      r#"4:10: cgroup "unified" is a relative path, write the whole path such as "/sys/fs/cgroup""#),
     (r#"interface = "eth0""#, "interface = \"eth0\"\ncgroup = \"\"",
@@ -88,7 +99,7 @@ const NODE: &[Case] = &[
     ("[[vrrp]]", "[[metrics]]\n[[vrrp]]",
      "5:1: metrics is a list of tables, write it once as [metrics]"),
     ("[[vrrp]]", "[node.metrics]\n[[vrrp]]",
-     r#"5:7: unknown table "metrics" in [node], known here: "cgroup", "datapath", "interface", "max_flows", "max_half_open", "name", "peer_port", "role", "source_ports""#),
+     r#"5:7: unknown table "metrics" in [node], known here: "cgroup", "datapath", "interface", "max_flows", "max_half_open", "name", "peer_port", "role", "source_addresses", "source_ports""#),
     ("[[vrrp]]", "[admin]\nsocket = \"admin.sock\"\n[[vrrp]]",
      r#"6:10: socket "admin.sock" is a relative path, write the whole path such as "/run/xvip/admin.sock""#),
     ("[[vrrp]]", "[admin]\nsocket = \"/run/\"\n[[vrrp]]",
@@ -291,10 +302,24 @@ const SERVICE: &[Case] = &[
      "12:31: 192.0.2.100:8443 is already listened at in line 12, choose another port or address"),
     (r#""192.0.2.100:8443""#, r#"["192.0.2.100:8443", "192.0.2.99:8443"]"#,
      "12:31: no [[vrrp]] carries 192.0.2.99, add it to virtual_addresses, or listen at one of them or, for this node's own clients, at 127.0.0.1, 0.0.0.0 or the unicast_source"),
-    (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nbalance = \"leastconn\"",
-     r#"13:11: balance "leastconn" is not in this version, use "roundrobin""#),
     (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nbalance = \"rr\"",
-     r#"13:11: balance "rr" is unknown, use "roundrobin""#),
+     r#"13:11: balance "rr" is unknown, use "roundrobin", "leastconn", "source" or "maglev""#),
+    (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nbalance = \"source\"\nslow_start = \"30s\"",
+     r#"14:14: slow_start is not for balance = "source", whose clients would move, remove it, or choose "roundrobin" or "leastconn""#),
+    (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nslow_start = \"500ms\"",
+     r#"13:14: slow_start "500ms" is too short, write "1s" or more"#),
+    (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nslow_start = 30",
+     r#"13:14: slow_start is an integer, write a string such as "30s""#),
+    (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\ndrain_timeout = \"0s\"",
+     r#"13:17: drain_timeout "0s" is too short, write "1s" or more"#),
+    (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\ndrain_timeout = \"169h\"",
+     r#"13:17: drain_timeout "169h" is too long, write "168h" or less"#),
+    (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nmax_connections = -1",
+     "13:19: max_connections is -1, write a whole number from 0 to 4294967295"),
+    (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nhash_key = \"\"",
+     "13:12: hash_key is empty, write any words, the same on all nodes, or leave it out"),
+    (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nhash_key = 7",
+     r#"13:12: hash_key is an integer, write a string such as "any words""#),
     (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nmode = \"nat\"",
      r#"13:8: mode "nat" is unknown, use "snat" or "dsr""#),
     (r#""192.0.2.31:6443""#, "\"192.0.2.31:6443\"\n[[service.backend]]\nname = \"b\"\naddress = \"192.0.2.31:6444\"\n[[service]]\nname = \"d\"\nlisten = \"192.0.2.100:1\"\nmode = \"dsr\"\nbackend = [{ name = \"a\", address = \"192.0.2.31:1\" }, { name = \"b\", address = \"192.0.2.31:2\" }]",
@@ -314,7 +339,7 @@ const SERVICE: &[Case] = &[
     (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nidle_timeout = \"8760h\"",
      r#"13:16: idle_timeout "8760h" is too long, write "168h" or less"#),
     (r#"listen = "192.0.2.100:8443""#, "listen = \"192.0.2.100:8443\"\nport = 8443",
-     r#"13:1: unknown key "port" in [[service]], known here: "allow", [[service.backend]], "balance", [service.health_check], "idle_timeout", "listen", "local", "mode", "name", [service.source_limit]"#),
+     r#"13:1: unknown key "port" in [[service]], known here: "allow", [[service.backend]], "balance", "drain_timeout", "hash_key", [service.health_check], "idle_timeout", "listen", "local", "max_connections", "mode", "name", "slow_start", [service.source_limit]"#),
     ("[[service]]", "[[services]]",
      "10:3: unknown table [[services]], did you mean [[service]]?\n14:2: service is a table, begin each with [[service]]"),
     ("[[service.backend]]", "[[service.backends]]",
@@ -633,4 +658,32 @@ fn all(cases: &[Case]) {
         let got = refuse(&text).replace("xvip.toml:", "");
         assert_eq!(got, *faults, "{text}");
     }
+}
+
+#[test]
+fn source_addresses_are_where_the_vips_are() {
+    let with = |sources: &str, router: &str| {
+        let node = format!("interface = \"eth0\"\nsource_addresses = {sources}\n");
+        changed("interface = \"eth0\"\n", &node).replacen("[[service]]", &format!("{router}[[service]]"), 1)
+    };
+    let other = "[[vrrp]]\nname = \"other\"\nvirtual_router_id = 52\nvirtual_addresses = [\"192.0.2.110/24\"]\n\n";
+    assert_eq!(
+        refuse(&with("[\"192.0.2.110\"]", other)),
+        "xvip.toml:4:21: source address 192.0.2.110 is not where the VIPs of the [[vrrp]] in line 6 are while another node \
+         holds those, move all VIPs of its family to one [[vrrp]], or remove it"
+    );
+    let six = "[[vrrp]]\nname = \"six\"\nvirtual_router_id = 52\nvirtual_addresses = [\"2001:db8::110/64\"]\n\n";
+    accept(&with("[\"2001:db8::110\"]", six));
+    let both =
+        with("[\"192.0.2.110\"]", "").replacen("[\"192.0.2.100/24\"]", "[\"192.0.2.100/24\", \"192.0.2.110/24\"]", 1);
+    let addresses = accept(&both).config.node.source_addresses;
+    assert_eq!(addresses, [std::net::IpAddr::from([192, 0, 2, 110])]);
+    let nine: Vec<_> = (101..110).map(|last| format!("192.0.2.{last}")).collect();
+    let carried: Vec<_> = nine.iter().map(|address| format!("{address}/24")).collect();
+    let many = with(&format!("{nine:?}"), "").replacen(
+        "[\"192.0.2.100/24\"]",
+        &format!("[\"192.0.2.100/24\", {}", format!("{carried:?}").trim_start_matches('[')),
+        1,
+    );
+    assert_eq!(refuse(&many), "xvip.toml:4:141: source_addresses has more than 8 of IPv4, remove some");
 }

@@ -30,6 +30,10 @@ fn service(kind: CheckKind, backends: &[(&str, SocketAddr)]) -> Service {
         listen: vec![SocketAddr::from(([192, 0, 2, 100], 8443)).into()],
         local: Local::Prefer,
         balance: Balance::RoundRobin,
+        hash_key: None,
+        max_connections: 0,
+        slow_start: None,
+        drain_timeout: None,
         mode: ServiceMode::Snat,
         idle_timeout: Duration::from_secs(7200),
         allow: vec![],
@@ -167,6 +171,36 @@ async fn refusal_follows_fall_and_loses_connections() {
     assert!(lost.reason.starts_with("connection refused ("), "{}", lost.reason);
     driver.shutdown().await;
     assert!(health.has_changed().is_err(), "nobody publishes any more");
+}
+
+#[tokio::test]
+async fn a_suspect_is_checked_at_once_and_only_checks_take_it_down() {
+    let server = Server::http(OK).await;
+    let mut seldom = service(CheckKind::Tcp, &[("m1", server.address), ("m2", server.address)]);
+    seldom.health_check.interval = Duration::from_secs(3600);
+    let driver = HealthDriver::spawn(Arc::new(()), None);
+    let health = driver.subscribe();
+    driver.set_targets(targets(&seldom));
+    until(&health, "m1", is(UP)).await;
+    until(&health, "m2", is(UP)).await;
+
+    driver.suspect("api", "m1");
+    driver.suspect("api", "nobody");
+    let answered = until(&health, "m1", |b| checks(b) >= 2).await;
+    assert_eq!((answered.state, count(&answered, "ready")), (UP, 2), "it answers");
+    drop(server);
+    let down = async {
+        // Suspicions that come too soon after others are let go.
+        while health.borrow().state("api", "m1") == UP {
+            driver.suspect("api", "m1");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), down).await.unwrap();
+    let down = until(&health, "m1", is(DOWN)).await;
+    assert_eq!(count(&down, "refused"), 3);
+    assert_eq!(health.borrow().state("api", "m2"), UP, "nobody suspects it");
+    driver.shutdown().await;
 }
 
 #[tokio::test]

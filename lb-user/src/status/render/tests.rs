@@ -25,12 +25,13 @@ ingress  backup  1d 1h        50  192.0.2.101/24 192.0.2.102/24  192.0.2.22  192
 SERVICE   apiserver, 192.0.2.100:8443, roundrobin
 allow     10.0.0.0/8 192.0.2.0/24
 limit     50 new connections a second for each /32, 100 at once
-BACKEND  ADDRESS          STATE  FOR     CONNS  SHARE  CHECK  WHY
-master1  192.0.2.31:6443  up     31m 0s     25    33%  4.2ms  HTTP 200
-master2  192.0.2.32:6443  up     32m 0s     50    67%  4.2ms  HTTP 200
-master3  192.0.2.33:6443  down   33m 0s      0     0%      -  connection refused
+BACKEND  ADDRESS          STATE     FOR     CONNS  SHARE  CHECK  WHY
+master1  192.0.2.31:6443  up        31m 0s     25    33%  4.2ms  HTTP 200
+master2  192.0.2.32:6443  up        32m 0s     50    67%  4.2ms  HTTP 200
+master3  192.0.2.33:6443  down      33m 0s      0     0%      -  connection refused
+master4  192.0.2.34:6443  draining  -           3      -      -  removed from the configuration; connections are reset in 1m 30s
 
-SERVICE   web, 192.0.2.101:443, roundrobin
+SERVICE   web, 192.0.2.101:443, leastconn, at most 500 connections
           EVERY BACKEND FAILS ITS CHECKS; all are used all the same
 BACKEND  ADDRESS          STATE  FOR     CONNS  SHARE  CHECK  WHY
 web1     192.0.2.41:6443  down   41m 0s      0      -      -  timeout after 1 s
@@ -95,6 +96,7 @@ fn an_agent_with_nothing() {
     status.datapath.program_id = 0;
     status.datapath.reason = "eth0 does not exist".to_owned();
     status.datapath.tables.clear();
+    status.datapath.bytes = 0;
     status.datapath.packets.clear();
     status.local =
         crate::status::LocalStatus { attached: false, cgroup: None, reason: "no cgroup v2 is mounted".to_owned() };

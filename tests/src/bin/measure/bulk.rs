@@ -17,9 +17,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 use xvip_tests::apiserver::{pattern, pattern_digest};
 use xvip_tests::client::connector;
+use xvip_tests::stop::{self, say};
 use xvip_tests::topology::SERVERS;
 
-use crate::stop::{self, say};
 use crate::table::{Row, print};
 use crate::world::Ground;
 

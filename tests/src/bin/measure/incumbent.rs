@@ -1,14 +1,13 @@
 //! haproxy and keepalived on the same wire, set up as is usual in front of a control plane.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use xvip_tests::client::{Options, burst};
 use xvip_tests::netns::Netns;
-use xvip_tests::process::Process;
+use xvip_tests::process::{Process, find_program};
 use xvip_tests::topology::{BALANCERS, SERVERS, VIP, VIP_ADDRESS, has_vip};
 use xvip_tests::wire::Port;
 
@@ -31,7 +30,7 @@ struct Node {
 impl Incumbent {
     /// Starts both and waits until they are at rest; `advert_interval` in seconds, as keepalived reads it.
     pub(crate) fn start(ground: &Ground, advert_interval: &str) -> Result<Incumbent> {
-        let (haproxy, keepalived) = (program("haproxy")?, program("keepalived")?);
+        let (haproxy, keepalived) = (find_program("haproxy")?, find_program("keepalived")?);
         let mut nodes = Vec::new();
         for (index, (name, address, _)) in BALANCERS.into_iter().enumerate() {
             // Names apart from those of xvip's nodes: a namespace goes away in its own time.
@@ -118,14 +117,6 @@ impl Drop for Incumbent {
             let _ = node.keepalived.wait(Duration::from_secs(5));
         }
     }
-}
-
-fn program(name: &str) -> Result<PathBuf> {
-    let found = ["/usr/sbin", "/usr/local/sbin", "/usr/bin"].iter().map(|dir| PathBuf::from(dir).join(name));
-    found
-        .into_iter()
-        .find(|path| path.is_file())
-        .with_context(|| format!("there is no {name} to compare with: install the package {name}"))
 }
 
 fn haproxy_config() -> String {

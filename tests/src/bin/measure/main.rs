@@ -5,18 +5,15 @@
 )]
 
 mod bulk;
+mod fail_fast;
 mod flood;
 mod incumbent;
 mod memory;
 mod outage;
-mod plain;
 mod spread;
-#[path = "../sandbox/stop.rs"]
-mod stop;
 mod table;
 mod world;
 
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,11 +22,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Parser, Subcommand};
+use xvip_tests::machine::{Machine, load};
 use xvip_tests::run::{Run, leftovers};
+use xvip_tests::stop::{self, say};
 use xvip_tests::{agent, apiserver};
 
 use crate::incumbent::Incumbent;
-use crate::stop::say;
 use crate::world::{Fault, Ground, Xvip};
 
 /// Measures xvip in network namespaces made for it; status 0 only when every bound is kept.
@@ -57,12 +55,12 @@ enum What {
         #[arg(long)]
         incumbent: bool,
     },
+    /// 700 connections, one each 20 ms, while one of three API servers is killed, cut off, or shuts down.
+    FailFast,
     /// Whether 20,000 requests are served, and by whom.
     Spread,
     /// 200 MB in each direction through one connection.
     Bulk,
-    /// TCP streams over plain veths through TC, beside nftables and no balancer; needs the program nft (package nftables).
-    Plain,
     /// 10,000,000 SYNs between 20,000 open connections, and handshakes during floods, without and with `allow` and
     /// `source_limit`; in the program alone, without an agent.
     Flood,
@@ -102,7 +100,7 @@ fn measure(arguments: &Arguments, what: &What) -> Result<bool> {
     let xvip = arguments.xvip.clone().map_or_else(agent::find, Ok)?;
     let xvip = xvip.canonicalize().with_context(|| format!("finding the agent {}", xvip.display()))?;
     stop::listen()?;
-    say(machine());
+    say(format!("machine: {}", Machine::here()));
     say(format!("load at the start: {}", load()));
     say("");
     let run = Run::start()?;
@@ -124,13 +122,10 @@ fn measure(arguments: &Arguments, what: &What) -> Result<bool> {
 
 fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, what: &What) -> Result<bool> {
     let runs = |default: usize| arguments.runs.unwrap_or(default);
-    if let What::Plain = what {
-        return plain::measure(run, xvip, runs(5));
-    }
     if let What::Flood = what {
         return flood::measure();
     }
-    let ground = Ground::build(run, program)?;
+    let mut ground = Ground::build(run, program)?;
     if let What::Outage { incumbent: true } = what {
         for (words, advert_interval) in [("1 s", "1"), ("100 ms", "0.1")] {
             let mut pair = Incumbent::start(&ground, advert_interval)?;
@@ -158,29 +153,14 @@ fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, wh
         ];
         kept &= outage::measure(&format!("xvip, advert {}", arguments.advert), &ground, &mut pair, &faults)?;
     }
+    if all || matches!(what, What::FailFast) {
+        kept &= fail_fast::measure(&mut ground, &mut pair, runs(1))?;
+    }
     // Last, because its flows stay.
     if all || matches!(what, What::Memory) {
         kept &= memory::measure(&mut pair, xvip)?;
     }
     Ok(kept)
-}
-
-/// Kernel, processors and memory.
-fn machine() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let kernel = read("/proc/sys/kernel/osrelease");
-    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-    let cpuinfo = read("/proc/cpuinfo");
-    let field = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
-    };
-    let memory = field(&read("/proc/meminfo"), "MemTotal");
-    format!("machine: Linux {}, {cpus} cores ({}), {memory}", kernel.trim(), field(&cpuinfo, "model name"))
-}
-
-fn load() -> String {
-    fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

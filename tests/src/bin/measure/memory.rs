@@ -14,10 +14,10 @@ use lb_ebpf::net::Be16;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 use xvip_tests::run::PIN_DIR;
+use xvip_tests::stop::{self, say};
 use xvip_tests::topology::VIP;
 use xvip_tests::until::until;
 
-use crate::stop::{self, say};
 use crate::table::{Row, print};
 use crate::world::{Xvip, at_rest};
 

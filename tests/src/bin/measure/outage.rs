@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use xvip_tests::client::{Client, Options};
+use xvip_tests::stop::{self, say};
 
-use crate::stop::{self, say};
 use crate::table::{Row, print};
 use crate::world::{Fault, Ground, Pair, at_rest};
 

@@ -7,9 +7,9 @@ use anyhow::Result;
 use xvip_tests::client::{Options, burst};
 use xvip_tests::netns::Netns;
 use xvip_tests::status::Status;
+use xvip_tests::stop::{self, say};
 use xvip_tests::topology::SERVERS;
 
-use crate::stop::{self, say};
 use crate::table::{Row, print};
 use crate::world::{Ground, Xvip};
 

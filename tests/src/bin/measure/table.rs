@@ -1,6 +1,7 @@
 //! Plain tables: what was measured, how often, and the middle and the ends of what was found.
 
-use crate::stop::say;
+use xvip_tests::figures::median;
+use xvip_tests::stop::say;
 
 /// What was found of one thing.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,18 +25,6 @@ impl Row {
     /// Whether the median is within the bound.
     pub(crate) fn kept(&self) -> bool {
         self.bound.is_none_or(|bound| median(&self.values) <= bound)
-    }
-}
-
-/// The middle value, or the mean of the two in the middle; NaN of none.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match (sorted.get(middle), middle.checked_sub(1).and_then(|below| sorted.get(below))) {
-        (Some(upper), Some(lower)) if sorted.len().is_multiple_of(2) => f64::midpoint(*lower, *upper),
-        (Some(middle), _) => *middle,
-        (None, _) => f64::NAN,
     }
 }
 
@@ -78,13 +67,6 @@ fn cells_of(row: &Row) -> [String; 6] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
-        assert!(median(&[]).is_nan());
-    }
 
     #[test]
     fn rows_say_whether_their_bound_is_kept() {

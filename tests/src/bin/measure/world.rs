@@ -11,10 +11,9 @@ use xvip_tests::apiserver::ApiServer;
 use xvip_tests::netns::Netns;
 use xvip_tests::run::Run;
 use xvip_tests::status::Status;
+use xvip_tests::stop;
 use xvip_tests::topology::{BALANCERS, Plan, Topology, config_of, host, unsettled};
 use xvip_tests::wire::Port;
-
-use crate::stop;
 
 /// How long anything may take to come to rest.
 const REST_LIMIT: Duration = Duration::from_secs(40);
@@ -117,6 +116,18 @@ impl Ground {
     /// A balancer's namespace and its wire.
     pub(crate) fn plug(&self, role: &str, address: &str) -> Result<(Netns, Port)> {
         host(&self.topology.lan, self.run(), role, address)
+    }
+
+    /// The API servers.
+    pub(crate) fn api_servers(&mut self) -> &mut [ApiServer] {
+        &mut self.topology.servers
+    }
+
+    /// Lets the link of an API server down, or up again, at its other end; nobody is told.
+    pub(crate) fn set_link(&self, server: usize, up: bool) -> Result<()> {
+        let role = self.topology.servers.get(server).context("no such server")?.name();
+        let state = if up { "up" } else { "down" };
+        self.topology.lan.netns().ip(&format!("link set {role}.eth0 {state}")).map(|_| ())
     }
 
     /// The namespaces of the API servers.

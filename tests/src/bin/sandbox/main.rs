@@ -9,7 +9,6 @@ mod lines;
 mod model;
 mod observer;
 mod screen;
-mod stop;
 mod tour;
 mod view;
 mod world;
@@ -26,8 +25,8 @@ use clap::{Parser, Subcommand};
 use xvip_tests::run::{Run, leftovers};
 use xvip_tests::{agent, apiserver, dial};
 
-use crate::stop::say;
 use crate::world::{Plan, World};
+use xvip_tests::stop::{self, say};
 
 /// A control plane behind a virtual IP, in network namespaces made for it and removed with it.
 #[derive(Debug, Parser)]

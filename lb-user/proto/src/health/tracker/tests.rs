@@ -43,6 +43,44 @@ fn letter(state: State) -> char {
 }
 
 #[test]
+fn checks_out_of_turn_take_down_what_is_up_and_end_no_connection() {
+    // rise 2, fall 3: results in turn, results out of turn, and the state after those.
+    let cases = [
+        ("fall in a row", "+", "rtu", "UUD"),
+        ("in a row", "+", "rr+rr+rr", "UUUUUUUU"),
+        ("what is above TCP speaks for it", "+", "rrhrr", "UUUUU"),
+        ("not asked is no answer", "+", "rrnr", "UUUD"),
+        ("an unchecked one stays so", "", "rrr", "???"),
+        ("one that is down stays so", "+5", "rrr+", "DDDD"),
+        ("one that is lost stays so", "+rrr", "+h", "LL"),
+        ("they do not add to those in turn", "+rr", "rr", "UU"),
+    ];
+    for (name, before, urgent, expected) in cases {
+        let mut tracker = Tracker::new(2, 3, epoch());
+        for letter in before.chars() {
+            tracker.on_outcome(&outcome(letter), epoch());
+        }
+        let later = epoch() + Duration::from_secs(9);
+        let states: String = urgent
+            .chars()
+            .map(|result| {
+                let was = tracker.state();
+                let transition = tracker.on_urgent(&outcome(result), later);
+                assert_eq!(transition.is_some(), tracker.state() != was, "{name}");
+                letter(tracker.state())
+            })
+            .collect();
+        assert_eq!(states, expected, "{name}");
+        if expected.ends_with('D') && before == "+" {
+            assert_eq!(tracker.since(), later, "{name}");
+            assert!(tracker.reason().contains("3 failures in a row"), "{name}: {}", tracker.reason());
+            tracker.on_outcome(&outcome('+'), later);
+            assert_eq!(letter(tracker.state()), 'D', "{name}: rise counts anew");
+        }
+    }
+}
+
+#[test]
 fn stories() {
     // rise 2, fall 3: results, and the state after each.
     let cases = [

@@ -1,0 +1,39 @@
+//! What hostile bytes may not do to xvip: fuzz targets as ordinary functions.
+//!
+//! Each takes any bytes and panics when something is broken that has to hold. libFuzzer finds the bytes (`cargo xtask fuzz`),
+//! `cargo test` replays those it has found, which are below `corpus/`.
+
+pub mod bytes;
+pub mod mutate;
+
+mod admin;
+mod answer;
+mod config;
+mod datapath;
+mod frame;
+mod pipe;
+mod sound;
+mod story;
+mod wire;
+
+pub use admin::admin;
+pub use answer::answer;
+pub use config::config;
+pub use datapath::datapath;
+pub use frame::frame;
+pub use wire::{neighbour, peer, vrrp};
+
+/// What is fed, and by what name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them, in the order of their names.
+pub const TARGETS: [Target; 8] = [
+    ("admin", admin),
+    ("answer", answer),
+    ("config", config),
+    ("datapath", datapath),
+    ("frame", frame),
+    ("neighbour", neighbour),
+    ("peer", peer),
+    ("vrrp", vrrp),
+];

@@ -1,0 +1,109 @@
+//! Whether checksums are right, by the plain sum over what they cover.
+
+const ETHERNET: usize = 14;
+const IPV4: u8 = 4;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+const TCP: u8 = 6;
+
+/// RFC 1071, over parts of which all but the last have even length.
+pub(crate) fn internet_checksum(parts: &[&[u8]]) -> u16 {
+    let mut sum = 0u64;
+    for part in parts {
+        for pair in part.chunks(2) {
+            sum += u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+        }
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// A frame's packet, and what is in it, from the outside to the inside.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Layers {
+    /// Whether the packet is in an outer one, and that one's header is right.
+    pub(crate) outer: Option<bool>,
+    /// Whether the IP header's checksum is right; IPv6 has none.
+    pub(crate) ip: bool,
+    /// Whether the checksum of TCP or ICMP is right.
+    pub(crate) above: Option<bool>,
+    /// Whether the header's checksum of the packet that an ICMP error is about is right.
+    pub(crate) about: Option<bool>,
+    /// Where the header above IP begins in the frame.
+    pub(crate) at: usize,
+}
+
+/// What there is of a frame's layers; `None` where it is no plain IP.
+pub(crate) fn layers(frame: &[u8]) -> Option<Layers> {
+    match frame.get(12..ETHERNET)? {
+        [0x08, 0x00] => {
+            let layers = ipv4(frame, ETHERNET)?;
+            if frame[ETHERNET + 9] != IPV4 {
+                return Some(layers);
+            }
+            let inner = ipv4(frame, ETHERNET + 20)?;
+            Some(Layers { outer: Some(layers.ip), ..inner })
+        }
+        [0x86, 0xdd] => ipv6(frame),
+        _ => None,
+    }
+}
+
+fn ipv4(frame: &[u8], at: usize) -> Option<Layers> {
+    let header = frame.get(at..at + 20)?;
+    if header[0] != 0x45 {
+        return None;
+    }
+    let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    let above = frame.get(at + 20..at + total);
+    let pseudo = |segment: &[u8]| [&header[12..20], &[0, header[9]], &(segment.len() as u16).to_be_bytes()].concat();
+    let inner = at + 28;
+    let is_inner = header[9] == ICMP && frame.get(inner) == Some(&0x45);
+    Some(Layers {
+        outer: None,
+        ip: internet_checksum(&[header]) == 0,
+        above: match header[9] {
+            TCP => above.map(|segment| internet_checksum(&[&pseudo(segment), segment]) == 0),
+            ICMP => above.map(|message| internet_checksum(&[message]) == 0),
+            _ => None,
+        },
+        about: frame.get(inner..inner + 20).filter(|_| is_inner).map(|header| internet_checksum(&[header]) == 0),
+        at: at + 20,
+    })
+}
+
+fn ipv6(frame: &[u8]) -> Option<Layers> {
+    let header = frame.get(ETHERNET..ETHERNET + 40)?;
+    let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    let at = ETHERNET + 40;
+    let pseudo = |above: &[u8]| [&header[8..40], &(above.len() as u32).to_be_bytes(), &[0, 0, 0, header[6]]].concat();
+    let above = frame.get(at..at + length).filter(|_| [TCP, ICMPV6].contains(&header[6]));
+    let above = above.map(|bytes| internet_checksum(&[&pseudo(bytes), bytes]) == 0);
+    Some(Layers { outer: None, ip: true, above, about: None, at })
+}
+
+/// Puts a right checksum into the header of an IPv4 packet that begins there.
+pub(crate) fn set_ipv4_checksum(frame: &mut [u8], at: usize) {
+    if let Some(header) = frame.get_mut(at..at + 20) {
+        header[10..12].fill(0);
+        let sum = internet_checksum(&[header]);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+/// Puts a right checksum into an ICMP message that begins there, of a packet whose header is right.
+pub(crate) fn set_icmp_checksum(frame: &mut [u8], at: usize) {
+    let Some(message) = frame.get_mut(at..) else { return };
+    message[2..4].fill(0);
+    let is_ipv6 = at == ETHERNET + 40;
+    let (header, message) = frame.split_at(at);
+    let pseudo = if is_ipv6 {
+        [&header[22..54], &(message.len() as u32).to_be_bytes(), &[0, 0, 0, ICMPV6]].concat()
+    } else {
+        Vec::new()
+    };
+    let sum = internet_checksum(&[&pseudo, message]);
+    frame[at + 2..at + 4].copy_from_slice(&sum.to_be_bytes());
+}
