@@ -105,7 +105,7 @@ fn differ_at(one: &[u8], other: &[u8], may: impl Fn(usize) -> bool) -> bool {
 }
 
 /// All that are known, the more particular before the more general.
-pub(crate) const EXPLANATIONS: [Explanation; 13] = [
+pub(crate) const EXPLANATIONS: [Explanation; 14] = [
     Explanation {
         name: "padding",
         why: "the kernel's receive path trims a frame to its packet; in place, what nobody reads stays",
@@ -154,6 +154,12 @@ pub(crate) const EXPLANATIONS: [Explanation; 13] = [
             cut && case.reason == Reason::IcmpError
                 && case.both().is_some_and(|(ours, theirs)| differ_at(ours, theirs, sums))
         },
+    },
+    Explanation {
+        name: "an error about nothing that was under way",
+        why: "conntrack looks for the connection alone; xvip looks at the sequence number too, as the receiver does (RFC 5927 \
+              section 4.1), and drops the error",
+        holds: |case| case.reason == Reason::IcmpForged && !case.theirs.is_empty(),
     },
     Explanation {
         name: "a RST for what arrives broken",
