@@ -279,6 +279,13 @@ fn suspects() -> Vec<Case> {
         opens(9, 0, 3),
         opens(10, 0, 4),
     ]);
+    let refused = |number: u16| {
+        let to_the_other = to_backend(&client(number), 1, FIRST_PORT + number);
+        let refuses = turns(&refusal(0, FIRST_PORT + number), Reason::NewFlow, &to_the_other);
+        [opens(number, 0, number), refuses, answers(number, 1, number)]
+    };
+    let mut refusing: Vec<_> = (0..3).flat_map(refused).collect();
+    refusing.push(opens(3, 0, 3));
     let mut all = begun();
     all.extend([opens(6, 0, 3), opens(7, 0, 4)]);
     vec![
@@ -287,6 +294,7 @@ fn suspects() -> Vec<Case> {
             quick.clone(),
             passed_over,
         ),
-        in_world("where all are suspect none is", quick, all),
+        in_world("where all are suspect none is", quick.clone(), all),
+        in_world("one that refuses connections lives, and is not suspect", quick, refusing),
     ]
 }

@@ -150,6 +150,7 @@ fn from_backend<F: Family>(
         return if flags & flag::RST != 0 { Ok(Reason::StrayReset) } else { Err(Reason::NoFlow) };
     };
     if flags & flag::RST != 0 {
+        retry::lives(tables, half.backend as u32);
         balance::count_opening(tables, half.backend as u32, Change::Ended);
         tables.remove_half_open(key);
         tables.remove_half_open(&client);

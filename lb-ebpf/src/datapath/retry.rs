@@ -140,6 +140,10 @@ pub fn retry<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
         return Step::End(Reason::Refused);
     };
     let slot = first.backend as u32;
+    if is_refused {
+        // Its host lives: what nobody listens at is one port of it.
+        lives::<F>(tables, slot);
+    }
     let now = tables.micros();
     let kept =
         tables.syn(&client).filter(|syn| !is_refused || head.acknowledgement().get() == syn.sequence.wrapping_add(1));
