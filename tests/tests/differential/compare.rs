@@ -105,7 +105,7 @@ fn differ_at(one: &[u8], other: &[u8], may: impl Fn(usize) -> bool) -> bool {
 }
 
 /// All that are known, the more particular before the more general.
-pub(crate) const EXPLANATIONS: [Explanation; 14] = [
+pub(crate) const EXPLANATIONS: [Explanation; 15] = [
     Explanation {
         name: "padding",
         why: "the kernel's receive path trims a frame to its packet; in place, what nobody reads stays",
@@ -160,6 +160,11 @@ pub(crate) const EXPLANATIONS: [Explanation; 14] = [
         why: "conntrack looks for the connection alone; xvip looks at the sequence number too, as the receiver does (RFC 5927 \
               section 4.1), and drops the error",
         holds: |case| case.reason == Reason::IcmpForged && !case.theirs.is_empty(),
+    },
+    Explanation {
+        name: "a SYN that does not reach its backend",
+        why: "the kernel tells the client; xvip keeps it from the client, whose next SYN goes to another backend",
+        holds: |case| case.reason == Reason::Refused && case.ours.is_none(),
     },
     Explanation {
         name: "a RST for what arrives broken",

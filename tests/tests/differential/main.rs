@@ -50,6 +50,9 @@ fn world() -> World {
             service.number = number as u16;
             (service.ring_start, service.ring_length) = (number as u32, 1);
         }
+        for (number, backend) in world.backends.iter_mut().enumerate() {
+            backend.service = number as u16;
+        }
         world.node.port_count = 10_000;
     })
 }
