@@ -15,7 +15,7 @@ use crate::{skb, xdp};
 /// What a part returns instead of an action when [`lb_ebpf::datapath::unknown`] has to go on.
 const UNKNOWN: u32 = 0x1000;
 /// The same for [`lb_ebpf::datapath::admit()`].
-const ADMIT: u32 = 0x1004;
+const ADMIT: u32 = 0x1005;
 /// The same for [`lb_ebpf::datapath::choose()`].
 const CHOOSE: u32 = 0x1001;
 /// The same for [`lb_ebpf::datapath::open()`]; the slot is added.
@@ -33,6 +33,16 @@ const ICMP: u32 = 0x1003;
 pub(crate) const WRAP: u32 = 0x3000;
 /// The same for [`lb_ebpf::datapath::tunnel::unwrap`]; and what that returns when all begins anew.
 pub(crate) const UNWRAP: u32 = 0x1002;
+
+// Each has a number of its own.
+const _: () = {
+    let all = [UNKNOWN, CHOOSE, UNWRAP, ICMP, RETRY, ADMIT];
+    let mut at = 0;
+    while at < all.len() {
+        assert!(all[at] == UNKNOWN + at as u32);
+        at += 1;
+    }
+};
 
 /// What a part returns: the action that `end` maps a reason to, or who goes on.
 #[inline(always)]
