@@ -240,7 +240,8 @@ pub(super) fn in_ipv6(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// RFC 1071, over parts of which all but the last have even length.
-pub(super) fn checksum(parts: &[&[u8]]) -> u16 {
+#[must_use]
+pub fn checksum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0u64;
     for part in parts {
         for pair in part.chunks(2) {

@@ -20,7 +20,7 @@ mod tunnels;
 mod world;
 
 pub use chance::{Event, Hosts, Passing, Story, any_packet, any_story};
-pub use frame::{Frame, checksums_are_right, sixth};
+pub use frame::{Frame, checksum, checksums_are_right, sixth};
 pub use model::{Kept, Model, Table};
 pub use table::all;
 pub use world::World;

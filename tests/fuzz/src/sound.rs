@@ -1,24 +1,12 @@
 //! Whether checksums are right, by the plain sum over what they cover.
 
+use lb_ebpf::cases::checksum;
+
 const ETHERNET: usize = 14;
 const IPV4: u8 = 4;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const TCP: u8 = 6;
-
-/// RFC 1071, over parts of which all but the last have even length.
-pub(crate) fn internet_checksum(parts: &[&[u8]]) -> u16 {
-    let mut sum = 0u64;
-    for part in parts {
-        for pair in part.chunks(2) {
-            sum += u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
-        }
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
 
 /// A frame's packet, and what is in it, from the outside to the inside.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,13 +51,13 @@ fn ipv4(frame: &[u8], at: usize) -> Option<Layers> {
     let is_inner = header[9] == ICMP && frame.get(inner) == Some(&0x45);
     Some(Layers {
         outer: None,
-        ip: internet_checksum(&[header]) == 0,
+        ip: checksum(&[header]) == 0,
         above: match header[9] {
-            TCP => above.map(|segment| internet_checksum(&[&pseudo(segment), segment]) == 0),
-            ICMP => above.map(|message| internet_checksum(&[message]) == 0),
+            TCP => above.map(|segment| checksum(&[&pseudo(segment), segment]) == 0),
+            ICMP => above.map(|message| checksum(&[message]) == 0),
             _ => None,
         },
-        about: frame.get(inner..inner + 20).filter(|_| is_inner).map(|header| internet_checksum(&[header]) == 0),
+        about: frame.get(inner..inner + 20).filter(|_| is_inner).map(|header| checksum(&[header]) == 0),
         at: at + 20,
     })
 }
@@ -80,7 +68,7 @@ fn ipv6(frame: &[u8]) -> Option<Layers> {
     let at = ETHERNET + 40;
     let pseudo = |above: &[u8]| [&header[8..40], &(above.len() as u32).to_be_bytes(), &[0, 0, 0, header[6]]].concat();
     let above = frame.get(at..at + length).filter(|_| [TCP, ICMPV6].contains(&header[6]));
-    let above = above.map(|bytes| internet_checksum(&[&pseudo(bytes), bytes]) == 0);
+    let above = above.map(|bytes| checksum(&[&pseudo(bytes), bytes]) == 0);
     Some(Layers { outer: None, ip: true, above, about: None, at })
 }
 
@@ -88,7 +76,7 @@ fn ipv6(frame: &[u8]) -> Option<Layers> {
 pub(crate) fn set_ipv4_checksum(frame: &mut [u8], at: usize) {
     if let Some(header) = frame.get_mut(at..at + 20) {
         header[10..12].fill(0);
-        let sum = internet_checksum(&[header]);
+        let sum = checksum(&[header]);
         header[10..12].copy_from_slice(&sum.to_be_bytes());
     }
 }
@@ -104,6 +92,6 @@ pub(crate) fn set_icmp_checksum(frame: &mut [u8], at: usize) {
     } else {
         Vec::new()
     };
-    let sum = internet_checksum(&[&pseudo, message]);
+    let sum = checksum(&[&pseudo, message]);
     frame[at + 2..at + 4].copy_from_slice(&sum.to_be_bytes());
 }

@@ -7,7 +7,7 @@ use lb_proto::wire::vrrp::Advert;
 use lb_proto::wire::{ipv4, ipv6, neighbour as discovery, peer as agents};
 
 use crate::bytes::Bytes;
-use crate::sound::internet_checksum;
+use lb_ebpf::cases::checksum;
 
 /// An advert as a raw socket delivers it, over either family.
 ///
@@ -76,7 +76,7 @@ fn make_right(message: &mut [u8], src: IpAddr, dst: IpAddr) {
         }
         _ => Vec::new(),
     };
-    let sum = internet_checksum(&[&pseudo, counted]);
+    let sum = checksum(&[&pseudo, counted]);
     counted[6..8].copy_from_slice(&sum.to_be_bytes());
 }
 
@@ -115,7 +115,7 @@ fn make_advertisement(frame: &mut [u8]) {
     let Some(field) = frame.get_mut(56..58) else { return };
     field.fill(0);
     let (header, message) = frame.split_at(54);
-    let sum = internet_checksum(&[&header[22..54], &(length as u32).to_be_bytes(), &[0, 0, 0, 58], message]);
+    let sum = checksum(&[&header[22..54], &(length as u32).to_be_bytes(), &[0, 0, 0, 58], message]);
     frame[56..58].copy_from_slice(&sum.to_be_bytes());
 }
 

@@ -1,5 +1,7 @@
 //! Frames taken apart and changed, with sums computed the plain way.
 
+use lb_ebpf::cases::checksum;
+
 /// Which end of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -15,20 +17,6 @@ pub(crate) struct Place {
     pub(crate) at: usize,
     /// Where the packet ends.
     pub(crate) end: usize,
-}
-
-/// RFC 1071, over parts of which all but the last have even length.
-pub(crate) fn checksum(parts: &[&[u8]]) -> u16 {
-    let mut sum = 0u64;
-    for part in parts {
-        for pair in part.chunks(2) {
-            sum += u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
-        }
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }
 
 /// RFC 1624 equation 3.

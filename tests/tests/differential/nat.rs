@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use lb_ebpf::cases::checksum;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -166,11 +167,11 @@ impl Nat {
 fn question(number: u64) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 0x11, 2, 0, 0, 0, 0, 0x22, 8, 0];
     let mut ip = vec![0x45, 0, 0, 36, 0, 0, 0x40, 0, 64, 1, 0, 0, 192, 0, 2, 1, 192, 0, 2, 21];
-    let sum = super::edit::checksum(&[&ip]);
+    let sum = checksum(&[&ip]);
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
     let mut icmp = vec![8, 0, 0, 0, ECHO[0], ECHO[1], 0, 1];
     icmp.extend(number.to_be_bytes());
-    let sum = super::edit::checksum(&[&icmp]);
+    let sum = checksum(&[&icmp]);
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());
     frame.extend(ip);
     frame.extend(icmp);

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use lb_ebpf::cases::{Frame, sixth};
+use lb_ebpf::cases::{Frame, checksum, sixth};
 
 use crate::chance::Chance;
-use crate::edit::{End, carried, checksum, error_about, right_above, right_ip, set_short, short};
+use crate::edit::{End, carried, error_about, right_above, right_ip, set_short, short};
 
 pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
