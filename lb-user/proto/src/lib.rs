@@ -10,6 +10,7 @@ pub mod health;
 pub mod pace;
 pub mod peer;
 pub mod plan;
+pub mod sync;
 pub mod units;
 pub mod vrrp;
 pub mod wire;

@@ -1,0 +1,5 @@
+//! What balancers of one virtual router tell each other about their flows, so that connections live through a move of the VIP.
+
+mod record;
+
+pub use record::{Key, Path, Record};

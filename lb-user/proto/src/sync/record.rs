@@ -1,0 +1,44 @@
+//! A flow in words that every node understands: addresses instead of slots and numbers, which differ from node to node.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// What tells a flow from all others: the client's end and the listener's. Both are of one IP version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The VIP and port it connected to.
+    pub listener: SocketAddr,
+}
+
+/// How packets of a flow reach its backend, as seen from any node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Path {
+    /// Translated: the backend sees this source address and port, which move with the VIP or are this node's own.
+    Translated(SocketAddr),
+    /// The backend is a server of the node with this address, which has the flow in its own tables and answers the client
+    /// itself, seeing the client's address and this port.
+    OnNode {
+        /// Where other nodes send the flow's packets, unchanged.
+        node: IpAddr,
+        /// The client's port as the server sees it.
+        port: u16,
+    },
+    /// The backend's own node translates and answers the client (mode "dsr").
+    Direct,
+}
+
+/// An established flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Record {
+    /// Which flow.
+    pub key: Key,
+    /// The backend's address and port.
+    pub backend: SocketAddr,
+    /// How its packets get there.
+    pub path: Path,
+    /// Ethernet address of the client's next hop on the segment that the balancers share; zero when unknown.
+    pub next_hop: [u8; 6],
+    /// Seconds since its last packet.
+    pub silent_seconds: u32,
+}
