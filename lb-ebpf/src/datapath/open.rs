@@ -243,6 +243,7 @@ fn promote<'a, F: Family>(
     flow.expect = head.sequence().get().wrapping_add(head.segment_length());
     if half.is_direct() {
         retry::lives::<F>(tables, half.backend as u32);
+        tables.forget_syn(key);
         let added = tables.add_established(key, flow).is_ok() || tables.established(key).is_some();
         tables.remove_half_open(key);
         return opened(bytes, tables, key, flow, added).map(|()| &*flow);

@@ -290,6 +290,8 @@ pub(super) fn answered<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, cl
     let is_its = |syn: &&SharedSyn| head.acknowledgement().get() == syn.sequence.wrapping_add(1);
     if let Some(syn) = tables.syn(client).filter(is_its) {
         tables.count_handshake(slot, (tables.micros() as u32).wrapping_sub(syn.at.get()));
+        // It goes nowhere else now, and to push it out later costs more than to remove it while it is at hand.
+        tables.forget_syn(client);
     }
 }
 
