@@ -284,6 +284,15 @@ impl Datapath {
         Ok(())
     }
 
+    /// Ends all established flows over IPv4 as if they were long over; no source port of `world` is in use then.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn end_flows(&mut self, world: &World) -> anyhow::Result<()> {
+        empty(&mut self.established)?;
+        self.know_ports(world)
+    }
+
     /// Forgets connections and everything counted but packets.
     ///
     /// # Errors

@@ -26,8 +26,8 @@ pub(crate) struct Extent {
     tables: &'static [(u32, &'static [u32])],
     /// Packets of known flows in one measurement.
     runs: u32,
-    /// New flows: to how many backends, and how many percent of the source ports are in use.
-    fills: &'static [(u16, u32)],
+    /// Tables that new flows are added to.
+    fills: &'static [Fill],
     /// The least number of rounds for new flows.
     least_rounds: usize,
 }
@@ -37,16 +37,36 @@ impl Extent {
     pub(crate) const FULL: Extent = Extent {
         tables: &[(100_000, &[1, 10_000, 100_000]), (1_000_000, &[1_000_000])],
         runs: 1_000_000,
-        fills: &[(6, 0), (6, 50), (6, 90), (64, 50)],
+        fills: &[Fill::used(6, 0), Fill::used(6, 50), Fill::used(6, 90), Fill::used(64, 50), Fill::NEVER],
         least_rounds: 9,
     };
     /// What shows that everything works.
     pub(crate) const QUICK: Extent = Extent {
         tables: &[(100_000, &[1, 100_000])],
         runs: 200_000,
-        fills: &[(1, 0), (1, 50), (1, 90)],
+        fills: &[Fill::used(1, 0), Fill::used(1, 50), Fill::used(1, 90)],
         least_rounds: 1,
     };
+}
+
+/// How full the tables are in which a flow begins.
+#[derive(Debug, Clone, Copy)]
+struct Fill {
+    backends: u16,
+    /// Of all source ports, how many percent have a flow.
+    percent: u32,
+    /// How many had one that is over.
+    before: u32,
+}
+
+impl Fill {
+    /// Tables without flows, and that never had any.
+    const NEVER: Self = Self { backends: 6, percent: 0, before: 0 };
+
+    /// So many percent, and where these are none, half of the ports had flows.
+    const fn used(backends: u16, percent: u32) -> Self {
+        Self { backends, percent, before: if percent == 0 { 50 } else { 0 } }
+    }
 }
 
 pub(crate) use new_flows::new_flows;

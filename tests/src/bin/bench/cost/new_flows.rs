@@ -1,6 +1,9 @@
 //! The cost of the first packet of a flow, by how many of the source ports are in use.
 //!
 //! Tables are filled by packets alone, handshake by handshake: so ports are in use for whatever chooses among them.
+//!
+//! The table without flows that others are compared with has had flows. One that never had any is faster: the kernel gives
+//! out the entries of an unused LRU table in their order in memory, and later in that of their use.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
@@ -17,7 +20,7 @@ use xvip_tests::stop;
 use super::feeder::{Feed, Feeder};
 use super::flows::{CLIENT_MAC, PORTS, frame, from_client, world};
 use super::programs::{self, action};
-use super::{Cost, Extent, Program, ProgramCost, middle, ratio};
+use super::{Cost, Extent, Fill, Program, ProgramCost, middle, ratio};
 use crate::phase::Phase;
 
 /// Handshakes at a time: well below what the table of half-open flows holds.
@@ -36,7 +39,7 @@ struct Filled {
     world: World,
     /// Source ports towards all backends.
     ports: u32,
-    percent: u32,
+    fill: Fill,
     datapath: Datapath,
     feeder: Feeder,
     /// How many clients there were.
@@ -53,15 +56,17 @@ pub(crate) fn new_flows(extent: Extent, rounds: usize) -> Result<Vec<Cost>> {
     let world_of = |backends| world(backends).with(|world| world.node.resets_per_second = 0);
     let drop = bpf::load(bpf::XDP, "drop", &programs::drop())?;
     let mut all = Vec::new();
-    for (backends, percent) in extent.fills.iter().copied() {
-        let (world, ports) = (world_of(backends), u32::from(PORTS.1) * u32::from(backends));
+    for fill in extent.fills.iter().copied() {
+        let (world, ports) = (world_of(fill.backends), u32::from(PORTS.1) * u32::from(fill.backends));
         let mut datapath = Datapath::load(2 * ports + 1)?;
         datapath.write(&world)?;
         datapath.know_ports(&world)?;
         let feeder = Feeder::new(BATCH)?;
         let (floor, measured) = (Vec::new(), Vec::new());
-        let mut filled = Filled { world, ports, percent, datapath, feeder, clients: 0, floor, measured, refused: 0 };
-        filled.fill(u64::from(ports) * u64::from(percent) / 100)?;
+        let mut filled = Filled { world, ports, fill, datapath, feeder, clients: 0, floor, measured, refused: 0 };
+        filled.connect_share(fill.before)?;
+        filled.datapath.end_flows(&filled.world)?;
+        filled.connect_share(fill.percent)?;
         all.push(filled);
     }
     for _ in 0..rounds.max(extent.least_rounds) {
@@ -73,15 +78,17 @@ pub(crate) fn new_flows(extent: Extent, rounds: usize) -> Result<Vec<Cost>> {
     }
     let mut costs: Vec<Cost> = Vec::new();
     for filled in all {
+        let (Fill { percent, before, .. }, ports) = (filled.fill, filled.ports);
+        let is_unused = before + percent == 0;
         let floor = Spread::of(&filled.floor).context("no round")?;
         let program = ProgramCost::new(Program::Xvip, &filled.measured, &floor).context("no round")?;
-        let empty = costs.first().and_then(|cost| cost.programs.first());
+        let empty = costs.iter().find(|cost| cost.ports_used == Some(0)).and_then(|cost| cost.programs.first());
         let to_empty = empty.and_then(|empty| ratio(&program.samples, &empty.samples));
         costs.push(Cost {
             phase: Phase::NewFlows,
-            what: format!("{} % of {} source ports in use", filled.percent, filled.ports),
+            what: format!("{percent} % of {ports} source ports in use{}", if is_unused { ", ever" } else { "" }),
             flows: u64::from(filled.clients),
-            ports_used: Some(filled.percent),
+            ports_used: (!is_unused).then_some(percent),
             programs: vec![program],
             floor,
             refused: filled.refused,
@@ -92,9 +99,9 @@ pub(crate) fn new_flows(extent: Extent, rounds: usize) -> Result<Vec<Cost>> {
 }
 
 impl Filled {
-    /// Lets clients connect until so many flows are established.
-    fn fill(&mut self, flows: u64) -> Result<()> {
-        let mut opened = 0;
+    /// Lets clients connect until so many percent of the source ports have an established flow.
+    fn connect_share(&mut self, percent: u32) -> Result<()> {
+        let (flows, mut opened) = (u64::from(self.ports) * u64::from(percent) / 100, 0);
         while opened < flows {
             if stop::asked() {
                 bail!("stopped");
