@@ -272,6 +272,18 @@ fn half_a_half_open_flow_starts_again() {
 }
 
 #[test]
+fn a_syn_is_kept_until_it_is_answered() {
+    let mut model = Model::new(World::standard());
+    assert_eq!(model.run(&request(SYN).bytes()).0, Reason::NewFlow);
+    let [_, half_open] = model.flows::<V4>();
+    let client = half_open.keys().copied().find(|key| key.source_port.get() != 6443).unwrap();
+    let is_kept = |model: &Model| crate::datapath::tables::Tables::<V4>::syn(model, &client).is_some();
+    assert!(is_kept(&model));
+    assert_eq!(model.run(&answer(0, 20_000, SYN | ACK).bytes()).0, Reason::Handshake);
+    assert!(!is_kept(&model));
+}
+
+#[test]
 fn resets_to_every_port_by_someone_who_guesses_end_nothing() {
     let mut model = Model::new(World::standard());
     for number in 0..300 {
