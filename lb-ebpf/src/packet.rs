@@ -65,10 +65,10 @@ pub trait Packet {
     /// [`Short`] when there are not so many.
     fn pull<const N: usize>(&mut self) -> Result<(), Short>;
 
-    /// Becomes a shorter frame.
+    /// Becomes another frame.
     ///
     /// # Errors
-    /// [`Short`] when the device cannot, or the frame is shorter itself.
+    /// [`Short`] when the device cannot.
     fn replace<const N: usize>(&mut self, frame: &[u16; N]) -> Result<(), Short>;
 }
 
@@ -153,7 +153,7 @@ impl Packet for Owned {
     }
 
     fn replace<const N: usize>(&mut self, frame: &[u16; N]) -> Result<(), Short> {
-        self.truncate(2 * N)?;
+        self.resize(2 * N)?;
         self.head::<N>()?.copy_from_slice(frame);
         Ok(())
     }

@@ -12,7 +12,7 @@ use lb_proto::health::policy::{Member, decide};
 use lb_proto::pace::WHOLE;
 use lb_proto::plan::{Prefix, Wanted, WantedBackend, WantedService, stable_hash};
 
-use crate::config::{self, Backend, Config, IpNet, Listen, Local, Role, Service, ServiceMode};
+use crate::config::{self, Backend, Config, IpNet, Local, Role, Service, ServiceMode};
 
 /// RSTs each CPU may send in a second: enough for every client of a control plane to be told within two.
 const RESETS_PER_SECOND: u32 = 10_000;
@@ -167,9 +167,8 @@ pub fn desired(config: &Config, interface: Interface, world: &impl World) -> Des
         Role::Balancer => BTreeSet::new(),
         Role::Backend => world.tunnels().into_iter().map(Be128::from).collect(),
     };
-    let everywhere = config.services.iter().flat_map(|service| &service.listen).any(Listen::is_everywhere);
     // Where the table is too small, some addresses of a very large node are not known as its own.
-    let own = world.own_addresses().difference(&vips).filter(|address| everywhere && !address.is_loopback());
+    let own = world.own_addresses().difference(&vips).filter(|address| !address.is_loopback());
     let own = own.map(|address| (*address).into()).take(MAX_OWN_ADDRESSES as usize).collect();
     let node = node(config, interface, &tunnels);
     Desired { wanted: Wanted { node, services, own, fellows, tunnels, sources: sources(config) }, fail_open }

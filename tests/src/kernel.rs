@@ -92,6 +92,7 @@ pub struct Datapath {
     hook: Hook,
     node: Array<MapData, Node>,
     vips: HashMap<MapData, [u32; 4], u32>,
+    own: HashMap<MapData, [u32; 4], u32>,
     services: HashMap<MapData, Endpoint, Service>,
     backends: Array<MapData, Backend>,
     backend_slots: HashMap<MapData, Endpoint, u32>,
@@ -174,6 +175,7 @@ impl Datapath {
             half_open6: take(map::HALF_OPEN6)?.try_into()?,
             node: take(map::NODE)?.try_into()?,
             vips: take(map::VIPS)?.try_into()?,
+            own: take(map::OWN)?.try_into()?,
             services: take(map::SERVICES)?.try_into()?,
             backends: take(map::BACKENDS)?.try_into()?,
             backend_slots: take(map::BACKEND_SLOTS)?.try_into()?,
@@ -233,6 +235,10 @@ impl Datapath {
         for (number, source) in (0..MAX_SOURCES).zip(&world.sources) {
             let place = if source.mapped().is_some() { 0 } else { MAX_SOURCES };
             self.sources.set(place + number, source.raw(), 0)?;
+        }
+        empty(&mut self.own)?;
+        for address in &world.own {
+            self.own.insert(address.raw(), 1, 0)?;
         }
         empty(&mut self.services)?;
         for (listener, service) in &world.services {
@@ -488,6 +494,7 @@ fn nothing() -> World {
     World {
         node: Node::default(),
         vips: Vec::new(),
+        own: Vec::new(),
         services: Vec::new(),
         backends: Vec::new(),
         rings: Vec::new(),

@@ -1,7 +1,12 @@
-//! A narrow link between clients and the VIP: the router's errors find the servers, which then send less at a time. Needs root.
+//! What routers say, and what is said as by a router: a narrow link between clients and the VIP, of which the servers hear,
+//! and packets with no hop left at the balancer, of which their senders hear. Needs root.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "functions shared by tests fail as tests do")]
 
 mod common;
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::time::Duration;
 
 use common::{OFTEN, curl, end, serving_both, wait};
 use xvip_tests::netns::Netns;
@@ -53,10 +58,11 @@ fn passes_a_narrow_link(datapath: &str) {
     let (topology, servers) = serving_both(1, &[OFTEN, ("datapath = \"xdp\"", &datapath)]);
     let (router, far) = behind_a_router(&topology);
     let ca = topology.authority.ca_file();
-    let errors = || -> u64 {
+    let counted = |reason: &str| -> u64 {
         let status = topology.balancers[0].agent.status().unwrap();
-        status.datapath.packets.iter().filter(|row| row.reason == "icmp_error").map(|row| row.packets).sum()
+        status.datapath.packets.iter().filter(|row| row.reason == reason).map(|row| row.packets).sum()
     };
+    let errors = || counted("icmp_error");
     let mut before = 0;
     for version in [Version::V4, Version::V6] {
         let place = version.at(VIP).unwrap();
@@ -69,6 +75,21 @@ fn passes_a_narrow_link(datapath: &str) {
         }
         wait("the errors to be counted", || errors() > before);
         before = errors();
+    }
+    // As traceroute does: the second hop is the balancer, the third the server.
+    let mut told = 0;
+    for version in [Version::V4, Version::V6] {
+        let place = version.at(VIP).unwrap();
+        let connect = |hops: &str| {
+            far.sysctl("net/ipv4/ip_default_ttl", hops).unwrap();
+            far.sysctl("net/ipv6/conf/eth0/hop_limit", hops).unwrap();
+            far.enter(|| TcpStream::connect_timeout(&place, Duration::from_secs(20))).unwrap().map(drop)
+        };
+        let error = connect("2").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::HostUnreachable, "{place}: {error}");
+        wait("the packet without a hop to be counted", || counted("time_exceeded") > told);
+        told = counted("time_exceeded");
+        connect("3").unwrap();
     }
     drop((far, router, servers));
     end(topology);

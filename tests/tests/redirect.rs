@@ -246,6 +246,78 @@ fn idle_connections_of_a_vanished_backend_are_reset_and_no_others() {
     end(topology);
 }
 
+/// Not at all as deployed: connections are idle for hours.
+const SILENCE: Duration = Duration::from_secs(4);
+
+#[test]
+fn a_connection_that_is_silent_for_too_long_is_reset_at_both_ends() {
+    let mut topology = unstarted(1, &[]);
+    let vip: SocketAddr = VIP.parse().unwrap();
+    let servers: Vec<_> = topology.servers.iter().map(|server| server.netns().clone()).collect();
+    // Beside the API servers, who would end connections themselves.
+    let agent = &topology.balancers[0].agent;
+    let at = SocketAddr::new(vip.ip(), IDLE_PORT);
+    let backends = SERVERS.map(|(name, address)| {
+        format!("[[service.backend]]\nname = \"{name}\"\naddress = \"{address}:{IDLE_PORT}\"\n")
+    });
+    let config = fs::read_to_string(agent.config()).unwrap()
+        + &format!(
+            "\n[[service]]\nname = \"idle\"\nlisten = \"{at}\"\nidle_timeout = \"4s\"\n\
+             [service.health_check]\ntype = \"tcp\"\n{}",
+            backends.concat()
+        );
+    agent.write_config(&config).unwrap();
+    let listeners: Vec<_> = servers
+        .iter()
+        .map(|server| server.enter(|| TcpListener::bind(("0.0.0.0", IDLE_PORT)).unwrap()).unwrap())
+        .collect();
+    topology.balancers[0].agent.start().unwrap();
+    topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+
+    let connect = || topology.client.enter(|| TcpStream::connect(at).unwrap()).unwrap();
+    let (silent, mut talking) = (connect(), connect());
+    let [silent_port, talking_port] = [&silent, &talking].map(|stream| stream.local_addr().unwrap().port());
+    assert_ne!(silent_port, talking_port);
+    silent.set_nonblocking(true).unwrap();
+    (&silent).write_all(b"silent").unwrap();
+    talking.write_all(b"talks!").unwrap();
+    let mut ends = std::collections::BTreeMap::new();
+    for listener in &listeners {
+        listener.set_nonblocking(true).unwrap();
+    }
+    wait("both connections at their servers", || {
+        for listener in &listeners {
+            if let Ok((mut stream, _)) = listener.accept() {
+                // Health checks say nothing.
+                stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+                let mut word = [0; 6];
+                if stream.read_exact(&mut word).is_ok() {
+                    stream.set_nonblocking(true).unwrap();
+                    ends.insert(word, stream);
+                }
+            }
+        }
+        ends.len() == 2
+    });
+    let began = Instant::now();
+    let mut reset = [false, false];
+    wait("the silent connection to be reset at both ends", || {
+        talking.write_all(b".").unwrap();
+        for (reset, stream) in reset.iter_mut().zip([&silent, &ends[b"silent"]]) {
+            *reset = *reset || is_reset(stream);
+        }
+        reset == [true, true]
+    });
+    let after = began.elapsed();
+    println!("a connection reset {after:?} after its last word, of {SILENCE:?} allowed");
+    assert!(after + Duration::from_secs(2) > SILENCE, "{after:?}");
+    talking.write_all(b"on").unwrap();
+    let mut heard = vec![0; 1 << 16];
+    wait("the other one to go on", || (&ends[b"talks!"]).read(&mut heard).is_ok_and(|bytes| bytes > 0));
+    drop((silent, talking, ends, listeners, servers));
+    end(topology);
+}
+
 #[test]
 fn what_the_datapath_sees_shortens_detection() {
     let topology = serving(1, &[SELDOM]);

@@ -4,14 +4,18 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use common::{LIMIT, OFTEN, breaks, end, served_more, serving, settle, streams_of, wait, watches_open};
+use common::{LIMIT, OFTEN, SANDBOX, breaks, end, served_more, serving, settle, streams_of, wait, watches_open};
 use xvip_tests::agent::{Agent, adapt, find};
+use xvip_tests::run::Run;
 use xvip_tests::scrape::Scrape;
 use xvip_tests::status::Status;
-use xvip_tests::topology::{CONFIG, config_of};
+use xvip_tests::topology::{CONFIG, Plan, Topology, config_of};
+use xvip_tests::until::until;
 
 const MASTER3: &str = "\n[[service.backend]]\nname = \"master3\"\naddress = \"192.0.2.33:6443\"\n";
 
@@ -272,4 +276,62 @@ fn the_agent_does_not_start_with_a_bad_file_and_touches_nothing() {
     assert!(position(line, &agent.config().display().to_string()).is_some(), "{line}");
     assert!(!agent.netns().ip("link show dev eth0").unwrap().contains("xdp"));
     end(topology);
+}
+
+/// A memory cgroup, of version 1 or 2; it goes with its value.
+struct Limited(PathBuf);
+
+impl Limited {
+    /// `None`: this machine limits no memory.
+    fn to(bytes: u64, name: &str) -> Option<Self> {
+        let found = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
+        found.into_iter().find_map(|(root, limit)| {
+            let limited = Self(Path::new(root).join(name));
+            fs::create_dir(&limited.0).ok()?;
+            fs::write(limited.0.join(limit), bytes.to_string()).ok().map(|()| limited)
+        })
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        let gone = || match fs::remove_dir(&self.0) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => None,
+            _ => Some(()),
+        };
+        let _ = until("the cgroup to be empty", LIMIT, gone);
+    }
+}
+
+#[test]
+fn tables_for_which_there_is_no_memory_are_an_error_that_names_them() {
+    let run = Run::start().unwrap();
+    let Some(limited) = Limited::to(300 << 20, &run.named("limited")) else {
+        panic!("no hierarchy of cgroups limits memory here");
+    };
+    // What it starts is in there from its first byte.
+    let script = run.dir().join("limited");
+    let (inside, xvip) = (limited.0.join("cgroup.procs"), find().unwrap());
+    let text =
+        format!("#!/bin/sh\n[ \"$1\" = run ] && echo $$ > {}\nexec {} \"$@\"\n", inside.display(), xvip.display());
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let tables = ("interface = \"eth0\"", "interface = \"eth0\"\nmax_flows = 4194304");
+    let plan = Plan { xvip: &script, sandbox: Path::new(SANDBOX), balancers: 1, changes: &[tables] };
+    let mut topology = Topology::build(&run, &plan).unwrap();
+    let agent = &mut topology.balancers[0].agent;
+    agent.start().unwrap();
+    wait("its end", || !agent.is_running());
+    let log = agent.log_tail(5);
+    println!("{log}");
+    assert!(log.contains("no memory for table ESTABLISHED") && log.contains("lower node.max_flows"), "{log}");
+    assert!(!agent.netns().ip("link show dev eth0").unwrap().contains("xdp"));
+
+    // With smaller ones it serves within the same limit.
+    let config = fs::read_to_string(agent.config()).unwrap().replace("max_flows = 4194304", "max_flows = 4096");
+    agent.write_config(&config).unwrap();
+    agent.start().unwrap();
+    topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+    end(topology);
+    drop(limited);
 }

@@ -143,7 +143,7 @@ reasons! {
     IpTotalLength = Drop "ip_total_length",
     /// The IP header checksum is wrong.
     IpChecksum = Drop "ip_checksum",
-    /// No hop left to live.
+    /// No hop left to live, and nobody to be told.
     Ttl = Drop "ttl",
     /// A source address that cannot be one.
     Martian = Drop "martian",
@@ -173,6 +173,11 @@ reasons! {
     IcmpLimit = Drop "icmp_limit",
     /// Its source opens more connections than the service allows one source.
     SourceLimit = Drop "source_limit",
+    /// ICMP "time exceeded" (RFC 792, RFC 4443): no hop is left to live.
+    TimeExceeded = Reply "time_exceeded",
+    /// An ICMP error about a TCP packet that no VIP has sent: a fragment, with options, of another address, or cut before
+    /// its sequence number.
+    IcmpInner = Drop "icmp_inner",
 }
 
 #[cfg(test)]

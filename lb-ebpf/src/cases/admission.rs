@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use super::delivery::{FELLOW_MAC, direct};
 use super::table::{handshake, stays, turns};
-use super::world::{CLIENT, CLIENT_PORT, FIRST_PORT, PORT, answer, request, reset, to_backend, to_client};
+use super::world::{CLIENT_PORT, FIRST_PORT, PORT, answer, request, reset, to_backend, to_client};
 use super::{Case, Frame, Step, World};
 use crate::abi::{Backend, Reason, SourceLimit, mask};
 use crate::net::header::flag::{ACK, FIN, RST, SYN};
@@ -122,9 +122,9 @@ fn lists() -> Vec<Case> {
             vec![stays(Frame { from: super::world::VIP, from_port: PORT, ..syn.clone() }.bytes(), Reason::Martian)],
         ),
         case(
-            "cut short before from nobody",
+            "with flags of nobody before from nobody",
             nobodys,
-            vec![stays(Frame { ttl: 1, from: CLIENT, ..syn }.bytes(), Reason::Ttl)],
+            vec![stays(Frame { flags: SYN | FIN, ..syn }.bytes(), Reason::TcpFlags)],
         ),
     ]
 }

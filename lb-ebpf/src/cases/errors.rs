@@ -215,12 +215,10 @@ fn of_version(version: u8) -> Vec<Case> {
     let mut of_nobody = vec![
         stays(&from_router(&stranger, LONG), Reason::NotTcp),
         stays(&Failure { to: elsewhere, ..big.clone() }, Reason::NotVip),
-        stays(&Failure { about: Frame { from: elsewhere, ..to_them.clone() }, ..big.clone() }, Reason::NotTcp),
         stays(&Failure { mac_to: [2, 9, 9, 9, 9, 9], ..big.clone() }, Reason::OtherMac),
         // Echo request, and what no error is.
         stays(&Failure { kinds: [[8, 0], [128, 0]], ..big.clone() }, Reason::NotTcp),
         stays(&Failure { kinds: [[5, 1], [137, 0]], ..big.clone() }, Reason::NotTcp),
-        stays(&from_router(&to_them, SHORT - 2), Reason::NotTcp),
         stays(&Failure { ttl: 1, ..big.clone() }, Reason::Ttl),
     ];
     let spoilt = |failure: &Failure, at: usize| {
@@ -228,17 +226,41 @@ fn of_version(version: u8) -> Vec<Case> {
         bytes[at] ^= 0x20;
         bytes
     };
+    let with = |failure: &Failure, at: usize, change: &dyn Fn(u8) -> u8| {
+        let mut bytes = failure.bytes_in(version);
+        bytes[at] = change(bytes[at]);
+        bytes
+    };
     let (icmp, inner) = if version == 6 { (54, 62) } else { (34, 42) };
-    // More fragments follow; not TCP.
-    let about_another = spoilt(&big, inner + 6);
-    of_nobody.push(super::table::stays(about_another, Reason::NotTcp));
+    let protocol = inner + if version == 6 { 6 } else { 9 };
+    of_nobody.push(super::table::stays(spoilt(&big, protocol), Reason::NotTcp));
     cases.push(case("what is no error about a flow's packet passes", World::standard(), open(), of_nobody));
-    cases.push(case(
-        "what an error is about is cut too short",
-        World::standard(),
-        open(),
-        (0..SHORT).map(|bytes| stays(&from_router(&to_them, bytes), Reason::NotTcp)).collect(),
-    ));
+    let padded = |bytes: usize| {
+        let mut frame = from_router(&to_them, bytes).bytes_in(version);
+        frame.extend([0; SHORT]);
+        frame
+    };
+    let mut cut: Vec<_> = (0..SHORT).map(|bytes| stays(&from_router(&to_them, bytes), Reason::IcmpInner)).collect();
+    cut.extend((0..SHORT).map(|bytes| super::table::stays(padded(bytes), Reason::IcmpInner)));
+    cases.push(case("what an error is about is cut too short", World::standard(), open(), cut));
+    let from_another = Failure { about: Frame { from: elsewhere, ..to_them.clone() }, ..big.clone() };
+    let other_version = if version == 6 { 0x20 } else { 0x10 };
+    let mut never_sent = vec![
+        stays(&from_another, Reason::IcmpInner),
+        super::table::stays(with(&big, inner, &|byte| byte ^ other_version), Reason::IcmpInner),
+    ];
+    if version == 4 {
+        // Every header length but the one there is, and every bit of the fragment field that makes a fragment.
+        let others = (0..16_u8).filter(|words| *words != 5);
+        never_sent
+            .extend(others.map(|words| super::table::stays(with(&big, inner, &|_| 0x40 | words), Reason::IcmpInner)));
+        let bits = (0..14).map(|bit| 1_u16 << bit);
+        never_sent.extend(bits.map(|bit| {
+            let about = Frame { fragment: bit, ..to_them.clone() };
+            stays(&Failure { about, ..big.clone() }, Reason::IcmpInner)
+        }));
+    }
+    cases.push(case("errors about what no VIP has sent", World::standard(), open(), never_sent));
     let whole = big.bytes_in(version);
     let least = if version == 6 { 14 + 40 } else { 14 + 20 };
     cases.push(case(

@@ -200,7 +200,7 @@ pub(super) fn pseudo_header(from: &[u8], to: &[u8], length: usize, protocol: u8)
     bytes
 }
 
-/// Whether both checksums are right of a frame of IP without options or extension headers, and TCP; IPv6 has but one.
+/// Whether both checksums are right of a frame of IP without options or extension headers, and TCP or ICMP; IPv6 has but one.
 #[must_use]
 pub fn checksums_are_right(frame: &[u8]) -> (bool, bool) {
     let is_ipv6 = frame.get(12..14) == Some(&[0x86, 0xdd]);
@@ -215,7 +215,12 @@ pub fn checksums_are_right(frame: &[u8]) -> (bool, bool) {
         return (header_is_right, false);
     };
     let (from, to) = header[addresses..].split_at((length - addresses) / 2);
-    (header_is_right, checksum(&[&pseudo_header(from, to, tcp.len(), 6), tcp]) == 0)
+    let pseudo_header = match header[if is_ipv6 { 6 } else { 9 }] {
+        1 if !is_ipv6 => Vec::new(),
+        58 if is_ipv6 => pseudo_header(from, to, tcp.len(), 58),
+        _ => pseudo_header(from, to, tcp.len(), 6),
+    };
+    (header_is_right, checksum(&[&pseudo_header, tcp]) == 0)
 }
 
 /// The same frame between hosts with IPv6 addresses; `None` where it is not sound IPv4 and TCP to begin with.

@@ -225,7 +225,7 @@ fn protocols(version: u8) -> Vec<Case> {
 /// Sources that nobody has, in the first and the last address of each prefix, and their neighbours that somebody may have.
 fn sources(version: u8) -> Vec<Case> {
     let nobody: &[&str] = match version {
-        6 => &["::", "::1", "ff00::", "ff02::1", "ffff::1", "2001:db8::c0:0:2:64"],
+        6 => &["::", "::1", "ff00::", "ff02::1", "ffff::1", "2001:db8::c0:0:2:64", "2001:db8::c0:0:2:15"],
         _ => &[
             "0.0.0.0",
             "0.255.255.255",
@@ -240,6 +240,7 @@ fn sources(version: u8) -> Vec<Case> {
             "240.0.0.0",
             "255.255.255.255",
             "192.0.2.100",
+            "192.0.2.21",
         ],
     };
     let somebody: &[&str] = match version {

@@ -9,6 +9,7 @@ mod chance;
 mod delivery;
 mod errors;
 mod frame;
+mod hops;
 mod hostile;
 mod model;
 mod ports;
@@ -103,5 +104,7 @@ pub fn play(case: &Case, executor: &mut impl Executor) -> Result<(), String> {
     Ok(())
 }
 
+#[cfg(test)]
+mod spread;
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,8 @@ pub struct Model {
     errors: Cell<(u32, u32)>,
     /// The clock, in seconds.
     pub now: Cell<u32>,
+    /// Where random numbers come from; without it, all are the same.
+    pub chance: Cell<Option<u64>>,
     /// Next hops the kernel's FIB knows, by destination.
     pub neighbours: RefCell<BTreeMap<Be128, [u8; 6]>>,
     /// What was noted.
@@ -113,6 +115,7 @@ impl Model {
             resets: Cell::default(),
             errors: Cell::default(),
             now: Cell::new(100_000),
+            chance: Cell::new(None),
             neighbours: RefCell::default(),
             notes: RefCell::default(),
             micros: Cell::new(100_000_000_000),
@@ -369,6 +372,10 @@ impl<F: Kept> Tables<F> for Model {
         self.world.vips.iter().chain(&self.world.sources).any(|vip| *vip == address.into())
     }
 
+    fn is_own(&self, address: F::Address) -> bool {
+        self.world.own.contains(&address.into())
+    }
+
     fn service(&self, listener: &Endpoint) -> Option<Service> {
         self.world.services.iter().find(|(at, _)| at == listener).map(|(_, service)| *service)
     }
@@ -432,8 +439,16 @@ impl<F: Kept> Tables<F> for Model {
     }
 
     fn random(&self) -> u32 {
-        // Anything will do where the stories switch chance off.
-        4
+        let Some(state) = self.chance.get() else {
+            // Anything will do where the stories switch chance off.
+            return 4;
+        };
+        // SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+        let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.chance.set(Some(state));
+        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ mixed >> 31) >> 32) as u32
     }
 
     fn established(&self, key: &FlowKey<F::Address>) -> Option<&SharedFlow<F::Address>> {

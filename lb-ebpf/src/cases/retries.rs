@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::admission::limiting;
 use super::delivery::{FELLOW_MAC, direct, forwarded, from_vip, leaves, own_answer, stacked, to_own};
 use super::table::{case, turns};
-use super::world::{CLIENT_PORT, FIRST_PORT, answer, request, reset, to_backend, to_client};
+use super::world::{CLIENT_PORT, FIRST_PORT, NODE_MAC, answer, backend_mac, request, reset, to_backend, to_client};
 use super::{Case, Frame, Step, World};
-use crate::abi::Reason;
+use crate::abi::{Delivery, Reason};
 use crate::net::header::flag::{ACK, RST, SYN};
 
 /// The RST of a backend where nobody listens.
@@ -258,6 +258,11 @@ fn own() -> Vec<Case> {
     ]
 }
 
+/// The third backend takes nothing.
+fn no_third(world: World) -> World {
+    world.with(|world| world.backends[2].share = 0)
+}
+
 fn suspects() -> Vec<Case> {
     let opens = |number: u16, slot: u8, port: u16| {
         turns(&client(number), Reason::NewFlow, &to_backend(&client(number), slot, FIRST_PORT + port))
@@ -288,7 +293,37 @@ fn suspects() -> Vec<Case> {
     refusing.push(opens(3, 0, 3));
     let mut all = begun();
     all.extend([opens(6, 0, 3), opens(7, 0, 4)]);
+    // Two have a source port each, the third answers its clients by itself and needs none.
+    let few = quick.clone().with(|world| {
+        world.node.port_count = 1;
+        world.backends[1].delivery = Delivery::Direct as u16;
+    });
+    let round = |slot: u32| {
+        few.clone().with(|world| {
+            world.rings = vec![slot, 0, 1, 2];
+            (world.services[0].1.ring_length, world.services[0].1.set_length) = (1, 3);
+        })
+    };
+    let straight = |number: u16| {
+        let syn = client(number);
+        let there = Frame { mac_to: backend_mac(1), mac_from: NODE_MAC, ttl: syn.ttl - 1, ..syn.clone() };
+        turns(&syn, Reason::NewFlow, &there)
+    };
+    let mut portless: Vec<_> = (0..3).map(straight).collect();
+    portless.extend([
+        Step::Agent(round(0)),
+        opens(3, 0, 0),
+        answers(3, 0, 0),
+        // Without a port there: the suspect comes last.
+        opens(4, 2, 0),
+    ]);
+    // What never went there was not left unanswered.
+    let mut not_asked = vec![opens(0, 0, 0), answers(0, 0, 0)];
+    not_asked.extend((1..4).map(straight));
+    not_asked.extend([Step::Agent(round(0).with(|world| world.node.port_count = 2)), opens(4, 0, 1)]);
     vec![
+        in_world("a connection without a port passes over who leaves SYNs unanswered", round(1), portless),
+        in_world("a backend without a port left has not been asked", no_third(round(0)), not_asked),
         in_world(
             "a backend that leaves several SYNs unanswered is passed over until it answers",
             quick.clone(),

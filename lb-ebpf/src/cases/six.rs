@@ -137,8 +137,6 @@ fn malformed() -> Vec<Case> {
         one("longer than the frame", wrong(19, 200), Reason::IpTotalLength),
         one("shorter than a TCP header", wrong(19, 19), Reason::IpTotalLength),
         one("a jumbogram's length (RFC 2675)", wrong(19, 0), Reason::IpTotalLength),
-        one("no hop left", wrong(HOP_LIMIT, 0), Reason::Ttl),
-        one("one hop left", wrong(HOP_LIMIT, 1), Reason::Ttl),
         one("a TCP header of four words", wrong(TCP + 12, 0x40), Reason::TcpDataOffset),
         one("a TCP header beyond the packet", wrong(TCP + 12, 0xf0), Reason::TcpDataOffset),
         one("SYN and FIN", request(SYN | FIN).in_ipv6().bytes(), Reason::TcpFlags),

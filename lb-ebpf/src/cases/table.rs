@@ -3,9 +3,7 @@
 use core::net::IpAddr;
 
 use super::delivery::delivery;
-use super::world::{
-    CLIENT, CLIENT_PORT, FIRST_PORT, PORT, VIP, answer, backend, request, reset, to_backend, to_client,
-};
+use super::world::{CLIENT_PORT, FIRST_PORT, PORT, VIP, answer, backend, request, reset, to_backend, to_client};
 use super::{Case, Frame, Step, World, six};
 use crate::abi::Reason;
 use crate::net::header::flag::{ACK, FIN, RST, SYN};
@@ -64,6 +62,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(six::own());
     cases.extend(super::errors::errors());
     cases.extend(super::hostile::hostile());
+    cases.extend(super::hops::hops());
     cases.extend(super::tunnels::tunnels());
     cases
 }
@@ -467,8 +466,6 @@ fn malformed() -> Vec<Case> {
             },
             Reason::IpChecksum,
         ),
-        drops("no hop left", Frame { ttl: 0, ..syn.clone() }.bytes(), Reason::Ttl),
-        drops("one hop left", Frame { ttl: 1, ..syn.clone() }.bytes(), Reason::Ttl),
         drops("longer than the frame", syn.bytes_with(|bytes| bytes[17] = 200), Reason::IpTotalLength),
         drops("shorter than the headers", syn.bytes_with(|bytes| bytes[17] = 39), Reason::IpTotalLength),
         drops("a TCP header of four words", syn.bytes_with(|bytes| bytes[46] = 0x40), Reason::TcpDataOffset),
@@ -495,6 +492,5 @@ fn malformed() -> Vec<Case> {
         "a backend is a client like any other",
         vec![turns(&from_backend, Reason::NewFlow, &to_backend(&from_backend, 0, FIRST_PORT))],
     ));
-    cases.push(drops("from a client to no hop", Frame { ttl: 1, from: CLIENT, ..request(ACK) }.bytes(), Reason::Ttl));
     cases
 }

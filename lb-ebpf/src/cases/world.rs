@@ -15,6 +15,8 @@ pub struct World {
     pub node: Node,
     /// VIPs.
     pub vips: Vec<Be128>,
+    /// This node's own addresses besides.
+    pub own: Vec<Be128>,
     /// Listeners.
     pub services: Vec<(Endpoint, Service)>,
     /// Backends by slot.
@@ -38,6 +40,7 @@ pub struct World {
 }
 
 pub(super) const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100));
+pub(super) const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 21));
 pub(super) const PORT: u16 = 8443;
 pub(super) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
 pub(super) const CLIENT_PORT: u16 = 40_000;
@@ -94,6 +97,7 @@ impl World {
                 pad: 0,
             },
             vips: vec![VIP.into()],
+            own: vec![OWN.into()],
             services: vec![(
                 SocketAddr::new(VIP, PORT).into(),
                 Service { ring_length: 3, idle_seconds: 7200, ..Service::default() },
@@ -115,6 +119,7 @@ impl World {
     pub fn in_ipv6(mut self) -> Self {
         let six = |address: &mut Be128| *address = sixth(IpAddr::from(*address)).into();
         self.vips.iter_mut().for_each(six);
+        self.own.iter_mut().for_each(six);
         self.sources.iter_mut().for_each(six);
         self.node.sources.reverse();
         self.services.iter_mut().for_each(|(at, _)| six(&mut at.address));

@@ -5,6 +5,9 @@
 //! router -> VIP ( VIP:vp -> client:cp )    becomes    VIP -> backend ( backend:bp -> VIP:sp )
 //! router -> VIP ( VIP:sp -> backend:bp )   becomes    VIP -> client  ( client:cp -> VIP:vp )
 //! ```
+//! An error about a packet that no VIP can have sent, or too little of it, is dropped: the packets above have no options, are no
+//! fragments, and come from the address that the error is sent to. What is not about TCP is the host's.
+//!
 //! Receivers believe an error only if the sequence number in it is one they have under way (RFC 5927 section 4); what is far
 //! from that, or names an MTU that no path has, goes no further.
 
@@ -26,23 +29,21 @@ pub fn error<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
     // All that may be changed has to be read before anything is.
     let has_checksum = F::error_head_with_checksum(packet).is_ok();
     let Ok(head) = F::error_head(packet) else {
-        return Step::End(F::odd(packet, tables, node));
+        let is_ours = F::error_front(packet).is_ok_and(|head| is_about_tcp::<F>(head, length, tables));
+        return Step::End(if is_ours { Reason::IcmpInner } else { F::odd(packet, tables, node) });
     };
-    let (ip, icmp, inner) = (ETHERNET, ETHERNET + F::IP, ETHERNET + F::IP + ICMP);
-    let outer_length = F::length(head, ip) as usize;
-    let is_error = F::ERRORS.contains(&head[icmp / 2].to_ne_bytes()[0])
-        && F::is_plain(head, ip, F::ICMP)
-        && F::is_sound(head, ip)
-        && F::is_plain(head, inner, PROTOCOL_TCP)
-        && outer_length >= inner + F::IP + PORTS_AND_SEQUENCE - ETHERNET
-        && outer_length + ETHERNET <= length;
-    if !is_error {
+    if !is_about_tcp::<F>(head, length, tables) {
         return Step::End(F::odd(packet, tables, node));
     }
-    let (ports, key) = (inner + F::IP, answer_to::<F>(head, inner));
+    let (ip, icmp, inner) = (ETHERNET, ETHERNET + F::IP, ETHERNET + F::IP + ICMP);
+    let outer_length = F::length(head, ip) as usize;
     let to = F::destination(head, ip);
-    if key.destination != to || !tables.is_vip(to) {
-        return Step::End(F::odd(packet, tables, node));
+    let (ports, key) = (inner + F::IP, answer_to::<F>(head, inner));
+    if !F::is_plain(head, inner, PROTOCOL_TCP)
+        || outer_length < inner + F::IP + PORTS_AND_SEQUENCE - ETHERNET
+        || key.destination != to
+    {
+        return Step::End(Reason::IcmpInner);
     }
     let established = tables.established(&key);
     let is_established = established.is_some();
@@ -124,6 +125,20 @@ pub fn error<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
         head[at] = now;
     }
     Step::End(if flow.is_local() { Reason::IcmpErrorLocal } else { Reason::IcmpError })
+}
+
+/// Whether the frame that begins so is a sound ICMP error to a VIP about a packet of TCP, as that says of itself.
+#[inline(always)]
+fn is_about_tcp<F: Family>(head: &[u16], length: usize, tables: &impl Tables<F>) -> bool {
+    let (ip, icmp, inner) = (ETHERNET, ETHERNET + F::IP, ETHERNET + F::IP + ICMP);
+    let claimed = F::length(head, ip) as usize;
+    F::ERRORS.contains(&head[icmp / 2].to_ne_bytes()[0])
+        && F::is_plain(head, ip, F::ICMP)
+        && F::is_sound(head, ip)
+        && F::protocol(head, inner) == PROTOCOL_TCP
+        && claimed >= inner + F::IP - ETHERNET
+        && claimed + ETHERNET <= length
+        && tables.is_vip(F::destination(head, ip))
 }
 
 /// The key of what answers a TCP packet that begins at byte `at`.

@@ -18,6 +18,8 @@ pub mod balance;
 mod choose;
 mod deliver;
 mod error;
+mod expired;
+mod failure;
 pub mod local;
 mod open;
 mod parse;
@@ -40,6 +42,7 @@ pub use tunnel::Nested;
 pub use admit::admit;
 pub use deliver::leave;
 pub use error::error;
+use failure::Told;
 pub use ports::elsewhere;
 pub use reset::answer;
 pub use retry::{keep, retry};
@@ -52,10 +55,10 @@ type Entry<F> = SharedFlow<<F as Family>::Address>;
 type NewFlow<F> = Flow<<F as Family>::Address>;
 
 /// An IP version that the datapath handles.
-pub trait Handled: Family + Odd + Nested {}
-impl<F: Family + Odd + Nested> Handled for F {}
+pub trait Handled: Family + Odd + Nested + Told {}
+impl<F: Family + Odd + Nested + Told> Handled for F {}
 
-/// Why the sender gets a RST instead; always a reason whose verdict is to reply.
+/// Why the sender gets an answer instead; always a reason whose verdict is to reply.
 pub type ResetFor = Reason;
 
 /// What comes next for a packet. The kernel verifies each part by itself, so they are apart.
@@ -75,7 +78,7 @@ pub enum Step {
     Elsewhere(u32),
     /// Its backend may not take it: [`retry()`]. With [`Step::Unknown`] after that, [`unknown`] goes on.
     Retry,
-    /// Its sender gets a RST: [`answer()`].
+    /// Its sender gets a RST, or is told that no hop was left: [`answer()`].
     Reset(ResetFor),
     /// It has been rewritten, and leaves inside an outer packet: [`tunnel::wrap`].
     Wrap(Reason),
@@ -211,11 +214,22 @@ fn opened<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>, step: S
         step => step,
     };
     match step {
-        Step::Elsewhere(_) => Step::End(answer(packet, tables).unwrap_or(Reason::NoSourcePort)),
+        Step::Elsewhere(_) => Step::End(answered(packet, tables, Reason::NoSourcePort)),
         Step::Icmp => error(packet, tables),
-        Step::Reset(reset) => Step::End(answer(packet, tables).unwrap_or(reset)),
+        Step::Reset(reset) => Step::End(answered(packet, tables, reset)),
         step => step,
     }
+}
+
+#[inline(always)]
+fn answered<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>, reason: Reason) -> Reason {
+    answer(packet, tables, reason as u32).unwrap_or(reason)
+}
+
+/// What comes next for a packet to a VIP with something wrong about it.
+#[inline(always)]
+fn faulty(fault: Reason) -> Step {
+    if fault == Reason::Ttl { Step::Reset(Reason::TimeExceeded) } else { Step::End(fault) }
 }
 
 /// The first part: a frame of this IP version whose flow is established, or that is none of ours at first sight.
@@ -246,7 +260,7 @@ pub fn known<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
         return Step::End(Reason::NotVip);
     }
     if let Some(fault) = parse::fault(head, length) {
-        return Step::End(fault);
+        return faulty(fault);
     }
     if flow.is_direct() && deliver::is_forwarded(head, tables, node, &key) {
         // It was this node that forwarded, before another did.
@@ -284,9 +298,10 @@ pub fn unknown<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) ->
         return Step::End(Reason::NotService);
     }
     if let Some(fault) = parse::fault(head, length) {
-        return Step::End(fault);
+        return faulty(fault);
     }
-    if parse::is_martian(&key, tables) {
+    // What this node sends to itself does not arrive from outside.
+    if parse::is_martian(&key, tables) || tables.is_own(key.source) {
         return Step::End(Reason::Martian);
     }
     let opens = track::is_opening(head);

@@ -1,7 +1,9 @@
 //! Answers with RST (RFC 9293 section 3.5.2), so that a peer starts again instead of waiting.
+//!
+//! In the same part: what has no hop left is answered as a router does ([`expired`](super::expired)).
 
-use super::parse;
 use super::tables::Tables;
+use super::{Handled, expired, parse};
 use crate::abi::{Node, Reason};
 use crate::net::header::{TCP, TcpHead, flag};
 use crate::net::{Be16, Be32, Family};
@@ -10,10 +12,13 @@ use crate::packet::Packet;
 /// Hops that our own packets may live.
 const HOPS: u8 = 64;
 
-/// The last part: turns a checked packet into the RST that its sender must get, within this second's budget; a reason if
-/// it does not get one.
+/// The last part: turns a checked packet into what its sender must get for the reason of this number, within this second's
+/// budget; another reason if it does not get that.
 #[inline(always)]
-pub fn answer<F: Family>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Option<Reason> {
+pub fn answer<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>, reason: u32) -> Option<Reason> {
+    if reason == Reason::TimeExceeded as u32 {
+        return expired::expired(packet, tables);
+    }
     let length = packet.len();
     let (Some(node), Ok(head)) = (tables.node(), F::head(packet)) else {
         return Some(Reason::CannotReply);

@@ -208,7 +208,9 @@ fn rebuild<F: Family>(packet: &mut impl Packet, node: &Node, syn: &SharedSyn, ma
 /// A backend of the service with a share and room that `may` be taken, in turn; one that is suspect only where no other
 /// is.
 #[inline(always)]
-fn other<F: Family>(tables: &impl Tables<F>, service: &Service, now: u32, may: impl Fn(u32) -> bool) -> Option<u32> {
+pub(super) fn other<F: Family>(
+    tables: &impl Tables<F>, service: &Service, now: u32, may: impl Fn(u32) -> bool,
+) -> Option<u32> {
     let length = service.set_length as u32;
     if length == 0 {
         return None;
@@ -279,6 +281,16 @@ fn went_to<F: Family>(tables: &impl Tables<F>, slot: u32, micros: u64) {
     pulse.last.set(now);
 }
 
+/// A SYN of which [`keep`] has noted that it goes to one backend goes to another.
+#[inline(always)]
+pub(super) fn goes_elsewhere<F: Family>(tables: &impl Tables<F>, from: u32, to: u32, micros: u64) {
+    if let Some(pulse) = tables.pulse(from) {
+        // Another answer may have ended the waiting meanwhile.
+        pulse.waiting.set(pulse.waiting.get().saturating_sub(1));
+    }
+    went_to::<F>(tables, to, micros);
+}
+
 /// A backend has answered a SYN; `first` is the client's entry.
 #[inline(always)]
 pub(super) fn answered<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, client: &Key<F>, first: &Entry<F>) {
@@ -317,6 +329,6 @@ fn tell<F: Family>(tables: &impl Tables<F>, slot: u32, now: u32) {
 }
 
 #[inline(always)]
-const fn millis(micros: u64) -> u32 {
+pub(super) const fn millis(micros: u64) -> u32 {
     (micros / 1000) as u32
 }

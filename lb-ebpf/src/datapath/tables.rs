@@ -52,6 +52,8 @@ pub trait Tables<F: Family>: Rounds {
     fn micros(&self) -> u64;
     /// Whether the address is one of the VIPs.
     fn is_vip(&self, address: F::Address) -> bool;
+    /// Whether the address is one of this node's own, VIPs apart.
+    fn is_own(&self, address: F::Address) -> bool;
     /// What is behind a VIP:port.
     fn service(&self, listener: &Endpoint) -> Option<Service>;
     /// Whether a list allows connections from an address.

@@ -8,19 +8,20 @@
 //! interface takes with the outer header more is answered as a router does. At the other end only packets for a service
 //! with a backend there, or ICMP errors about what that has sent, are taken out, and only from nodes that the agent knows.
 
-mod v4;
-mod v6;
+pub(super) mod v4;
+pub(super) mod v6;
 
 use super::Key;
 use super::error::{self, ICMP};
+use super::failure::{Failure, Told};
 use super::parse::Odd;
 use super::tables::Tables;
 use crate::abi::{Endpoint, Node, Reason, node_flag};
-use crate::net::header::{ETHERNET, PROTOCOL_TCP, TcpHead, set_mac};
+use crate::net::header::{ETHERNET, PROTOCOL_TCP, TcpHead};
 use crate::net::{Address as _, Family};
 use crate::packet::{Packet, Short};
 
-/// Hops that outer packets, and errors, may live.
+/// Hops that outer packets, and errors of our own, may live.
 const HOPS: u8 = 64;
 
 /// An IP version whose packets travel inside its own.
@@ -64,12 +65,6 @@ pub trait Nested: Family {
     /// # Errors
     /// [`Short`] when the device cannot.
     fn disclose(packet: &mut impl Packet) -> Result<(), Short>;
-
-    /// Turns a packet into the ICMP error that its sender gets at `mac`: it is too long for an outer packet.
-    ///
-    /// # Errors
-    /// [`Short`] when the device cannot.
-    fn refuse(packet: &mut impl Packet, node: &Node, mac: [u8; 6]) -> Result<(), Short>;
 }
 
 /// Whether the frame may be an outer packet for this node, as far as a packet's head tells.
@@ -132,7 +127,7 @@ pub fn unwrap<F: Nested + Odd>(packet: &mut impl Packet, tables: &impl Tables<F>
 /// # Errors
 /// What becomes of it instead.
 #[inline(always)]
-pub fn wrap<F: Nested>(
+pub fn wrap<F: Nested + Told>(
     packet: &mut impl Packet, tables: &impl Tables<F>, segments: bool, is_error: bool,
 ) -> Result<(), Reason> {
     let key = match is_error {
@@ -154,19 +149,18 @@ pub fn wrap<F: Nested>(
         if is_error || F::may_be_cut(head) || !tables.spend_reset(tables.now(), node.resets_per_second) {
             return Err(Reason::TunnelTooBig);
         }
-        return Err(match F::refuse(packet, node, flow.mac()) {
+        let failure = Failure {
+            mac_to: flow.mac(),
+            mac_from: node.mac,
+            from: F::own(node),
+            kind: F::TOO_BIG,
+            mtu: node.mtu.saturating_sub(F::IP as u16),
+        };
+        return Err(match F::tell(packet, &failure) {
             Ok(()) => Reason::FragmentationNeeded,
             Err(_) => Reason::CannotReply,
         });
     }
     let to = F::Address::of(backend.endpoint.address);
     F::enclose(packet, node, to, || tables.random()).map_err(|_| Reason::CannotReply)
-}
-
-/// Writes an Ethernet header.
-#[inline(always)]
-fn ethernet<F: Family>(frame: &mut [u16], to: [u8; 6], from: [u8; 6]) {
-    set_mac(frame, 0, to);
-    set_mac(frame, 6, from);
-    frame[6] = F::ETHERTYPE.raw();
 }

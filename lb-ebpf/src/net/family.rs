@@ -54,6 +54,12 @@ pub trait Family: Sized + Copy + Debug + 'static {
     /// [`Short`] when the frame ends earlier.
     fn head(packet: &mut impl Packet) -> Result<&mut TcpHead<Self>, Short>;
 
+    /// The head of a frame with an ICMP error in it, up to the end of the IP header of the packet that the error is about.
+    ///
+    /// # Errors
+    /// [`Short`] when the frame ends earlier.
+    fn error_front(packet: &mut impl Packet) -> Result<&[u16], Short>;
+
     /// The head of a frame with an ICMP error in it: Ethernet, IP, ICMP, and of the packet that the error is about the IP
     /// header, the ports and the sequence number.
     ///

@@ -62,6 +62,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn error_front(packet: &mut impl Packet) -> Result<&[u16], Short> {
+        packet.head::<31>().map(|head| head.as_slice())
+    }
+
+    #[inline(always)]
     fn error_head(packet: &mut impl Packet) -> Result<&mut [u16], Short> {
         packet.head::<35>().map(|head| head.as_mut_slice())
     }

@@ -62,6 +62,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn error_front(packet: &mut impl Packet) -> Result<&[u16], Short> {
+        packet.head::<51>().map(|head| head.as_slice())
+    }
+
+    #[inline(always)]
     fn error_head(packet: &mut impl Packet) -> Result<&mut [u16], Short> {
         packet.head::<55>().map(|head| head.as_mut_slice())
     }

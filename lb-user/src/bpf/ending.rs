@@ -1,4 +1,6 @@
-//! Connections whose backend is gone: their clients are told, who would otherwise wait for an answer.
+//! Connections that end without a word of their own: their clients are told, who would otherwise wait for an answer.
+//!
+//! The backend is gone, or both ends have been silent for longer than `idle_timeout`, where the backend is told too.
 //!
 //! A client that says nothing hears nothing: one that watches, above all, which takes a quarter of an hour to notice. It
 //! gets a RST with the number that it acknowledged last, and both entries go. If data was under way it does not believe
@@ -75,9 +77,13 @@ impl Ending {
         if !is_gone {
             return Ok(false);
         }
-        // Clients of a VIP that another node has by now are that node's.
+        Ok(self.is_ours(key))
+    }
+
+    /// Whether a client is this node's: those of a VIP that another node has by now are that node's.
+    fn is_ours<A: Address>(&mut self, key: &FlowKey<A>) -> bool {
         let vip = key.destination.into().into();
-        Ok(*self.here.entry(vip).or_insert_with(|| is_here(vip)))
+        *self.here.entry(vip).or_insert_with(|| is_here(vip))
     }
 
     /// The same as it is at this moment: the backend may have come back meanwhile.
@@ -89,15 +95,32 @@ impl Ending {
     /// Sends a flow's client a RST, in its time. One that cannot be sent is the datapath's to send when the client says
     /// something.
     pub(super) fn reset<A: Address>(&mut self, key: &FlowKey<A>, flow: &Flow<A>) {
+        self.send(&key.reversed(), flow.acknowledged);
+    }
+
+    /// The same for both ends of a flow that has been silent for too long; `pair` is its entry for answers. A backend that
+    /// answers clients itself has its own node to tell it.
+    pub(super) fn expire<A: Address>(&mut self, key: &FlowKey<A>, flow: &Flow<A>, pair: Option<&Flow<A>>) {
+        if !self.is_ours(key) {
+            return;
+        }
+        self.send(&key.reversed(), flow.acknowledged);
+        if let Some(pair) = pair {
+            self.send(&flow.translated, pair.acknowledged);
+        }
+    }
+
+    /// Sends a RST with these addresses, and the number that its receiver expects.
+    fn send<A: Address>(&mut self, key: &FlowKey<A>, expected: u32) {
         if self.sent != 0 && self.sent.is_multiple_of(BATCH) {
             sleep(PAUSE);
         }
         self.sent += 1;
         let end = |address: A, port: u16| SocketAddr::new(address.into().into(), port);
-        let vip = end(key.destination, key.destination_port.get());
-        let client = end(key.source, key.source_port.get());
-        if let Some(packet) = reset(vip, client, flow.acknowledged) {
-            let _ = self.sockets.send(&packet, client.ip());
+        let from = end(key.source, key.source_port.get());
+        let to = end(key.destination, key.destination_port.get());
+        if let Some(packet) = reset(from, to, expected) {
+            let _ = self.sockets.send(&packet, to.ip());
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The connection tables, gone over: flows that have been silent for too long are removed, the others counted.
+//! The connection tables, gone over: flows that have been silent for too long are removed and both ends told, the others
+//! counted.
 //!
 //! The datapath itself takes back what is over when it needs a source port; this keeps the tables small and the
 //! numbers of connections true, those that the datapath counts as well.
@@ -221,11 +222,18 @@ where
         if let Some(error) = failed {
             return Err(error);
         }
-        let mut over = Vec::new();
+        let (mut over, mut answers) = (Vec::new(), Vec::new());
         for (key, flow) in quiet {
-            if self.is_over(&key, &flow, now)? { over.push(key) } else { count(&key, &flow) }
+            if !self.is_over(&key, &flow, now)? {
+                count(&key, &flow);
+            } else if flow.is_from_client() {
+                over.push(key);
+            } else {
+                answers.push(key);
+            }
         }
-        for key in over {
+        // A flow's end has to be known for both of its ends to be told, so the client's entries come first.
+        for key in over.into_iter().chain(answers) {
             // Meanwhile the client may have opened another flow from the same port.
             let Some(flow) = self.flow(&key)? else {
                 continue;
@@ -233,10 +241,15 @@ where
             if !self.is_over(&key, &flow, now)? {
                 continue;
             }
+            let is_open = flow.is_from_client() && !flow.is_closed();
+            let pair = if is_open { self.flow(&flow.other())?.filter(|pair| pair.other() == key) } else { None };
             if self.remove(&key)? {
+                if is_open {
+                    ending.expire(&key, &flow, pair.as_ref());
+                }
                 number = number.saturating_sub(1);
                 sweep.expired += u64::from(flow.is_from_client());
-                if flow.is_from_client() && !flow.is_closed() {
+                if is_open {
                     seen.loads.entry((flow.backend, flow.generation)).or_default().removed += 1;
                 }
             }

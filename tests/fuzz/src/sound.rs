@@ -4,6 +4,7 @@ use lb_ebpf::cases::checksum;
 
 const ETHERNET: usize = 14;
 const IPV4: u8 = 4;
+const IPV6: u8 = 41;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const TCP: u8 = 6;
@@ -34,7 +35,14 @@ pub(crate) fn layers(frame: &[u8]) -> Option<Layers> {
             let inner = ipv4(frame, ETHERNET + 20)?;
             Some(Layers { outer: Some(layers.ip), ..inner })
         }
-        [0x86, 0xdd] => ipv6(frame),
+        [0x86, 0xdd] => {
+            let layers = ipv6(frame, ETHERNET)?;
+            if frame[ETHERNET + 6] != IPV6 {
+                return Some(layers);
+            }
+            // An outer header has nothing that could be wrong.
+            Some(Layers { outer: Some(true), ..ipv6(frame, ETHERNET + 40)? })
+        }
         _ => None,
     }
 }
@@ -62,10 +70,10 @@ fn ipv4(frame: &[u8], at: usize) -> Option<Layers> {
     })
 }
 
-fn ipv6(frame: &[u8]) -> Option<Layers> {
-    let header = frame.get(ETHERNET..ETHERNET + 40)?;
+fn ipv6(frame: &[u8], at: usize) -> Option<Layers> {
+    let header = frame.get(at..at + 40)?;
     let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
-    let at = ETHERNET + 40;
+    let at = at + 40;
     let pseudo = |above: &[u8]| [&header[8..40], &(above.len() as u32).to_be_bytes(), &[0, 0, 0, header[6]]].concat();
     let above = frame.get(at..at + length).filter(|_| [TCP, ICMPV6].contains(&header[6]));
     let above = above.map(|bytes| checksum(&[&pseudo(bytes), bytes]) == 0);

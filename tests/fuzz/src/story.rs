@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use lb_ebpf::abi::{Delivery, Service, node_flag};
+use lb_ebpf::abi::{Balance, Delivery, Service, SourceLimit, mask, node_flag};
 use lb_ebpf::cases::{Frame, Passing, World, sixth};
 use lb_ebpf::net::Be16;
 
@@ -31,13 +31,24 @@ const FIRST_PORT: u16 = 20_000;
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 21);
 /// Another balancer, which may be behind a router.
 const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 21);
-const CLIENTS: [IpAddr; 4] = [
+const CLIENTS: [IpAddr; 8] = [
     IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)),
-    IpAddr::V4(Ipv4Addr::new(198, 51, 100, 8)),
+    ALLOWED,
     // The first backend's node, and nobody.
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 31)),
     VIP,
+    // Nobody either: a source address, and this node.
+    IpAddr::V4(SOURCES[0]),
+    IpAddr::V4(NODE),
+    IpAddr::V4(Ipv4Addr::new(198, 51, 101, 8)),
+    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)),
 ];
+/// Who is on the list, where there is one; others are by its length.
+const ALLOWED: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 8));
+/// Source addresses besides the VIP.
+const SOURCES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 110), Ipv4Addr::new(192, 0, 2, 111)];
+/// Nanoseconds for which a connection counts where there is a limit: longer than most stories.
+const INTERVAL: u64 = 1 << 42;
 const CLIENT_PORT: u16 = 40_000;
 pub(crate) const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
@@ -72,6 +83,8 @@ pub(crate) fn neighbours() -> impl Iterator<Item = (IpAddr, [u8; 6])> {
 pub(crate) fn world(bytes: [u8; HEAD]) -> World {
     let [flags, capacity, ports, limits, b0, b1, b2, first, second, r0, r1, r2, r3, r4, r5, mtu] = bytes;
     let set = |bit: u8| flags & (1 << bit) != 0;
+    let balance =
+        |byte: u8| pick(&[Balance::RoundRobin, Balance::LeastConn, Balance::Source, Balance::Maglev], byte >> 2) as u16;
     let is_six = set(0);
     let world = World::standard().with(|world| {
         world.capacity = pick(&[1024, 1024, 2, 6], capacity);
@@ -92,16 +105,24 @@ pub(crate) fn world(bytes: [u8; HEAD]) -> World {
         if flags == 0xff {
             world.node.version = 0;
         }
-        if set(5) && !is_six {
+        if set(5) {
             world.node.address = NODE.into();
             world.tunnels = vec![IpAddr::V4(FAR).into()];
+        }
+        let sources = usize::from(capacity >> 5 & 3).min(SOURCES.len());
+        world.sources = SOURCES[..sources].iter().map(|address| IpAddr::V4(*address).into()).collect();
+        world.node.sources = [sources as u8, 0];
+        world.hints = capacity & 0x10 == 0;
+        for (backend, byte) in world.backends.iter_mut().zip([r0, r1, r2]) {
+            backend.max_connections = pick(&[0, 0, 1, 2], byte >> 4);
+            backend.share = pick(&[1, 1, 3, 0], byte >> 6);
         }
         for (backend, byte) in world.backends.iter_mut().zip([b0, b1, b2]) {
             let delivery = match byte & 7 {
                 0..=2 => Delivery::Translated,
                 3 | 4 => Delivery::Local,
                 5 => Delivery::Direct,
-                _ if set(5) && !is_six => Delivery::Tunnelled,
+                _ if set(5) => Delivery::Tunnelled,
                 _ => Delivery::Direct,
             };
             backend.delivery = delivery as u16;
@@ -120,13 +141,37 @@ pub(crate) fn world(bytes: [u8; HEAD]) -> World {
         if set(4) {
             world.fellows = vec![OTHER_MAC];
         }
-        world.rings = [r0, r1, r2, r3, r4, r5].map(|slot| u32::from(slot % 3)).to_vec();
-        world.services[0].1.ring_length = pick(&[3, 3, 1, 0], first);
+        // The second service's set is behind its round.
+        world.rings = [r0, r1, r2, r3, r4, r5, 0, 1, 2].map(|slot| u32::from(slot % 3)).to_vec();
+        let set_length = if first & 0x10 != 0 { 3 } else { 0 };
+        let service = &mut world.services[0].1;
+        service.ring_length = pick(&[3, 3, 1, 0], first);
+        service.set_length = set_length;
+        service.balance = balance(first);
+        service.max_connections = pick(&[0, 0, 1, 3], r3 >> 4);
+        if first & 0x20 != 0 {
+            world.node.syn_patience = 700;
+        }
+        if first & 0x40 != 0 {
+            world.node.suspect_after = 0;
+        }
+        if limits & 0x10 != 0 {
+            service.allow = 1;
+            world.allowed = vec![(1, ALLOWED.into(), 96 + pick(&[32, 24, 16, 0, 31, 23, 8, 1], limits >> 5))];
+        }
+        let burst = pick(&[0, 1, 2, 5], limits >> 2);
+        if burst != 0 {
+            service.is_limited = 1;
+            let mask = mask(if first & 0x80 == 0 { 128 } else { 96 + 24 });
+            world.limits = vec![(0, SourceLimit { interval: INTERVAL, tolerance: INTERVAL * (burst - 1), mask })];
+        }
         world.services.push((
             SocketAddr::new(VIP, PORT + 1).into(),
             Service {
-                ring_length: pick(&[3, 1, 0], second),
+                ring_length: pick(&[3, 1, 0, 3], second),
                 ring_start: 3,
+                set_length,
+                balance: balance(second),
                 idle_seconds: 60,
                 own,
                 ..Service::default()
@@ -193,9 +238,9 @@ pub(crate) fn event(bytes: [u8; EVENT], is_six: bool, received: &[Passing], more
             }
             Event::Passes(Passing { frame: spoilt(frame, at, spoil), inside: flags & 4 != 0 })
         }
-        14 if !is_six => {
+        14 => {
             let flags = pick(&[SYN, ACK, FIN | ACK, RST], flags);
-            let inner = written(&numbered(request(who, flags, payload), n1, n2), false);
+            let inner = written(&numbered(request(who, flags, payload), n1, n2), is_six);
             let inner = spoilt(inner, at, spoil);
             Event::Passes(Passing { frame: outer(&inner), inside: false })
         }
@@ -306,6 +351,15 @@ fn frame_of_error(error: Vec<u8>, at: u8, spoil: u8) -> Vec<u8> {
 fn outer(inner: &[u8]) -> Vec<u8> {
     let (ethernet, packet) = inner.split_at(inner.len().min(14));
     let mut bytes = ethernet.to_vec();
+    if ethernet.get(12..) == Some(&[0x86, 0xdd]) {
+        bytes.extend([0x60, 0, 0, 0]);
+        bytes.extend((packet.len() as u16).to_be_bytes());
+        bytes.extend([41, 64]);
+        bytes.extend(sixth(FAR.into()).octets());
+        bytes.extend(sixth(backend(0)).octets());
+        bytes.extend(packet);
+        return bytes;
+    }
     bytes.extend([0x45, 0]);
     bytes.extend(((packet.len() + 20) as u16).to_be_bytes());
     bytes.extend([0, 0, 0x40, 0, 64, 4, 0, 0]);

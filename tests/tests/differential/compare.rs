@@ -117,8 +117,16 @@ pub(crate) const EXPLANATIONS: [Explanation; 15] = [
     },
     Explanation {
         name: "no hop left",
-        why: "the kernel tells the sender (time exceeded); xvip drops, and counts it",
-        holds: |case| case.reason == Reason::Ttl && (case.is_icmp_answer() || case.is_reset_answer()),
+        why: "both tell the sender (time exceeded), of which the kernel repeats more than the header and eight bytes; where the \
+              kernel's stack has it for its own, or an ICMP message had no hop left, one of them says something else, or nothing",
+        holds: |case| match case.reason {
+            Reason::TimeExceeded => {
+                let ours = case.ours.as_deref().is_some_and(|ours| case.is_answer(ours) && is_time_exceeded(ours));
+                ours && (case.theirs.is_empty() || case.is_icmp_answer() || case.is_reset_answer())
+            }
+            Reason::Ttl => case.is_icmp_answer() || case.is_reset_answer(),
+            _ => false,
+        },
     },
     Explanation {
         name: "IP options and extension headers",
@@ -218,6 +226,14 @@ pub(crate) const EXPLANATIONS: [Explanation; 15] = [
         holds: |case| case.is_apart && !case.both_forward(),
     },
 ];
+
+/// Whether a frame is the ICMP error about a packet that had no hop left, with a right checksum.
+fn is_time_exceeded(frame: &[u8]) -> bool {
+    carried(frame).is_some_and(|place| {
+        let kind = if frame[12] == 0x86 { [3, 0] } else { [11, 0] };
+        is_icmp(place) && frame.get(place.at..place.at + 2) == Some(&kind) && is_right(frame)
+    })
+}
 
 /// Flags that conntrack knows, whatever else is said of congestion and urgency to deliver.
 fn are_usual(flags: u8) -> bool {

@@ -128,7 +128,7 @@ fn step(connection: &mut Connection, chance: &mut Chance, ours: &mut Kernel, the
     let history = connection.history.join(", ");
     let case = Case { sent, reason, ours, theirs, is_apart, history };
     // What conntrack makes of these depends on more than the flow's own numbers, or it has seen them before they were dropped.
-    let is_ambiguous = reason == Reason::Ttl
+    let is_ambiguous = matches!(reason, Reason::Ttl | Reason::TimeExceeded)
         || reason == Reason::Handshake && flags & RST != 0
         || !matches!(reason, Reason::NewFlow | Reason::Handshake) && flags & SYN != 0;
     connection.is_apart |= case.one_forwards() || is_ambiguous;

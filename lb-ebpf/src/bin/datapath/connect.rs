@@ -4,30 +4,24 @@ use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::btf_maps::SkStorage;
-use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_lookup_tcp, bpf_sk_release};
 use aya_ebpf::macros::{btf_map, cgroup_sock_addr, map};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, PerCpuArray};
 use aya_ebpf::programs::SockAddrContext;
-use lb_ebpf::abi::{
-    Backend, Change, Dialled, Endpoint, Hook, MAX_BACKENDS, MAX_OWN_ADDRESSES, MAX_SERVICES, NOBODY, Service,
-};
-use lb_ebpf::datapath::balance::{Connections, Rounds};
+use lb_ebpf::abi::{Dialled, Endpoint, Hook, MAX_BACKENDS, MAX_SERVICES, NOBODY, Service};
 use lb_ebpf::datapath::local::{self, LocalTables, Translation};
 use lb_ebpf::net::{Be16, Be32, Be128};
 
-use crate::maps::{BACKEND_SLOTS, BACKENDS, RINGS, SERVICES, add, connections, count_load};
+use crate::maps::{BACKEND_SLOTS, OWN, SERVICES};
+use crate::rounds::{add, rounds};
 
 /// The only answer of these hooks: go on, with the address as it is now.
 const GO_ON: i32 = 1;
 const STREAM: u32 = 1;
 const TCP: u32 = 6;
-const BPF_F_NO_PREALLOC: u32 = 1;
 
 #[map]
 static HOOK: Array<Hook> = Array::with_max_entries(1, 0);
-#[map]
-static OWN: HashMap<Be128, u32> = HashMap::with_max_entries(MAX_OWN_ADDRESSES, BPF_F_NO_PREALLOC);
 #[map]
 static PREFERRED: Array<u32> = Array::with_max_entries(MAX_SERVICES, 0);
 #[map]
@@ -154,43 +148,7 @@ impl Kernel {
     }
 }
 
-impl Rounds for Kernel {
-    #[inline(always)]
-    fn backend(&self, slot: u32) -> Option<&Backend> {
-        BACKENDS.get(slot)
-    }
-
-    #[inline(always)]
-    fn ring(&self, place: u32) -> Option<u32> {
-        RINGS.get(place).copied()
-    }
-
-    #[inline(always)]
-    fn take_turn(&self, service: u32) -> Option<u32> {
-        /// How far apart the CPUs begin.
-        const STRIDE: u32 = 7919;
-        let counter = LOCAL_TURNS.get_ptr_mut(service)?;
-        // SAFETY: a map value of this CPU, aligned. Whoever is preempted in between takes a turn twice.
-        let turn = unsafe {
-            let turn = counter.read_volatile();
-            counter.write_volatile(turn.wrapping_add(1));
-            turn
-        };
-        // SAFETY: a helper without arguments.
-        let cpu = unsafe { bpf_get_smp_processor_id() };
-        Some(turn.wrapping_add(cpu.wrapping_mul(STRIDE)))
-    }
-
-    #[inline(always)]
-    fn connections(&self, at: u32) -> Connections {
-        connections(at)
-    }
-
-    #[inline(always)]
-    fn count(&self, at: u32, change: Change) {
-        count_load(at, change);
-    }
-}
+rounds!([] Kernel, LOCAL_TURNS);
 
 impl LocalTables for Kernel {
     #[inline(always)]

@@ -9,6 +9,7 @@ mod context;
 mod maps;
 mod panic;
 mod parts;
+mod rounds;
 mod skb;
 mod xdp;
 

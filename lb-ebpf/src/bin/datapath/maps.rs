@@ -1,47 +1,43 @@
 //! The maps, and the datapath's questions answered from them and from the kernel's helpers.
 
-use core::arch::asm;
-use core::ptr::addr_of;
-
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_fib_lookup as FibLookup};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
-use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_prandom_u32, bpf_get_smp_processor_id};
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_prandom_u32};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
-    ALLOWED_ENTRIES, Allowed, Backend, Bucket, Change, Correction, ERRORS_PER_SECOND, EVENT_BYTES, Endpoint, Flow,
-    FlowKey, HALF_OPEN_ENTRIES, LIST_BITS, LOADS as LOAD_ENTRIES, Load, MAX_BACKENDS, MAX_FELLOWS, MAX_LIMITED_SOURCES,
-    MAX_LISTENERS, MAX_PORT_SETS, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Moment,
-    NoHint, Node, PortKey, PortSet, Pulse, RING_SIZE, Reason, SYN_ENTRIES, Service, SharedFlow, SharedPortSet,
-    SharedPulse, SharedSyn, Source, SourceLimit, Suspicion, Syn, Traffic, budget, handshake_bucket, mac_key,
+    ALLOWED_ENTRIES, Allowed, Bucket, ERRORS_PER_SECOND, EVENT_BYTES, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES,
+    LIST_BITS, MAX_BACKENDS, MAX_FELLOWS, MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_PORT_SETS,
+    MAX_REASONS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Moment, NoHint, Node, PortKey, PortSet, Pulse,
+    Reason, SYN_ENTRIES, Service, SharedFlow, SharedPortSet, SharedPulse, SharedSyn, Source, SourceLimit, Suspicion,
+    Syn, Traffic, budget, handshake_bucket, mac_key,
 };
-use lb_ebpf::datapath::balance::{Connections, Rounds};
 use lb_ebpf::datapath::ports::{self, Search, Try};
 use lb_ebpf::datapath::tables::{Drafts, Note, Refused, Tables};
 use lb_ebpf::net::{Address as _, Be32, Be128, Family, V4, V6};
 
 use crate::context::{Context, NoPacket};
 use crate::parts;
+use crate::rounds::{BACKENDS, add, advance, rounds};
 use crate::skb::Head;
 
 #[map]
 static NODE: Array<Node> = Array::with_max_entries(1, 0);
+/// Whom the connect hooks ask about as well.
+#[map]
+pub(crate) static OWN: HashMap<Be128, u32> = HashMap::with_max_entries(MAX_OWN_ADDRESSES, BPF_F_NO_PREALLOC);
 #[map]
 static VIPS: HashMap<Be128, u32> = HashMap::with_max_entries(MAX_VIPS, BPF_F_NO_PREALLOC);
 #[map]
 pub(crate) static SERVICES: HashMap<Endpoint, Service> = HashMap::with_max_entries(MAX_LISTENERS, BPF_F_NO_PREALLOC);
-#[map]
-pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, 0);
 #[map]
 pub(crate) static BACKEND_SLOTS: HashMap<Endpoint, u32> = HashMap::with_max_entries(MAX_BACKENDS, BPF_F_NO_PREALLOC);
 #[map]
 static FELLOWS: HashMap<u64, u32> = HashMap::with_max_entries(MAX_FELLOWS, BPF_F_NO_PREALLOC);
 #[map]
 static TUNNELS: HashMap<Be128, u32> = HashMap::with_max_entries(MAX_TUNNELS, BPF_F_NO_PREALLOC);
-#[map]
-pub(crate) static RINGS: Array<u32> = Array::with_max_entries(RING_SIZE * MAX_RINGS, 0);
 #[map]
 static TURNS: PerCpuArray<u32> = PerCpuArray::with_max_entries(MAX_SERVICES, 0);
 #[map]
@@ -73,10 +69,6 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
 static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_REASONS, 0);
 #[map]
 static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
-#[map]
-static LOADS: Array<Load> = Array::with_max_entries(LOAD_ENTRIES, 0);
-#[map]
-static CORRECTIONS: Array<Correction> = Array::with_max_entries(LOAD_ENTRIES, 0);
 #[map]
 static BUDGETS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(budget::COUNT, 0);
 #[map]
@@ -288,16 +280,6 @@ pub(crate) fn node<'a>() -> Option<&'a Node> {
     NODE.get(0).filter(|node| node.version != 0)
 }
 
-/// Adds to a counter that all CPUs share. The target has the instruction and no type that uses it.
-///
-/// # Safety
-/// In a map value, and aligned.
-#[inline(always)]
-pub(crate) unsafe fn add(counter: *mut u64, more: u64) {
-    // SAFETY: by the caller's word; the value stays valid until the program ends.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) more) };
-}
-
 /// A table's entry as the datapath shares it with other CPUs.
 #[inline(always)]
 fn shared<'a, A>(entry: Option<*mut Flow<A>>) -> Option<&'a SharedFlow<A>> {
@@ -341,21 +323,6 @@ pub(crate) fn take_hint(from: u16) -> Result<u16, NoHint> {
     PORT_KEY.get(0).and_then(port_set).ok_or(NoHint::Full)?.take(from)
 }
 
-/// Adds to a counter of this CPU; returns what it was, apart for each CPU.
-#[inline(always)]
-fn advance(counters: &PerCpuArray<u32>, index: u32, step: u32) -> Option<u32> {
-    /// How far apart the CPUs begin.
-    const STRIDE: u32 = 7919;
-    let counter = counters.get_ptr_mut(index)?;
-    // SAFETY: a map value of this CPU; the program is not preempted by itself.
-    let counter: &mut u32 = unsafe { &mut *counter };
-    let before = *counter;
-    *counter = before.wrapping_add(step);
-    // SAFETY: a helper without arguments.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    Some(before.wrapping_add(cpu.wrapping_mul(STRIDE)))
-}
-
 /// Takes one out of this second's budget.
 #[inline(always)]
 fn spend(bucket: Option<*mut Bucket>, now: u32, per_second: u32) -> bool {
@@ -374,66 +341,7 @@ fn spend(bucket: Option<*mut Bucket>, now: u32, per_second: u32) -> bool {
     true
 }
 
-/// Connections of a backend or a service.
-#[inline(always)]
-pub(crate) fn connections(at: u32) -> Connections {
-    let (Some(load), Some(correction)) = (LOADS.get_ptr(at), CORRECTIONS.get_ptr(at)) else {
-        return Connections::default();
-    };
-    // SAFETY: map values, aligned and there until the program ends; each word is read whole, and words of different
-    // moments are numbers all the same.
-    let (load, correction) = unsafe {
-        (
-            Load {
-                opened: addr_of!((*load).opened).read_volatile(),
-                closed: addr_of!((*load).closed).read_volatile(),
-                begun: addr_of!((*load).begun).read_volatile(),
-                ended: addr_of!((*load).ended).read_volatile(),
-            },
-            Correction {
-                open: addr_of!((*correction).open).read_volatile(),
-                opening: addr_of!((*correction).opening).read_volatile(),
-            },
-        )
-    };
-    Connections { open: load.open(&correction), opening: load.opening(&correction) }
-}
-
-/// Counts for a backend or a service.
-#[inline(always)]
-pub(crate) fn count_load(at: u32, change: Change) {
-    if let Some(load) = LOADS.get_ptr_mut(at) {
-        // SAFETY: one of the words of a map value, by the layout of `Load`.
-        unsafe { add(load.cast::<u64>().wrapping_add(change as usize), 1) };
-    }
-}
-
-impl<C: Context> Rounds for Kernel<C> {
-    #[inline(always)]
-    fn backend(&self, slot: u32) -> Option<&Backend> {
-        BACKENDS.get(slot)
-    }
-
-    #[inline(always)]
-    fn ring(&self, place: u32) -> Option<u32> {
-        RINGS.get(place).copied()
-    }
-
-    #[inline(always)]
-    fn take_turn(&self, service: u32) -> Option<u32> {
-        advance(&TURNS, service, 1)
-    }
-
-    #[inline(always)]
-    fn connections(&self, at: u32) -> Connections {
-        connections(at)
-    }
-
-    #[inline(always)]
-    fn count(&self, at: u32, change: Change) {
-        count_load(at, change);
-    }
-}
+rounds!([C: Context] Kernel<C>, TURNS);
 
 impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     #[inline(always)]
@@ -535,6 +443,12 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     fn is_vip(&self, address: F::Address) -> bool {
         let address: Be128 = address.into();
         VIPS.get_ptr(address).is_some()
+    }
+
+    #[inline(always)]
+    fn is_own(&self, address: F::Address) -> bool {
+        let address: Be128 = address.into();
+        OWN.get_ptr(address).is_some()
     }
 
     #[inline(always)]

@@ -150,10 +150,11 @@ pub(crate) fn answer<F: Kept + datapath::Handled>(context: *mut __sk_buff, reaso
     let Some(mut frame) = Frame::<F>::new(buffer) else {
         return TC_ACT_UNSPEC as u32;
     };
-    if let Some(instead) = datapath::answer::<F>(&mut frame, &kernel) {
+    if let Some(instead) = datapath::answer::<F>(&mut frame, &kernel, reason) {
         return end(context, instead);
     }
-    if frame.write_answer().is_err() {
+    // What is no RST has been written.
+    if reason != Reason::TimeExceeded as u32 && frame.write_answer().is_err() {
         return end(context, Reason::CannotReply);
     }
     count_number(reason);
@@ -450,12 +451,22 @@ impl<F: Kept> Packet for Frame<'_, F> {
 
     #[inline(always)]
     fn replace<const N: usize>(&mut self, frame: &[u16; N]) -> Result<(), Short> {
-        // The device would finish a TCP checksum in the midst of it.
-        if self.buffer.is_to_be_finished::<F>()? {
-            return Err(Short);
+        let is_to_be_finished = self.buffer.is_to_be_finished::<F>()?;
+        self.resize(2 * N)?;
+        self.buffer.store(0, frame.as_ptr(), 2 * N as u32, u64::from(BPF_F_RECOMPUTE_CSUM))?;
+        if !is_to_be_finished {
+            return Ok(());
         }
-        self.truncate(2 * N)?;
-        self.buffer.store(0, frame.as_ptr(), 2 * N as u32, u64::from(BPF_F_RECOMPUTE_CSUM))
+        // The device will put the complement of a sum where a TCP checksum would be: of what is there above IP. With this in
+        // the place it becomes what the frame has there.
+        let mut sum = 0;
+        let mut at = (ETHERNET + F::IP) / 2;
+        while at < N {
+            sum += frame[at] as u32;
+            at += 1;
+        }
+        let until_then = !fold(sum);
+        self.buffer.store(TcpHead::<F>::CHECKSUM as u32, &raw const until_then, 2, 0)
     }
 }
 

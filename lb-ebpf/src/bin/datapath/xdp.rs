@@ -94,7 +94,7 @@ pub(crate) fn error<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
 pub(crate) fn answer<F: Kept + datapath::Handled>(context: *mut xdp_md, reason: u32) -> u32 {
     let mut frame = Frame::new(context);
     let kernel = Kernel::new(frame);
-    match datapath::answer::<F>(&mut frame, &kernel) {
+    match datapath::answer::<F>(&mut frame, &kernel, reason) {
         Some(instead) => end(instead),
         None => {
             count_number(reason);
@@ -282,7 +282,9 @@ impl Packet for Frame {
 
     #[inline(always)]
     fn replace<const N: usize>(&mut self, frame: &[u16; N]) -> Result<(), Short> {
-        self.truncate(2 * N)?;
+        // What is not made longer by halfwords finds no room in front.
+        self.truncate(if self.len() > 2 * N { 2 * N } else { self.len() & !1 })?;
+        self.resize(2 * N)?;
         self.head::<N>()?.copy_from_slice(frame);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! IPv4 in IPv4 (RFC 2003).
 
-use super::{HOPS, ICMP, Nested, ethernet};
+use super::super::failure::ethernet;
+use super::{HOPS, ICMP, Nested};
 use crate::abi::Node;
 use crate::net::checksum::fold;
 use crate::net::header::{ETHERNET, TcpHead};
@@ -13,9 +14,6 @@ const FRONT: usize = (ETHERNET + V4::IP) / 2;
 const BOTH: usize = FRONT + V4::IP / 2 + 2;
 /// With an ICMP error inside: the same up to the ports of the packet that it is about.
 const BOTH_OF_ERROR: usize = BOTH + (V4::IP + ICMP) / 2;
-/// An ICMP error about a packet, as halfwords: Ethernet, IP, ICMP, and of the packet its header and eight bytes.
-const ERROR: usize = FRONT + 4 + ABOUT;
-const ABOUT: usize = V4::IP / 2 + 4;
 
 const DONT_FRAGMENT: u16 = 0x4000;
 
@@ -69,34 +67,11 @@ impl Nested for V4 {
     fn disclose(packet: &mut impl Packet) -> Result<(), Short> {
         packet.pull::<FRONT>()
     }
-
-    /// "Fragmentation needed" (RFC 792, RFC 1191).
-    #[inline(always)]
-    fn refuse(packet: &mut impl Packet, node: &Node, mac: [u8; 6]) -> Result<(), Short> {
-        let head = Self::head(packet)?;
-        let mut frame = [0; ERROR];
-        ethernet::<Self>(&mut frame, mac, node.mac);
-        let length = (2 * ERROR - ETHERNET) as u16;
-        let words = [u16::from_ne_bytes([0x45, 0]), Be16::new(length).raw(), 0, Be16::new(DONT_FRAGMENT).raw()];
-        header(&mut frame, words, Self::ICMP, node.address, head.source());
-        frame[FRONT] = u16::from_ne_bytes([3, 4]);
-        frame[FRONT + 3] = Be16::new(node.mtu.saturating_sub(Self::IP as u16)).raw();
-        let mut sum = frame[FRONT] as u32 + frame[FRONT + 3] as u32;
-        let mut at = 0;
-        while at < ABOUT {
-            let word = head.ip_halfword(at);
-            frame[FRONT + 4 + at] = word;
-            sum += word as u32;
-            at += 1;
-        }
-        frame[FRONT + 1] = !fold(sum);
-        packet.replace(&frame)
-    }
 }
 
 /// Writes an IPv4 header behind Ethernet's: its first four words, and what is always so.
 #[inline(always)]
-fn header(frame: &mut [u16], first: [u16; 4], protocol: u8, from: Be32, to: Be32) {
+pub(in crate::datapath) fn header(frame: &mut [u16], first: [u16; 4], protocol: u8, from: Be32, to: Be32) {
     let fifth = u16::from_ne_bytes([HOPS, protocol]);
     (frame[7], frame[8], frame[9], frame[10], frame[11]) = (first[0], first[1], first[2], first[3], fifth);
     let sum = first[0] as u32 + first[1] as u32 + first[2] as u32 + first[3] as u32 + fifth as u32;

@@ -1,10 +1,10 @@
 //! IPv6 in IPv6 (RFC 2473).
 
-use super::{HOPS, ICMP, Nested, ethernet};
+use super::super::failure::ethernet;
+use super::{HOPS, ICMP, Nested};
 use crate::abi::Node;
-use crate::net::checksum::fold;
-use crate::net::header::{ETHERNET, TCP, TcpHead};
-use crate::net::{Address as _, Be16, Be128, Family as _, V6};
+use crate::net::header::{ETHERNET, TcpHead};
+use crate::net::{Be16, Be128, Family as _, V6};
 use crate::packet::{Packet, Short};
 
 /// Ethernet and the outer header, as halfwords.
@@ -13,9 +13,6 @@ const FRONT: usize = (ETHERNET + V6::IP) / 2;
 const BOTH: usize = FRONT + V6::IP / 2 + 2;
 /// With an ICMP error inside: the same up to the ports of the packet that it is about.
 const BOTH_OF_ERROR: usize = BOTH + (V6::IP + ICMP) / 2;
-/// An ICMP error about a packet, as halfwords: Ethernet, IP, ICMP, and the packet's headers.
-const ERROR: usize = FRONT + 4 + ABOUT;
-const ABOUT: usize = (V6::IP + TCP) / 2;
 
 impl Nested for V6 {
     const INSIDE: u8 = 41;
@@ -70,37 +67,13 @@ impl Nested for V6 {
     fn disclose(packet: &mut impl Packet) -> Result<(), Short> {
         packet.pull::<FRONT>()
     }
-
-    /// "Packet too big" (RFC 4443 section 3.2), about the headers alone, which is all that senders look at.
-    #[inline(always)]
-    fn refuse(packet: &mut impl Packet, node: &Node, mac: [u8; 6]) -> Result<(), Short> {
-        let head = Self::head(packet)?;
-        let mut frame = [0; ERROR];
-        ethernet::<Self>(&mut frame, mac, node.mac);
-        let (from, to, length) = (node.address6, head.source(), 2 * (ERROR - FRONT) as u16);
-        header(&mut frame, [0x60, 0], length, Self::ICMP, from, to);
-        frame[FRONT] = u16::from_ne_bytes([2, 0]);
-        // The upper half of the MTU stays zero.
-        frame[FRONT + 3] = Be16::new(node.mtu.saturating_sub(Self::IP as u16)).raw();
-        // The pseudo-header is in the sum (RFC 8200 section 8.1).
-        let mut sum =
-            from.sum() + to.sum() + Be16::new(length).raw() as u32 + Be16::new(Self::ICMP as u16).raw() as u32;
-        sum += frame[FRONT] as u32 + frame[FRONT + 3] as u32;
-        let mut at = 0;
-        while at < ABOUT {
-            let word = head.ip_halfword(at);
-            frame[FRONT + 4 + at] = word;
-            sum += word as u32;
-            at += 1;
-        }
-        frame[FRONT + 1] = !fold(sum);
-        packet.replace(&frame)
-    }
 }
 
 /// Writes an IPv6 header behind Ethernet's: version and class, the length of what follows it, and what is always so.
 #[inline(always)]
-fn header(frame: &mut [u16], first: [u8; 2], length: u16, protocol: u8, from: Be128, to: Be128) {
+pub(in crate::datapath) fn header(
+    frame: &mut [u16], first: [u8; 2], length: u16, protocol: u8, from: Be128, to: Be128,
+) {
     (frame[7], frame[8]) = (u16::from_ne_bytes(first), 0);
     (frame[9], frame[10]) = (Be16::new(length).raw(), u16::from_ne_bytes([protocol, HOPS]));
     V6::set_source(frame, ETHERNET, from);

@@ -27,7 +27,7 @@ pub struct Wanted {
     pub node: Node,
     /// In the order of the configuration.
     pub services: Vec<WantedService>,
-    /// This node's own addresses, at most [`MAX_OWN_ADDRESSES`]; needed where a service listens at all of them.
+    /// This node's own addresses, at most [`MAX_OWN_ADDRESSES`]: where a service may listen, and what no packet from outside comes from.
     pub own: BTreeSet<Be128>,
     /// Ethernet addresses of nodes that may forward to this one without translating.
     pub fellows: BTreeSet<[u8; 6]>,
