@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::config::Config;
 use super::faults::Faults;
 use super::output::{Announcement, FaultReason, Output, State, Transmit, Why};
-use super::timers::{active_down_interval, learned_interval};
+use super::timers::{active_down_interval, learned_interval, lease};
 use crate::units::{Centis, WirePriority};
 use crate::wire::vrrp::Advert;
 
@@ -143,6 +143,17 @@ impl Instance {
             Phase::Initialize | Phase::Fault => None,
             Phase::Backup(backup) => Some(backup.expires),
             Phase::Active(active) => Some(active.next),
+        }
+    }
+
+    /// Until when this router may answer for the addresses without another word; `None` when it does not hold them. Two
+    /// and a half intervals after its last advert: whoever heard that waits for three and the skew, so a process that
+    /// stops here has fallen silent before another takes over. Grows with every advert; ask after every [`Self::poll`].
+    #[must_use]
+    pub fn lease_until(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Active(active) => Some(active.sent + lease(self.cfg.advert_interval)),
+            Phase::Initialize | Phase::Fault | Phase::Backup(_) => None,
         }
     }
 

@@ -21,6 +21,12 @@ pub fn active_down_interval(priority: Priority, interval: Centis) -> Duration {
     interval.duration() * 3 + skew_time(priority, interval)
 }
 
+/// How long an advert gives its sender the right to answer for the addresses: half an interval and the skew less than
+/// any Backup that heard it waits.
+pub(super) fn lease(interval: Centis) -> Duration {
+    interval.duration() * 5 / 2
+}
+
 /// `Active_Adver_Interval`: what a peer advertises, kept within a factor of four of our own.
 pub(super) fn learned_interval(own: Centis, advertised: Centis) -> Centis {
     let least = Centis::saturating(own.get().div_ceil(LEARNED_RANGE));
@@ -63,6 +69,14 @@ mod tests {
             }
         }
         assert_eq!(active_down_interval(priority(100), centis(100)), Duration::from_micros(3_609_375));
+    }
+
+    #[test]
+    fn a_lease_ends_half_an_interval_before_anybody_takes_over() {
+        for interval in [1, 10, 100, 4095] {
+            let margin = active_down_interval(priority(254), centis(interval)) - lease(centis(interval));
+            assert!(margin > centis(interval).duration() / 2, "{interval}");
+        }
     }
 
     #[test]
