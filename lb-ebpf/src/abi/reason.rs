@@ -173,6 +173,12 @@ reasons! {
     IcmpLimit = Drop "icmp_limit",
     /// Its source opens more connections than the service allows one source.
     SourceLimit = Drop "source_limit",
+    /// Asks where a virtual address is that this node has no right to say it has any more.
+    LeaseOver = Drop "lease_over",
+    /// The same, said by this node's own stack.
+    LeaseOverOut = Drop "lease_over_out",
+    /// Another host says that it has a virtual address which this node holds.
+    VipClaimed = Pass "vip_claimed",
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod delivery;
 mod errors;
 mod frame;
 mod hostile;
+mod leases;
 mod model;
 mod ports;
 mod ranges;

@@ -65,6 +65,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(super::errors::errors());
     cases.extend(super::hostile::hostile());
     cases.extend(super::tunnels::tunnels());
+    cases.extend(super::leases::leases());
     cases
 }
 
