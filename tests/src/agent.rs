@@ -143,6 +143,12 @@ impl Agent {
         self.process.as_mut().map(|process| process.wait(limit)).transpose()
     }
 
+    /// SIGUSR2, which leaves everything to the next one, and its end waited for.
+    pub fn hand_over(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::SIGUSR2)?;
+        self.process.as_mut().context("it was never started")?.wait(limit)
+    }
+
     /// SIGSTOP: alive for the kernel, deaf for everybody else.
     pub fn freeze(&mut self) -> Result<()> {
         self.signal(Signal::SIGSTOP)

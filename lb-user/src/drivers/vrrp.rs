@@ -13,12 +13,13 @@
 
 mod config;
 mod lookout;
+mod right;
 mod router;
 
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use lb_proto::family::Family;
@@ -27,7 +28,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use self::config::Order;
+use self::right::Right;
 use self::router::Router;
+use crate::bpf::Leases;
 use crate::config::{IpNet, Vrrp};
 use crate::metrics::Metrics;
 use crate::netlink::{Interfaces, Netlink, NetlinkError};
@@ -98,6 +101,12 @@ fn key(vrrp: &Vrrp) -> Key<'_> {
     (&vrrp.name, &vrrp.interface, vrrp.virtual_router_id.get(), vrrp.family())
 }
 
+/// Whether this node may continue any of these virtual routers, by leases that last.
+#[must_use]
+pub fn any_held(configs: &[Vrrp], leases: &Leases) -> bool {
+    configs.iter().any(|vrrp| Right::new(leases.clone(), vrrp, Arc::default()).lasts())
+}
+
 /// Why the driver could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -112,8 +121,9 @@ pub enum StartError {
 /// The running driver. Dropping it stops the routers as [`Self::stop`] does, without waiting.
 #[derive(Debug)]
 pub struct Handle {
-    configs: watch::Sender<Vec<Vrrp>>,
+    configs: watch::Sender<Wanted>,
     can_forward: watch::Sender<bool>,
+    hands_over: Arc<AtomicBool>,
     snapshot: watch::Receiver<VrrpSnapshot>,
     ended: oneshot::Receiver<()>,
 }
@@ -122,7 +132,7 @@ impl Handle {
     /// Replaces the virtual routers. One whose name, interface, VRID and family stay goes on, and stays Active if it is; one that is
     /// gone releases its addresses; a new one starts as Backup.
     pub fn reconfigure(&self, configs: Vec<Vrrp>) {
-        self.configs.send_replace(configs);
+        self.configs.send_replace(Wanted { configs, only_held: false });
     }
 
     /// Whether this node can forward what the addresses attract; true at first. When it cannot, all routers are in fault, and
@@ -141,6 +151,17 @@ impl Handle {
     /// Stops all routers. Returns as soon as every Active one has told its peers that it releases its addresses; they are
     /// the caller's to remove then, at once.
     pub async fn stop(self) {
+        self.end().await;
+    }
+
+    /// Ends all routers without a word of leaving: Active ones advertise once more, and their leases stay as they are for the
+    /// next agent to continue with.
+    pub async fn hand_over(self) {
+        self.hands_over.store(true, Ordering::Relaxed);
+        self.end().await;
+    }
+
+    async fn end(self) {
         let Self { configs, ended, .. } = self;
         drop(configs);
         // An error means that the thread is gone, which is what was asked for.
@@ -148,8 +169,18 @@ impl Handle {
     }
 }
 
+/// What is to run.
+#[derive(Debug, Clone)]
+struct Wanted {
+    configs: Vec<Vrrp>,
+    /// Only those of which this node has a lease that lasts.
+    only_held: bool,
+}
+
 /// Running virtual routers.
 pub struct VrrpDriver {
+    leases: Leases,
+    hands_over: Arc<AtomicBool>,
     metrics: Metrics,
     can_forward: watch::Receiver<bool>,
     interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
@@ -168,19 +199,23 @@ struct Running {
 
 impl VrrpDriver {
     /// Starts the thread, with these virtual routers. The datapath is attached by then: they may become Active after
-    /// the shortest wait.
+    /// the shortest wait, and one whose lease lasts, from an earlier agent, is Active at once. `only_held`: only such ones
+    /// start, the others with [`Handle::reconfigure`].
     ///
     /// # Errors
     /// No thread, no runtime, no netlink.
-    pub fn spawn(configs: Vec<Vrrp>, metrics: Metrics) -> Result<Handle, StartError> {
+    pub fn spawn(configs: Vec<Vrrp>, metrics: Metrics, leases: Leases, only_held: bool) -> Result<Handle, StartError> {
         let netlink = Netlink::connect()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (configs, desired) = watch::channel(configs);
+        let (configs, desired) = watch::channel(Wanted { configs, only_held });
+        let hands_over = Arc::new(AtomicBool::new(false));
         let (can_forward, can_forward_now) = watch::channel(true);
         let (snapshot, published) = watch::channel(VrrpSnapshot::default());
         let (ending, ended) = oneshot::channel();
         let (seen, interfaces) = watch::channel(None);
         let driver = Self {
+            leases,
+            hands_over: Arc::clone(&hands_over),
             metrics,
             can_forward: can_forward_now,
             interfaces,
@@ -198,18 +233,18 @@ impl VrrpDriver {
             // Not waiting for requests that hang in the kernel.
             runtime.shutdown_background();
         })?;
-        Ok(Handle { configs, can_forward, snapshot: published, ended })
+        Ok(Handle { configs, can_forward, hands_over, snapshot: published, ended })
     }
 
-    async fn run(mut self, mut desired: watch::Receiver<Vec<Vrrp>>) {
+    async fn run(mut self, mut desired: watch::Receiver<Wanted>) {
         desired.mark_changed();
         loop {
             tokio::select! {
                 biased;
                 changed = desired.changed() => match changed {
                     Ok(()) => {
-                        let configs = desired.borrow_and_update().clone();
-                        self.converge(&configs).await;
+                        let wanted = desired.borrow_and_update().clone();
+                        self.converge(&wanted).await;
                     }
                     Err(_) => break,
                 },
@@ -221,8 +256,9 @@ impl VrrpDriver {
     }
 
     /// Makes the routers those of `configs`.
-    async fn converge(&mut self, configs: &[Vrrp]) {
-        let orders = Order::all(configs);
+    async fn converge(&mut self, Wanted { configs, only_held }: &Wanted) {
+        let mut orders = Order::all(configs);
+        orders.retain(|order| !only_held || Right::new(self.leases.clone(), &order.vrrp, Arc::default()).lasts());
         let wanted = |running: &Running| orders.iter().any(|order| key(&order.vrrp) == key(&running.order.vrrp));
         let (mut stay, go) = std::mem::take(&mut self.routers).into_iter().partition::<Vec<_>, _>(wanted);
         // Told to stop, they release their addresses without delay. A successor must not speak before.
@@ -271,6 +307,7 @@ impl VrrpDriver {
             Arc::clone(&self.snapshot),
             Arc::clone(&self.announcements),
             self.metrics.clone(),
+            Right::new(self.leases.clone(), &order.vrrp, Arc::clone(&self.hands_over)),
         );
         let task = self.tasks.spawn(router.run()).id();
         Running { order, desired, task }

@@ -18,6 +18,10 @@ use crate::wire::vrrp::Advert;
 pub enum Local {
     /// Take part from now on.
     Start,
+    /// The same, as Active at once: an earlier process of this node was, and its lease lasts.
+    Continue,
+    /// The process ends, and the next one is to continue: an Active router advertises once more.
+    HandOver,
     /// Take no part any more; an Active router releases the addresses first.
     Stop,
     /// The interface is up with carrier: short for `Cleared(LinkDown)`.
@@ -101,7 +105,16 @@ impl Instance {
                 Some(reason) => self.enter(Phase::Fault, Why::Fault(reason), now),
                 None => self.enter_backup(Why::Started, now),
             },
-            Local::Start => {}
+            Local::Continue if matches!(self.phase, Phase::Initialize) => match self.fault() {
+                Some(reason) => self.enter(Phase::Fault, Why::Fault(reason), now),
+                None => self.enter_active(Why::Continued, now),
+            },
+            Local::Start | Local::Continue => {}
+            Local::HandOver => {
+                if let Phase::Active(active) = self.phase {
+                    self.advertise(active, now);
+                }
+            }
             Local::Stop if matches!(self.phase, Phase::Initialize) => {}
             Local::Stop => {
                 self.release();

@@ -71,6 +71,8 @@ pub enum Why {
     New,
     /// Told to start.
     Started,
+    /// Told to continue what an earlier process did.
+    Continued,
     /// Told to stop.
     Stopped,
     /// Nobody advertised for `Active_Down_Interval`.
@@ -103,6 +105,7 @@ impl Why {
         match self {
             Self::New => "new",
             Self::Started => "started",
+            Self::Continued => "continued",
             Self::Stopped => "stopped",
             Self::Silence => "silence",
             Self::Released => "released",
@@ -121,6 +124,9 @@ impl fmt::Display for Why {
         match self {
             Self::New => f.write_str("not started"),
             Self::Started => f.write_str("started"),
+            Self::Continued => {
+                f.write_str("an earlier process of this node held the addresses, and nobody has taken them since")
+            }
             Self::Stopped => f.write_str("stopped"),
             Self::Silence => f.write_str("no advert from an active router"),
             Self::Released => f.write_str("the active router released the addresses"),

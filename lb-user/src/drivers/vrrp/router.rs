@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use lb_proto::units::WirePriority;
 use lb_proto::vrrp::{AdvertFault, FaultReason, Instance, Local, Output, State, Transmit, Why};
 use lb_proto::wire::vrrp::Advert;
 use lb_proto::wire::{Packet, WireError};
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
 use super::config::{Order, Place};
+use super::right::Right;
 use super::{InstanceSnapshot, VrrpSnapshot};
 use crate::clock;
 use crate::config::Vrrp;
@@ -45,6 +47,7 @@ pub(super) struct Router {
     can_forward: watch::Receiver<bool>,
     snapshot: Arc<watch::Sender<VrrpSnapshot>>,
     metrics: Metrics,
+    right: Right,
     order: Order,
     /// None with a configuration that cannot be, and before the interfaces were seen.
     machine: Option<Instance>,
@@ -76,7 +79,7 @@ impl Router {
     pub(super) fn new(
         desired: watch::Receiver<Order>, interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
         can_forward: watch::Receiver<bool>, snapshot: Arc<watch::Sender<VrrpSnapshot>>, announcements: Arc<AtomicU64>,
-        metrics: Metrics,
+        metrics: Metrics, right: Right,
     ) -> Self {
         let order = desired.borrow().clone();
         let router = Self {
@@ -85,6 +88,7 @@ impl Router {
             can_forward,
             snapshot,
             metrics,
+            right,
             order,
             machine: None,
             born: clock::now(),
@@ -129,7 +133,8 @@ impl Router {
             self.feed(|machine, now| machine.on_deadline(now));
             self.publish();
         }
-        self.feed(|machine, now| machine.on_local(Local::Stop, now));
+        let last = if self.right.stays() { Local::HandOver } else { Local::Stop };
+        self.feed(|machine, now| machine.on_local(last, now));
         self.publish();
         self.close();
     }
@@ -182,6 +187,7 @@ impl Router {
     /// Takes in the newest order and facts, and tells the state machine. Unless `may_open`, no socket is opened.
     fn settle(&mut self, may_open: bool) {
         self.order = self.desired.borrow_and_update().clone();
+        self.right.concerns(&self.order.vrrp);
         let can_forward = *self.can_forward.borrow_and_update();
         let Some(interfaces) = self.interfaces.borrow_and_update().clone() else {
             self.trouble = Some("links and addresses are not known yet".to_owned());
@@ -204,12 +210,13 @@ impl Router {
         if self.machine.is_none() {
             self.machine = Some(Instance::new(config.clone(), clock::now()));
         }
+        let continues = !self.started && self.right.lasts();
         self.feed(|machine, now| {
             machine.on_local(Local::Reconfigure(config), now);
             machine.on_local(if connected { Local::LinkUp } else { Local::LinkDown }, now);
             let reason = FaultReason::CannotForward;
             machine.on_local(if can_forward { Local::Cleared(reason) } else { Local::Fault(reason) }, now);
-            machine.on_local(Local::Start, now);
+            machine.on_local(if continues { Local::Continue } else { Local::Start }, now);
         });
         self.started = true;
     }
@@ -265,10 +272,13 @@ impl Router {
     fn feed(&mut self, input: impl FnOnce(&mut Instance, Instant)) -> bool {
         let Some(machine) = &mut self.machine else { return false };
         input(machine, clock::now());
-        let mut accepted = true;
+        let (mut accepted, mut released) = (true, false);
         while let Some(output) = self.machine.as_mut().and_then(Instance::poll) {
             match output {
-                Output::Send(transmit) => self.send(&transmit),
+                Output::Send(transmit) => {
+                    released |= transmit.advert.priority == WirePriority::RELEASE;
+                    self.send(&transmit);
+                }
                 Output::Entered { from, state, why } => self.entered(from, state, why),
                 Output::Announce(why) => {
                     self.announce_again();
@@ -298,6 +308,9 @@ impl Router {
                 }
             }
         }
+        if self.machine.as_ref().and_then(Instance::lease_until).is_none() {
+            self.right.end(released);
+        }
         accepted
     }
 
@@ -314,6 +327,10 @@ impl Router {
         }
         if sent {
             self.metrics.advert_sent(&self.order.vrrp.name);
+            let until = self.machine.as_ref().and_then(Instance::lease_until);
+            if until.is_some_and(|until| self.right.renew(until)) {
+                self.announce_again();
+            }
         }
         if let Some((to, error)) = failed {
             self.warn_seldom("send", || format!("cannot send an advert from {} to {to}: {error}", transmit.src));

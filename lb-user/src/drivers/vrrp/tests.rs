@@ -14,7 +14,7 @@ fn net(text: &str) -> IpNet {
     IpNet { address: address.parse().unwrap(), prefix: prefix.parse().unwrap() }
 }
 
-fn vrrp(name: &str, interface: &str, id: u8, vips: &[&str]) -> Vrrp {
+pub(super) fn vrrp(name: &str, interface: &str, id: u8, vips: &[&str]) -> Vrrp {
     Vrrp {
         name: name.to_owned(),
         interface: interface.to_owned(),
@@ -36,7 +36,7 @@ fn interfaces() -> Interfaces {
         Address { ifindex: 7, net: net(text), secondary: false, global, usable: true, ours: false }
     };
     Interfaces {
-        links: vec![Link { index: 7, name: "eth0".to_owned(), mac: None, up: true, mtu: 1500, kind: None }],
+        links: vec![Link { index: 7, name: "eth0".to_owned(), mac: None, up: true, flaps: 0, mtu: 1500, kind: None }],
         addresses: [
             "192.0.2.101/24",
             "192.0.2.21/24",
@@ -167,7 +167,7 @@ async fn wait(snapshot: &mut watch::Receiver<VrrpSnapshot>, what: impl FnMut(&Vr
 #[tokio::test]
 async fn routers_without_an_interface_say_so_and_follow_the_configuration() {
     let config = |name| vrrp(name, "not-there", 51, &["192.0.2.100/24"]);
-    let handle = VrrpDriver::spawn(vec![config("b"), config("a")], Metrics::new()).unwrap();
+    let handle = VrrpDriver::spawn(vec![config("b"), config("a")], Metrics::new(), Leases::default(), false).unwrap();
     let mut snapshot = handle.subscribe();
     let faulty = |all: &VrrpSnapshot| {
         all.instances.len() == 2 && all.instances.iter().all(|instance| instance.state == State::Fault)
