@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use xvip_tests::capture::{Capture, Sender};
 use xvip_tests::ipv6;
 use xvip_tests::owners::Owners;
 use xvip_tests::scrape::Scrape;
-use xvip_tests::topology::{CLIENT, Topology, VIP_ADDRESS, has_vip, mac};
+use xvip_tests::topology::{BALANCERS, CLIENT, Topology, VIP_ADDRESS, has_vip, mac};
 
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100));
 
@@ -101,14 +101,21 @@ fn one_at_a_time_says_that_it_has_the_vip() {
     assert!(has_vip(topology.balancers[other].agent.netns()), "nobody was there to remove it");
     // What its own stack says as the VIP is not heard either: this asks for a neighbour with the VIP for its source.
     let stale = topology.balancers[other].agent.netns().clone();
-    let before = Capture::start(&topology.client, "eth0").unwrap();
-    let mut ping = stale.command("ping");
-    ping.args(["-c", "2", "-i", "0.3", "-W", "1", "-I", VIP_ADDRESS, "192.0.2.77"]);
-    assert!(!ping.output().unwrap().status.success());
-    let from_vip =
-        |frame: &Vec<u8>| Arp::parse(frame).is_ok_and(|arp| arp.sender_mac == Mac(macs[other]) && arp.sender == VIP);
-    assert!(!before.frames(false).iter().any(from_vip), "it asks as the VIP");
-    drop(before);
+    let capture = Capture::start(&topology.client, "eth0").unwrap();
+    let (_, own, _) = BALANCERS[other];
+    for (source, target) in [(VIP_ADDRESS, "192.0.2.77:9"), (own, "192.0.2.78:9")] {
+        stale.enter(|| UdpSocket::bind((source, 0)).unwrap().send_to(b"who is that?", target).unwrap()).unwrap();
+    }
+    let asks_as = |sender: &str| {
+        let sender: Ipv4Addr = sender.parse().unwrap();
+        let asks =
+            |frame: &Vec<u8>| Arp::parse(frame).is_ok_and(|arp| arp.source == Mac(macs[other]) && arp.sender == sender);
+        capture.frames(false).iter().any(asks)
+    };
+    wait("a question from its own address", || asks_as(own));
+    sleep(Duration::from_millis(1500));
+    assert!(!asks_as(VIP_ADDRESS), "it asks as the VIP");
+    drop(capture);
     // But who still sends to it is served.
     let served = load.now();
     served_more(&load, 20);
