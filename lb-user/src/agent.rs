@@ -1,7 +1,7 @@
 //! The agent's life: start, control loop, reload, stop.
 //!
 //! Start: configuration, datapath (adopting what is pinned), drivers, listeners, first pass, readiness. Stop:
-//! priority-0 adverts, a moment for the other node to take over, VIPs, datapath, settings. A crash leaves the kernel
+//! priority-0 adverts, service until the other node has taken over, VIPs, datapath, settings. A crash leaves the kernel
 //! side serving.
 
 mod local;
@@ -17,25 +17,24 @@ use std::time::{Duration, Instant};
 
 use aya_log::EbpfLogger;
 use lb_proto::plan::Place;
-use lb_proto::vrrp::State;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::admin::{self, AdminServer, ClaimError, ReloadRequest, ReloadResult};
+use crate::admin::{self, AdminServer, ClaimError, Order, ReloadRequest, ReloadResult};
 use crate::bpf::{
     self, Datapath, DatapathError, Device, Entries, Sizes, Spec, Suspicions, Sweeper, TableError, Tables,
 };
 use crate::clock::{self, unix};
-use crate::config::{self, Config, Faults, Loaded, Vrrp};
+use crate::config::{self, Config, Faults, Loaded};
 use crate::direct;
 use crate::drivers::garp::GarpDriver;
 use crate::drivers::health::{self, HealthDriver, HealthSnapshot, Target, TargetError};
 use crate::drivers::peer::PeerPortError;
-use crate::drivers::vrrp::{self, StartError, VrrpDriver, VrrpSnapshot};
+use crate::drivers::vrrp::{self, AuthError, StartError, VrrpDriver, VrrpSnapshot};
 use crate::events::{self, Events, HealthObserver, Reporter};
 use crate::heartbeat::Heartbeat;
 use crate::http::{self, HttpServer, ListenError, Sources};
@@ -59,8 +58,6 @@ const PERIOD: Duration = Duration::from_secs(1);
 const RUN_DIR: &str = "/run/xvip";
 /// How soon after news from the kernel everything is looked at.
 const LOOK_AFTER: Duration = Duration::from_millis(30);
-/// The longest wait for another node before the VIPs are removed at a stop.
-const LONGEST_HANDOVER: Duration = Duration::from_secs(1);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +80,9 @@ pub enum AgentError {
     /// Virtual routers.
     #[error(transparent)]
     Vrrp(#[from] StartError),
+    /// The keys of their adverts.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// Gratuitous ARP and neighbour advertisements.
     #[error("cannot announce addresses: {0}; the agent needs CAP_NET_RAW")]
     Arp(std::io::Error),
@@ -159,11 +159,14 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
                 // The outcome is in the log and the status.
                 let _ = agent.reload().await;
             }
-            Some(ReloadRequest { reply }) = reloads.recv() => {
-                let outcome = agent.reload().await;
-                // Whoever asked may be gone; the outcome is in the log and the status too.
-                let _ = reply.send(outcome);
-            }
+            Some(order) = reloads.recv() => match order {
+                Order::Reload(ReloadRequest { reply }) => {
+                    let outcome = agent.reload().await;
+                    // Whoever asked may be gone; the outcome is in the log and the status too.
+                    let _ = reply.send(outcome);
+                }
+                Order::StepDown(order) => agent.vrrp.step_down(order),
+            },
             changed = agent.health_seen.changed() => {
                 if changed.is_err() {
                     error!("the health driver has ended; the agent stops, to be started anew");
@@ -225,7 +228,7 @@ struct Agent {
     sources: Sources,
     http: HttpServer,
     admin: AdminServer,
-    reload: mpsc::Sender<ReloadRequest>,
+    reload: mpsc::Sender<Order>,
     heartbeat: Heartbeat,
     address_fault: Fault,
     table_fault: Fault,
@@ -319,7 +322,7 @@ fn datapath_log(ebpf: &mut aya::Ebpf) -> Option<JoinHandle<()>> {
 }
 
 impl Agent {
-    async fn start(file: PathBuf, reload: mpsc::Sender<ReloadRequest>) -> Result<Self, AgentError> {
+    async fn start(file: PathBuf, reload: mpsc::Sender<Order>) -> Result<Self, AgentError> {
         let netlink = Netlink::connect()?;
         let (config, targets) = prepare(&file, &netlink).await?;
         let lock = Lock::take(Path::new(RUN_DIR), &config.node.name)?;
@@ -338,8 +341,7 @@ impl Agent {
     }
 
     async fn begin(
-        file: PathBuf, config: Config, targets: Vec<Target>, netlink: Netlink, reload: mpsc::Sender<ReloadRequest>,
-        lock: Lock,
+        file: PathBuf, config: Config, targets: Vec<Target>, netlink: Netlink, reload: mpsc::Sender<Order>, lock: Lock,
     ) -> Result<Self, AgentError> {
         let started = clock::now();
         let monitor = Monitor::subscribe(&Group::ALL)?;
@@ -689,26 +691,11 @@ impl Agent {
     async fn stop(self) -> Result<(), AgentError> {
         info!("stopping");
         let Self {
-            config,
-            mut reconciler,
-            vrrp,
-            vrrp_seen,
-            health,
-            datapath,
-            kernel,
-            reserved,
-            http,
-            admin,
-            lock,
-            peering,
-            ..
+            config, mut reconciler, vrrp, health, datapath, kernel, reserved, http, admin, lock, peering, ..
         } = self;
         let left = peering.leave(&config).await;
-        let handover = handover(&config.vrrp, &vrrp_seen.borrow());
+        // Each goes on serving until another node has its addresses, so that nobody notices.
         vrrp.stop().await;
-        // Whoever takes over waits for less than an advert interval (RFC 9568 section 6.1, skew time). Until then
-        // this node goes on, so that nobody notices.
-        sleep(handover).await;
         let withdrawn = reconciler.withdraw().await;
         // Until the others have heard that nothing is delivered here any more.
         sleep_until(left.into()).await;
@@ -728,18 +715,12 @@ impl Agent {
     }
 }
 
-/// How long another node may need to take the VIPs over.
-fn handover(configs: &[Vrrp], seen: &VrrpSnapshot) -> Duration {
-    let active = |config: &&Vrrp| seen.instance(&config.name).is_some_and(|instance| instance.state == State::Active);
-    let longest = configs.iter().filter(active).map(|config| config.advert_interval).max();
-    longest.map_or(Duration::ZERO, |interval| (interval + Duration::from_millis(20)).min(LONGEST_HANDOVER))
-}
-
 /// Reads the file, compares it with the host, and makes the health checks ready.
 async fn prepare(file: &Path, netlink: &Netlink) -> Result<(Config, Vec<Target>), AgentError> {
     let loaded: Loaded = config::load(file)?;
     loaded.check_host(&netlink.interfaces().await?.host_facts())?;
-    let config = loaded.config;
+    let mut config = loaded.config;
+    vrrp::arm(&mut config.vrrp, &config.node.name)?;
     let mut targets = Vec::new();
     for service in &config.services {
         let asked = direct::asked(&config, service);
