@@ -1,7 +1,7 @@
 //! The agent's life: start, control loop, reload, stop.
 //!
 //! Start: configuration, datapath (adopting what is pinned), drivers, listeners, first pass, readiness. Stop:
-//! priority-0 adverts, a moment for the other node to take over, VIPs, datapath, settings. A crash leaves the kernel
+//! priority-0 adverts, service until the other node has taken over, VIPs, datapath, settings. A crash leaves the kernel
 //! side serving.
 
 mod claims;
@@ -22,25 +22,24 @@ use std::time::{Duration, Instant};
 
 use aya_log::EbpfLogger;
 use lb_proto::plan::Place;
-use lb_proto::vrrp::State;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::admin::{self, AdminServer, ClaimError, ReloadRequest, ReloadResult};
+use crate::admin::{self, AdminServer, ClaimError, Order, ReloadRequest, ReloadResult};
 use crate::bpf::{
     self, Datapath, DatapathError, Device, Entries, Leases, Sizes, Spec, Suspicions, Sweeper, TableError, Tables, Word,
 };
 use crate::clock::{self, unix};
-use crate::config::{self, Config, Faults, Loaded, Vrrp};
+use crate::config::{self, Config, Faults, Loaded};
 use crate::direct;
 use crate::drivers::garp::GarpDriver;
 use crate::drivers::health::{self, HealthDriver, HealthSnapshot, Target, TargetError};
 use crate::drivers::peer::PeerPortError;
-use crate::drivers::vrrp::{self, StartError, VrrpDriver, VrrpSnapshot};
+use crate::drivers::vrrp::{self, AuthError, StartError, VrrpDriver, VrrpSnapshot};
 use crate::events::{self, Events, HealthObserver, Reporter};
 use crate::heartbeat::Heartbeat;
 use crate::http::{self, HttpServer, ListenError, Sources};
@@ -66,8 +65,6 @@ const PERIOD: Duration = Duration::from_secs(1);
 const RUN_DIR: &str = "/run/xvip";
 /// How soon after news from the kernel everything is looked at.
 const LOOK_AFTER: Duration = Duration::from_millis(30);
-/// The longest wait for another node before the VIPs are removed at a stop.
-const LONGEST_HANDOVER: Duration = Duration::from_secs(1);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +87,9 @@ pub enum AgentError {
     /// Virtual routers.
     #[error(transparent)]
     Vrrp(#[from] StartError),
+    /// The keys of their adverts.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// Gratuitous ARP and neighbour advertisements.
     #[error("cannot announce addresses: {0}; the agent needs CAP_NET_RAW")]
     Arp(std::io::Error),
@@ -173,11 +173,14 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
                 // The outcome is in the log and the status.
                 let _ = agent.reload().await;
             }
-            Some(ReloadRequest { reply }) = reloads.recv() => {
-                let outcome = agent.reload().await;
-                // Whoever asked may be gone; the outcome is in the log and the status too.
-                let _ = reply.send(outcome);
-            }
+            Some(order) = reloads.recv() => match order {
+                Order::Reload(ReloadRequest { reply }) => {
+                    let outcome = agent.reload().await;
+                    // Whoever asked may be gone; the outcome is in the log and the status too.
+                    let _ = reply.send(outcome);
+                }
+                Order::StepDown(order) => agent.vrrp.step_down(order),
+            },
             changed = agent.health_seen.changed() => {
                 if changed.is_err() {
                     error!("the health driver has ended; the agent stops, to be started anew");
@@ -244,7 +247,7 @@ struct Agent {
     sources: Sources,
     http: HttpServer,
     admin: AdminServer,
-    reload: mpsc::Sender<ReloadRequest>,
+    reload: mpsc::Sender<Order>,
     heartbeat: Heartbeat,
     address_fault: Fault,
     table_fault: Fault,

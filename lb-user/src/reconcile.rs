@@ -572,7 +572,7 @@ fn surplus(vrrp: &VrrpSnapshot, interfaces: &Interfaces) -> Vec<(u32, IpNet)> {
     let held: BTreeSet<_> = vrrp
         .instances
         .iter()
-        .filter(|instance| instance.state == State::Active)
+        .filter(|instance| instance.holds())
         .filter_map(|instance| Some((interfaces.link(&instance.interface)?.index, instance)))
         .flat_map(|(index, instance)| instance.virtual_addresses.iter().map(move |net| (index, *net)))
         .collect();

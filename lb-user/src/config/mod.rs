@@ -14,6 +14,7 @@ mod fault;
 mod file;
 mod health_check;
 mod host;
+mod keys;
 mod listen;
 mod node;
 mod reader;
@@ -30,6 +31,7 @@ use std::path::Path;
 
 pub use fault::{Fault, Faults};
 pub use host::{HostFacts, Loaded};
+pub use keys::{KeyError, Keys};
 pub use listen::Listen;
 pub use valid::*;
 

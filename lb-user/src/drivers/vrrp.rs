@@ -11,10 +11,12 @@
 //! Everything that may wait for the kernel's network lock (listing, opening and closing sockets) happens on still other threads.
 //! Addresses and announcing them are somebody else's work: a router only says what it is.
 
+mod auth;
 mod config;
 mod lookout;
 mod right;
 mod router;
+mod steering;
 
 use std::io;
 use std::net::IpAddr;
@@ -24,12 +26,14 @@ use std::time::Instant;
 
 use lb_proto::family::Family;
 use lb_proto::vrrp::{State, Why};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
+pub use self::auth::{AuthError, arm};
 use self::config::Order;
 use self::right::Right;
-use self::router::Router;
+use self::router::{Router, Steer};
+pub use self::steering::{Outcome, StepDown};
 use crate::bpf::Leases;
 use crate::config::{IpNet, Vrrp};
 use crate::metrics::Metrics;
@@ -85,9 +89,17 @@ pub struct InstanceSnapshot {
     pub announce: u64,
     /// As Backup, the Active router as last heard.
     pub active_router: Option<IpAddr>,
+    /// No longer Active since a moment ago: the addresses stay for another, but are announced no more.
+    pub lingers: bool,
 }
 
 impl InstanceSnapshot {
+    /// Whether its addresses belong on the interface.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.state == State::Active || self.lingers
+    }
+
     fn key(&self) -> Key<'_> {
         let family = self.virtual_addresses.first().map_or(Family::V4, |net| net.family());
         (&self.name, &self.interface, self.vrid, family)
@@ -124,6 +136,7 @@ pub struct Handle {
     configs: watch::Sender<Wanted>,
     can_forward: watch::Sender<bool>,
     hands_over: Arc<AtomicBool>,
+    steering: mpsc::UnboundedSender<StepDown>,
     snapshot: watch::Receiver<VrrpSnapshot>,
     ended: oneshot::Receiver<()>,
 }
@@ -148,8 +161,14 @@ impl Handle {
         self.snapshot.clone()
     }
 
-    /// Stops all routers. Returns as soon as every Active one has told its peers that it releases its addresses; they are
-    /// the caller's to remove then, at once.
+    /// Has addresses handed over to other nodes; the outcome goes to whoever asks.
+    pub fn step_down(&self, order: StepDown) {
+        // Without a driver nobody will answer, which says enough.
+        let _ = self.steering.send(order);
+    }
+
+    /// Stops all routers. Every Active one tells its peers at once that it releases its addresses, and ends when another has
+    /// them or [`lb_proto::vrrp::Config::handover_bound`] has passed. What is left is the caller's to remove then.
     pub async fn stop(self) {
         self.end().await;
     }
@@ -183,6 +202,7 @@ pub struct VrrpDriver {
     hands_over: Arc<AtomicBool>,
     metrics: Metrics,
     can_forward: watch::Receiver<bool>,
+    steering: mpsc::UnboundedReceiver<StepDown>,
     interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
     snapshot: Arc<watch::Sender<VrrpSnapshot>>,
     announcements: Arc<AtomicU64>,
@@ -194,6 +214,7 @@ pub struct VrrpDriver {
 struct Running {
     order: Order,
     desired: watch::Sender<Order>,
+    steer: mpsc::UnboundedSender<Steer>,
     task: Id,
 }
 
@@ -210,6 +231,7 @@ impl VrrpDriver {
         let (configs, desired) = watch::channel(Wanted { configs, only_held });
         let hands_over = Arc::new(AtomicBool::new(false));
         let (can_forward, can_forward_now) = watch::channel(true);
+        let (steering, steered) = mpsc::unbounded_channel();
         let (snapshot, published) = watch::channel(VrrpSnapshot::default());
         let (ending, ended) = oneshot::channel();
         let (seen, interfaces) = watch::channel(None);
@@ -218,6 +240,7 @@ impl VrrpDriver {
             hands_over: Arc::clone(&hands_over),
             metrics,
             can_forward: can_forward_now,
+            steering: steered,
             interfaces,
             snapshot: Arc::new(snapshot),
             announcements: Arc::default(),
@@ -233,7 +256,7 @@ impl VrrpDriver {
             // Not waiting for requests that hang in the kernel.
             runtime.shutdown_background();
         })?;
-        Ok(Handle { configs, can_forward, hands_over, snapshot: published, ended })
+        Ok(Handle { configs, can_forward, hands_over, steering, snapshot: published, ended })
     }
 
     async fn run(mut self, mut desired: watch::Receiver<Wanted>) {
@@ -248,6 +271,7 @@ impl VrrpDriver {
                     }
                     Err(_) => break,
                 },
+                Some(order) = self.steering.recv() => self.steer(order),
                 Some(ended) = self.tasks.join_next_with_id() => self.on_ended(ended),
             }
         }
@@ -261,7 +285,8 @@ impl VrrpDriver {
         orders.retain(|order| !only_held || Right::new(self.leases.clone(), &order.vrrp, Arc::default()).lasts());
         let wanted = |running: &Running| orders.iter().any(|order| key(&order.vrrp) == key(&running.order.vrrp));
         let (mut stay, go) = std::mem::take(&mut self.routers).into_iter().partition::<Vec<_>, _>(wanted);
-        // Told to stop, they release their addresses without delay. A successor must not speak before.
+        // Told to stop, they release their addresses without delay and wait for who takes them. A successor must not speak
+        // before.
         let mut going: Vec<Id> = go.iter().map(|running| running.task).collect();
         drop(go);
         let mut failed = Vec::new();
@@ -298,19 +323,44 @@ impl VrrpDriver {
         }
     }
 
+    /// Passes an order on to the routers it is for.
+    fn steer(&self, StepDown { name, hold, reply }: StepDown) {
+        let mut waiting = Vec::new();
+        for running in &self.routers {
+            let its = &running.order.vrrp.name;
+            if name.as_ref().is_some_and(|name| name != its) {
+                continue;
+            }
+            let (tell, told) = oneshot::channel();
+            // One that is about to start anew does not answer.
+            let _ = running.steer.send(Steer { hold, reply: tell });
+            waiting.push((its.clone(), told));
+        }
+        tokio::spawn(async move {
+            let mut outcomes = Vec::new();
+            for (name, told) in waiting {
+                outcomes.push((name, told.await.unwrap_or(Outcome::NobodyTookOver)));
+            }
+            // Whoever asked may be gone.
+            let _ = reply.send(outcomes);
+        });
+    }
+
     fn start(&mut self, order: Order) -> Running {
         let (desired, told) = watch::channel(order.clone());
+        let (steer, steered) = mpsc::unbounded_channel();
         let router = Router::new(
             told,
             self.interfaces.clone(),
             self.can_forward.clone(),
+            steered,
             Arc::clone(&self.snapshot),
             Arc::clone(&self.announcements),
             self.metrics.clone(),
             Right::new(self.leases.clone(), &order.vrrp, Arc::clone(&self.hands_over)),
         );
         let task = self.tasks.spawn(router.run()).id();
-        Running { order, desired, task }
+        Running { order, desired, steer, task }
     }
 
     /// A router ends when it is told to. One that ends otherwise has met a defect, and starts again.

@@ -88,6 +88,13 @@ pub enum Why {
         /// Its priority.
         priority: WirePriority,
     },
+    /// Told to hand the addresses over, and another router took them.
+    SteppedDown {
+        /// Its address.
+        to: IpAddr,
+    },
+    /// This router owns the addresses.
+    Owner,
     /// Active, this process did not run for so long that a peer may have taken over.
     Slept,
     /// Unable to take part.
@@ -111,6 +118,8 @@ impl Why {
             Self::Released => "released",
             Self::Preempted => "preempted",
             Self::Outranked { .. } => "outranked",
+            Self::SteppedDown { .. } => "stepped_down",
+            Self::Owner => "owner",
             Self::Slept => "slept",
             Self::Fault(reason) => reason.label(),
             Self::Cleared => "cleared",
@@ -132,6 +141,8 @@ impl fmt::Display for Why {
             Self::Released => f.write_str("the active router released the addresses"),
             Self::Preempted => f.write_str("the active router had a lower priority"),
             Self::Outranked { by, priority } => write!(f, "{by} advertises priority {priority}"),
+            Self::SteppedDown { to } => write!(f, "handed over to {to} by command"),
+            Self::Owner => f.write_str("this router owns the addresses"),
             Self::Slept => f.write_str("the process did not run for too long"),
             Self::Fault(FaultReason::LinkDown) => f.write_str("the interface is down"),
             Self::Fault(FaultReason::NoAddress) => f.write_str("the interface has no address"),

@@ -6,7 +6,7 @@ use crate::units::{Centis, Priority};
 
 /// The longest and the shortest interval learned from a peer, as a multiple and a fraction of our own. One forged
 /// advert can then stretch the time without a router by this factor at most.
-const LEARNED_RANGE: u16 = 4;
+pub(super) const LEARNED_RANGE: u16 = 4;
 
 /// `Skew_Time`: `(256 - priority) * interval / 256`, so that the most eager router speaks first. Not rounded to
 /// centiseconds: at 100 ms neighbouring priorities are 0.39 ms apart.
@@ -25,6 +25,11 @@ pub fn active_down_interval(priority: Priority, interval: Centis) -> Duration {
 /// any Backup that heard it waits.
 pub(super) fn lease(interval: Centis) -> Duration {
     interval.duration() * 5 / 2
+}
+
+/// The longest a living router is silent, with what the network adds.
+pub(super) fn living_silence(interval: Centis) -> Duration {
+    interval.duration() * 3 / 2
 }
 
 /// `Active_Adver_Interval`: what a peer advertises, kept within a factor of four of our own.

@@ -49,24 +49,21 @@ impl Right {
         !self.addresses.is_empty() && self.addresses.iter().all(|address| self.leases.of(*address).is_some_and(lasts))
     }
 
-    /// An advert has left; returns whether the leases were over before, so that neighbours may have asked in vain.
-    pub(super) fn renew(&mut self, until: Instant) -> bool {
+    /// An advert has left. By one that releases the addresses, this node `yields`: it speaks for them until another does.
+    /// Returns whether the leases were over before, so that neighbours may have asked in vain.
+    pub(super) fn renew(&mut self, until: Instant, yields: bool) -> bool {
         let was_over = self.until.is_some_and(|before| before <= clock::now());
         self.until = Some(until);
         self.may_last = true;
-        self.write(clock::boot_nanoseconds_of(until), 0);
+        self.write(clock::boot_nanoseconds_of(until), if yields { lease_flag::YIELDS } else { 0 });
         was_over
     }
 
-    /// The addresses are this router's no more. Where it has told the others so, it speaks for them until one of those does,
-    /// and no longer than the leases last anyhow.
-    pub(super) fn end(&mut self, released: bool) {
-        if !std::mem::take(&mut self.may_last) {
-            return;
-        }
-        match self.until.take().filter(|_| released) {
-            Some(until) => self.write(clock::boot_nanoseconds_of(until), lease_flag::YIELDS),
-            None => self.write(0, 0),
+    /// The addresses are this router's no more.
+    pub(super) fn end(&mut self) {
+        self.until = None;
+        if std::mem::take(&mut self.may_last) {
+            self.write(0, 0);
         }
     }
 
@@ -100,39 +97,36 @@ mod tests {
     fn the_next_agent_continues_only_what_lasts_whole_and_for_the_same_router() {
         let leases = configured();
         assert!(!right(51, &leases).lasts());
-        right(51, &leases).renew(clock::now() + LONG);
+        right(51, &leases).renew(clock::now() + LONG, false);
         assert!(right(51, &leases).lasts());
         assert!(!right(52, &leases).lasts(), "another VRID is another election");
         leases.write([192, 0, 2, 101].into(), Lease::default());
         assert!(!right(51, &leases).lasts(), "of one address");
         let past = clock::now();
-        right(51, &leases).renew(past);
+        right(51, &leases).renew(past, false);
         assert!(!right(51, &leases).lasts(), "it is over");
     }
 
     #[test]
-    fn what_is_released_is_spoken_for_until_another_does() {
+    fn nobody_continues_what_is_released_or_lost() {
         let leases = configured();
         let mut held = right(51, &leases);
-        held.renew(clock::now() + LONG);
-        held.end(true);
+        held.renew(clock::now() + LONG, true);
         let lease = leases.of([192, 0, 2, 100].into()).unwrap();
         assert!(lease.until > clock::boot_nanoseconds() && lease.flags == lease_flag::YIELDS);
-        assert!(!right(51, &leases).lasts(), "nobody continues it");
-        held.end(false);
-        assert_eq!(leases.of([192, 0, 2, 100].into()), Some(lease), "said once");
-        let mut lost = right(51, &leases);
-        lost.renew(clock::now() + LONG);
-        lost.end(false);
+        assert!(!right(51, &leases).lasts());
+        held.renew(clock::now() + LONG, false);
+        assert!(right(51, &leases).lasts(), "nobody took it");
+        held.end();
         assert_eq!(leases.of([192, 0, 2, 101].into()).map(|lease| lease.until), Some(0));
     }
 
     #[test]
     fn a_router_that_begins_ends_what_it_does_not_continue() {
         let leases = configured();
-        right(52, &leases).renew(clock::now() + LONG);
+        right(52, &leases).renew(clock::now() + LONG, false);
         let mut begun = right(51, &leases);
-        begun.end(false);
+        begun.end();
         assert_eq!(leases.of([192, 0, 2, 100].into()).map(|lease| lease.until), Some(0));
     }
 
@@ -140,8 +134,8 @@ mod tests {
     fn a_renewal_after_the_end_is_told() {
         let leases = configured();
         let mut held = right(51, &leases);
-        assert!(!held.renew(clock::now()));
-        assert!(held.renew(clock::now() + LONG), "it was over");
-        assert!(!held.renew(clock::now() + LONG));
+        assert!(!held.renew(clock::now(), false));
+        assert!(held.renew(clock::now() + LONG, false), "it was over");
+        assert!(!held.renew(clock::now() + LONG, false));
     }
 }

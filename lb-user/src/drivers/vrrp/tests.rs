@@ -8,6 +8,7 @@ use super::*;
 use crate::clock;
 use crate::config::ChecksumForm;
 use crate::netlink::{Address, Link};
+use lb_proto::units::Version;
 
 fn net(text: &str) -> IpNet {
     let (address, prefix) = text.split_once('/').unwrap();
@@ -27,6 +28,9 @@ pub(super) fn vrrp(name: &str, interface: &str, id: u8, vips: &[&str]) -> Vrrp {
         unicast_peers: Vec::new(),
         virtual_addresses: vips.iter().map(|vip| net(vip)).collect(),
         checksum: ChecksumForm::Rfc5798,
+        version: Version::V3,
+        password: None,
+        auth: None,
     }
 }
 
@@ -141,6 +145,7 @@ fn instance(name: &str, vrid: u8) -> InstanceSnapshot {
         virtual_addresses: Vec::new(),
         announce: 0,
         active_router: None,
+        lingers: false,
     }
 }
 
