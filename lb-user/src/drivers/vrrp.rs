@@ -13,9 +13,11 @@
 
 mod auth;
 mod config;
+mod hook;
 mod lookout;
 mod router;
 mod steering;
+mod track;
 
 use std::io;
 use std::net::IpAddr;
@@ -175,6 +177,7 @@ pub struct VrrpDriver {
     interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
     snapshot: Arc<watch::Sender<VrrpSnapshot>>,
     announcements: Arc<AtomicU64>,
+    elsewhere: tokio::runtime::Handle,
     routers: Vec<Running>,
     tasks: JoinSet<()>,
 }
@@ -189,7 +192,7 @@ struct Running {
 
 impl VrrpDriver {
     /// Starts the thread, with these virtual routers. The datapath is attached by then: they may become Active after
-    /// the shortest wait.
+    /// the shortest wait. What they are told to run runs on the runtime that this is called on, which it needs.
     ///
     /// # Errors
     /// No thread, no runtime, no netlink.
@@ -209,6 +212,7 @@ impl VrrpDriver {
             interfaces,
             snapshot: Arc::new(snapshot),
             announcements: Arc::default(),
+            elsewhere: tokio::runtime::Handle::current(),
             routers: Vec::new(),
             tasks: JoinSet::new(),
         };
@@ -321,6 +325,7 @@ impl VrrpDriver {
             Arc::clone(&self.snapshot),
             Arc::clone(&self.announcements),
             self.metrics.clone(),
+            self.elsewhere.clone(),
         );
         let task = self.tasks.spawn(router.run()).id();
         Running { order, desired, steer, task }
