@@ -149,6 +149,13 @@ impl Agent {
         self.process.as_mut().context("it was never started")?.wait(limit)
     }
 
+    /// `xvip vrrp step-down` with these words; its exit status, and what it said.
+    pub fn step_down(&self, words: &[&str]) -> Result<(ExitStatus, String)> {
+        let mut command = self.netns.command(&self.xvip);
+        command.args(["vrrp", "step-down"]).args(words).arg("--socket").arg(Self::socket_of(&self.netns));
+        output_within(command, Duration::from_secs(20))
+    }
+
     /// SIGSTOP: alive for the kernel, deaf for everybody else.
     pub fn freeze(&mut self) -> Result<()> {
         self.signal(Signal::SIGSTOP)

@@ -23,6 +23,7 @@ mod service;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod track;
 mod valid;
 mod values;
 mod vrrp;
@@ -33,6 +34,7 @@ pub use fault::{Fault, Faults};
 pub use host::{HostFacts, Loaded};
 pub use keys::{KeyError, Keys};
 pub use listen::Listen;
+pub use track::{Track, TrackCommand, Tracked};
 pub use valid::*;
 
 use reader::Section;

@@ -11,7 +11,7 @@ use lb_proto::family::Family;
 use lb_proto::units::Version;
 use lb_proto::wire::vrrp::v2::Password;
 
-use super::{Keys, Listen};
+use super::{Keys, Listen, Track};
 
 /// A whole configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +111,10 @@ pub struct Vrrp {
     pub password: Option<Password>,
     /// What adverts of version 3 are authenticated with; `None`: those of anybody are believed.
     pub auth: Option<Auth>,
+    /// What it heeds besides adverts.
+    pub tracks: Vec<Track>,
+    /// Program and arguments run at every transition; empty: none.
+    pub notify: Vec<String>,
 }
 
 /// How the adverts of a virtual router are authenticated.

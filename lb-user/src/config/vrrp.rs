@@ -12,7 +12,7 @@ use lb_proto::wire::vrrp::v2::Password;
 
 use super::reader::{List, Section};
 use super::report::{At, Report, Wrong, wrong};
-use super::{Auth, ChecksumForm, IpNet, Keys, Vrrp, values};
+use super::{Auth, ChecksumForm, IpNet, Keys, Vrrp, track, values};
 
 const MOST_ADDRESSES: usize = 64;
 const KEY_FILE: &str = r#""/etc/xvip/vrrp.key""#;
@@ -61,7 +61,15 @@ pub(super) fn read(section: &Section<'_>, node_interface: Option<&At<String>>) -
     let mut addresses = addresses.texts(values::vip_net);
     let checksum_key = section.key("checksum", r#""rfc5798""#);
     let checksum = checksum_key.text(checksum).or(ChecksumForm::Rfc5798);
+    let notify_key = section.key("notify", r#"["/usr/local/bin/on-vrrp"]"#);
+    let (notify_given, notify) = (notify_key.given(), notify_key.texts(track::word));
+    let tables = section.tables("track", "[[vrrp.track]]");
+    let tracks: Vec<_> = tables.sections.iter().map(track::read).collect();
     section.finish();
+    let notify = match notify_given {
+        Some(at) => notify.values().and_then(|words| track::program(section, at, words)),
+        None => Some(Vec::new()),
+    };
 
     if two {
         let remedy = "remove it, or set version = 3 on all routers with this virtual_router_id";
@@ -125,6 +133,8 @@ pub(super) fn read(section: &Section<'_>, node_interface: Option<&At<String>>) -
             version: if version?.value == 2 { Version::V2 } else { Version::V3 },
             password: password?.map(|password| password.value),
             auth: auth?.map(|file| Auth { key_file: file.value, keys: Keys::default(), journal: PathBuf::new() }),
+            tracks: if tables.whole { tracks.iter().cloned().collect::<Option<_>>()? } else { return None },
+            notify: notify.clone()?,
         })
     };
     let built = build();

@@ -13,10 +13,12 @@
 
 mod auth;
 mod config;
+mod hook;
 mod lookout;
 mod right;
 mod router;
 mod steering;
+mod track;
 
 use std::io;
 use std::net::IpAddr;
@@ -206,6 +208,7 @@ pub struct VrrpDriver {
     interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
     snapshot: Arc<watch::Sender<VrrpSnapshot>>,
     announcements: Arc<AtomicU64>,
+    elsewhere: tokio::runtime::Handle,
     routers: Vec<Running>,
     tasks: JoinSet<()>,
 }
@@ -221,7 +224,8 @@ struct Running {
 impl VrrpDriver {
     /// Starts the thread, with these virtual routers. The datapath is attached by then: they may become Active after
     /// the shortest wait, and one whose lease lasts, from an earlier agent, is Active at once. `only_held`: only such ones
-    /// start, the others with [`Handle::reconfigure`].
+    /// start, the others with [`Handle::reconfigure`]. What they are told to run runs on the runtime that this is called on,
+    /// which it needs.
     ///
     /// # Errors
     /// No thread, no runtime, no netlink.
@@ -244,6 +248,7 @@ impl VrrpDriver {
             interfaces,
             snapshot: Arc::new(snapshot),
             announcements: Arc::default(),
+            elsewhere: tokio::runtime::Handle::current(),
             routers: Vec::new(),
             tasks: JoinSet::new(),
         };
@@ -358,6 +363,7 @@ impl VrrpDriver {
             Arc::clone(&self.announcements),
             self.metrics.clone(),
             Right::new(self.leases.clone(), &order.vrrp, Arc::clone(&self.hands_over)),
+            self.elsewhere.clone(),
         );
         let task = self.tasks.spawn(router.run()).id();
         Running { order, desired, steer, task }

@@ -54,6 +54,8 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
                 version: Version::V3,
                 password: None,
                 auth: None,
+                tracks: Vec::new(),
+                notify: Vec::new(),
             })
             .collect(),
         services: vec![Service {

@@ -303,7 +303,7 @@ impl Instance {
                 self.enter(Phase::Initialize, Why::Stopped, now);
             }
             (Phase::Backup(_) | Phase::Active(_) | Phase::Leaving(_), Some(reason)) => {
-                if reason == FaultReason::CannotForward {
+                if matches!(reason, FaultReason::CannotForward | FaultReason::Tracked) {
                     self.release();
                 }
                 self.enter(Phase::Fault, Why::Fault(reason), now);

@@ -47,19 +47,22 @@ pub enum FaultReason {
     NoAddress,
     /// The node could not forward what it would attract: no datapath attached, for one.
     CannotForward,
+    /// Something that the virtual router was told to heed is bad.
+    Tracked,
 }
 
 impl FaultReason {
     /// Every reason, the most telling first.
-    pub const ALL: [Self; 3] = [Self::LinkDown, Self::NoAddress, Self::CannotForward];
+    pub const ALL: [Self; 4] = [Self::LinkDown, Self::NoAddress, Self::CannotForward, Self::Tracked];
 
-    /// `link_down`, `no_address` or `cannot_forward`.
+    /// `link_down`, `no_address`, `cannot_forward` or `tracked`.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::LinkDown => "link_down",
             Self::NoAddress => "no_address",
             Self::CannotForward => "cannot_forward",
+            Self::Tracked => "tracked",
         }
     }
 }
@@ -147,6 +150,7 @@ impl fmt::Display for Why {
             Self::Fault(FaultReason::LinkDown) => f.write_str("the interface is down"),
             Self::Fault(FaultReason::NoAddress) => f.write_str("the interface has no address"),
             Self::Fault(FaultReason::CannotForward) => f.write_str("this node cannot forward"),
+            Self::Fault(FaultReason::Tracked) => f.write_str("something it tracks is bad"),
             Self::Cleared => f.write_str("the fault is over"),
             Self::Reconfigured => f.write_str("reconfigured"),
         }

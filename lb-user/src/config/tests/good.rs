@@ -40,6 +40,8 @@ fn the_shortest_file_gets_every_default() {
             version: Version::V3,
             password: None,
             auth: None,
+            tracks: Vec::new(),
+            notify: Vec::new(),
         }],
         services: vec![Service {
             name: "apiserver".into(),

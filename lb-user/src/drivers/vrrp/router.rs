@@ -7,18 +7,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use lb_proto::units::{Version, WirePriority};
-use lb_proto::vrrp::{AdvertFault, FaultReason, Instance, Local, Moment, Output, State, Transmit, Why, reached};
+use lb_proto::units::{Priority, Version, WirePriority};
+use lb_proto::vrrp::{
+    AdvertFault, Config, FaultReason, Instance, Local, Moment, Output, State, Transmit, Why, reached,
+};
 use lb_proto::wire::vrrp::{Advert, v2};
 use lb_proto::wire::{Packet, WireError};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
 use super::auth::{Authenticator, Journal};
 use super::config::{Order, Place};
+use super::hook::Hook;
 use super::right::Right;
 use super::steering::Outcome;
+use super::track::Tracking;
 use super::{InstanceSnapshot, VrrpSnapshot};
 use crate::clock;
 use crate::config::Vrrp;
@@ -70,6 +75,12 @@ pub(super) struct Router {
     /// Who waits for the end of a hand-over.
     asking: Vec<oneshot::Sender<Outcome>>,
     auth: Option<Authenticator>,
+    /// Where what may take long is done.
+    elsewhere: Handle,
+    tracking: Option<Tracking>,
+    hook: Option<Hook>,
+    /// What it tracks and is bad.
+    bad: Option<String>,
     writing: Option<JoinHandle<io::Result<()>>>,
     /// When the socket was last seen empty.
     emptied: Moment,
@@ -105,6 +116,7 @@ impl Router {
         desired: watch::Receiver<Order>, interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
         can_forward: watch::Receiver<bool>, steering: mpsc::UnboundedReceiver<Steer>,
         snapshot: Arc<watch::Sender<VrrpSnapshot>>, announcements: Arc<AtomicU64>, metrics: Metrics, right: Right,
+        elsewhere: Handle,
     ) -> Self {
         let order = desired.borrow().clone();
         let router = Self {
@@ -120,6 +132,10 @@ impl Router {
             linger: None,
             asking: Vec::new(),
             auth: None,
+            elsewhere,
+            tracking: None,
+            hook: None,
+            bad: None,
             writing: None,
             emptied: moment(),
             machine: None,
@@ -147,6 +163,7 @@ impl Router {
                 told = self.desired.changed(), if !self.stopping => told.map_or(Wake::Stop, |()| Wake::News),
                 () = changed(&mut self.interfaces) => Wake::News,
                 () = changed(&mut self.can_forward) => Wake::News,
+                () = tracked(&mut self.tracking) => Wake::News,
                 opened = finished(&mut self.opening) => Wake::Opened(opened),
                 () = readable(self.socket.as_ref()) => Wake::Due,
                 () = passed(deadline) => Wake::Due,
@@ -292,7 +309,7 @@ impl Router {
         let place = Place::of(&self.order, &interfaces);
         self.converge_socket(place, may_open);
         let config = match self.order.machine(place.and_then(|place| place.primary)) {
-            Ok(config) => config,
+            Ok(config) => Config { priority: self.track(&interfaces).unwrap_or(config.priority), ..config },
             Err(error) => {
                 self.trouble = Some(error.to_string());
                 return;
@@ -307,17 +324,34 @@ impl Router {
             self.machine = Some(Instance::new(config.clone(), clock::now()));
         }
         let continues = !self.started && self.right.lasts();
-        let stopping = self.stopping;
+        let (stopping, bad) = (self.stopping, self.bad.is_some());
         self.feed(|machine, now| {
             machine.on_local(Local::Reconfigure(config), now);
             machine.on_local(if connected { Local::LinkUp } else { Local::LinkDown }, now);
             let reason = FaultReason::CannotForward;
             machine.on_local(if can_forward { Local::Cleared(reason) } else { Local::Fault(reason) }, now);
+            let reason = FaultReason::Tracked;
+            machine.on_local(if bad { Local::Fault(reason) } else { Local::Cleared(reason) }, now);
             if !stopping {
                 machine.on_local(if continues { Local::Continue } else { Local::Start }, now);
             }
         });
         self.started = true;
+    }
+
+    /// Looks at what the newest order says; the priority that follows.
+    fn track(&mut self, interfaces: &Interfaces) -> Option<Priority> {
+        let Vrrp { tracks, notify, priority, .. } = &self.order.vrrp;
+        if self.hook.as_ref().is_none_or(|hook| !hook.is_of(notify)) {
+            self.hook = (!notify.is_empty()).then(|| Hook::start(notify, &self.elsewhere));
+        }
+        if self.tracking.as_ref().is_none_or(|tracking| !tracking.is_of(tracks)) {
+            self.tracking = (!tracks.is_empty()).then(|| Tracking::start(tracks, &self.elsewhere));
+        }
+        self.bad = None;
+        let verdict = self.tracking.as_mut()?.verdict(*priority, interfaces);
+        self.bad = verdict.fault;
+        Priority::new(verdict.priority)
     }
 
     /// Has the keys of the newest order.
@@ -479,6 +513,18 @@ impl Router {
         let vrrp = &self.order.vrrp;
         self.metrics.vrrp_transition(&vrrp.name, state.label());
         let (from, to, reason) = (from.label(), state.label(), self.reason(why));
+        if let Some(hook) = &self.hook {
+            let addresses: Vec<_> = vrrp.virtual_addresses.iter().map(ToString::to_string).collect();
+            hook.tell(vec![
+                ("XVIP_INSTANCE", vrrp.name.clone()),
+                ("XVIP_INTERFACE", vrrp.interface.clone()),
+                ("XVIP_VIRTUAL_ROUTER_ID", vrrp.virtual_router_id.to_string()),
+                ("XVIP_ADDRESSES", addresses.join(" ")),
+                ("XVIP_FROM", from.to_owned()),
+                ("XVIP_STATE", to.to_owned()),
+                ("XVIP_REASON", why.label().to_owned()),
+            ]);
+        }
         if state == State::Fault {
             tracing::warn!(instance = vrrp.name, "virtual router {from} -> {to}: {reason}");
         } else {
@@ -505,6 +551,7 @@ impl Router {
     fn reason(&self, why: Why) -> String {
         let Vrrp { interface, unicast_source, .. } = &self.order.vrrp;
         match (why, &self.trouble, unicast_source) {
+            (Why::Fault(FaultReason::Tracked), ..) => self.bad.clone().unwrap_or_else(|| why.to_string()),
             (Why::Fault(FaultReason::LinkDown) | Why::New, Some(trouble), _) => trouble.clone(),
             (Why::Fault(FaultReason::NoAddress), _, Some(source)) => {
                 format!("unicast_source {source} is not an address of interface {interface:?}, or not usable yet")
@@ -529,7 +576,7 @@ impl Router {
             name: vrrp.name.clone(),
             interface: vrrp.interface.clone(),
             vrid: vrrp.virtual_router_id.get(),
-            priority: vrrp.priority,
+            priority: machine.map_or(vrrp.priority, |machine| machine.config().priority.get()),
             state: machine.map_or(State::Initialize, Instance::state),
             why,
             reason: self.reason(why),
@@ -557,6 +604,13 @@ fn written(journal: &Journal) -> io::Result<()> {
 async fn changed<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
         pending().await
+    }
+}
+
+async fn tracked(tracking: &mut Option<Tracking>) {
+    match tracking {
+        Some(tracking) => tracking.changed().await,
+        None => pending().await,
     }
 }
 

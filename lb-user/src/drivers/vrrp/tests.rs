@@ -31,6 +31,8 @@ pub(super) fn vrrp(name: &str, interface: &str, id: u8, vips: &[&str]) -> Vrrp {
         version: Version::V3,
         password: None,
         auth: None,
+        tracks: Vec::new(),
+        notify: Vec::new(),
     }
 }
 

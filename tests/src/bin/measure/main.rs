@@ -30,6 +30,9 @@ use xvip_tests::{agent, apiserver};
 use crate::incumbent::Incumbent;
 use crate::world::{Fault, Ground, Xvip};
 
+/// A planned hand-over is made before it is broken.
+const HANDOVER_MS: f64 = 10.0;
+
 /// Measures xvip in network namespaces made for it; status 0 only when every bound is kept.
 #[derive(Debug, Parser)]
 #[command(name = "measure", version)]
@@ -147,7 +150,8 @@ fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, wh
         let runs = runs(20);
         let faults = [
             (Fault::Nothing, runs.min(5), None),
-            (Fault::Terminated, runs, Some(150.0)),
+            (Fault::Terminated, runs, Some(HANDOVER_MS)),
+            (Fault::SteppedDown, runs, Some(HANDOVER_MS)),
             (Fault::Killed, runs, Some(500.0)),
             (Fault::LinkCut, runs, Some(500.0)),
         ];

@@ -1,5 +1,6 @@
 //! The rules one by one; `table` has every state with every input, `sequences` what nobody thought of.
 
+mod continuing;
 mod handover;
 mod learning;
 mod sequences;
