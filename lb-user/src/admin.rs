@@ -2,6 +2,7 @@
 
 mod client;
 mod socket;
+mod steering;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,9 +18,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-pub use client::{AdminError, fetch_status, read_status, request_reload};
+pub use client::{AdminError, fetch_status, read_status, request_reload, request_step_down};
 pub use socket::ClaimError;
+pub use steering::Handover;
 
+use crate::drivers::vrrp::StepDown;
 use crate::serve::{Limits, Serving, serve};
 use crate::status::Status;
 use socket::SocketFile;
@@ -29,6 +32,15 @@ const LIMITS: Limits =
 
 /// How long a request waits for a reload; leaves time to say that it is not finished.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(4);
+
+/// What a command wants of the agent.
+#[derive(Debug)]
+pub enum Order {
+    /// The configuration read again.
+    Reload(ReloadRequest),
+    /// VIPs handed over to other nodes.
+    StepDown(StepDown),
+}
 
 /// Somebody wants the configuration read again.
 #[derive(Debug)]
@@ -66,25 +78,26 @@ impl AdminServer {
 ///
 /// The directory is made when it is missing, the socket of an agent that crashed is replaced, the socket of one that lives is not.
 pub async fn listen(
-    path: &Path, status: watch::Receiver<Arc<Status>>, reload: mpsc::Sender<ReloadRequest>,
+    path: &Path, status: watch::Receiver<Arc<Status>>, orders: mpsc::Sender<Order>,
 ) -> Result<AdminServer, ClaimError> {
     let (listener, file) = socket::claim(path).await?;
-    Ok(AdminServer { serving: serve("admin", listener, router(status, reload), LIMITS), file })
+    Ok(AdminServer { serving: serve("admin", listener, router(status, orders), LIMITS), file })
 }
 
 /// Answers on one connection, however it was made. Needs a tokio runtime with time.
-pub async fn answer<Io>(io: Io, status: watch::Receiver<Arc<Status>>, reload: mpsc::Sender<ReloadRequest>)
+pub async fn answer<Io>(io: Io, status: watch::Receiver<Arc<Status>>, orders: mpsc::Sender<Order>)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    crate::serve::answer("admin", io, router(status, reload), LIMITS).await;
+    crate::serve::answer("admin", io, router(status, orders), LIMITS).await;
 }
 
-fn router(status: watch::Receiver<Arc<Status>>, reload: mpsc::Sender<ReloadRequest>) -> Router {
+fn router(status: watch::Receiver<Arc<Status>>, orders: mpsc::Sender<Order>) -> Router {
     Router::new()
         .route("/v1/status", get(show))
         .with_state(status)
-        .route("/v1/reload", post(ask_reload).with_state(reload))
+        .route("/v1/reload", post(ask_reload).with_state(orders.clone()))
+        .route("/v1/vrrp/step-down", post(steering::ask).with_state(orders))
 }
 
 async fn show(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {
@@ -92,10 +105,10 @@ async fn show(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {
     Json(&*status).into_response()
 }
 
-async fn ask_reload(State(reload): State<mpsc::Sender<ReloadRequest>>) -> Response {
+async fn ask_reload(State(orders): State<mpsc::Sender<Order>>) -> Response {
     let answer = timeout(RELOAD_PATIENCE, async {
         let (reply, outcome) = oneshot::channel();
-        reload.send(ReloadRequest { reply }).await.ok()?;
+        orders.send(Order::Reload(ReloadRequest { reply })).await.ok()?;
         outcome.await.ok()
     });
     let (code, faults) = match answer.await {

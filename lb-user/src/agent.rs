@@ -1,41 +1,45 @@
 //! The agent's life: start, control loop, reload, stop.
 //!
 //! Start: configuration, datapath (adopting what is pinned), drivers, listeners, first pass, readiness. Stop:
-//! priority-0 adverts, a moment for the other node to take over, VIPs, datapath, settings. A crash leaves the kernel
+//! priority-0 adverts, service until the other node has taken over, VIPs, datapath, settings. A crash leaves the kernel
 //! side serving.
 
+mod claims;
 mod local;
 mod lock;
 mod peering;
+mod start;
+mod stop;
 mod suspecting;
 mod sweeping;
 
+use std::collections::BTreeSet;
 use std::future::pending;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aya_log::EbpfLogger;
 use lb_proto::plan::Place;
-use lb_proto::vrrp::State;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::admin::{self, AdminServer, ClaimError, ReloadRequest, ReloadResult};
+use crate::admin::{self, AdminServer, ClaimError, Order, ReloadRequest, ReloadResult};
 use crate::bpf::{
-    self, Datapath, DatapathError, Device, Entries, Sizes, Spec, Suspicions, Sweeper, TableError, Tables,
+    self, Datapath, DatapathError, Device, Entries, Leases, Sizes, Spec, Suspicions, Sweeper, TableError, Tables, Word,
 };
 use crate::clock::{self, unix};
-use crate::config::{self, Config, Faults, Loaded, Vrrp};
+use crate::config::{self, Config, Faults, Loaded};
 use crate::direct;
 use crate::drivers::garp::GarpDriver;
 use crate::drivers::health::{self, HealthDriver, HealthSnapshot, Target, TargetError};
 use crate::drivers::peer::PeerPortError;
-use crate::drivers::vrrp::{self, StartError, VrrpDriver, VrrpSnapshot};
+use crate::drivers::vrrp::{self, AuthError, StartError, VrrpDriver, VrrpSnapshot};
 use crate::events::{self, Events, HealthObserver, Reporter};
 use crate::heartbeat::Heartbeat;
 use crate::http::{self, HttpServer, ListenError, Sources};
@@ -45,11 +49,13 @@ use crate::reconcile::{PassError, Reconciler, Snapshots};
 use crate::report;
 use crate::status::{ConfigStatus, Status};
 use crate::sysctl::{ReservedPorts, SysctlError};
+pub use claims::Claims;
 use local::Local;
 use lock::Lock;
 pub use lock::LockError;
 pub(crate) use peering::NO_BACKEND_HERE;
 use peering::Peering;
+use start::{prepare, virtual_addresses};
 use suspecting::Suspecting;
 use sweeping::Sweeping;
 
@@ -59,8 +65,6 @@ const PERIOD: Duration = Duration::from_secs(1);
 const RUN_DIR: &str = "/run/xvip";
 /// How soon after news from the kernel everything is looked at.
 const LOOK_AFTER: Duration = Duration::from_millis(30);
-/// The longest wait for another node before the VIPs are removed at a stop.
-const LONGEST_HANDOVER: Duration = Duration::from_secs(1);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +87,9 @@ pub enum AgentError {
     /// Virtual routers.
     #[error(transparent)]
     Vrrp(#[from] StartError),
+    /// The keys of their adverts.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// Gratuitous ARP and neighbour advertisements.
     #[error("cannot announce addresses: {0}; the agent needs CAP_NET_RAW")]
     Arp(std::io::Error),
@@ -114,13 +121,14 @@ pub enum AgentError {
     NeedsRestart(&'static str),
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT, which give the VIPs up, or SIGUSR2, which leaves them to the next agent.
 ///
 /// # Errors
 /// When the agent cannot start; once it runs, faults are logged and tried again.
 pub async fn run(file: PathBuf) -> Result<(), AgentError> {
     let mut hangup = signal(SignalKind::hangup()).map_err(AgentError::Signal)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signal)?;
+    let mut successor = signal(SignalKind::user_defined2()).map_err(AgentError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signal)?;
     let (reload, mut reloads) = mpsc::channel(4);
     let mut agent = Agent::start(file, reload).await?;
@@ -142,6 +150,11 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = successor.recv() => {
+                notify(&[sd_notify::NotifyState::Stopping]);
+                agent.hand_over().await;
+                return Ok(());
+            }
             changed = agent.vrrp_seen.changed() => {
                 if changed.is_err() {
                     error!("the VRRP thread has ended; the agent stops, to be started anew");
@@ -152,6 +165,7 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
             _ = tick.tick() => {
                 agent.watch_over_datapath().await;
                 agent.watch_over_hooks();
+                agent.defend();
                 agent.addresses().await;
                 notify(&[sd_notify::NotifyState::Watchdog]);
             }
@@ -159,11 +173,14 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
                 // The outcome is in the log and the status.
                 let _ = agent.reload().await;
             }
-            Some(ReloadRequest { reply }) = reloads.recv() => {
-                let outcome = agent.reload().await;
-                // Whoever asked may be gone; the outcome is in the log and the status too.
-                let _ = reply.send(outcome);
-            }
+            Some(order) = reloads.recv() => match order {
+                Order::Reload(ReloadRequest { reply }) => {
+                    let outcome = agent.reload().await;
+                    // Whoever asked may be gone; the outcome is in the log and the status too.
+                    let _ = reply.send(outcome);
+                }
+                Order::StepDown(order) => agent.vrrp.step_down(order),
+            },
             changed = agent.health_seen.changed() => {
                 if changed.is_err() {
                     error!("the health driver has ended; the agent stops, to be started anew");
@@ -171,8 +188,11 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
                 }
             }
             () = agent.peering.changed() => {}
-            place = agent.kernel.suspecting.next() => {
-                agent.suspect(place);
+            word = agent.kernel.suspecting.next() => {
+                match word {
+                    Word::Suspect(place) => agent.suspect(place),
+                    Word::Claimed { address, mac } => agent.claimed(address, mac).await,
+                }
                 continue;
             }
             () = look => {
@@ -214,6 +234,8 @@ struct Agent {
     monitor: Monitor,
     reconciler: Reconciler,
     vrrp: vrrp::Handle,
+    leases: Leases,
+    claims: Claims,
     vrrp_seen: watch::Receiver<VrrpSnapshot>,
     vrrp_before: VrrpSnapshot,
     health: health::Handle,
@@ -225,7 +247,7 @@ struct Agent {
     sources: Sources,
     http: HttpServer,
     admin: AdminServer,
-    reload: mpsc::Sender<ReloadRequest>,
+    reload: mpsc::Sender<Order>,
     heartbeat: Heartbeat,
     address_fault: Fault,
     table_fault: Fault,
@@ -277,9 +299,10 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn take(datapath: &mut Datapath, sizes: Sizes) -> Result<Self, TableError> {
+    fn take(datapath: &mut Datapath, sizes: Sizes, leases: &Leases) -> Result<Self, TableError> {
         let footprint = datapath.footprint();
         let ebpf = datapath.ebpf();
+        leases.follow(ebpf)?;
         let log = datapath_log(ebpf);
         let sweeper = Sweeper::take(ebpf, footprint, sizes)?;
         let suspecting = Suspecting::start(Suspicions::take(ebpf)?);
@@ -319,132 +342,6 @@ fn datapath_log(ebpf: &mut aya::Ebpf) -> Option<JoinHandle<()>> {
 }
 
 impl Agent {
-    async fn start(file: PathBuf, reload: mpsc::Sender<ReloadRequest>) -> Result<Self, AgentError> {
-        let netlink = Netlink::connect()?;
-        let (config, targets) = prepare(&file, &netlink).await?;
-        let lock = Lock::take(Path::new(RUN_DIR), &config.node.name)?;
-        let node = config.node.name.clone();
-        let was_here = bpf::is_pinned(&node);
-        let begun = Self::begin(file, config, targets, netlink, reload, lock).await;
-        if begun.is_err() && !was_here {
-            // What an earlier agent left goes on serving; what this one has begun does not stay.
-            let removed = bpf::flush(&node).map_err(|error| error.to_string());
-            let restored = ReservedPorts::new(kept_settings(&node)).restore().map_err(|error| error.to_string());
-            if let Err(error) = removed.and(restored) {
-                warn!("the host is not quite as it was: {error}");
-            }
-        }
-        begun
-    }
-
-    async fn begin(
-        file: PathBuf, config: Config, targets: Vec<Target>, netlink: Netlink, reload: mpsc::Sender<ReloadRequest>,
-        lock: Lock,
-    ) -> Result<Self, AgentError> {
-        let started = clock::now();
-        let monitor = Monitor::subscribe(&Group::ALL)?;
-        let device = device(&netlink, &config.node.interface).await?;
-        let reserved = ReservedPorts::new(kept_settings(&config.node.name));
-        reserve(&reserved, &config)?;
-        let mut datapath = Datapath::open(&spec(&config, device))?;
-        let mut kernel = Kernel::take(&mut datapath, sizes(&config))?;
-
-        let metrics = Metrics::new();
-        metrics.configure(&config);
-        let (reporter, events) = events::channel();
-        let garp = GarpDriver::spawn(metrics.clone()).map_err(AgentError::Arp)?;
-        let observer = HealthObserver { metrics: metrics.clone(), reporter: reporter.clone() };
-        let mut peering = Peering::new(config.node.peer_port);
-        if let Some(sockets) = peering.open(&config)? {
-            peering.listen(sockets).await;
-        }
-        let health = HealthDriver::spawn(Arc::new(observer), Some(peering.asker()));
-        health.set_targets(targets);
-        let config_status = ConfigStatus {
-            file: file.display().to_string(),
-            applied_at: unix(clock::wall()),
-            reloads: 0,
-            reload_failures: 0,
-            last_error: None,
-        };
-        let mut reconciler = Reconciler::new(netlink, Addresses::connect(netlink)?, garp);
-        let health_seen = health.subscribe();
-        let nobody = VrrpSnapshot::default();
-        // Complete tables come before any VIP.
-        let snapshots = Snapshots {
-            config: &config,
-            vrrp: &nobody,
-            health: &health_seen.borrow().clone(),
-            sweep: &kernel.sweeping.latest(),
-            fellows: &peering.fellows(),
-        };
-        reconciler.tables(&snapshots, &mut datapath, &mut kernel.tables, started).await?;
-        let mut local = Local::new();
-        local.converge(datapath.ebpf(), &config);
-        let first = report::status(report::Sources {
-            config: &config,
-            started,
-            config_status: config_status.clone(),
-            attachment: Some(datapath.attachment()),
-            detached_because: "",
-            tables: &kernel.tables,
-            capacities: kernel.capacities,
-            sweep: &kernel.sweeping.latest(),
-            vrrp: &nobody,
-            health: &health_seen.borrow(),
-            reconciler: &reconciler,
-            local: local.status(),
-            events: Vec::new(),
-        })?;
-        let (status, status_seen) = watch::channel(Arc::new(first));
-        let heartbeat = Heartbeat::new(clock::now());
-        let sources = Sources {
-            exposition: Arc::new(Exposition::new(&metrics, status_seen.clone())),
-            status: status_seen.clone(),
-            heartbeat: heartbeat.clone(),
-        };
-        let http = http::listen(config.metrics.listen, sources.clone()).await?;
-        let admin = admin::listen(&config.admin.socket, status_seen, reload.clone()).await?;
-        let vrrp = VrrpDriver::spawn(config.vrrp.clone(), metrics.clone())?;
-        let vrrp_seen = vrrp.subscribe();
-        let mut agent = Self {
-            file,
-            config: Arc::new(config),
-            config_status,
-            started,
-            datapath: Some(datapath),
-            detached_because: String::new(),
-            ahead: Vec::new(),
-            kernel,
-            local,
-            peering,
-            reserved,
-            netlink,
-            monitor,
-            reconciler,
-            vrrp,
-            vrrp_seen,
-            vrrp_before: VrrpSnapshot::default(),
-            health,
-            health_seen,
-            metrics,
-            reporter,
-            events,
-            status,
-            sources,
-            http,
-            admin,
-            reload,
-            heartbeat,
-            address_fault: Fault::none("VIP addresses are"),
-            table_fault: Fault::none("the datapath's tables are"),
-            datapath_fault: Fault::none("the datapath is"),
-            lock,
-        };
-        agent.pass().await;
-        Ok(agent)
-    }
-
     /// Moves VIPs, ahead of everything else.
     async fn addresses(&mut self) {
         let vrrp = self.vrrp_seen.borrow_and_update().clone();
@@ -501,6 +398,7 @@ impl Agent {
             health: &health,
             reconciler: &self.reconciler,
             local: self.local.status(),
+            claims: &self.claims,
             events: self.events.all(),
         });
         match status {
@@ -543,7 +441,11 @@ impl Agent {
             (None, Some(_)) => Some(self.detached_because.clone()),
         };
         let Some(why) = lost else {
-            self.datapath_fault.note::<String>(Ok(()));
+            let guarded = match &mut self.datapath {
+                Some(datapath) => datapath.guard(!self.config.vrrp.is_empty()),
+                None => Ok(()),
+            };
+            self.datapath_fault.note(guarded);
             self.look_ahead();
             return;
         };
@@ -586,7 +488,7 @@ impl Agent {
 
     fn attach_again(&mut self, device: Device) {
         let opened = Datapath::open(&spec(&self.config, device)).map_err(AgentError::from).and_then(|mut datapath| {
-            let kernel = Kernel::take(&mut datapath, sizes(&self.config))?;
+            let kernel = Kernel::take(&mut datapath, sizes(&self.config), &self.leases)?;
             Ok((datapath, kernel))
         });
         match opened {
@@ -678,74 +580,13 @@ impl Agent {
             tokio::spawn(std::mem::replace(&mut self.admin, admin).stop());
         }
         self.metrics.configure(&config);
+        self.leases.configure(&virtual_addresses(&config))?;
         self.health.set_targets(targets);
         self.vrrp.reconfigure(config.vrrp.clone());
         self.config = Arc::new(config);
         self.watch_over_hooks();
         Ok(())
     }
-
-    /// Gives the VIPs up and leaves the host as it was found.
-    async fn stop(self) -> Result<(), AgentError> {
-        info!("stopping");
-        let Self {
-            config,
-            mut reconciler,
-            vrrp,
-            vrrp_seen,
-            health,
-            datapath,
-            kernel,
-            reserved,
-            http,
-            admin,
-            lock,
-            peering,
-            ..
-        } = self;
-        let left = peering.leave(&config).await;
-        let handover = handover(&config.vrrp, &vrrp_seen.borrow());
-        vrrp.stop().await;
-        // Whoever takes over waits for less than an advert interval (RFC 9568 section 6.1, skew time). Until then
-        // this node goes on, so that nobody notices.
-        sleep(handover).await;
-        let withdrawn = reconciler.withdraw().await;
-        // Until the others have heard that nothing is delivered here any more.
-        sleep_until(left.into()).await;
-        health.shutdown().await;
-        drop((kernel, datapath));
-        let removed = bpf::flush(&config.node.name);
-        let restored = reserved.restore();
-        drop((http, admin));
-        drop(lock);
-        // Unless something else is in it.
-        let _ = std::fs::remove_dir(RUN_DIR);
-        withdrawn?;
-        removed?;
-        restored?;
-        info!("stopped, the host is as it was");
-        Ok(())
-    }
-}
-
-/// How long another node may need to take the VIPs over.
-fn handover(configs: &[Vrrp], seen: &VrrpSnapshot) -> Duration {
-    let active = |config: &&Vrrp| seen.instance(&config.name).is_some_and(|instance| instance.state == State::Active);
-    let longest = configs.iter().filter(active).map(|config| config.advert_interval).max();
-    longest.map_or(Duration::ZERO, |interval| (interval + Duration::from_millis(20)).min(LONGEST_HANDOVER))
-}
-
-/// Reads the file, compares it with the host, and makes the health checks ready.
-async fn prepare(file: &Path, netlink: &Netlink) -> Result<(Config, Vec<Target>), AgentError> {
-    let loaded: Loaded = config::load(file)?;
-    loaded.check_host(&netlink.interfaces().await?.host_facts())?;
-    let config = loaded.config;
-    let mut targets = Vec::new();
-    for service in &config.services {
-        let asked = direct::asked(&config, service);
-        targets.extend(Target::of_service(service, None)?.into_iter().map(|target| target.delivering(asked.clone())));
-    }
-    Ok((config, targets))
 }
 
 async fn device(netlink: &Netlink, name: &str) -> Result<Device, AgentError> {

@@ -54,6 +54,53 @@ pub enum Command {
     #[command(after_help = "Exit status: 0; 3 when no agent answers, 1 when its answer cannot be used.\n\
                       NO_COLOR switches colours off.")]
     Status(StatusArgs),
+
+    /// Steer the virtual routers of the agent on this machine
+    #[command(
+        subcommand,
+        arg_required_else_help = true,
+        after_help = "Exit status: 0 when it is done, 1 when not, 3 when no agent answers."
+    )]
+    Vrrp(VrrpCommand),
+}
+
+/// The commands of `vrrp`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum VrrpCommand {
+    /// Hand the VIPs over to another node
+    ///
+    /// This node goes on serving until it hears the other one claim them. Where nobody does within the hand-over's bound (three
+    /// advert intervals and the skew, at least one second, at most four) it keeps them. Afterwards it takes them from no node that
+    /// lives, whatever its priority, until the hold is over or the agent starts anew.
+    #[command(after_help = "Exit status: 0 when this node does not hold them now, 1 when it does or there is no such \
+                      name, 3 when no agent answers.")]
+    StepDown(StepDownArgs),
+}
+
+/// Arguments of `vrrp step-down`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct StepDownArgs {
+    /// Name of a [[vrrp]]; all without
+    #[arg(value_name = "NAME", value_parser = vrrp_name)]
+    pub name: Option<String>,
+
+    /// Seconds for which this node then leaves a living one in peace, at most 86400
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    pub hold: u64,
+
+    /// Socket of the agent (its admin.socket)
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+}
+
+/// As in the configuration.
+fn vrrp_name(text: &str) -> Result<String, String> {
+    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    if !text.is_empty() && text.bytes().all(good) {
+        Ok(text.to_owned())
+    } else {
+        Err("names have the letters a-z, digits, - and .".to_owned())
+    }
 }
 
 /// Arguments of `run` and `check`.
@@ -135,12 +182,25 @@ mod tests {
     }
 
     #[test]
+    fn step_down() {
+        let arguments = |name: Option<&str>, hold| {
+            let name = name.map(str::to_owned);
+            Command::Vrrp(VrrpCommand::StepDown(StepDownArgs { name, hold, socket: DEFAULT_SOCKET.into() }))
+        };
+        assert_eq!(parse("xvip vrrp step-down").unwrap(), arguments(None, 3600));
+        assert_eq!(parse("xvip vrrp step-down k8s --hold 60").unwrap(), arguments(Some("k8s"), 60));
+    }
+
+    #[test]
     fn refusals() {
         for (line, kind) in [
             ("xvip", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("xvip stat", ErrorKind::InvalidSubcommand),
             ("xvip run a.toml", ErrorKind::UnknownArgument),
             ("xvip check --config", ErrorKind::InvalidValue),
+            ("xvip vrrp", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            ("xvip vrrp step-down a&b", ErrorKind::ValueValidation),
+            ("xvip vrrp step-down --hold 86401", ErrorKind::ValueValidation),
             ("xvip status --json --watch", ErrorKind::ArgumentConflict),
             ("xvip --version", ErrorKind::DisplayVersion),
         ] {

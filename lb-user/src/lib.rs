@@ -35,4 +35,5 @@ pub mod report;
 mod serve;
 pub mod sock;
 pub mod status;
+pub mod steer;
 pub mod sysctl;

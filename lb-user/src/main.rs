@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use xvip::cli::{Cli, Command};
-use xvip::{agent, config, doctor, logging, status};
+use xvip::cli::{Cli, Command, VrrpCommand};
+use xvip::{agent, config, doctor, logging, status, steer};
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
@@ -36,5 +36,6 @@ fn main() -> anyhow::Result<ExitCode> {
         },
         Command::Doctor(arguments) => Ok(runtime.block_on(doctor::run(arguments.config, arguments.json)).into()),
         Command::Status(arguments) => Ok(runtime.block_on(status::show(&arguments)).into()),
+        Command::Vrrp(VrrpCommand::StepDown(arguments)) => Ok(runtime.block_on(steer::step_down(&arguments)).into()),
     }
 }

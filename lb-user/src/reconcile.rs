@@ -81,8 +81,9 @@ pub struct Reconciler {
     garp: GarpHandle,
     /// Where this node begins among the source ports; chance, so that nodes differ.
     port_offset: u32,
-    /// The announcement last carried out, by instance.
-    announced: BTreeMap<String, u64>,
+    /// The announcement last carried out, by instance, and how often carrier had come and gone by then: switches that
+    /// have seen it go forget where addresses are.
+    announced: BTreeMap<String, (u64, u32)>,
     /// Where each backend's packets go, and when that was asked.
     routes: BTreeMap<IpAddr, (Instant, NextHop)>,
     /// Where outer packets come from.
@@ -266,8 +267,9 @@ impl Reconciler {
                     outcome = outcome.and(self.add(link, *net).await);
                 }
             }
-            let done = self.announced.insert(instance.name.clone(), instance.announce);
-            if done != Some(instance.announce)
+            let due = (instance.announce, link.flaps);
+            let done = self.announced.insert(instance.name.clone(), due);
+            if done != Some(due)
                 && let Some(mac) = link.mac
             {
                 let addresses: Vec<_> = instance.virtual_addresses.iter().map(|net| net.address).collect();
@@ -275,6 +277,11 @@ impl Reconciler {
             }
         }
         outcome
+    }
+
+    /// Has the next pass announce the addresses of this virtual router, if it is Active then.
+    pub fn announce_again(&mut self, instance: &str) {
+        self.announced.remove(instance);
     }
 
     async fn add(&mut self, link: &Link, net: IpNet) -> Result<(), PassError> {
@@ -565,7 +572,7 @@ fn surplus(vrrp: &VrrpSnapshot, interfaces: &Interfaces) -> Vec<(u32, IpNet)> {
     let held: BTreeSet<_> = vrrp
         .instances
         .iter()
-        .filter(|instance| instance.state == State::Active)
+        .filter(|instance| instance.holds())
         .filter_map(|instance| Some((interfaces.link(&instance.interface)?.index, instance)))
         .flat_map(|(index, instance)| instance.virtual_addresses.iter().map(move |net| (index, *net)))
         .collect();

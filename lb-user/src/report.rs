@@ -8,7 +8,7 @@ use lb_proto::health::State;
 use lb_proto::pace::WHOLE;
 use lb_proto::plan::Place;
 
-use crate::agent::NO_BACKEND_HERE;
+use crate::agent::{Claims, NO_BACKEND_HERE};
 use crate::bpf::{Attachment, Entries, LIMITED, PortUse, Sweep, TableError, Tables};
 use crate::clock::{self, unix_of};
 use crate::config::{Backend, Config, Role, Service, ServiceMode};
@@ -47,6 +47,8 @@ pub struct Sources<'a> {
     pub reconciler: &'a Reconciler,
     /// The connect hooks.
     pub local: LocalStatus,
+    /// What others claim.
+    pub claims: &'a Claims,
     /// The newest events.
     pub events: Vec<Event>,
 }
@@ -118,6 +120,7 @@ fn vrrp(sources: &Sources<'_>) -> Vec<VrrpStatus> {
             interface: instance.interface.clone(),
             virtual_addresses: instance.virtual_addresses.iter().map(ToString::to_string).collect(),
             active_router: instance.active_router.map(|address| address.to_string()),
+            claims: sources.claims.of(&instance.name),
         })
         .collect()
 }

@@ -142,6 +142,9 @@ pub struct VrrpStatus {
     pub virtual_addresses: Vec<String>,
     /// The Active router's address as last heard, when that is another.
     pub active_router: Option<String>,
+    /// Other hosts that said they have an address of it while this node held it; those heard of in the last ten minutes.
+    #[serde(default)]
+    pub claims: Vec<ClaimStatus>,
 }
 
 /// A service.
@@ -282,6 +285,19 @@ pub struct HandshakeBucket {
     pub up_to: Option<f64>,
     /// How many.
     pub handshakes: u64,
+}
+
+/// A host that says it has a virtual address which this node holds.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct ClaimStatus {
+    /// The address.
+    pub address: String,
+    /// The host's Ethernet address.
+    pub mac: String,
+    /// Seconds since the Unix epoch at which it last said so.
+    pub at: f64,
+    /// How often it was heard.
+    pub times: u64,
 }
 
 /// A state change.

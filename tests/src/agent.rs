@@ -65,6 +65,11 @@ impl Agent {
         fs::write(self.config(), text).with_context(|| format!("writing {}", self.config().display()))
     }
 
+    /// Runs another build from the next start on.
+    pub fn use_build(&mut self, xvip: &Path) {
+        self.xvip = xvip.to_owned();
+    }
+
     /// Starts `xvip run` unless it is running.
     pub fn start(&mut self) -> Result<()> {
         if self.is_running() {
@@ -141,6 +146,19 @@ impl Agent {
         }
         self.terminate()?;
         self.process.as_mut().map(|process| process.wait(limit)).transpose()
+    }
+
+    /// SIGUSR2, which leaves everything to the next one, and its end waited for.
+    pub fn hand_over(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::SIGUSR2)?;
+        self.process.as_mut().context("it was never started")?.wait(limit)
+    }
+
+    /// `xvip vrrp step-down` with these words; its exit status, and what it said.
+    pub fn step_down(&self, words: &[&str]) -> Result<(ExitStatus, String)> {
+        let mut command = self.netns.command(&self.xvip);
+        command.args(["vrrp", "step-down"]).args(words).arg("--socket").arg(Self::socket_of(&self.netns));
+        output_within(command, Duration::from_secs(20))
     }
 
     /// SIGSTOP: alive for the kernel, deaf for everybody else.

@@ -23,9 +23,11 @@ pub struct Settings<'a> {
     pub unicast: Option<(&'a str, &'a str)>,
     /// What it holds, with prefix lengths; all of one family, which is that of its adverts.
     pub addresses: &'a [&'a str],
+    /// Version 2 with this password and an advert a second, instead of version 3.
+    pub password: Option<&'a str>,
 }
 
-/// A running keepalived that only does VRRP: version 3, an advert every 100 ms, VRID 51.
+/// A running keepalived that only does VRRP: version 3, an advert every 100 ms unless told otherwise, VRID 51.
 #[derive(Debug)]
 pub struct Keepalived {
     netns: Netns,
@@ -86,24 +88,28 @@ impl Keepalived {
     }
 }
 
-fn text(Settings { priority, unicast, addresses }: Settings<'_>) -> String {
+fn text(Settings { priority, unicast, addresses, password }: Settings<'_>) -> String {
     let addresses: String = addresses.iter().map(|address| format!("        {address} dev eth0\n")).collect();
     let unicast = unicast.map_or(String::new(), |(own, peer)| {
         // Over IPv6 it would use 64, which says nothing of where an advert comes from.
         let hop_limit = if own.contains(':') { "    unicast_ttl 255\n" } else { "" };
         format!("    unicast_src_ip {own}\n{hop_limit}    unicast_peer {{\n        {peer}\n    }}\n")
     });
+    let (version, interval) = if password.is_some() { (2, "1") } else { (3, "0.1") };
+    let password = password.map_or(String::new(), |password| {
+        format!("    authentication {{\n        auth_type PASS\n        auth_pass {password}\n    }}\n")
+    });
     format!(
         "global_defs {{
-    vrrp_version 3
+    vrrp_version {version}
 }}
 vrrp_instance k8s {{
     state BACKUP
     interface eth0
     virtual_router_id 51
     priority {priority}
-    advert_int 0.1
-{unicast}    virtual_ipaddress {{
+    advert_int {interval}
+{password}{unicast}    virtual_ipaddress {{
 {addresses}    }}
 }}
 "
@@ -116,9 +122,11 @@ mod tests {
 
     #[test]
     fn peers_are_named_only_for_unicast() {
-        let settings = Settings { priority: 150, unicast: None, addresses: &["192.0.2.100/24"] };
+        let settings = Settings { priority: 150, unicast: None, addresses: &["192.0.2.100/24"], password: None };
         assert!(text(settings).contains("virtual_ipaddress {\n        192.0.2.100/24 dev eth0\n    }\n}"));
         assert!(text(settings).contains("priority 150") && !text(settings).contains("unicast"));
+        let secret = Settings { password: Some("secret12"), ..settings };
+        assert!(text(secret).contains("vrrp_version 2") && text(secret).contains("auth_pass secret12\n    }\n"));
         let unicast = Settings { unicast: Some(("192.0.2.22", "192.0.2.21")), ..settings };
         assert!(text(unicast).contains("unicast_src_ip 192.0.2.22\n    unicast_peer {\n        192.0.2.21\n"));
     }

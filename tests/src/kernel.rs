@@ -10,9 +10,9 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use lb_ebpf::abi::{
-    Allowed, Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, LIST_BITS, Load, MAX_SOURCES, Node, PortKey,
-    PortSet, Pulse, Reason, Service, Source, SourceLimit, Syn, Traffic, Verdict, budget, mac_key, map, node_flag,
-    service_load,
+    Allowed, Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, LIST_BITS, Lease, Load, MAX_SOURCES, Node,
+    PortKey, PortSet, Pulse, Reason, Service, Source, SourceLimit, Syn, Traffic, Verdict, budget, mac_key, map,
+    node_flag, service_load,
 };
 use lb_ebpf::cases::{Executor, World};
 use lb_ebpf::net::{Address, Be128};
@@ -28,6 +28,7 @@ const LONGEST_FRAME: usize = 2048;
 const XDP_PROGRAM: &str = "xvip";
 const TC_PROGRAM: &str = "xvip_tc";
 const LEAVE_PROGRAM: &str = "xvip_leave";
+const GUARD_PROGRAM: &str = "xvip_guard";
 
 /// XDP actions, as the kernel numbers them.
 mod action {
@@ -114,6 +115,7 @@ pub struct Datapath {
     traffic: PerCpuArray<MapData, Traffic>,
     loads: Array<MapData, Load>,
     budgets: PerCpuArray<MapData, Bucket>,
+    leases: HashMap<MapData, [u32; 4], Lease>,
     /// Tables as they were last written.
     world: World,
 }
@@ -161,7 +163,9 @@ impl Datapath {
             Hook::Tc => tc_mut(&mut program, TC_PROGRAM)?.load(),
         }
         .context("the kernel refused the datapath program")?;
-        tc_mut(&mut program, LEAVE_PROGRAM)?.load().context("the kernel refused the program for what leaves")?;
+        for name in [LEAVE_PROGRAM, GUARD_PROGRAM] {
+            tc_mut(&mut program, name)?.load().context("the kernel refused a program for what leaves")?;
+        }
         let mut take =
             |name: &str| program.take_map(name).with_context(|| format!("the object has no map named {name}"));
         let Map::HashMap(established) = take(map::ESTABLISHED)? else {
@@ -196,6 +200,7 @@ impl Datapath {
             traffic: take(map::TRAFFIC)?.try_into()?,
             loads: take(map::LOADS)?.try_into()?,
             budgets: take(map::BUDGETS)?.try_into()?,
+            leases: take(map::LEASES)?.try_into()?,
             program,
             hook,
             world: nothing(),
@@ -270,6 +275,10 @@ impl Datapath {
         for (list, address, bits) in &world.allowed {
             let key = Key::new(LIST_BITS + u32::from(*bits), Allowed { list: *list, address: *address });
             self.allowed.insert(&key, 1, 0)?;
+        }
+        empty(&mut self.leases)?;
+        for (address, lease) in &world.leases {
+            self.leases.insert(address.raw(), lease, 0)?;
         }
         for (number, limit) in &world.limits {
             self.limits.set(*number, limit, 0)?;
@@ -438,6 +447,16 @@ impl Datapath {
         let before = self.packets()?;
         let mut after = vec![0; LONGEST_FRAME];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..Default::default() };
+        let guarded = self.tc_program(GUARD_PROGRAM)?.test_run(options).context("the kernel did not run the frame")?;
+        ensure!(after.get(..frame.len()) == Some(frame), "the guard changed a frame");
+        if guarded.return_value != tc_action::UNSPECIFIED {
+            let &[(reason, 1)] = self.counted_since(&before)?.as_slice() else {
+                return Err(anyhow!("the guard dropped a frame and did not say why"));
+            };
+            ensure!(guarded.return_value == tc_action_of(reason), "the guard ended with {}", guarded.return_value);
+            return Ok((reason, frame.to_vec()));
+        }
+        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..Default::default() };
         let result = self.tc_program(LEAVE_PROGRAM)?.test_run(options).context("the kernel did not run the frame")?;
         after.truncate(result.data_size_out as usize);
         let reason = match self.counted_since(&before)?.as_slice() {
@@ -504,6 +523,7 @@ fn nothing() -> World {
         limits: Vec::new(),
         sources: Vec::new(),
         hints: false,
+        leases: Vec::new(),
         capacity: 0,
     }
 }

@@ -27,6 +27,7 @@ pub mod keepalived;
 pub mod kernel;
 pub mod machine;
 pub mod netns;
+pub mod owners;
 pub mod ping;
 pub mod pki;
 pub mod process;

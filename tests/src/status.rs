@@ -92,6 +92,17 @@ pub struct PacketCount {
     pub packets: u64,
 }
 
+/// A host that says it has a virtual address.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Claim {
+    /// The address.
+    pub address: String,
+    /// Where it is said to be.
+    pub mac: String,
+    /// How often.
+    pub times: u64,
+}
+
 /// A virtual router.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Vrrp {
@@ -110,6 +121,9 @@ pub struct Vrrp {
     /// Who holds them, as last heard, when that is another.
     #[serde(default)]
     pub active_router: Option<String>,
+    /// Others that said they have its addresses.
+    #[serde(default)]
+    pub claims: Vec<Claim>,
 }
 
 /// A service.

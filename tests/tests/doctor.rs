@@ -205,8 +205,11 @@ fn another_router_with_our_vrid_is_heard() {
     backends_answer(&topology);
     let config = fs::read_to_string(topology.balancers[0].agent.config()).unwrap();
     let theirs = topology.balancers[1].agent.netns().clone();
-    let keepalived =
-        Keepalived::start(&theirs, Settings { priority: 150, unicast: None, addresses: &["192.0.2.100/24"] }).unwrap();
+    let keepalived = Keepalived::start(
+        &theirs,
+        Settings { priority: 150, unicast: None, addresses: &["192.0.2.100/24"], password: None },
+    )
+    .unwrap();
     wait("keepalived to hold the VIP", || topology.owners() == [1]);
 
     // The same group: its holder is known by its adverts.

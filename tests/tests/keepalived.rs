@@ -33,6 +33,8 @@ struct Contest {
     /// Where adverts go by multicast.
     group: &'static str,
     multicast: bool,
+    /// Version 2 with this password.
+    password: Option<&'static str>,
 }
 
 #[test]
@@ -43,6 +45,16 @@ fn by_multicast() {
 #[test]
 fn by_unicast() {
     over_ipv4(false).takes_turns();
+}
+
+#[test]
+fn by_version_2_with_a_password() {
+    let contest = over_ipv4(true);
+    let agent = &contest.topology.balancers[OURS].agent;
+    let config = fs::read_to_string(agent.config()).unwrap();
+    let two = "\nversion = 2\nauth_pass = \"secret12\"\nadvert_interval = \"1s\"";
+    agent.write_config(&adapt(&config, &[("\nadvert_interval = \"100ms\"", two)]).unwrap()).unwrap();
+    Contest { password: Some("secret12"), ..contest }.takes_turns();
 }
 
 #[test]
@@ -64,7 +76,7 @@ fn over_ipv4(multicast: bool) -> Contest {
         agent.write_config(&lines.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
     }
     let ends = (BALANCERS[OURS].1, BALANCERS[THEIRS].1);
-    Contest { topology, router: "k8s", vips: &["192.0.2.100/24"], ends, group: "224.0.0.18", multicast }
+    Contest { topology, router: "k8s", vips: &["192.0.2.100/24"], ends, group: "224.0.0.18", multicast, password: None }
 }
 
 /// Beside a virtual router of IPv4 that has no peer.
@@ -82,7 +94,7 @@ fn over_ipv6(multicast: bool) -> Contest {
     let agent = &topology.balancers[OURS].agent;
     let config = fs::read_to_string(agent.config()).unwrap();
     agent.write_config(&ipv6::with_router(&config, &keys).unwrap()).unwrap();
-    Contest { topology, router: ipv6::ROUTER, vips, ends, group: "ff02::12", multicast }
+    Contest { topology, router: ipv6::ROUTER, vips, ends, group: "ff02::12", multicast, password: None }
 }
 
 impl Contest {
@@ -160,7 +172,7 @@ impl Contest {
     fn keepalived(&self, priority: u8) -> Keepalived {
         let (ours, theirs) = self.ends;
         let unicast = (!self.multicast).then_some((theirs, ours));
-        let settings = Settings { priority, unicast, addresses: self.vips };
+        let settings = Settings { priority, unicast, addresses: self.vips, password: self.password };
         let netns = self.topology.balancers[THEIRS].agent.netns();
         Keepalived::start(netns, settings).unwrap_or_else(|err| panic!("{err:#}"))
     }
@@ -246,12 +258,13 @@ impl Contest {
             true => ("ipv6", ["ipv6.dst", "ipv6.hlim", "ipv6.src"]),
         };
         let message = ["vrrp.version", "vrrp.virt_rtr_id", "vrrp.checksum.status", "vrrp.prio"];
+        let version = if self.password.is_some() { "2" } else { "3" };
         let filter = format!("vrrp && {protocol} && !icmp && !icmpv6 && eth.src == {ours}");
         let adverts = tshark(&filter, &[&header[..], &message].concat());
-        assert!(adverts.len() > 20, "{adverts:?}");
+        assert!(adverts.len() > if self.password.is_some() { 5 } else { 20 }, "{adverts:?}");
         let destination = if self.multicast { self.group } else { self.ends.1 };
         for advert in &adverts {
-            let good = [destination, "255", advert[2].as_str(), "3", "51", "1", advert[6].as_str()];
+            let good = [destination, "255", advert[2].as_str(), version, "51", "1", advert[6].as_str()];
             assert_eq!(*advert, good, "to, TTL, from, version, VRID, VRRP checksum good, priority");
             match self.is_ipv6() && self.multicast {
                 true => assert!(advert[2].starts_with("fe80::"), "{advert:?}"),
@@ -274,6 +287,11 @@ impl Contest {
             assert!(bad.is_empty(), "IP checksums: {bad:?}");
             announced(&tshark, self.vip(), &ours);
         }
+        // What tshark itself finds odd in anything of ours: adverts, announcements.
+        let odd = format!("(vrrp || arp || icmpv6) && eth.src == {ours} && _ws.expert.severity >= 0x00600000");
+        let odd = tshark(&odd, &["frame.number", "_ws.expert.message"]);
+        let odd: Vec<_> = odd.iter().filter(|row| !row[1].contains("Duplicate IP")).collect();
+        assert!(odd.is_empty(), "{odd:?}");
         println!("{} adverts of ours, {released} with priority 0, all well formed for tshark", adverts.len());
     }
 }

@@ -6,6 +6,7 @@
 mod admission;
 mod balance;
 mod flow;
+mod lease;
 mod local;
 #[cfg(feature = "user")]
 mod pod;
@@ -18,6 +19,7 @@ mod word;
 pub use admission::{ALLOWED_ENTRIES, Allowed, LIST_BITS, MAX_ALLOWED, MAX_LIMITED_SOURCES, Source, SourceLimit, mask};
 pub use balance::{Balance, Change, Correction, LOADS, Load, service_load};
 pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, split_mac, state};
+pub use lease::{CLAIMS_PER_SECOND, Claim, Lease, SharedLease, lease_flag};
 pub use local::{Dialled, Hook, MAX_OWN_ADDRESSES, NOBODY};
 pub use ports::{NoHint, PortKey, PortSet, SharedPortSet};
 pub use pulse::{
@@ -59,7 +61,7 @@ pub const MAX_SERVICES: u32 = 512;
 pub const MAX_RINGS: u32 = 2 * MAX_SERVICES;
 /// Room for counters of packets: more than there are reasons, so that a new one leaves the tables as they are.
 pub const MAX_REASONS: u32 = 128;
-/// Bytes of the ring buffer of [`Suspicion`]s, a power of two and of pages.
+/// Bytes of the ring buffer of [`Suspicion`]s and [`Claim`]s, a power of two and of pages.
 pub const EVENT_BYTES: u32 = 65_536;
 /// Entries of the table of half-open flows of an IP version; a flow has two.
 pub const HALF_OPEN_ENTRIES: u32 = 65_536;
@@ -120,7 +122,7 @@ pub mod map {
     pub const SYNS6: &str = "SYNS6";
     /// Slot -> [`super::Pulse`].
     pub const PULSES: &str = "PULSES";
-    /// [`super::Suspicion`] after [`super::Suspicion`], a ring buffer.
+    /// [`super::Suspicion`]s and [`super::Claim`]s, a ring buffer.
     pub const EVENTS: &str = "EVENTS";
     /// [`super::Reason`] -> packets, per CPU.
     pub const PACKETS: &str = "PACKETS";
@@ -134,6 +136,8 @@ pub mod map {
     pub const LIMITS: &str = "LIMITS";
     /// [`super::Source`] -> the moment at which its bucket is full again; the oldest are pushed out.
     pub const LIMITED: &str = "LIMITED";
+    /// Virtual address -> [`super::Lease`].
+    pub const LEASES: &str = "LEASES";
     /// [`super::Hook`], one entry.
     pub const HOOK: &str = "HOOK";
     /// This node's own addresses -> 1, as far as a service listens at all of them.

@@ -1,8 +1,8 @@
 //! Leave for aya to move these types to and from the kernel as bytes.
 
 use super::{
-    Allowed, Backend, Bucket, Correction, Dialled, Endpoint, Flow, FlowKey, Hook, Load, Node, PortKey, PortSet, Pulse,
-    Service, Source, SourceLimit, Suspicion, Syn, Traffic,
+    Allowed, Backend, Bucket, Claim, Correction, Dialled, Endpoint, Flow, FlowKey, Hook, Lease, Load, Node, PortKey,
+    PortSet, Pulse, Service, Source, SourceLimit, Suspicion, Syn, Traffic,
 };
 use crate::net::Be128;
 
@@ -18,6 +18,7 @@ pod!(
     Allowed,
     Backend,
     Bucket,
+    Claim,
     Correction,
     Dialled,
     Endpoint,
@@ -26,6 +27,7 @@ pod!(
     FlowKey,
     FlowKey<Be128>,
     Hook,
+    Lease,
     Load,
     Node,
     PortKey,

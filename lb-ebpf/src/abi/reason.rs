@@ -178,6 +178,12 @@ reasons! {
     /// An ICMP error about a TCP packet that no VIP has sent: a fragment, with options, of another address, or cut before
     /// its sequence number.
     IcmpInner = Drop "icmp_inner",
+    /// Asks where a virtual address is that this node has no right to say it has any more.
+    LeaseOver = Drop "lease_over",
+    /// The same, said by this node's own stack.
+    LeaseOverOut = Drop "lease_over_out",
+    /// Another host says that it has a virtual address which this node holds.
+    VipClaimed = Pass "vip_claimed",
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod errors;
 mod frame;
 mod hops;
 mod hostile;
+mod leases;
 mod model;
 mod ports;
 mod ranges;

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use super::arena::Arena;
 use super::{Executor, World};
 use crate::abi::{
-    Backend, Change, Correction, ERRORS_PER_SECOND, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Load, Moment, NoHint,
-    Node, PortKey, Pulse, Readable as _, Reason, Service, SharedFlow, SharedPortSet, SharedPulse, SharedSyn, Source,
-    SourceLimit, Syn, Traffic, handshake_bucket, mask,
+    Backend, Change, Correction, ERRORS_PER_SECOND, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Lease, Load, Moment,
+    NoHint, Node, PortKey, Pulse, Readable as _, Reason, Service, SharedFlow, SharedLease, SharedPortSet, SharedPulse,
+    SharedSyn, Source, SourceLimit, Syn, Traffic, handshake_bucket, mask,
 };
 use crate::datapath::balance::{Connections, Rounds};
+use crate::datapath::lease::Leases;
 use crate::datapath::ports::{Search, Try, find, try_port};
 use crate::datapath::tables::{Drafts, Note, Refused, Tables};
 use crate::datapath::{process, process_leaving};
@@ -52,6 +53,9 @@ pub struct Model {
     counts: RefCell<BTreeMap<u32, Pulse>>,
     /// Slots that were suspected, in the order in which the agent was told.
     pub suspects: RefCell<Vec<u32>>,
+    leases: BTreeMap<Be128, SharedLease>,
+    /// Claims of addresses by others, in the order in which the agent was told.
+    pub claims: RefCell<Vec<(Be128, [u8; 6])>>,
 }
 
 /// An IP version's tables of flows.
@@ -103,7 +107,6 @@ impl Model {
         let sets = world.port_sets().into_iter().map(|key| (key, world.no_port_taken().shared()));
         Self {
             sets: sets.collect(),
-            world,
             four: Flows::default(),
             six: Flows::default(),
             turns: Cursors::default(),
@@ -123,6 +126,9 @@ impl Model {
             beats: Arena::default(),
             counts: RefCell::default(),
             suspects: RefCell::default(),
+            leases: leases(&world),
+            claims: RefCell::default(),
+            world,
         }
     }
 
@@ -252,6 +258,11 @@ fn masked(address: Be128, bits: u8) -> u128 {
     u128::from_be_bytes(address.wire()) & u128::from_be_bytes(mask(bits).wire())
 }
 
+fn leases(world: &World) -> BTreeMap<Be128, SharedLease> {
+    let shared = |lease: &Lease| Lease { until: lease.until.into(), router: lease.router, flags: lease.flags };
+    world.leases.iter().map(|(address, lease)| (*address, shared(lease))).collect()
+}
+
 /// Moves a cursor on; returns where it was.
 fn advance(cursors: &Cursors, index: u32, step: u32) -> u32 {
     let mut cursors = cursors.borrow_mut();
@@ -268,6 +279,7 @@ impl Executor for Model {
 
     fn change(&mut self, world: &World) {
         self.world = world.clone();
+        self.leases = leases(world);
     }
 
     fn run(&mut self, frame: &[u8]) -> (Reason, Vec<u8>) {
@@ -304,6 +316,24 @@ impl Rounds for Model {
 
     fn count(&self, at: u32, change: Change) {
         self.loads.borrow_mut().entry(at).or_default().count(change);
+    }
+}
+
+impl Leases for Model {
+    fn own_mac(&self) -> Option<[u8; 6]> {
+        (self.world.node.version != 0).then_some(self.world.node.mac)
+    }
+
+    fn lease(&self, address: Be128) -> Option<&SharedLease> {
+        self.leases.get(&address)
+    }
+
+    fn boot_nanoseconds(&self) -> u64 {
+        u64::from(self.now.get()) * 1_000_000_000
+    }
+
+    fn claimed(&self, address: Be128, mac: [u8; 6]) {
+        self.claims.borrow_mut().push((address, mac));
     }
 }
 

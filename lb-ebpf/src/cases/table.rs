@@ -64,6 +64,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(super::hostile::hostile());
     cases.extend(super::hops::hops());
     cases.extend(super::tunnels::tunnels());
+    cases.extend(super::leases::leases());
     cases
 }
 

@@ -42,8 +42,26 @@ fn the_cases_of_ipv4_hold_for_ipv6() {
         "the host's own fragments",
         "the host's own packets with IP options",
         "the host's own packets with a wrong IP checksum",
+        "what is no question by ARP is none of ours",
     ];
     assert_eq!(missing, expected.into());
+}
+
+#[test]
+fn the_agent_is_told_of_claims_that_are_none_of_this_nodes_own() {
+    let mut told = 0;
+    for case in all() {
+        let mut model = Model::new(case.world.clone());
+        play(&case, &mut model).unwrap();
+        let claims = model.claims.into_inner();
+        let is_claim = |step: &&Step| matches!(step, Step::Arrives { reason: Reason::VipClaimed, .. });
+        assert_eq!(claims.len(), case.steps.iter().filter(is_claim).count(), "{}", case.name);
+        for (address, mac) in claims {
+            assert!(case.world.vips.contains(&address) && mac == [2, 0, 0, 0, 0, 0x99]);
+            told += 1;
+        }
+    }
+    assert!(told > 0);
 }
 
 #[test]

@@ -4,7 +4,9 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::Frame;
 use super::frame::sixth;
-use crate::abi::{Backend, Delivery, Endpoint, Node, PortKey, PortSet, RING_SIZE, Service, SourceLimit, VERSION, mask};
+use crate::abi::{
+    Backend, Delivery, Endpoint, Lease, Node, PortKey, PortSet, RING_SIZE, Service, SourceLimit, VERSION, mask,
+};
 use crate::net::header::flag;
 use crate::net::{Be32, Be128};
 
@@ -35,6 +37,8 @@ pub struct World {
     pub sources: Vec<Be128>,
     /// Whether there are sets of source ports, with none taken, for each backend and address; counts when a story begins.
     pub hints: bool,
+    /// Leases of virtual addresses.
+    pub leases: Vec<(Be128, Lease)>,
     /// Entries of the table of established flows; counts when a story begins.
     pub capacity: u32,
 }
@@ -110,6 +114,7 @@ impl World {
             limits: Vec::new(),
             sources: Vec::new(),
             hints: true,
+            leases: Vec::new(),
             capacity: 1024,
         }
     }
@@ -120,6 +125,7 @@ impl World {
         let six = |address: &mut Be128| *address = sixth(IpAddr::from(*address)).into();
         self.vips.iter_mut().for_each(six);
         self.own.iter_mut().for_each(six);
+        self.leases.iter_mut().for_each(|(vip, _)| six(vip));
         self.sources.iter_mut().for_each(six);
         self.node.sources.reverse();
         self.services.iter_mut().for_each(|(at, _)| six(&mut at.address));

@@ -20,6 +20,7 @@ mod deliver;
 mod error;
 mod expired;
 mod failure;
+pub mod lease;
 pub mod local;
 mod open;
 mod parse;
@@ -84,6 +85,8 @@ pub enum Step {
     Wrap(Reason),
     /// It is ICMP, and may be an error about one of our packets: [`error()`].
     Icmp,
+    /// It asks or tells where an address of IPv6 is: [`lease::neighbour`].
+    Neighbour,
     /// It may be an outer packet: [`tunnel::unwrap`]; then all from the beginning.
     Unwrap,
 }
@@ -101,6 +104,14 @@ impl From<Result<Reason, ResetFor>> for Step {
 /// The same for a frame that leaves the host's own stack; what is none of ours ends as [`Reason::NotVip`].
 #[inline(always)]
 pub fn process_leaving(packet: &mut impl Packet, tables: &(impl Tables<V4> + Tables<V6>)) -> Reason {
+    let refused = match ethertype(packet) {
+        Ok(lease::ARP) => packet.head().ok().and_then(|head| lease::arp_leaves(head, tables)),
+        Ok(V6::ETHERTYPE) => packet.head().ok().and_then(|head| lease::neighbour_leaves(head, tables)),
+        _ => None,
+    };
+    if let Some(reason) = refused {
+        return reason;
+    }
     match ethertype(packet) {
         Ok(V4::ETHERTYPE) => left::<V4>(packet, tables),
         Ok(V6::ETHERTYPE) => left::<V6>(packet, tables),
@@ -135,6 +146,7 @@ pub fn process(packet: &mut impl Packet, tables: &(impl Tables<V4> + Tables<V6>)
     match ethertype(packet) {
         Ok(V4::ETHERTYPE) => of_version::<V4>(packet, tables),
         Ok(V6::ETHERTYPE) => of_version::<V6>(packet, tables),
+        Ok(lease::ARP) => packet.head().map_or(Reason::NotIp, |head| lease::arp(head, tables)),
         other => no_ip(other.is_ok()),
     }
 }
@@ -172,6 +184,7 @@ fn ended(step: Step) -> Reason {
 #[inline(always)]
 fn whole<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
     let step = match known(packet, tables) {
+        Step::Neighbour => lease::neighbour(packet, tables),
         Step::Unknown => match unknown(packet, tables) {
             Step::Unknown => known(packet, tables),
             Step::Retry => match retry(packet, tables) {
@@ -243,6 +256,9 @@ pub fn known<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> S
         return Step::End(F::odd(packet, tables, node));
     };
     if !head.is_plain_tcp() || head.mac_destination() != node.mac {
+        if F::is_neighbour_discovery(head) {
+            return Step::Neighbour;
+        }
         if tunnel::may_be_outer(head, node) {
             return Step::Unwrap;
         }

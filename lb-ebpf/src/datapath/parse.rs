@@ -1,7 +1,7 @@
 //! What a frame is, before anything is done with it.
 
-use super::Key;
 use super::tables::Tables;
+use super::{Key, lease};
 use crate::abi::{Node, Reason};
 use crate::net::header::{ETHERNET, PROTOCOL_TCP, TCP, TcpHead, flag};
 use crate::net::{Address as _, Be16, Be32, Be128, Family, V4, V6};
@@ -11,6 +11,12 @@ use crate::packet::Packet;
 pub trait Odd: Family {
     /// Everything that is not plain TCP to this node, or too short to tell.
     fn odd(packet: &mut impl Packet, tables: &impl Tables<Self>, node: &Node) -> Reason;
+
+    /// Whether it asks or tells where an address is (RFC 4861), which IPv4 does by ARP.
+    #[inline(always)]
+    fn is_neighbour_discovery(_head: &TcpHead<Self>) -> bool {
+        false
+    }
 }
 
 /// A frame up to the end of the IP header, as halfwords.
@@ -90,6 +96,14 @@ impl Odd for V6 {
             _ if next_header == FRAGMENT => Reason::IpFragment,
             _ => Reason::IpOptions,
         }
+    }
+
+    #[inline(always)]
+    fn is_neighbour_discovery(head: &TcpHead<Self>) -> bool {
+        let [kind, _] = head.source_port().wire();
+        head.is_plain_icmp()
+            && head.hops() == lease::HOP_LIMIT
+            && matches!(kind, lease::SOLICITATION | lease::ADVERTISEMENT)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything the datapath may ask besides the packet.
 
 use super::balance::Rounds;
+use super::lease::Leases;
 use super::ports::{Search, Try};
 use crate::abi::{
     Endpoint, Flow, FlowKey, Moment, NoHint, Node, PortKey, Service, SharedFlow, SharedPulse, SharedSyn, Source,
@@ -41,7 +42,7 @@ pub struct Drafts<A> {
 }
 
 /// The kernel's maps and helpers, or a model of them, as packets of one IP version need them.
-pub trait Tables<F: Family>: Rounds {
+pub trait Tables<F: Family>: Rounds + Leases {
     /// This node, once the agent has described it.
     fn node(&self) -> Option<&Node>;
     /// Seconds of the kernel's monotonic clock.

@@ -89,7 +89,7 @@ pub(super) fn set_be32(halfwords: &mut [u16], at: usize, value: Be32) {
 }
 
 #[inline(always)]
-pub(super) fn byte(halfwords: &[u16], at: usize) -> u8 {
+pub(crate) fn byte(halfwords: &[u16], at: usize) -> u8 {
     halfwords[at / 2].to_ne_bytes()[at % 2]
 }
 

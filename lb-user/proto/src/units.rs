@@ -12,6 +12,8 @@ pub struct Centis(u16);
 impl Centis {
     /// 10 ms.
     pub const MIN: Self = Self(1);
+    /// One second.
+    pub const SECOND: Self = Self(100);
     /// 40.95 s, the largest value the wire can carry.
     pub const MAX: Self = Self(0x0fff);
 
@@ -66,6 +68,15 @@ impl fmt::Display for Centis {
     }
 }
 
+/// Version of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// RFC 3768: IPv4 alone, whole seconds.
+    V2,
+    /// RFC 9568, and RFC 5798 before it.
+    V3,
+}
+
 /// Virtual router identifier, 1..=255 (RFC 9568 section 5.2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Vrid(NonZeroU8);
@@ -99,8 +110,8 @@ impl fmt::Display for Vrid {
     }
 }
 
-/// A priority a router can be configured with, 1..=254 (RFC 9568 section 6.1). Zero and 255 have meanings of their
-/// own and exist on the wire alone: [`WirePriority`].
+/// A priority a router can be configured with, 1..=255 (RFC 9568 section 6.1). Zero exists on the wire alone:
+/// [`WirePriority`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Priority(u8);
 
@@ -109,19 +120,21 @@ impl Priority {
     pub const MIN: Self = Self(1);
     /// The most eager router that does not own the address.
     pub const MAX: Self = Self(254);
+    /// The owner of the addresses: claims them at once and yields to nobody else.
+    pub const OWNER: Self = Self(255);
     /// What the specification gives a router that was told nothing.
     pub const DEFAULT: Self = Self(100);
 
-    /// `None` outside 1..=254.
+    /// `None` for zero.
     #[must_use]
     pub const fn new(priority: u8) -> Option<Self> {
-        if priority < Self::MIN.0 || priority > Self::MAX.0 {
+        if priority < Self::MIN.0 {
             return None;
         }
         Some(Self(priority))
     }
 
-    /// 1..=254.
+    /// 1..=255.
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0
@@ -215,7 +228,7 @@ mod tests {
         assert_eq!(Vrid::new(0), None);
         assert_eq!(Vrid::new(255).unwrap().get(), 255);
         assert_eq!(Priority::new(0), None);
-        assert_eq!(Priority::new(255), None);
+        assert_eq!(Priority::new(255), Some(Priority::OWNER));
         assert_eq!(Priority::new(1), Some(Priority::MIN));
         assert_eq!(Priority::new(254), Some(Priority::MAX));
         assert!(WirePriority::from(Priority::MAX) < WirePriority::OWNER);

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{ReloadAnswer, ReloadResult};
+use super::{Handover, ReloadAnswer, ReloadResult, steering};
 use crate::status::Status;
 
 /// An answer longer than this is not from an agent.
@@ -93,6 +93,17 @@ pub async fn request_reload(socket: &Path) -> Result<ReloadResult, AdminError> {
         StatusCode::UNPROCESSABLE_ENTITY => Ok(Err(outcome.faults)),
         _ => Err(answer(socket, outcome.faults.join("; "))),
     }
+}
+
+/// Asks the agent that listens on `socket` to hand over the VIPs of a virtual router, or of all, and to take them from no
+/// living node for `hold`. `Err` within: why nothing was done, in its own words.
+pub async fn request_step_down(
+    socket: &Path, name: Option<&str>, hold: Duration,
+) -> Result<Result<Vec<Handover>, String>, AdminError> {
+    let path = steering::path(name, hold);
+    let (code, body) = exchange(socket, Method::POST, &path, RELOAD_PATIENCE).await?;
+    let said: steering::Answer = decode(socket, &body).map_err(|_| answer(socket, format!("HTTP status {code}")))?;
+    Ok(said.fault.map_or(Ok(said.handovers), Err))
 }
 
 async fn exchange(

@@ -14,7 +14,7 @@ use crate::status::example::example;
 
 struct Agent {
     server: AdminServer,
-    reloads: mpsc::Receiver<ReloadRequest>,
+    reloads: mpsc::Receiver<Order>,
     status: watch::Sender<Arc<Status>>,
 }
 
@@ -157,7 +157,7 @@ async fn reload_brings_its_outcome_back() {
     for outcome in [Ok(()), Err(faults)] {
         let expected = outcome.clone();
         let (asked, ()) = tokio::join!(request_reload(&path), async {
-            let request = agent.reloads.recv().await.unwrap();
+            let Order::Reload(request) = agent.reloads.recv().await.unwrap() else { panic!("something else") };
             request.reply.send(outcome).unwrap();
         });
         assert_eq!(asked.unwrap(), expected);
@@ -176,7 +176,7 @@ async fn reload_speaks_http() {
     let mut agent = start(&path).await.unwrap();
     let request = b"POST /v1/reload HTTP/1.1\r\nhost: x\r\n\r\n";
     let (text, ()) = tokio::join!(raw(&path, request), async {
-        let request = agent.reloads.recv().await.unwrap();
+        let Order::Reload(request) = agent.reloads.recv().await.unwrap() else { panic!("something else") };
         request.reply.send(Err(vec!["no".to_owned()])).unwrap();
     });
     assert!(text.starts_with("HTTP/1.1 422 "), "{text}");
@@ -276,4 +276,36 @@ async fn a_socket_of_somebody_else() {
     let _agent = start(&path).await.unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
     assert!(matches!(fetch_status(&path).await, Err(AdminError::Denied { .. })));
+}
+
+#[tokio::test]
+async fn a_step_down_brings_every_outcome_back() {
+    use crate::drivers::vrrp::Outcome;
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let mut agent = start(&path).await.unwrap();
+    let hold = Duration::from_secs(60);
+    let good = ("k8s".to_owned(), Outcome::HandedOver { to: [192, 0, 2, 22].into() });
+    let bad = ("k8s6".to_owned(), Outcome::NobodyTookOver);
+    for outcomes in [vec![good.clone()], vec![good, bad], vec![]] {
+        let (asked, ()) = tokio::join!(request_step_down(&path, Some("k8s"), hold), async {
+            let Order::StepDown(order) = agent.reloads.recv().await.unwrap() else { panic!("something else") };
+            assert_eq!((order.name.as_deref(), order.hold), (Some("k8s"), hold));
+            order.reply.send(outcomes.clone()).unwrap();
+        });
+        match asked.unwrap() {
+            Ok(handovers) => {
+                let done: Vec<_> = handovers.iter().map(|handover| (handover.name.as_str(), handover.done)).collect();
+                let expected: Vec<_> =
+                    outcomes.iter().map(|(name, outcome)| (name.as_str(), outcome.is_good())).collect();
+                assert_eq!(done, expected);
+            }
+            Err(fault) => assert_eq!((outcomes.len(), fault.as_str()), (0, "there is no [[vrrp]] of the name \"k8s\"")),
+        }
+    }
+    let text = raw(&path, b"POST /v1/vrrp/step-down?hold=x HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
+    drop(agent.reloads);
+    let fault = request_step_down(&path, None, hold).await.unwrap().unwrap_err();
+    assert_eq!(fault, "the agent is stopping");
 }

@@ -1,6 +1,7 @@
 //! Loads the object, chooses how to attach it, attaches and pins it; adopts what an earlier agent left.
 
 pub mod choose;
+mod guard;
 mod link;
 mod observe;
 mod program;
@@ -167,6 +168,7 @@ pub struct Datapath {
     attachment: Attachment,
     /// The kernel's id of the program that answers of this node's own backends pass, while it is attached.
     leaving: Option<u32>,
+    guard: guard::Guard,
 }
 
 impl Datapath {
@@ -195,7 +197,7 @@ impl Datapath {
         }
         let mut ebpf = loader.load(super::OBJECT).map_err(|error| no_memory(error, spec.sizes))?;
         let attachment = attach(&mut ebpf, spec, &directory)?;
-        Ok(Self { ebpf, directory, attachment, leaving: None })
+        Ok(Self { ebpf, directory, attachment, leaving: None, guard: guard::Guard::default() })
     }
 
     /// How it was attached.
@@ -218,9 +220,7 @@ impl Datapath {
     #[must_use]
     pub fn is_attached(&self) -> bool {
         let Attachment { device, mode, program_id, .. } = &self.attachment;
-        let holds = |path: &Path, program: u32| {
-            link::read(path).is_ok_and(|link| link.program_id == program && link.ifindex == device.index)
-        };
+        let holds = |path: &Path, program: u32| link::holds(path, program, device.index);
         holds(&link_path(&self.directory, *mode, device), *program_id)
             && self.leaving.is_none_or(|program| holds(&leave_path(&self.directory, device), program))
     }
@@ -363,6 +363,8 @@ fn usable_pins(directory: &Path, sizes: Sizes) -> Result<Vec<(&'static str, Path
                 }
             }
             Pin::Fits => fitting += 1,
+            // It came later than the others, and says nothing about what is in them.
+            Pin::Missing if shape.name == map::LEASES => fitting += 1,
             Pin::Missing => {}
         }
     }
@@ -449,7 +451,7 @@ fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, 
             refusals.push(format!("{}: {why}", mode.label()));
             continue;
         }
-        let keeps = [link_path(directory, mode, device), leave_path(directory, device)];
+        let keeps = [link_path(directory, mode, device), leave_path(directory, device), guard::path(directory, device)];
         drop_links(directory, |path| keeps.iter().all(|kept| kept != path))?;
         let reason = reason(&why, redirect, &refusals);
         info!(interface = device.name, mode = mode.label(), program_id, "datapath attached: {reason}");

@@ -8,9 +8,9 @@ use std::path::Path;
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
     ALLOWED_ENTRIES, Allowed, Backend, Bucket, Correction, Dialled, EVENT_BYTES, Endpoint, Flow, FlowKey, Hook, LOADS,
-    Load, MAX_BACKENDS, MAX_FELLOWS, MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_PORT_SETS, MAX_REASONS,
-    MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Node, PortKey, PortSet, Pulse, RING_SIZE, Service,
-    Source, SourceLimit, Syn, Traffic, budget, map,
+    Lease, Load, MAX_BACKENDS, MAX_FELLOWS, MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_PORT_SETS,
+    MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Node, PortKey, PortSet, Pulse, RING_SIZE,
+    Service, Source, SourceLimit, Syn, Traffic, budget, map,
 };
 use lb_ebpf::net::Be128;
 
@@ -58,7 +58,7 @@ impl Sizes {
 }
 
 /// All maps that are pinned, with connection tables of these sizes.
-pub(super) fn shapes(sizes: Sizes) -> [Shape; 33] {
+pub(super) fn shapes(sizes: Sizes) -> [Shape; 34] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
     let index = size_of::<u32>();
     let (entries, half_open, syns) = (sizes.established(), sizes.half_open(), sizes.max_half_open);
@@ -91,12 +91,19 @@ pub(super) fn shapes(sizes: Sizes) -> [Shape; 33] {
         shape(map::ALLOWED, MapType::LpmTrie, index + size_of::<Allowed>(), index, ALLOWED_ENTRIES),
         shape(map::LIMITS, MapType::Array, index, size_of::<SourceLimit>(), MAX_SERVICES),
         shape(map::LIMITED, MapType::LruHash, size_of::<Source>(), size_of::<u64>(), MAX_LIMITED_SOURCES),
+        lease_shape(),
         shape(map::HOOK, MapType::Array, index, size_of::<Hook>(), 1),
         shape(map::OWN, MapType::Hash, size_of::<Be128>(), index, MAX_OWN_ADDRESSES),
         shape(map::PREFERRED, MapType::Array, index, index, MAX_SERVICES),
         shape(map::LOCAL_OPENED, MapType::PerCpuArray, index, size_of::<u64>(), MAX_BACKENDS),
         shape(map::DIALLED, MapType::SkStorage, index, size_of::<Dialled>(), 0),
     ]
+}
+
+/// The shape of the table of leases, which an agent looks at before it loads anything.
+pub(super) fn lease_shape() -> Shape {
+    let (key, value) = (size_of::<Be128>(), size_of::<Lease>());
+    Shape { name: map::LEASES, kind: MapType::Hash, key, value, entries: MAX_VIPS }
 }
 
 /// What a pin is good for.

@@ -7,7 +7,8 @@
 //! - `ports`: hints about source ports, kept true by every sweep.
 //! - `sweep`: the connection tables, aged and counted (`batch`: read, `loads`: the datapath's own counts put right).
 //! - `ending`: RSTs to the clients of a backend that is gone.
-//! - `suspicions`: backends that the datapath finds silent.
+//! - `suspicions`: backends that the datapath finds silent, and hosts that claim a VIP.
+//! - `leases`: up to when this node may say that it has a VIP.
 //! - `footprint`: the memory that they take.
 //! - `counters`: packets by reason and traffic by backend.
 //!
@@ -20,6 +21,7 @@ mod ending;
 mod footprint;
 mod hooks;
 mod layout;
+mod leases;
 mod loads;
 mod ports;
 mod suspicions;
@@ -32,8 +34,9 @@ pub use counters::{Counters, PacketCounts};
 pub use footprint::{Bytes, Footprint};
 pub use hooks::{HookError, Hooks, cgroup_root};
 pub use layout::Sizes;
+pub use leases::Leases;
 pub use ports::{PortLayout, PortUse};
-pub use suspicions::Suspicions;
+pub use suspicions::{Suspicions, Word};
 pub use sweep::{Entries, LIMITED, Sweep, Sweeper};
 pub use tables::{TableError, Tables};
 

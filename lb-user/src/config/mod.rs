@@ -14,6 +14,7 @@ mod fault;
 mod file;
 mod health_check;
 mod host;
+mod keys;
 mod listen;
 mod node;
 mod reader;
@@ -22,6 +23,7 @@ mod service;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod track;
 mod valid;
 mod values;
 mod vrrp;
@@ -30,7 +32,9 @@ use std::path::Path;
 
 pub use fault::{Fault, Faults};
 pub use host::{HostFacts, Loaded};
+pub use keys::{KeyError, Keys};
 pub use listen::Listen;
+pub use track::{Track, TrackCommand, Tracked};
 pub use valid::*;
 
 use reader::Section;

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use lb_ebpf::abi;
 use lb_proto::family::Family;
+use lb_proto::units::Version;
+use lb_proto::wire::vrrp::v2::Password;
 
-use super::Listen;
+use super::{Keys, Listen, Track};
 
 /// A whole configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +105,27 @@ pub struct Vrrp {
     pub virtual_addresses: Vec<IpNet>,
     /// Which checksum our adverts carry; both are accepted.
     pub checksum: ChecksumForm,
+    /// Which version of the protocol it speaks and hears.
+    pub version: Version,
+    /// What adverts of version 2 carry, and must.
+    pub password: Option<Password>,
+    /// What adverts of version 3 are authenticated with; `None`: those of anybody are believed.
+    pub auth: Option<Auth>,
+    /// What it heeds besides adverts.
+    pub tracks: Vec<Track>,
+    /// Program and arguments run at every transition; empty: none.
+    pub notify: Vec<String>,
+}
+
+/// How the adverts of a virtual router are authenticated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// Where the keys are.
+    pub key_file: PathBuf,
+    /// What it says; none before it was read, which is not the configuration's work.
+    pub keys: Keys,
+    /// Where the numbers of adverts are kept, so that none is used twice.
+    pub journal: PathBuf,
 }
 
 impl Vrrp {

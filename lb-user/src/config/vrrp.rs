@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU8;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_proto::family::Family;
+use lb_proto::units::Version;
+use lb_proto::wire::vrrp::v2::Password;
 
 use super::reader::{List, Section};
 use super::report::{At, Report, Wrong, wrong};
-use super::{ChecksumForm, IpNet, Vrrp, values};
+use super::{Auth, ChecksumForm, IpNet, Keys, Vrrp, track, values};
 
 const MOST_ADDRESSES: usize = 64;
+const KEY_FILE: &str = r#""/etc/xvip/vrrp.key""#;
 
 /// A `[[vrrp]]`, with what is compared with others.
 pub(super) struct Draft {
@@ -36,10 +40,16 @@ pub(super) fn read(section: &Section<'_>, node_interface: Option<&At<String>>) -
     let id = section.key("virtual_router_id", "51").required().integer(1..=255_u8).value();
     let id = id.and_then(|At { value, at }| NonZeroU8::new(value).map(|value| At { value, at }));
     // 0 says that a router leaves, 255 that it owns the addresses (RFC 9568 section 5.2.4).
-    let priority = section.key("priority", "100").integer(1..=254_u8).or(100);
-    version(section);
+    let priority = section.key("priority", "100").integer(1..=255_u8).or(100);
+    let version_key = section.key("version", "3");
+    let two = version_key.is_integer(2);
+    let version = version_key.integer(2..=3_u8).or(3);
     let advert = section.key("advert_interval", r#""1s""#);
-    let advert = advert.text(advert_interval).or(Duration::from_secs(1));
+    let advert = advert.text(if two { whole_seconds } else { advert_interval }).or(Duration::from_secs(1));
+    let password_key = section.key("auth_pass", r#""secret""#);
+    let password = password_key.text(password).optional();
+    let key_file = section.key("auth_key_file", KEY_FILE);
+    let auth = key_file.text(|text| values::path(text, 4095, KEY_FILE.trim_matches('"'))).optional();
     let preempt = section.key("preempt", "false").flag().or(false);
     let delay = |text: &str| values::duration_in(text, Duration::ZERO..=Duration::from_secs(3600));
     let delay = section.key("preempt_delay", r#""0s""#).text(delay).or(Duration::ZERO);
@@ -51,7 +61,36 @@ pub(super) fn read(section: &Section<'_>, node_interface: Option<&At<String>>) -
     let mut addresses = addresses.texts(values::vip_net);
     let checksum_key = section.key("checksum", r#""rfc5798""#);
     let checksum = checksum_key.text(checksum).or(ChecksumForm::Rfc5798);
+    let notify_key = section.key("notify", r#"["/usr/local/bin/on-vrrp"]"#);
+    let (notify_given, notify) = (notify_key.given(), notify_key.texts(track::word));
+    let tables = section.tables("track", "[[vrrp.track]]");
+    let tracks: Vec<_> = tables.sections.iter().map(track::read).collect();
     section.finish();
+    let notify = match notify_given {
+        Some(at) => notify.values().and_then(|words| track::program(section, at, words)),
+        None => Some(Vec::new()),
+    };
+
+    if two {
+        let remedy = "remove it, or set version = 3 on all routers with this virtual_router_id";
+        for (key, what) in [
+            (key_file, "auth_key_file has no meaning for version 2, whose packets have no room for it"),
+            (checksum_key, "checksum has no meaning for version 2, where there is but one form"),
+        ] {
+            if let Some(at) = key.given() {
+                section.report.add(at, wrong(what, remedy));
+            }
+        }
+        if family(&addresses) == Some(Family::V6)
+            && let Some(at) = version_key.given()
+        {
+            let what = "version 2 is of IPv4 alone, and the virtual addresses are IPv6";
+            section.report.add(at, wrong(what, "set version = 3"));
+        }
+    } else if let Some(at) = password_key.given() {
+        let what = "auth_pass belongs to version 2, version 3 has no passwords";
+        section.report.add(at, wrong(what, "remove it; among xvip nodes auth_key_file authenticates adverts"));
+    }
 
     if addresses_given.is_some() && addresses.whole && addresses.items.is_empty() {
         let remedy = r#"write at least one such as ["192.0.2.100/24"]"#;
@@ -91,6 +130,11 @@ pub(super) fn read(section: &Section<'_>, node_interface: Option<&At<String>>) -
             unicast_peers: peers.values()?,
             virtual_addresses: addresses.values()?,
             checksum: checksum?.value,
+            version: if version?.value == 2 { Version::V2 } else { Version::V3 },
+            password: password?.map(|password| password.value),
+            auth: auth?.map(|file| Auth { key_file: file.value, keys: Keys::default(), journal: PathBuf::new() }),
+            tracks: if tables.whole { tracks.iter().cloned().collect::<Option<_>>()? } else { return None },
+            notify: notify.clone()?,
         })
     };
     let built = build();
@@ -185,15 +229,25 @@ pub(super) fn earlier<K: Ord>(seen: &mut BTreeMap<K, usize>, key: K, at: usize) 
     None
 }
 
-fn version(section: &Section<'_>) {
-    let version = section.key("version", "3");
-    if version.is_integer(2)
-        && let Some(at) = version.given()
-    {
-        let remedy = "set version = 3 on all routers with this virtual_router_id";
-        section.report.add(at, wrong("VRRP version 2 is not in this version of xvip", remedy));
-    } else {
-        version.integer(3..=3_u8);
+/// The packet has a byte of seconds (RFC 3768 section 5.3.7), a timer here the 12 bits of version 3.
+fn whole_seconds(text: &str) -> Result<Duration, Wrong> {
+    let interval = values::duration_in(text, Duration::from_secs(1)..=Duration::from_secs(40))?;
+    if interval.subsec_nanos() == 0 {
+        return Ok(interval);
+    }
+    let below = values::spell(Duration::from_secs(interval.as_secs()));
+    Err(wrong(format!("{text:?} is not of whole seconds, as version 2 has them"), format!("write {below:?}")))
+}
+
+/// Not repeated in a fault.
+fn password(text: &str) -> Result<Password, Wrong> {
+    match text.len() {
+        1..=Password::LONGEST => Ok(Password::new(text)),
+        0 => Err(wrong("is empty", "write up to 8 bytes, the same on all routers, or leave it out")),
+        length => {
+            let what = format!("has {length} bytes, of which 8 travel");
+            Err(wrong(what, "write the first 8, which are what other routers compare too"))
+        }
     }
 }
 

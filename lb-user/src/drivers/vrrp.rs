@@ -11,23 +11,32 @@
 //! Everything that may wait for the kernel's network lock (listing, opening and closing sockets) happens on still other threads.
 //! Addresses and announcing them are somebody else's work: a router only says what it is.
 
+mod auth;
 mod config;
+mod hook;
 mod lookout;
+mod right;
 mod router;
+mod steering;
+mod track;
 
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use lb_proto::family::Family;
 use lb_proto::vrrp::{State, Why};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
+pub use self::auth::{AuthError, arm};
 use self::config::Order;
-use self::router::Router;
+use self::right::Right;
+use self::router::{Router, Steer};
+pub use self::steering::{Outcome, StepDown};
+use crate::bpf::Leases;
 use crate::config::{IpNet, Vrrp};
 use crate::metrics::Metrics;
 use crate::netlink::{Interfaces, Netlink, NetlinkError};
@@ -82,9 +91,17 @@ pub struct InstanceSnapshot {
     pub announce: u64,
     /// As Backup, the Active router as last heard.
     pub active_router: Option<IpAddr>,
+    /// No longer Active since a moment ago: the addresses stay for another, but are announced no more.
+    pub lingers: bool,
 }
 
 impl InstanceSnapshot {
+    /// Whether its addresses belong on the interface.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.state == State::Active || self.lingers
+    }
+
     fn key(&self) -> Key<'_> {
         let family = self.virtual_addresses.first().map_or(Family::V4, |net| net.family());
         (&self.name, &self.interface, self.vrid, family)
@@ -96,6 +113,12 @@ type Key<'a> = (&'a str, &'a str, u8, Family);
 
 fn key(vrrp: &Vrrp) -> Key<'_> {
     (&vrrp.name, &vrrp.interface, vrrp.virtual_router_id.get(), vrrp.family())
+}
+
+/// Whether this node may continue any of these virtual routers, by leases that last.
+#[must_use]
+pub fn any_held(configs: &[Vrrp], leases: &Leases) -> bool {
+    configs.iter().any(|vrrp| Right::new(leases.clone(), vrrp, Arc::default()).lasts())
 }
 
 /// Why the driver could not be started.
@@ -112,8 +135,10 @@ pub enum StartError {
 /// The running driver. Dropping it stops the routers as [`Self::stop`] does, without waiting.
 #[derive(Debug)]
 pub struct Handle {
-    configs: watch::Sender<Vec<Vrrp>>,
+    configs: watch::Sender<Wanted>,
     can_forward: watch::Sender<bool>,
+    hands_over: Arc<AtomicBool>,
+    steering: mpsc::UnboundedSender<StepDown>,
     snapshot: watch::Receiver<VrrpSnapshot>,
     ended: oneshot::Receiver<()>,
 }
@@ -122,7 +147,7 @@ impl Handle {
     /// Replaces the virtual routers. One whose name, interface, VRID and family stay goes on, and stays Active if it is; one that is
     /// gone releases its addresses; a new one starts as Backup.
     pub fn reconfigure(&self, configs: Vec<Vrrp>) {
-        self.configs.send_replace(configs);
+        self.configs.send_replace(Wanted { configs, only_held: false });
     }
 
     /// Whether this node can forward what the addresses attract; true at first. When it cannot, all routers are in fault, and
@@ -138,9 +163,26 @@ impl Handle {
         self.snapshot.clone()
     }
 
-    /// Stops all routers. Returns as soon as every Active one has told its peers that it releases its addresses; they are
-    /// the caller's to remove then, at once.
+    /// Has addresses handed over to other nodes; the outcome goes to whoever asks.
+    pub fn step_down(&self, order: StepDown) {
+        // Without a driver nobody will answer, which says enough.
+        let _ = self.steering.send(order);
+    }
+
+    /// Stops all routers. Every Active one tells its peers at once that it releases its addresses, and ends when another has
+    /// them or [`lb_proto::vrrp::Config::handover_bound`] has passed. What is left is the caller's to remove then.
     pub async fn stop(self) {
+        self.end().await;
+    }
+
+    /// Ends all routers without a word of leaving: Active ones advertise once more, and their leases stay as they are for the
+    /// next agent to continue with.
+    pub async fn hand_over(self) {
+        self.hands_over.store(true, Ordering::Relaxed);
+        self.end().await;
+    }
+
+    async fn end(self) {
         let Self { configs, ended, .. } = self;
         drop(configs);
         // An error means that the thread is gone, which is what was asked for.
@@ -148,13 +190,25 @@ impl Handle {
     }
 }
 
+/// What is to run.
+#[derive(Debug, Clone)]
+struct Wanted {
+    configs: Vec<Vrrp>,
+    /// Only those of which this node has a lease that lasts.
+    only_held: bool,
+}
+
 /// Running virtual routers.
 pub struct VrrpDriver {
+    leases: Leases,
+    hands_over: Arc<AtomicBool>,
     metrics: Metrics,
     can_forward: watch::Receiver<bool>,
+    steering: mpsc::UnboundedReceiver<StepDown>,
     interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
     snapshot: Arc<watch::Sender<VrrpSnapshot>>,
     announcements: Arc<AtomicU64>,
+    elsewhere: tokio::runtime::Handle,
     routers: Vec<Running>,
     tasks: JoinSet<()>,
 }
@@ -163,29 +217,38 @@ pub struct VrrpDriver {
 struct Running {
     order: Order,
     desired: watch::Sender<Order>,
+    steer: mpsc::UnboundedSender<Steer>,
     task: Id,
 }
 
 impl VrrpDriver {
     /// Starts the thread, with these virtual routers. The datapath is attached by then: they may become Active after
-    /// the shortest wait.
+    /// the shortest wait, and one whose lease lasts, from an earlier agent, is Active at once. `only_held`: only such ones
+    /// start, the others with [`Handle::reconfigure`]. What they are told to run runs on the runtime that this is called on,
+    /// which it needs.
     ///
     /// # Errors
     /// No thread, no runtime, no netlink.
-    pub fn spawn(configs: Vec<Vrrp>, metrics: Metrics) -> Result<Handle, StartError> {
+    pub fn spawn(configs: Vec<Vrrp>, metrics: Metrics, leases: Leases, only_held: bool) -> Result<Handle, StartError> {
         let netlink = Netlink::connect()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (configs, desired) = watch::channel(configs);
+        let (configs, desired) = watch::channel(Wanted { configs, only_held });
+        let hands_over = Arc::new(AtomicBool::new(false));
         let (can_forward, can_forward_now) = watch::channel(true);
+        let (steering, steered) = mpsc::unbounded_channel();
         let (snapshot, published) = watch::channel(VrrpSnapshot::default());
         let (ending, ended) = oneshot::channel();
         let (seen, interfaces) = watch::channel(None);
         let driver = Self {
+            leases,
+            hands_over: Arc::clone(&hands_over),
             metrics,
             can_forward: can_forward_now,
+            steering: steered,
             interfaces,
             snapshot: Arc::new(snapshot),
             announcements: Arc::default(),
+            elsewhere: tokio::runtime::Handle::current(),
             routers: Vec::new(),
             tasks: JoinSet::new(),
         };
@@ -198,21 +261,22 @@ impl VrrpDriver {
             // Not waiting for requests that hang in the kernel.
             runtime.shutdown_background();
         })?;
-        Ok(Handle { configs, can_forward, snapshot: published, ended })
+        Ok(Handle { configs, can_forward, hands_over, steering, snapshot: published, ended })
     }
 
-    async fn run(mut self, mut desired: watch::Receiver<Vec<Vrrp>>) {
+    async fn run(mut self, mut desired: watch::Receiver<Wanted>) {
         desired.mark_changed();
         loop {
             tokio::select! {
                 biased;
                 changed = desired.changed() => match changed {
                     Ok(()) => {
-                        let configs = desired.borrow_and_update().clone();
-                        self.converge(&configs).await;
+                        let wanted = desired.borrow_and_update().clone();
+                        self.converge(&wanted).await;
                     }
                     Err(_) => break,
                 },
+                Some(order) = self.steering.recv() => self.steer(order),
                 Some(ended) = self.tasks.join_next_with_id() => self.on_ended(ended),
             }
         }
@@ -221,11 +285,13 @@ impl VrrpDriver {
     }
 
     /// Makes the routers those of `configs`.
-    async fn converge(&mut self, configs: &[Vrrp]) {
-        let orders = Order::all(configs);
+    async fn converge(&mut self, Wanted { configs, only_held }: &Wanted) {
+        let mut orders = Order::all(configs);
+        orders.retain(|order| !only_held || Right::new(self.leases.clone(), &order.vrrp, Arc::default()).lasts());
         let wanted = |running: &Running| orders.iter().any(|order| key(&order.vrrp) == key(&running.order.vrrp));
         let (mut stay, go) = std::mem::take(&mut self.routers).into_iter().partition::<Vec<_>, _>(wanted);
-        // Told to stop, they release their addresses without delay. A successor must not speak before.
+        // Told to stop, they release their addresses without delay and wait for who takes them. A successor must not speak
+        // before.
         let mut going: Vec<Id> = go.iter().map(|running| running.task).collect();
         drop(go);
         let mut failed = Vec::new();
@@ -262,18 +328,45 @@ impl VrrpDriver {
         }
     }
 
+    /// Passes an order on to the routers it is for.
+    fn steer(&self, StepDown { name, hold, reply }: StepDown) {
+        let mut waiting = Vec::new();
+        for running in &self.routers {
+            let its = &running.order.vrrp.name;
+            if name.as_ref().is_some_and(|name| name != its) {
+                continue;
+            }
+            let (tell, told) = oneshot::channel();
+            // One that is about to start anew does not answer.
+            let _ = running.steer.send(Steer { hold, reply: tell });
+            waiting.push((its.clone(), told));
+        }
+        tokio::spawn(async move {
+            let mut outcomes = Vec::new();
+            for (name, told) in waiting {
+                outcomes.push((name, told.await.unwrap_or(Outcome::NobodyTookOver)));
+            }
+            // Whoever asked may be gone.
+            let _ = reply.send(outcomes);
+        });
+    }
+
     fn start(&mut self, order: Order) -> Running {
         let (desired, told) = watch::channel(order.clone());
+        let (steer, steered) = mpsc::unbounded_channel();
         let router = Router::new(
             told,
             self.interfaces.clone(),
             self.can_forward.clone(),
+            steered,
             Arc::clone(&self.snapshot),
             Arc::clone(&self.announcements),
             self.metrics.clone(),
+            Right::new(self.leases.clone(), &order.vrrp, Arc::clone(&self.hands_over)),
+            self.elsewhere.clone(),
         );
         let task = self.tasks.spawn(router.run()).id();
-        Running { order, desired, task }
+        Running { order, desired, steer, task }
     }
 
     /// A router ends when it is told to. One that ends otherwise has met a defect, and starts again.

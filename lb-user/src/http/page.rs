@@ -75,6 +75,15 @@ fn vrrp(html: &mut String, status: &Status, now: f64) -> fmt::Result {
         )?;
     }
     html.push_str("</tbody></table></div>\n");
+    for claim in status.vrrp.iter().flat_map(|v| &v.claims) {
+        let (mac, address) = (Text(&claim.mac), Text(&claim.address));
+        let ago = since(now, claim.at);
+        writeln!(
+            html,
+            "<p class=\"note bad\">{mac} says it has {address}: {} times, last {ago} ago.</p>",
+            claim.times
+        )?;
+    }
     Ok(())
 }
 

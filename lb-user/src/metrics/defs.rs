@@ -89,6 +89,8 @@ metrics! {
         "Gratuitous ARP announcements sent for the address";
     UNSOLICITED_NA = Counter "xvip_unsolicited_na_total" ["instance", "address"]
         "Unsolicited neighbour advertisements sent for the IPv6 address";
+    VIP_CLAIMS = Counter "xvip_vip_claims_total" ["instance", "address"]
+        "Times that another host said it has the address while this node held it, as told by the datapath, a few a second at most";
     DATAPATH_PACKETS = Counter "xvip_datapath_packets_total" ["verdict", "reason"]
         "Packets seen by the datapath, by what became of them and why";
     DATAPATH_INFO = Gauge "xvip_datapath_info" ["mode", "interface"]

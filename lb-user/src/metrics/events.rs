@@ -32,6 +32,7 @@ struct Families {
     advert_errors: Counters,
     garps: Counters,
     advertisements: Counters,
+    claims: Counters,
 }
 
 impl Default for Metrics {
@@ -52,6 +53,7 @@ impl Metrics {
             advert_errors: Counters::new(&defs::VRRP_ADVERT_ERRORS, &[]),
             garps: Counters::new(&defs::GRATUITOUS_ARP, &[None]),
             advertisements: Counters::new(&defs::UNSOLICITED_NA, &[None]),
+            claims: Counters::new(&defs::VIP_CLAIMS, &[None]),
         }))
     }
 
@@ -82,8 +84,10 @@ impl Metrics {
         families.transitions.configure(instances.clone());
         families.adverts.configure(instances.clone());
         families.advert_errors.configure(instances);
-        families.garps.configure(addresses(true));
-        families.advertisements.configure(addresses(false));
+        let (four, six): (BTreeSet<Subject>, BTreeSet<Subject>) = (addresses(true), addresses(false));
+        families.claims.configure(four.union(&six).cloned().collect());
+        families.garps.configure(four);
+        families.advertisements.configure(six);
     }
 
     /// A health check ended. `result` is a word of the checker's closed set.
@@ -118,6 +122,11 @@ impl Metrics {
         counters.count(&[instance, &address.to_string()], None);
     }
 
+    /// Another host said that it has an address of ours.
+    pub fn vip_claimed(&self, instance: &str, address: IpAddr) {
+        self.0.claims.count(&[instance, &address.to_string()], None);
+    }
+
     /// Puts the families into `registry`.
     pub(super) fn register(&self, registry: &mut Registry) {
         let families = &self.0;
@@ -128,6 +137,7 @@ impl Metrics {
             &families.advert_errors,
             &families.garps,
             &families.advertisements,
+            &families.claims,
         ] {
             registry.register(counters.def.name, counters.def.help, counters.family.clone());
         }

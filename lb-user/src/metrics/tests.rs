@@ -1,5 +1,6 @@
 //! What a scrape says: names, shape, values, and which series exist.
 
+use lb_proto::units::Version;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
@@ -50,6 +51,11 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
                     _ => vec![IpNet { address, prefix: 24 }],
                 },
                 checksum: ChecksumForm::Rfc9568,
+                version: Version::V3,
+                password: None,
+                auth: None,
+                tracks: Vec::new(),
+                notify: Vec::new(),
             })
             .collect(),
         services: vec![Service {

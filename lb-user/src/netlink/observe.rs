@@ -25,6 +25,8 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// Switched on and with carrier.
     pub up: bool,
+    /// How often carrier has come or gone.
+    pub flaps: u32,
     /// Bytes of the largest packet.
     pub mtu: u32,
     /// `veth`, `bridge` and the like; none for hardware.
@@ -201,6 +203,7 @@ fn link(body: &[u8]) -> Result<Link, NetlinkError> {
         name: String::new(),
         mac: None,
         up: [libc::IFF_UP, libc::IFF_LOWER_UP].into_iter().all(|flag| flags & flag.cast_unsigned() != 0),
+        flaps: 0,
         mtu: 0,
         kind: None,
     };
@@ -210,6 +213,9 @@ fn link(body: &[u8]) -> Result<Link, NetlinkError> {
         match attribute.kind() {
             libc::IFLA_IFNAME => link.name = text(value),
             libc::IFLA_ADDRESS => link.mac = value.try_into().ok().filter(|mac| *mac != [0; 6]),
+            libc::IFLA_CARRIER_CHANGES => {
+                link.flaps = value.first_chunk().map_or(0, |flaps| u32::from_ne_bytes(*flaps))
+            }
             libc::IFLA_MTU => link.mtu = value.first_chunk().map_or(0, |mtu| u32::from_ne_bytes(*mtu)),
             libc::IFLA_LINKINFO => link.kind = kind(value),
             _ => {}

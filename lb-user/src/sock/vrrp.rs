@@ -3,14 +3,16 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, SystemTime};
 
 use lb_proto::family::Family;
 use lb_proto::wire::ipv4::{PROTOCOL_VRRP, TTL, parse_ipv4_packet};
 use lb_proto::wire::{Packet, WireError, ipv4, ipv6};
 use nix::cmsg_space;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, recv, recvmsg, sendmsg, setsockopt, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, recvmsg, sendmsg, setsockopt, sockopt,
 };
+use nix::sys::time::TimeSpec;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
@@ -69,6 +71,8 @@ impl Opened {
             Family::V4 => prepare_v4(&socket, ifindex, multicast)?,
             Family::V6 => prepare_v6(&socket, ifindex, multicast)?,
         }
+        let stamps = setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
+        step("ask when packets came", stamps.map_err(io::Error::from))?;
         // At last: the type of service sets a priority of its own.
         step("set the priority", socket.set_priority(PRIORITY))?;
         Ok(Self { fd: socket.into(), family, ifindex })
@@ -150,11 +154,7 @@ impl VrrpSocket {
     ///
     /// # Errors
     /// Of the socket; it stays usable unless the interface is gone.
-    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<Option<Result<Packet<'b>, WireError>>> {
-        let receive = |fd: &OwnedFd, buffer: &mut [u8]| match self.family {
-            Family::V4 => Ok((recv(fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?, Beside::NOTHING)),
-            Family::V6 => receive_v6(fd, buffer),
-        };
+    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<Option<Received<'b>>> {
         // Twice, because the first asks only if the runtime knows of something to read, and is needed to make it forget that.
         let mut received = self.fd.try_io(tokio::io::Interest::READABLE, |fd| receive(fd, buffer));
         if matches!(&received, Err(e) if e.kind() == io::ErrorKind::WouldBlock) {
@@ -163,10 +163,12 @@ impl VrrpSocket {
         match received {
             Ok((length, beside)) => {
                 let bytes = buffer.get(..length).unwrap_or_default();
-                Ok(Some(match self.family {
+                let stamp = beside.stamp;
+                let packet = match self.family {
                     Family::V4 => parse_ipv4_packet(bytes),
                     Family::V6 => Ok(beside.packet(bytes)),
-                }))
+                };
+                Ok(Some(Received { packet, stamp }))
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(e) => Err(e),
@@ -216,27 +218,36 @@ impl VrrpSocket {
     }
 }
 
-/// What the kernel tells of an IPv6 packet whose header it keeps. What it does not tell is refused later: by hop limit 0, or
-/// by a checksum that fits no address.
+/// What came.
+#[derive(Debug)]
+pub struct Received<'b> {
+    /// A packet, or why it is none.
+    pub packet: Result<Packet<'b>, WireError>,
+    /// When it reached this host, by the wall clock; `None`: the kernel did not say.
+    pub stamp: Option<SystemTime>,
+}
+
+/// What the kernel tells of a packet beside its bytes. Of an IPv6 packet it keeps the header; what it does not tell is
+/// refused later: by hop limit 0, or by a checksum that fits no address.
 struct Beside {
+    stamp: Option<SystemTime>,
     src: Ipv6Addr,
     dst: Ipv6Addr,
     hop_limit: u8,
 }
 
 impl Beside {
-    const NOTHING: Self = Self { src: Ipv6Addr::UNSPECIFIED, dst: Ipv6Addr::UNSPECIFIED, hop_limit: 0 };
-
     fn packet(self, payload: &[u8]) -> Packet<'_> {
         Packet { src: self.src.into(), dst: self.dst.into(), ttl: self.hop_limit, payload }
     }
 }
 
-fn receive_v6(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Beside)> {
-    let mut room = cmsg_space!(libc::in6_pktinfo, libc::c_int);
+fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Beside)> {
+    let mut room = cmsg_space!(libc::in6_pktinfo, libc::c_int, TimeSpec);
     let mut parts = [IoSliceMut::new(buffer)];
     let message = recvmsg::<SockaddrIn6>(fd.as_raw_fd(), &mut parts, Some(&mut room), MsgFlags::MSG_DONTWAIT)?;
-    let mut beside = Beside::NOTHING;
+    let mut beside = Beside { stamp: None, src: Ipv6Addr::UNSPECIFIED, dst: Ipv6Addr::UNSPECIFIED, hop_limit: 0 };
+    // Over IPv4 the address is none of this kind, and stands in the packet.
     if let Some(from) = message.address {
         beside.src = from.ip();
     }
@@ -244,6 +255,9 @@ fn receive_v6(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Beside)> {
         match control {
             ControlMessageOwned::Ipv6PacketInfo(info) => beside.dst = info.ipi6_addr.s6_addr.into(),
             ControlMessageOwned::Ipv6HopLimit(limit) => beside.hop_limit = u8::try_from(limit).unwrap_or_default(),
+            ControlMessageOwned::ScmTimestampns(stamp) => {
+                beside.stamp = SystemTime::UNIX_EPOCH.checked_add(Duration::from(stamp));
+            }
             _ => {}
         }
     }

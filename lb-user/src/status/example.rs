@@ -88,6 +88,7 @@ pub(crate) fn example() -> Status {
                 interface: "eth0".to_owned(),
                 virtual_addresses: vec!["192.0.2.100/24".to_owned()],
                 active_router: None,
+                claims: Vec::new(),
             },
             VrrpStatus {
                 name: "ingress".to_owned(),
@@ -99,6 +100,7 @@ pub(crate) fn example() -> Status {
                 interface: "eth0".to_owned(),
                 virtual_addresses: vec!["192.0.2.101/24".to_owned(), "192.0.2.102/24".to_owned()],
                 active_router: Some("192.0.2.22".to_owned()),
+                claims: Vec::new(),
             },
         ],
         services: vec![

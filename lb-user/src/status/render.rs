@@ -75,7 +75,17 @@ fn vrrp(out: &mut Page, status: &Status, now: f64) {
         ]
     });
     out.gap();
+    let claims = status.vrrp.iter().flat_map(|v| &v.claims);
+    let claims: Vec<_> = claims
+        .map(|claim| {
+            let ago = since(now, claim.at);
+            format!("{} says it has {}: {} times, last {ago} ago", claim.mac, claim.address, claim.times)
+        })
+        .collect();
     out.table(&["VRRP", "STATE", "FOR", "PRIORITY", "ADDRESSES", "ACTIVE", "WHY"], &[3], rows.collect());
+    for claim in &claims {
+        out.line("", claim, Paint::Bad);
+    }
 }
 
 fn active_router(v: &VrrpStatus) -> &str {

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use xvip::admin::{ReloadRequest, answer, read_status};
+use xvip::admin::{Order, answer, read_status};
+use xvip::drivers::vrrp::Outcome;
 use xvip::status::Status;
 
 use crate::bytes::Bytes;
@@ -24,14 +25,23 @@ fn requested(words: &[u8], step: u8) {
     let pipe = Pipe::asking(words, step);
     let heard = pipe.heard();
     let (_status, receiver) = watch::channel(Arc::new(example()));
-    let (sender, mut reloads) = mpsc::channel::<ReloadRequest>(1);
+    let (sender, mut reloads) = mpsc::channel::<Order>(1);
     let asked = run(async {
         let agent = async {
             let mut asked = 0;
             while let Some(request) = reloads.recv().await {
                 asked += 1;
                 // Whoever asked may be gone.
-                let _ = request.reply.send(if asked % 2 == 1 { Ok(()) } else { Err(vec!["no".to_owned()]) });
+                match request {
+                    Order::Reload(request) => {
+                        let _ = request.reply.send(if asked % 2 == 1 { Ok(()) } else { Err(vec!["no".to_owned()]) });
+                    }
+                    Order::StepDown(order) => {
+                        let _ = order
+                            .reply
+                            .send(order.name.map(|name| (name, Outcome::NobodyTookOver)).into_iter().collect());
+                    }
+                }
             }
             asked
         };

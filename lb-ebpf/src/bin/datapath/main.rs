@@ -6,6 +6,7 @@
 
 mod connect;
 mod context;
+mod lease;
 mod maps;
 mod panic;
 mod parts;
@@ -19,6 +20,7 @@ use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_ebpf::abi::Reason;
+use lb_ebpf::datapath::lease::ARP;
 use lb_ebpf::datapath::no_ip;
 use lb_ebpf::net::header::ethertype;
 use lb_ebpf::net::{Family as _, V4, V6};
@@ -50,7 +52,7 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
         }
         Ok(V6::ETHERTYPE) => {
             let run = || {
-                parts::run(
+                let action = parts::run(
                     context,
                     parts::Parts {
                         known: parts::xvip_known6,
@@ -64,10 +66,12 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
                         icmp: parts::xvip_icmp6,
                         answer: parts::xvip_answer6,
                     },
-                )
+                );
+                parts::neighbour(context, action, lease::xvip_neighbour)
             };
             parts::tunnel(context, run(), parts::xvip_unwrap6, run, parts::xvip_wrap6)
         }
+        Ok(ARP) => lease::xvip_arp(context),
         other => xdp::end(no_ip(other.is_ok())),
     }
 }
@@ -99,7 +103,7 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
         }
         Some(V6::ETHERTYPE) => {
             let run = || {
-                parts::run(
+                let action = parts::run(
                     context,
                     parts::Parts {
                         known: parts::xvip_tc_known6,
@@ -113,10 +117,12 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
                         icmp: parts::xvip_tc_icmp6,
                         answer: parts::xvip_tc_answer6,
                     },
-                )
+                );
+                parts::neighbour(context, action, lease::xvip_tc_neighbour)
             };
             parts::tunnel(context, run(), parts::xvip_tc_unwrap6, run, parts::xvip_tc_wrap6)
         }
+        Some(ARP) => lease::xvip_tc_arp(context),
         _ => skb::end(context, Reason::NotIp),
     };
     action as i32

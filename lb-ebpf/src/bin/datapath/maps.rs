@@ -64,7 +64,7 @@ static SYNS6: LruHashMap<FlowKey<Be128>, Syn> = LruHashMap::with_max_entries(SYN
 #[map]
 static PULSES: Array<Pulse> = Array::with_max_entries(MAX_BACKENDS, 0);
 #[map]
-static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
 #[map]
 static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_REASONS, 0);
 #[map]
@@ -325,7 +325,7 @@ pub(crate) fn take_hint(from: u16) -> Result<u16, NoHint> {
 
 /// Takes one out of this second's budget.
 #[inline(always)]
-fn spend(bucket: Option<*mut Bucket>, now: u32, per_second: u32) -> bool {
+pub(crate) fn spend(bucket: Option<*mut Bucket>, now: u32, per_second: u32) -> bool {
     let Some(bucket) = bucket else {
         return false;
     };

@@ -29,6 +29,8 @@ const ANSWER: u32 = 0x2000;
 const RETRY: u32 = 0x1004;
 /// The same for [`lb_ebpf::datapath::error()`].
 const ICMP: u32 = 0x1003;
+/// The same for [`lb_ebpf::datapath::lease::neighbour`].
+const NEIGHBOUR: u32 = 0x1006;
 /// The same for [`lb_ebpf::datapath::tunnel::wrap`]; the number of the reason is added.
 pub(crate) const WRAP: u32 = 0x3000;
 /// The same for [`lb_ebpf::datapath::tunnel::unwrap`]; and what that returns when all begins anew.
@@ -36,7 +38,7 @@ pub(crate) const UNWRAP: u32 = 0x1002;
 
 // Each has a number of its own.
 const _: () = {
-    let all = [UNKNOWN, CHOOSE, UNWRAP, ICMP, RETRY, ADMIT];
+    let all = [UNKNOWN, CHOOSE, UNWRAP, ICMP, RETRY, ADMIT, NEIGHBOUR];
     let mut at = 0;
     while at < all.len() {
         assert!(all[at] == UNKNOWN + at as u32);
@@ -56,6 +58,7 @@ pub(crate) fn outcome(step: Step, end: impl FnOnce(Reason) -> u32) -> u32 {
         Step::Elsewhere(slot) => ELSEWHERE.wrapping_add(slot),
         Step::Retry => RETRY,
         Step::Icmp => ICMP,
+        Step::Neighbour => NEIGHBOUR,
         Step::Reset(reason) => ANSWER + reason as u32,
         Step::Wrap(reason) => WRAP + reason as u32,
         Step::Unwrap => UNWRAP,
@@ -111,6 +114,12 @@ pub(crate) fn run<C>(context: *mut C, parts: Parts<C>) -> u32 {
         action = (parts.icmp)(context);
     }
     opened(context, action, parts.open, parts.elsewhere, parts.answer)
+}
+
+/// Looks at a frame of neighbour discovery where an action of [`run`] asks for that.
+#[inline(always)]
+pub(crate) fn neighbour<C>(context: *mut C, action: u32, neighbour: Part<C>) -> u32 {
+    if action == NEIGHBOUR { neighbour(context) } else { action }
 }
 
 /// The parts for packets of an IP version that leave the host's own stack.

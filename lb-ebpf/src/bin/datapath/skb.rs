@@ -14,10 +14,10 @@ use aya_ebpf::helpers::generated::{
     bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use lb_ebpf::abi::{Reason, SYN_OPTIONS, Verdict};
-use lb_ebpf::datapath::{self, Step, tunnel};
+use lb_ebpf::datapath::{self, Step, lease, tunnel};
 use lb_ebpf::net::checksum::{change16, fold};
 use lb_ebpf::net::header::{ETHERNET, TcpHead, flag};
-use lb_ebpf::net::{Be16, Family, V4};
+use lb_ebpf::net::{Be16, Family, V4, V6};
 use lb_ebpf::packet::{Packet, Short};
 
 use crate::context::Context;
@@ -139,6 +139,17 @@ pub(crate) fn error<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32
     if is_changed && frame.write_error().is_err() {
         return end(context, Reason::CannotReply);
     }
+    outcome(step, |reason| end(context, reason))
+}
+
+/// See [`lease::neighbour`]: the action.
+#[inline(always)]
+pub(crate) fn neighbour(context: *mut __sk_buff) -> u32 {
+    let buffer = Buffer::new(context);
+    let Some(mut frame) = Frame::<V6>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let step = lease::neighbour::<V6>(&mut frame, &Kernel::new(buffer));
     outcome(step, |reason| end(context, reason))
 }
 

@@ -1,25 +1,40 @@
 //! The state machine of RFC 9568 section 6.4. Decides; sends nothing, waits for nothing, reads no clock.
 
 mod adverts;
+mod handover;
+mod learning;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::config::Config;
 use super::faults::Faults;
 use super::output::{Announcement, FaultReason, Output, State, Transmit, Why};
-use super::timers::{active_down_interval, learned_interval};
-use crate::units::{Centis, WirePriority};
+use super::timers::{learned_interval, lease, living_silence};
+use crate::units::{Centis, Priority, WirePriority};
 use crate::wire::vrrp::Advert;
+use handover::{Leaving, Then};
+use learning::Acquaintance;
 
 /// What happens on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Local {
     /// Take part from now on.
     Start,
-    /// Take no part any more; an Active router releases the addresses first.
+    /// The same, as Active at once: an earlier process of this node was, and its lease lasts.
+    Continue,
+    /// The process ends, and the next one is to continue: an Active router advertises once more.
+    HandOver,
+    /// Take no part any more. An Active router releases the addresses, and goes on holding them until another claims them
+    /// or [`Config::handover_bound`] has passed: feed it until its state is [`State::Initialize`].
     Stop,
+    /// Give the addresses to another router, in the same way; if none takes them, keep them. Afterwards this router takes
+    /// them from no living one for this long, whatever its priority.
+    StepDown {
+        /// How long.
+        hold: Duration,
+    },
     /// The interface is up with carrier: short for `Cleared(LinkDown)`.
     LinkUp,
     /// It is not: short for `Fault(LinkDown)`.
@@ -40,6 +55,10 @@ pub struct Instance {
     why: Why,
     since: Instant,
     faults: Faults,
+    /// Who claimed the addresses of late, and how.
+    known: Vec<Acquaintance>,
+    /// Until when a living router is left in peace, after a step-down.
+    held: Option<Instant>,
     out: VecDeque<Output>,
 }
 
@@ -50,6 +69,8 @@ enum Phase {
     Fault,
     Backup(Backup),
     Active(Active),
+    /// Active still, and released.
+    Leaving(Leaving),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -64,8 +85,8 @@ struct Backup {
     cause: Why,
     /// First advert of lower priority since the last that was not.
     lower_since: Option<Instant>,
-    /// The timer ran out late once and was given a little longer.
-    excused: bool,
+    /// The timer ran out unseen, because this process did not run, and does not count before this.
+    excused: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +110,8 @@ impl Instance {
             why: Why::New,
             since: now,
             faults: Faults::default(),
+            known: Vec::new(),
+            held: None,
             out: VecDeque::new(),
         }
     }
@@ -99,14 +122,21 @@ impl Instance {
         match event {
             Local::Start if matches!(self.phase, Phase::Initialize) => match self.fault() {
                 Some(reason) => self.enter(Phase::Fault, Why::Fault(reason), now),
-                None => self.enter_backup(Why::Started, now),
+                None => self.begin(Why::Started, now),
             },
-            Local::Start => {}
-            Local::Stop if matches!(self.phase, Phase::Initialize) => {}
-            Local::Stop => {
-                self.release();
-                self.enter(Phase::Initialize, Why::Stopped, now);
+            Local::Continue if matches!(self.phase, Phase::Initialize) => match self.fault() {
+                Some(reason) => self.enter(Phase::Fault, Why::Fault(reason), now),
+                None => self.enter_active(Why::Continued, now),
+            },
+            Local::Start | Local::Continue => {}
+            Local::HandOver => {
+                if let Phase::Active(active) = self.phase {
+                    self.advertise(active, now);
+                }
             }
+            Local::Stop if matches!(self.phase, Phase::Initialize) => {}
+            Local::Stop => self.leave(Then::Stop, now),
+            Local::StepDown { hold } => self.step_down(hold, now),
             Local::LinkUp => self.faults.set(FaultReason::LinkDown, false),
             Local::LinkDown => self.faults.set(FaultReason::LinkDown, true),
             Local::Fault(reason) => self.faults.set(reason, true),
@@ -124,14 +154,15 @@ impl Instance {
                 // A timer that runs out this late means that we did not run: adverts that would have
                 // reset it may be queued unread. Once, and for as long as a living router can be silent, believe that.
                 let late = now.saturating_duration_since(backup.expires);
-                if late >= backup.interval.duration() && !backup.excused {
-                    let expires = now + backup.interval.duration();
-                    self.phase = Phase::Backup(Backup { expires, excused: true, ..backup });
+                if late >= backup.interval.duration() && backup.excused != Some(backup.expires) {
+                    let expires = now + living_silence(backup.interval);
+                    self.phase = Phase::Backup(Backup { expires, excused: Some(expires), ..backup });
                 } else {
                     self.enter_active(backup.cause, now);
                 }
             }
             Phase::Active(active) if now >= active.next => self.advertise(active, now),
+            Phase::Leaving(leaving) => self.still_leaving(leaving, now),
             _ => {}
         }
     }
@@ -143,6 +174,20 @@ impl Instance {
             Phase::Initialize | Phase::Fault => None,
             Phase::Backup(backup) => Some(backup.expires),
             Phase::Active(active) => Some(active.next),
+            Phase::Leaving(leaving) => Some(leaving.deadline()),
+        }
+    }
+
+    /// Until when this router may answer for the addresses without another word; `None` when it does not hold them. Two
+    /// and a half intervals after its last advert: whoever heard that waits for three and the skew, so a process that
+    /// stops here has fallen silent before another takes over. Grows with every advert; ask after every [`Self::poll`].
+    #[must_use]
+    pub fn lease_until(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Active(Active { sent, .. }) | Phase::Leaving(Leaving { sent, .. }) => {
+                Some(sent + lease(self.cfg.advert_interval))
+            }
+            Phase::Initialize | Phase::Fault | Phase::Backup(_) => None,
         }
     }
 
@@ -186,15 +231,17 @@ impl Instance {
     }
 
     /// While Active, so long without an advert that a peer may have declared us dead: it may hold the addresses by
-    /// now, so listen before speaking. A peer of lower priority waits longer than this; one of higher priority wins
-    /// the contest anyway.
+    /// now, so listen before speaking. No peer waits for less than three intervals and a skew.
     fn notice_sleep(&mut self, now: Instant) {
-        let Phase::Active(active) = self.phase else {
+        let (Phase::Active(Active { sent, .. }) | Phase::Leaving(Leaving { sent, .. })) = self.phase else {
             return;
         };
-        let silent = now.saturating_duration_since(active.sent);
-        if silent >= active_down_interval(self.cfg.priority, self.cfg.advert_interval) {
-            self.enter_backup(Why::Slept, now);
+        if now.saturating_duration_since(sent) < self.cfg.advert_interval.duration() * 3 {
+            return;
+        }
+        match self.phase {
+            Phase::Leaving(Leaving { then: Then::Stop, .. }) => self.enter(Phase::Initialize, Why::Stopped, now),
+            _ => self.enter_backup(Why::Slept, now),
         }
     }
 
@@ -206,10 +253,15 @@ impl Instance {
         if (cfg.vrid, cfg.family()) != (self.cfg.vrid, self.cfg.family()) {
             self.release();
             self.cfg = cfg;
+            self.known.clear();
+            self.held = None;
             match self.phase {
                 Phase::Initialize | Phase::Fault => {}
                 Phase::Backup(_) => self.phase = Phase::Backup(self.listening(now)),
-                Phase::Active(_) => self.enter_backup(Why::Reconfigured, now),
+                Phase::Leaving(Leaving { then: Then::Stop, .. }) => {
+                    self.enter(Phase::Initialize, Why::Stopped, now);
+                }
+                Phase::Active(_) | Phase::Leaving(_) => self.enter_backup(Why::Reconfigured, now),
             }
             return;
         }
@@ -222,7 +274,7 @@ impl Instance {
                         Some(_) => learned_interval(self.cfg.advert_interval, backup.interval),
                         None => self.cfg.advert_interval,
                     };
-                    let expires = now + active_down_interval(self.cfg.priority, interval);
+                    let expires = now + self.cfg.down(interval);
                     self.phase = Phase::Backup(Backup { expires, interval, ..backup });
                 }
             }
@@ -233,17 +285,25 @@ impl Instance {
                 }
                 self.advertise(active, now);
             }
+            Phase::Leaving(_) => {
+                if !old.addresses.same_set(&self.cfg.addresses) {
+                    self.out.push_back(Output::Announce(Announcement::AddressesChanged));
+                }
+            }
         }
     }
 
     /// Makes the state agree with the faults known.
     fn settle(&mut self, now: Instant) {
         match (self.phase, self.fault()) {
-            (Phase::Initialize, _) | (Phase::Backup(_) | Phase::Active(_), None) => {}
+            (Phase::Initialize, _) | (Phase::Backup(_) | Phase::Active(_) | Phase::Leaving(_), None) => {}
             (Phase::Fault, Some(reason)) => self.why = Why::Fault(reason),
-            (Phase::Fault, None) => self.enter_backup(Why::Cleared, now),
-            (Phase::Backup(_) | Phase::Active(_), Some(reason)) => {
-                if reason == FaultReason::CannotForward {
+            (Phase::Fault, None) => self.begin(Why::Cleared, now),
+            (Phase::Leaving(Leaving { then: Then::Stop, .. }), Some(_)) => {
+                self.enter(Phase::Initialize, Why::Stopped, now);
+            }
+            (Phase::Backup(_) | Phase::Active(_) | Phase::Leaving(_), Some(reason)) => {
+                if matches!(reason, FaultReason::CannotForward | FaultReason::Tracked) {
                     self.release();
                 }
                 self.enter(Phase::Fault, Why::Fault(reason), now);
@@ -256,6 +316,15 @@ impl Instance {
         FaultReason::ALL.into_iter().find(|reason| self.faults.has(*reason) || missing(*reason))
     }
 
+    /// Who owns the addresses claims them without listening first (RFC 9568 section 6.4.1).
+    fn begin(&mut self, why: Why, now: Instant) {
+        if self.cfg.priority == Priority::OWNER {
+            self.enter_active(Why::Owner, now);
+        } else {
+            self.enter_backup(why, now);
+        }
+    }
+
     fn enter_backup(&mut self, why: Why, now: Instant) {
         let backup = self.listening(now);
         self.enter(Phase::Backup(backup), why, now);
@@ -264,20 +333,27 @@ impl Instance {
     /// A Backup that has heard nobody.
     fn listening(&self, now: Instant) -> Backup {
         Backup {
-            expires: now + active_down_interval(self.cfg.priority, self.cfg.advert_interval),
+            expires: now + self.cfg.down(self.cfg.advert_interval),
             interval: self.cfg.advert_interval,
             heard: None,
             cause: Why::Silence,
             lower_since: None,
-            excused: false,
+            excused: None,
         }
     }
 
     fn enter_active(&mut self, why: Why, now: Instant) {
+        self.held = None;
         self.send(self.cfg.priority.into());
         let next = now + self.cfg.advert_interval.duration();
         let active = Active { next, sent: now, announced: now };
         self.enter(Phase::Active(active), why, now);
+    }
+
+    /// Goes on as Active after a hand-over that nobody accepted.
+    fn claim_again(&mut self, now: Instant) {
+        self.held = None;
+        self.advertise(Active { next: now, sent: now, announced: now }, now);
     }
 
     fn enter(&mut self, phase: Phase, why: Why, now: Instant) {
@@ -322,7 +398,7 @@ impl Phase {
             Self::Initialize => State::Initialize,
             Self::Fault => State::Fault,
             Self::Backup(_) => State::Backup,
-            Self::Active(_) => State::Active,
+            Self::Active(_) | Self::Leaving(_) => State::Active,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A VRRPv3 virtual router (RFC 9568 section 6, Active/Backup names) as a pure state machine.
+//! A VRRP virtual router (RFC 9568 section 6, Active/Backup names; the timers of RFC 3768 for version 2) as a pure state machine.
 //!
 //! The caller brings parsed adverts, local events and the time; the machine answers with [`Output`]s. A driver
 //! repeats three steps:
@@ -18,9 +18,13 @@ mod config;
 mod faults;
 mod machine;
 mod output;
+mod replay;
+mod stamp;
 mod timers;
 
 pub use config::Config;
 pub use machine::{Instance, Local};
 pub use output::{AdvertFault, Announcement, FaultReason, Mismatch, Output, State, Transmit, Why};
+pub use replay::{Kept, ReplayFault, Sequences};
+pub use stamp::{Moment, reached};
 pub use timers::{active_down_interval, skew_time};

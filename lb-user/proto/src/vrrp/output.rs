@@ -47,19 +47,22 @@ pub enum FaultReason {
     NoAddress,
     /// The node could not forward what it would attract: no datapath attached, for one.
     CannotForward,
+    /// Something that the virtual router was told to heed is bad.
+    Tracked,
 }
 
 impl FaultReason {
     /// Every reason, the most telling first.
-    pub const ALL: [Self; 3] = [Self::LinkDown, Self::NoAddress, Self::CannotForward];
+    pub const ALL: [Self; 4] = [Self::LinkDown, Self::NoAddress, Self::CannotForward, Self::Tracked];
 
-    /// `link_down`, `no_address` or `cannot_forward`.
+    /// `link_down`, `no_address`, `cannot_forward` or `tracked`.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::LinkDown => "link_down",
             Self::NoAddress => "no_address",
             Self::CannotForward => "cannot_forward",
+            Self::Tracked => "tracked",
         }
     }
 }
@@ -71,6 +74,8 @@ pub enum Why {
     New,
     /// Told to start.
     Started,
+    /// Told to continue what an earlier process did.
+    Continued,
     /// Told to stop.
     Stopped,
     /// Nobody advertised for `Active_Down_Interval`.
@@ -86,6 +91,13 @@ pub enum Why {
         /// Its priority.
         priority: WirePriority,
     },
+    /// Told to hand the addresses over, and another router took them.
+    SteppedDown {
+        /// Its address.
+        to: IpAddr,
+    },
+    /// This router owns the addresses.
+    Owner,
     /// Active, this process did not run for so long that a peer may have taken over.
     Slept,
     /// Unable to take part.
@@ -103,11 +115,14 @@ impl Why {
         match self {
             Self::New => "new",
             Self::Started => "started",
+            Self::Continued => "continued",
             Self::Stopped => "stopped",
             Self::Silence => "silence",
             Self::Released => "released",
             Self::Preempted => "preempted",
             Self::Outranked { .. } => "outranked",
+            Self::SteppedDown { .. } => "stepped_down",
+            Self::Owner => "owner",
             Self::Slept => "slept",
             Self::Fault(reason) => reason.label(),
             Self::Cleared => "cleared",
@@ -121,15 +136,21 @@ impl fmt::Display for Why {
         match self {
             Self::New => f.write_str("not started"),
             Self::Started => f.write_str("started"),
+            Self::Continued => {
+                f.write_str("an earlier process of this node held the addresses, and nobody has taken them since")
+            }
             Self::Stopped => f.write_str("stopped"),
             Self::Silence => f.write_str("no advert from an active router"),
             Self::Released => f.write_str("the active router released the addresses"),
             Self::Preempted => f.write_str("the active router had a lower priority"),
             Self::Outranked { by, priority } => write!(f, "{by} advertises priority {priority}"),
+            Self::SteppedDown { to } => write!(f, "handed over to {to} by command"),
+            Self::Owner => f.write_str("this router owns the addresses"),
             Self::Slept => f.write_str("the process did not run for too long"),
             Self::Fault(FaultReason::LinkDown) => f.write_str("the interface is down"),
             Self::Fault(FaultReason::NoAddress) => f.write_str("the interface has no address"),
             Self::Fault(FaultReason::CannotForward) => f.write_str("this node cannot forward"),
+            Self::Fault(FaultReason::Tracked) => f.write_str("something it tracks is bad"),
             Self::Cleared => f.write_str("the fault is over"),
             Self::Reconfigured => f.write_str("reconfigured"),
         }

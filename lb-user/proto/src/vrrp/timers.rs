@@ -6,7 +6,7 @@ use crate::units::{Centis, Priority};
 
 /// The longest and the shortest interval learned from a peer, as a multiple and a fraction of our own. One forged
 /// advert can then stretch the time without a router by this factor at most.
-const LEARNED_RANGE: u16 = 4;
+pub(super) const LEARNED_RANGE: u16 = 4;
 
 /// `Skew_Time`: `(256 - priority) * interval / 256`, so that the most eager router speaks first. Not rounded to
 /// centiseconds: at 100 ms neighbouring priorities are 0.39 ms apart.
@@ -19,6 +19,17 @@ pub fn skew_time(priority: Priority, interval: Centis) -> Duration {
 #[must_use]
 pub fn active_down_interval(priority: Priority, interval: Centis) -> Duration {
     interval.duration() * 3 + skew_time(priority, interval)
+}
+
+/// How long an advert gives its sender the right to answer for the addresses: half an interval and the skew less than
+/// any Backup that heard it waits.
+pub(super) fn lease(interval: Centis) -> Duration {
+    interval.duration() * 5 / 2
+}
+
+/// The longest a living router is silent, with what the network adds.
+pub(super) fn living_silence(interval: Centis) -> Duration {
+    interval.duration() * 3 / 2
 }
 
 /// `Active_Adver_Interval`: what a peer advertises, kept within a factor of four of our own.
@@ -63,6 +74,14 @@ mod tests {
             }
         }
         assert_eq!(active_down_interval(priority(100), centis(100)), Duration::from_micros(3_609_375));
+    }
+
+    #[test]
+    fn a_lease_ends_half_an_interval_before_anybody_takes_over() {
+        for interval in [1, 10, 100, 4095] {
+            let margin = active_down_interval(priority(254), centis(interval)) - lease(centis(interval));
+            assert!(margin > centis(interval).duration() / 2, "{interval}");
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub enum WireError {
     #[error("the advert is cut short")]
     Truncated,
     /// Another VRRP version (RFC 9568 section 7.1).
-    #[error("the VRRP version is {0}, not 3")]
+    #[error("the VRRP version is {0}, which is not this virtual router's")]
     Version(u8),
     /// Not an advertisement (section 5.2.2).
     #[error("the VRRP type is {0}, not 1")]
@@ -48,6 +48,12 @@ pub enum WireError {
     /// Neither form of the checksum fits (section 5.2.8).
     #[error("the checksum is wrong")]
     Checksum,
+    /// Neither no authentication nor a password (RFC 3768 section 5.3.6).
+    #[error("the authentication type is {0}")]
+    AuthType(u8),
+    /// Another password than ours, or none, or one where we have none.
+    #[error("the password is another")]
+    Password,
     /// Virtual router 0 does not exist (section 5.2.3).
     #[error("the virtual router identifier is 0")]
     VridZero,
@@ -84,6 +90,8 @@ impl WireError {
             Self::Type(_) => "type",
             Self::CountZero => "count_zero",
             Self::Checksum => "checksum",
+            Self::AuthType(_) => "auth_type",
+            Self::Password => "auth_failed",
             Self::VridZero => "vrid_zero",
             Self::IntervalZero => "interval_zero",
             Self::ArpTruncated => "arp_truncated",

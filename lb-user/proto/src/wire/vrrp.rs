@@ -8,6 +8,9 @@
 //! |                       IPvX Address(es)                        |
 //! ```
 
+pub mod trailer;
+pub mod v2;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -110,12 +113,7 @@ impl Advert {
         let mut bytes = Vec::with_capacity(HEADER + self.addresses.as_slice().len() * width(self.addresses.family()));
         bytes.extend([VERSION << 4 | ADVERTISEMENT, self.vrid.get(), self.priority.get(), self.addresses.count()]);
         bytes.extend([i0, i1, 0, 0]);
-        for address in self.addresses.as_slice() {
-            match address {
-                IpAddr::V4(address) => bytes.extend(address.octets()),
-                IpAddr::V6(address) => bytes.extend(address.octets()),
-            }
-        }
+        bytes.extend(self.addresses.octets());
         let checksum = sum(&bytes, src.into(), dst.into(), form).checksum();
         if let Some(field) = bytes.get_mut(CHECKSUM) {
             field.copy_from_slice(&checksum.to_be_bytes());
@@ -212,6 +210,15 @@ impl Addresses {
         sorted.sort_unstable();
         sorted.dedup();
         sorted
+    }
+
+    /// As they are on the wire.
+    fn octets(&self) -> Vec<u8> {
+        let octets = |address: &IpAddr| match address {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        self.list.iter().flat_map(octets).collect()
     }
 
     /// As the count field has it.

@@ -80,6 +80,11 @@ pub(super) fn is_live(path: &Path, ifindex: u32) -> bool {
     read(path).is_ok_and(|link| link.ifindex == ifindex)
 }
 
+/// Whether the link pinned at `path` holds this device with this program.
+pub(super) fn holds(path: &Path, program: u32, ifindex: u32) -> bool {
+    read(path).is_ok_and(|link| link.program_id == program && link.ifindex == ifindex)
+}
+
 fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
     // SAFETY: the attributes have the kernel's layout for this command, the kernel takes what is beyond them as zero,
     // and what their pointers point at outlives the call.

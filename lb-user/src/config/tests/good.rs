@@ -1,5 +1,6 @@
 //! What good files mean: the defaults, the shipped file, every spelling TOML has for the same thing.
 
+use lb_proto::units::Version;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -36,6 +37,11 @@ fn the_shortest_file_gets_every_default() {
             unicast_peers: vec![],
             virtual_addresses: vec![IpNet { address: vip, prefix: 24 }],
             checksum: ChecksumForm::Rfc5798,
+            version: Version::V3,
+            password: None,
+            auth: None,
+            tracks: Vec::new(),
+            notify: Vec::new(),
         }],
         services: vec![Service {
             name: "apiserver".into(),

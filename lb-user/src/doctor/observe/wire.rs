@@ -17,7 +17,7 @@ use crate::clock;
 use crate::doctor::facts::{Advert, Answer, Seen};
 use crate::netlink::Link;
 use crate::sock::frame::{FrameSocket, hear};
-use crate::sock::vrrp::{LARGEST, Opened};
+use crate::sock::vrrp::{LARGEST, Opened, Received};
 use crate::sock::watched;
 
 /// More routers than a network has; a flood of adverts ends the listening early.
@@ -39,8 +39,8 @@ pub(super) async fn adverts(link: Link, family: Family, deadline: Instant) -> Se
     let mut buffer = vec![0; LARGEST];
     while heard.len() < MOST_ADVERTS && timeout_at(deadline.into(), socket.readable()).await.is_ok() {
         let packet = match socket.receive(&mut buffer) {
-            Ok(Some(Ok(packet))) => packet,
-            Ok(Some(Err(_)) | None) => continue,
+            Ok(Some(Received { packet: Ok(packet), .. })) => packet,
+            Ok(_) => continue,
             Err(error) => return Err(failed(&error)),
         };
         heard.extend(advert::read(packet, &link.name).filter(|advert| !heard.contains(advert)));

@@ -51,6 +51,8 @@ impl Order {
             primary,
             addresses: Addresses::new(vrrp.virtual_addresses.iter().map(|net| net.address))?,
             peers: vrrp.unicast_peers.as_slice().into(),
+            version: vrrp.version,
+            authenticated: vrrp.auth.is_some(),
         })
     }
 

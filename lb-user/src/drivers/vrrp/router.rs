@@ -5,26 +5,44 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use lb_proto::vrrp::{AdvertFault, FaultReason, Instance, Local, Output, State, Transmit, Why};
-use lb_proto::wire::vrrp::Advert;
+use lb_proto::units::{Priority, Version, WirePriority};
+use lb_proto::vrrp::{
+    AdvertFault, Config, FaultReason, Instance, Local, Moment, Output, State, Transmit, Why, reached,
+};
+use lb_proto::wire::vrrp::{Advert, v2};
 use lb_proto::wire::{Packet, WireError};
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
+use super::auth::{Authenticator, Journal};
 use super::config::{Order, Place};
+use super::hook::Hook;
+use super::right::Right;
+use super::steering::Outcome;
+use super::track::Tracking;
 use super::{InstanceSnapshot, VrrpSnapshot};
 use crate::clock;
 use crate::config::Vrrp;
 use crate::drivers::seldom::Seldom;
 use crate::metrics::Metrics;
 use crate::netlink::{Interfaces, Speaker};
-use crate::sock::vrrp::{LARGEST, OpenError, Opened, VrrpSocket};
+use crate::sock::vrrp::{LARGEST, OpenError, Opened, Received, VrrpSocket};
 
 /// Packets heard before anything else is done; more than the socket's buffer holds.
 const BATCH: usize = 512;
+
+/// How long the addresses stay after another router has claimed them: until the neighbours have heard it too.
+const LINGER: Duration = Duration::from_millis(50);
+
+/// An order to hand the addresses over, and who wants to know what became of it.
+pub(super) struct Steer {
+    pub(super) hold: Duration,
+    pub(super) reply: oneshot::Sender<Outcome>,
+}
 
 /// What ended a wait.
 enum Wake {
@@ -32,6 +50,8 @@ enum Wake {
     Stop,
     /// An order or a fact is new.
     News,
+    /// To hand the addresses over.
+    Steer(Steer),
     /// A socket is open, or could not be opened.
     Opened(Option<(bool, Result<Opened, OpenError>)>),
     /// A packet, or the deadline.
@@ -43,9 +63,27 @@ pub(super) struct Router {
     desired: watch::Receiver<Order>,
     interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
     can_forward: watch::Receiver<bool>,
+    steering: mpsc::UnboundedReceiver<Steer>,
     snapshot: Arc<watch::Sender<VrrpSnapshot>>,
     metrics: Metrics,
+    right: Right,
     order: Order,
+    /// Told to stop.
+    stopping: bool,
+    /// Until when the addresses stay though another router has them.
+    linger: Option<Instant>,
+    /// Who waits for the end of a hand-over.
+    asking: Vec<oneshot::Sender<Outcome>>,
+    auth: Option<Authenticator>,
+    /// Where what may take long is done.
+    elsewhere: Handle,
+    tracking: Option<Tracking>,
+    hook: Option<Hook>,
+    /// What it tracks and is bad.
+    bad: Option<String>,
+    writing: Option<JoinHandle<io::Result<()>>>,
+    /// When the socket was last seen empty.
+    emptied: Moment,
     /// None with a configuration that cannot be, and before the interfaces were seen.
     machine: Option<Instance>,
     born: Instant,
@@ -73,19 +111,33 @@ struct Opening {
 }
 
 impl Router {
+    #[allow(clippy::too_many_arguments, reason = "each comes from another place")]
     pub(super) fn new(
         desired: watch::Receiver<Order>, interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
-        can_forward: watch::Receiver<bool>, snapshot: Arc<watch::Sender<VrrpSnapshot>>, announcements: Arc<AtomicU64>,
-        metrics: Metrics,
+        can_forward: watch::Receiver<bool>, steering: mpsc::UnboundedReceiver<Steer>,
+        snapshot: Arc<watch::Sender<VrrpSnapshot>>, announcements: Arc<AtomicU64>, metrics: Metrics, right: Right,
+        elsewhere: Handle,
     ) -> Self {
         let order = desired.borrow().clone();
         let router = Self {
             desired,
             interfaces,
             can_forward,
+            steering,
             snapshot,
             metrics,
+            right,
             order,
+            stopping: false,
+            linger: None,
+            asking: Vec::new(),
+            auth: None,
+            elsewhere,
+            tracking: None,
+            hook: None,
+            bad: None,
+            writing: None,
+            emptied: moment(),
             machine: None,
             born: clock::now(),
             started: false,
@@ -101,37 +153,80 @@ impl Router {
         router
     }
 
-    /// Takes part until the sender of orders is gone.
+    /// Takes part until the sender of orders is gone, and then until the addresses are handed over.
     pub(super) async fn run(mut self) {
         self.settle(true);
-        loop {
-            let deadline = self.machine.as_ref().and_then(Instance::deadline);
+        while !(self.stopping && self.is_idle()) {
+            let deadline = self.machine.as_ref().and_then(Instance::deadline).into_iter().chain(self.linger).min();
             let wake = tokio::select! {
                 biased;
-                told = self.desired.changed() => told.map_or(Wake::Stop, |()| Wake::News),
+                told = self.desired.changed(), if !self.stopping => told.map_or(Wake::Stop, |()| Wake::News),
                 () = changed(&mut self.interfaces) => Wake::News,
                 () = changed(&mut self.can_forward) => Wake::News,
+                () = tracked(&mut self.tracking) => Wake::News,
                 opened = finished(&mut self.opening) => Wake::Opened(opened),
                 () = readable(self.socket.as_ref()) => Wake::Due,
                 () = passed(deadline) => Wake::Due,
+                Some(steer) = self.steering.recv() => Wake::Steer(steer),
             };
             self.hear();
             match wake {
-                Wake::Stop => break,
+                Wake::Stop if self.right.stays() => {
+                    self.feed(|machine, now| machine.on_local(Local::HandOver, now));
+                    break;
+                }
+                Wake::Stop => {
+                    self.stopping = true;
+                    self.feed(|machine, now| machine.on_local(Local::Stop, now));
+                }
                 Wake::News => self.settle(true),
                 Wake::Opened(opened) => {
                     self.on_opened(opened);
                     // After a failure the next look at the interfaces tries again, not this one.
                     self.settle(false);
                 }
+                Wake::Steer(Steer { hold, reply }) => {
+                    self.feed(|machine, now| machine.on_local(Local::StepDown { hold }, now));
+                    self.asking.push(reply);
+                }
                 Wake::Due => {}
             }
             self.feed(|machine, now| machine.on_deadline(now));
+            self.linger = self.linger.filter(|until| *until > clock::now());
+            self.answer();
             self.publish();
+            self.write_journal();
         }
-        self.feed(|machine, now| machine.on_local(Local::Stop, now));
-        self.publish();
         self.close();
+        if let Some(auth) = &mut self.auth {
+            let journal = auth.last(clock::now());
+            // Whoever waits for the end of this task waits for the disk too, once.
+            let _ = tokio::task::spawn_blocking(move || written(&journal)).await;
+        }
+    }
+
+    /// Whether nothing is left to be done at a stop.
+    fn is_idle(&self) -> bool {
+        self.linger.is_none() && self.machine.as_ref().is_none_or(|machine| machine.state() == State::Initialize)
+    }
+
+    /// Tells who asked for a hand-over, once it is over.
+    fn answer(&mut self) {
+        if self.asking.is_empty() || self.machine.as_ref().is_some_and(Instance::is_leaving) {
+            return;
+        }
+        let outcome = match &self.machine {
+            Some(machine) if machine.state() == State::Active => Outcome::NobodyTookOver,
+            Some(machine) => match machine.why() {
+                Why::SteppedDown { to } => Outcome::HandedOver { to },
+                _ => Outcome::NotTheHolder { state: machine.state(), holder: machine.active_router() },
+            },
+            None => Outcome::NotTheHolder { state: State::Initialize, holder: None },
+        };
+        for asked in self.asking.drain(..) {
+            // Who asked may be gone.
+            let _ = asked.send(outcome.clone());
+        }
     }
 
     /// Hands in what is queued.
@@ -140,8 +235,15 @@ impl Router {
         for _ in 0..BATCH {
             let Some(socket) = &self.socket else { break };
             match socket.io.receive(&mut buffer) {
-                Ok(Some(packet)) => self.on_packet(packet),
-                Ok(None) => break,
+                Ok(Some(Received { packet, stamp })) => {
+                    let now = moment();
+                    let heard = stamp.map_or(now.monotonic, |stamp| reached(stamp, now, self.emptied));
+                    self.on_packet(packet, heard);
+                }
+                Ok(None) => {
+                    self.emptied = moment();
+                    break;
+                }
                 Err(error) => {
                     let trouble = format!("cannot receive adverts: {error}");
                     self.warn_seldom("receive", || trouble.clone());
@@ -154,7 +256,7 @@ impl Router {
         self.buffer = buffer;
     }
 
-    fn on_packet(&mut self, packet: Result<Packet<'_>, WireError>) {
+    fn on_packet(&mut self, packet: Result<Packet<'_>, WireError>, heard: Instant) {
         let parsed = match packet {
             Ok(parsed) => parsed,
             Err(error) => return self.rejected(error.reason(), &error),
@@ -168,20 +270,37 @@ impl Router {
             }
             return;
         }
-        match Advert::parse(parsed.payload, parsed.src, parsed.dst) {
-            Ok((advert, _)) => {
-                let accepted = self.feed(|machine, now| machine.on_advert(parsed.src, parsed.ttl, &advert, now));
-                if accepted {
-                    self.metrics.advert_received(&self.order.vrrp.name);
-                }
+        let advert = match self.read(parsed) {
+            Ok(advert) => advert,
+            Err(error) => return self.rejected(error.reason(), &format_args!("{error}, from {}", parsed.src)),
+        };
+        if let Some(auth) = &mut self.auth
+            && let Err(doubt) = auth.verify(parsed.payload, parsed.src, parsed.dst, clock::now())
+        {
+            return self.rejected(doubt.reason(), &format_args!("{}, from {}", doubt.words(), parsed.src));
+        }
+        let accepted = self.feed(|machine, now| machine.on_advert(parsed.src, parsed.ttl, &advert, heard, now));
+        if accepted {
+            self.metrics.advert_received(&self.order.vrrp.name);
+        }
+    }
+
+    /// The advert of a packet, of the version spoken here.
+    fn read(&self, packet: Packet<'_>) -> Result<Advert, WireError> {
+        match self.order.vrrp.version {
+            Version::V3 => Advert::parse(packet.payload, packet.src, packet.dst).map(|(advert, _)| advert),
+            Version::V2 => {
+                let (advert, password) = v2::parse(packet.payload)?;
+                if password == self.order.vrrp.password { Ok(advert) } else { Err(WireError::Password) }
             }
-            Err(error) => self.rejected(error.reason(), &format_args!("{error}, from {}", parsed.src)),
         }
     }
 
     /// Takes in the newest order and facts, and tells the state machine. Unless `may_open`, no socket is opened.
     fn settle(&mut self, may_open: bool) {
         self.order = self.desired.borrow_and_update().clone();
+        self.right.concerns(&self.order.vrrp);
+        self.rekey();
         let can_forward = *self.can_forward.borrow_and_update();
         let Some(interfaces) = self.interfaces.borrow_and_update().clone() else {
             self.trouble = Some("links and addresses are not known yet".to_owned());
@@ -190,7 +309,7 @@ impl Router {
         let place = Place::of(&self.order, &interfaces);
         self.converge_socket(place, may_open);
         let config = match self.order.machine(place.and_then(|place| place.primary)) {
-            Ok(config) => config,
+            Ok(config) => Config { priority: self.track(&interfaces).unwrap_or(config.priority), ..config },
             Err(error) => {
                 self.trouble = Some(error.to_string());
                 return;
@@ -204,14 +323,59 @@ impl Router {
         if self.machine.is_none() {
             self.machine = Some(Instance::new(config.clone(), clock::now()));
         }
+        let continues = !self.started && self.right.lasts();
+        let (stopping, bad) = (self.stopping, self.bad.is_some());
         self.feed(|machine, now| {
             machine.on_local(Local::Reconfigure(config), now);
             machine.on_local(if connected { Local::LinkUp } else { Local::LinkDown }, now);
             let reason = FaultReason::CannotForward;
             machine.on_local(if can_forward { Local::Cleared(reason) } else { Local::Fault(reason) }, now);
-            machine.on_local(Local::Start, now);
+            let reason = FaultReason::Tracked;
+            machine.on_local(if bad { Local::Fault(reason) } else { Local::Cleared(reason) }, now);
+            if !stopping {
+                machine.on_local(if continues { Local::Continue } else { Local::Start }, now);
+            }
         });
         self.started = true;
+    }
+
+    /// Looks at what the newest order says; the priority that follows.
+    fn track(&mut self, interfaces: &Interfaces) -> Option<Priority> {
+        let Vrrp { tracks, notify, priority, .. } = &self.order.vrrp;
+        if self.hook.as_ref().is_none_or(|hook| !hook.is_of(notify)) {
+            self.hook = (!notify.is_empty()).then(|| Hook::start(notify, &self.elsewhere));
+        }
+        if self.tracking.as_ref().is_none_or(|tracking| !tracking.is_of(tracks)) {
+            self.tracking = (!tracks.is_empty()).then(|| Tracking::start(tracks, &self.elsewhere));
+        }
+        self.bad = None;
+        let verdict = self.tracking.as_mut()?.verdict(*priority, interfaces);
+        self.bad = verdict.fault;
+        Priority::new(verdict.priority)
+    }
+
+    /// Has the keys of the newest order.
+    fn rekey(&mut self) {
+        self.auth = match (self.auth.take(), &self.order.vrrp.auth) {
+            (_, None) => None,
+            (None, Some(auth)) => Some(Authenticator::new(auth, clock::now())),
+            (Some(mut known), Some(auth)) => {
+                known.rekey(&auth.keys);
+                Some(known)
+            }
+        };
+    }
+
+    /// Has the numbers of adverts kept when that is due, one write at a time.
+    fn write_journal(&mut self) {
+        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            return;
+        }
+        if let Some(auth) = &mut self.auth
+            && let Some(journal) = auth.to_write(clock::now())
+        {
+            self.writing = Some(tokio::task::spawn_blocking(move || written(&journal)));
+        }
     }
 
     /// Has a socket for where the interface is now. One that still serves is kept until its successor is there.
@@ -298,22 +462,38 @@ impl Router {
                 }
             }
         }
+        if self.machine.as_ref().and_then(Instance::lease_until).is_none() {
+            self.right.end();
+        }
         accepted
     }
 
     fn send(&mut self, transmit: &Transmit) {
         let Some(socket) = &self.socket else { return };
         let form = self.order.checksum();
+        let number = self.auth.as_mut().map(|auth| auth.number(clock::now()));
         let mut failed: Option<(IpAddr, io::Error)> = None;
         let mut sent = false;
         for to in transmit.destinations() {
-            match socket.io.send(transmit.src, *to, &transmit.emit(*to, form)) {
+            let mut message = match self.order.vrrp.version {
+                Version::V3 => transmit.emit(*to, form),
+                Version::V2 => v2::emit(&transmit.advert, self.order.vrrp.password),
+            };
+            if let Some((auth, number)) = self.auth.as_ref().zip(number) {
+                auth.sign(&mut message, number, transmit.src, *to);
+            }
+            match socket.io.send(transmit.src, *to, &message) {
                 Ok(()) => sent = true,
                 Err(error) => failed = Some((*to, error)),
             }
         }
         if sent {
             self.metrics.advert_sent(&self.order.vrrp.name);
+            let until = self.machine.as_ref().and_then(Instance::lease_until);
+            let yields = transmit.advert.priority == WirePriority::RELEASE;
+            if until.is_some_and(|until| self.right.renew(until, yields)) {
+                self.announce_again();
+            }
         }
         if let Some((to, error)) = failed {
             self.warn_seldom("send", || format!("cannot send an advert from {} to {to}: {error}", transmit.src));
@@ -325,12 +505,26 @@ impl Router {
     }
 
     fn entered(&mut self, from: State, state: State, why: Why) {
+        let handed_over = matches!(why, Why::Outranked { .. } | Why::SteppedDown { .. } | Why::Stopped);
+        self.linger = (from == State::Active && handed_over).then(|| clock::now() + LINGER);
         if state == State::Active {
             self.announce_again();
         }
         let vrrp = &self.order.vrrp;
         self.metrics.vrrp_transition(&vrrp.name, state.label());
         let (from, to, reason) = (from.label(), state.label(), self.reason(why));
+        if let Some(hook) = &self.hook {
+            let addresses: Vec<_> = vrrp.virtual_addresses.iter().map(ToString::to_string).collect();
+            hook.tell(vec![
+                ("XVIP_INSTANCE", vrrp.name.clone()),
+                ("XVIP_INTERFACE", vrrp.interface.clone()),
+                ("XVIP_VIRTUAL_ROUTER_ID", vrrp.virtual_router_id.to_string()),
+                ("XVIP_ADDRESSES", addresses.join(" ")),
+                ("XVIP_FROM", from.to_owned()),
+                ("XVIP_STATE", to.to_owned()),
+                ("XVIP_REASON", why.label().to_owned()),
+            ]);
+        }
         if state == State::Fault {
             tracing::warn!(instance = vrrp.name, "virtual router {from} -> {to}: {reason}");
         } else {
@@ -357,6 +551,7 @@ impl Router {
     fn reason(&self, why: Why) -> String {
         let Vrrp { interface, unicast_source, .. } = &self.order.vrrp;
         match (why, &self.trouble, unicast_source) {
+            (Why::Fault(FaultReason::Tracked), ..) => self.bad.clone().unwrap_or_else(|| why.to_string()),
             (Why::Fault(FaultReason::LinkDown) | Why::New, Some(trouble), _) => trouble.clone(),
             (Why::Fault(FaultReason::NoAddress), _, Some(source)) => {
                 format!("unicast_source {source} is not an address of interface {interface:?}, or not usable yet")
@@ -381,7 +576,7 @@ impl Router {
             name: vrrp.name.clone(),
             interface: vrrp.interface.clone(),
             vrid: vrrp.virtual_router_id.get(),
-            priority: vrrp.priority,
+            priority: machine.map_or(vrrp.priority, |machine| machine.config().priority.get()),
             state: machine.map_or(State::Initialize, Instance::state),
             why,
             reason: self.reason(why),
@@ -389,15 +584,33 @@ impl Router {
             virtual_addresses: vrrp.virtual_addresses.clone(),
             announce: self.announce,
             active_router: machine.and_then(Instance::active_router),
+            lingers: self.linger.is_some(),
         };
         self.snapshot.send_if_modified(|all| all.put(snapshot));
     }
+}
+
+fn moment() -> Moment {
+    Moment { monotonic: clock::now(), wall: clock::wall() }
+}
+
+fn written(journal: &Journal) -> io::Result<()> {
+    journal.write().inspect_err(|error| {
+        tracing::warn!("cannot keep the numbers of adverts, which the next start may need: {error}");
+    })
 }
 
 /// Waits for a new value. One that can never come is waited for all the same.
 async fn changed<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
         pending().await
+    }
+}
+
+async fn tracked(tracking: &mut Option<Tracking>) {
+    match tracking {
+        Some(tracking) => tracking.changed().await,
+        None => pending().await,
     }
 }
 

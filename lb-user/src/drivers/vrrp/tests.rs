@@ -8,13 +8,14 @@ use super::*;
 use crate::clock;
 use crate::config::ChecksumForm;
 use crate::netlink::{Address, Link};
+use lb_proto::units::Version;
 
 fn net(text: &str) -> IpNet {
     let (address, prefix) = text.split_once('/').unwrap();
     IpNet { address: address.parse().unwrap(), prefix: prefix.parse().unwrap() }
 }
 
-fn vrrp(name: &str, interface: &str, id: u8, vips: &[&str]) -> Vrrp {
+pub(super) fn vrrp(name: &str, interface: &str, id: u8, vips: &[&str]) -> Vrrp {
     Vrrp {
         name: name.to_owned(),
         interface: interface.to_owned(),
@@ -27,6 +28,11 @@ fn vrrp(name: &str, interface: &str, id: u8, vips: &[&str]) -> Vrrp {
         unicast_peers: Vec::new(),
         virtual_addresses: vips.iter().map(|vip| net(vip)).collect(),
         checksum: ChecksumForm::Rfc5798,
+        version: Version::V3,
+        password: None,
+        auth: None,
+        tracks: Vec::new(),
+        notify: Vec::new(),
     }
 }
 
@@ -36,7 +42,7 @@ fn interfaces() -> Interfaces {
         Address { ifindex: 7, net: net(text), secondary: false, global, usable: true, ours: false }
     };
     Interfaces {
-        links: vec![Link { index: 7, name: "eth0".to_owned(), mac: None, up: true, mtu: 1500, kind: None }],
+        links: vec![Link { index: 7, name: "eth0".to_owned(), mac: None, up: true, flaps: 0, mtu: 1500, kind: None }],
         addresses: [
             "192.0.2.101/24",
             "192.0.2.21/24",
@@ -141,6 +147,7 @@ fn instance(name: &str, vrid: u8) -> InstanceSnapshot {
         virtual_addresses: Vec::new(),
         announce: 0,
         active_router: None,
+        lingers: false,
     }
 }
 
@@ -167,7 +174,7 @@ async fn wait(snapshot: &mut watch::Receiver<VrrpSnapshot>, what: impl FnMut(&Vr
 #[tokio::test]
 async fn routers_without_an_interface_say_so_and_follow_the_configuration() {
     let config = |name| vrrp(name, "not-there", 51, &["192.0.2.100/24"]);
-    let handle = VrrpDriver::spawn(vec![config("b"), config("a")], Metrics::new()).unwrap();
+    let handle = VrrpDriver::spawn(vec![config("b"), config("a")], Metrics::new(), Leases::default(), false).unwrap();
     let mut snapshot = handle.subscribe();
     let faulty = |all: &VrrpSnapshot| {
         all.instances.len() == 2 && all.instances.iter().all(|instance| instance.state == State::Fault)

@@ -26,6 +26,7 @@ fn a_link_is_read_past_what_is_not_understood() {
         attribute(libc::IFLA_IFNAME, b"eth0\0"),
         attribute(libc::IFLA_ADDRESS, &[2, 0, 0, 0, 0, 1]),
         attribute(libc::IFLA_MTU, &1500_u32.to_ne_bytes()),
+        attribute(libc::IFLA_CARRIER_CHANGES, &3_u32.to_ne_bytes()),
         attribute(12345, b"from the future"),
         attribute(libc::IFLA_LINKINFO, &info),
     ];
@@ -34,6 +35,7 @@ fn a_link_is_read_past_what_is_not_understood() {
         name: "eth0".to_owned(),
         mac: Some([2, 0, 0, 0, 0, 1]),
         up: true,
+        flaps: 3,
         mtu: 1500,
         kind: Some("veth".to_owned()),
     };
@@ -63,7 +65,8 @@ fn on(ifindex: u32, net: &str, change: impl Fn(&mut Address)) -> Address {
 }
 
 fn interfaces_with(addresses: Vec<Address>) -> Interfaces {
-    let link = |index, name: &str| Link { index, name: name.to_owned(), mac: None, up: true, mtu: 1500, kind: None };
+    let link =
+        |index, name: &str| Link { index, name: name.to_owned(), mac: None, up: true, flaps: 0, mtu: 1500, kind: None };
     Interfaces { links: vec![link(1, "lo"), link(2, "eth0")], addresses }
 }
 

@@ -88,6 +88,7 @@ impl Pair for Incumbent {
             Fault::Terminated => node.keepalived.signal(Signal::SIGTERM),
             Fault::LinkCut => node.port.cut(),
             Fault::Killed => bail!("which of the processes is meant?"),
+            Fault::SteppedDown => bail!("keepalived has no such command"),
         }
     }
 
@@ -96,7 +97,7 @@ impl Pair for Incumbent {
         match fault {
             Fault::LinkCut => node.port.mend(),
             Fault::Nothing => Ok(()),
-            Fault::Terminated | Fault::Killed => bail!("a process is not started anew"),
+            Fault::Terminated | Fault::SteppedDown | Fault::Killed => bail!("a process is not started anew"),
         }
     }
 

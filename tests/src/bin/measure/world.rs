@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Nothing,
     /// SIGTERM.
     Terminated,
+    /// `xvip vrrp step-down`.
+    SteppedDown,
     /// kill -9.
     Killed,
     /// The link loses its carrier.
@@ -39,6 +41,7 @@ impl Fault {
         match self {
             Fault::Nothing => "nothing is done",
             Fault::Terminated => "SIGTERM",
+            Fault::SteppedDown => "step-down",
             Fault::Killed => "kill -9",
             Fault::LinkCut => "link cut",
         }
@@ -180,6 +183,7 @@ impl Pair for Xvip {
         match fault {
             Fault::Nothing => Ok(()),
             Fault::Terminated => agent.terminate(),
+            Fault::SteppedDown => agent.step_down(&[]).map(|_| ()),
             Fault::Killed => agent.kill9(),
             Fault::LinkCut => port.cut(),
         }
@@ -188,7 +192,7 @@ impl Pair for Xvip {
     fn repair(&mut self, fault: Fault, index: usize) -> Result<()> {
         let (agent, port) = self.nodes.get_mut(index).context("no such node")?;
         match fault {
-            Fault::Nothing => Ok(()),
+            Fault::Nothing | Fault::SteppedDown => Ok(()),
             Fault::Terminated => {
                 agent.stop(Duration::from_secs(10))?;
                 agent.start()

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::{Active, Backup, Instance, Phase};
 use crate::family::Family;
-use crate::units::WirePriority;
+use crate::units::{Centis, WirePriority};
 use crate::vrrp::output::{AdvertFault, Announcement, Mismatch, Output, Why};
-use crate::vrrp::timers::{active_down_interval, learned_interval, skew_time};
+use crate::vrrp::timers::living_silence;
 use crate::wire::ipv4::TTL;
 use crate::wire::vrrp::Advert;
 
@@ -18,9 +18,10 @@ const ANNOUNCE_GAP: Duration = Duration::from_secs(1);
 const ANSWERS_PER_INTERVAL: u32 = 4;
 
 impl Instance {
-    /// An advert arrived from `src` with this TTL or hop limit.
-    pub fn on_advert(&mut self, src: impl Into<IpAddr>, ttl: u8, advert: &Advert, now: Instant) {
-        let src = src.into();
+    /// An advert from `src` with this TTL or hop limit is handed in. `heard` is when it reached this host, which is what
+    /// counts for timers: a process that was late to read it has not lost its sender.
+    pub fn on_advert(&mut self, src: impl Into<IpAddr>, ttl: u8, advert: &Advert, heard: Instant, now: Instant) {
+        let (src, heard) = (src.into(), heard.min(now));
         self.notice_sleep(now);
         if let Err(fault) = self.admit(src, ttl, advert) {
             self.out.push_back(Output::Rejected { src, fault });
@@ -29,10 +30,12 @@ impl Instance {
         self.compare(src, advert);
         match self.phase {
             Phase::Backup(backup) => {
-                let backup = self.heard_as_backup(backup, src, advert, now);
+                // Older than the state: who listens anew listens for a whole while.
+                let backup = self.heard_as_backup(backup, src, advert, heard.max(self.since), now);
                 self.phase = Phase::Backup(backup);
             }
-            Phase::Active(active) => self.heard_as_active(active, src, advert, now),
+            Phase::Active(active) => self.heard_as_active(active, src, advert, heard, now),
+            Phase::Leaving(leaving) => self.heard_while_leaving(leaving, src, advert, heard, now),
             Phase::Initialize | Phase::Fault => {}
         }
     }
@@ -72,54 +75,61 @@ impl Instance {
     }
 
     /// RFC 9568 section 6.4.2.
-    fn heard_as_backup(&self, backup: Backup, src: IpAddr, advert: &Advert, now: Instant) -> Backup {
+    fn heard_as_backup(
+        &mut self, backup: Backup, src: IpAddr, advert: &Advert, heard: Instant, now: Instant,
+    ) -> Backup {
         if advert.priority == WirePriority::RELEASE {
             // Only the router that holds the addresses can release them; a late copy from a former one must not
             // make us contest its successor.
             if backup.heard.is_some_and(|heard| heard != src) {
                 return backup;
             }
-            let expires = backup.expires.min(now + skew_time(self.cfg.priority, backup.interval));
+            let expires = backup.expires.min(heard + self.cfg.skew(backup.interval));
             return Backup { expires, heard: None, cause: Why::Released, lower_since: None, ..backup };
         }
+        let interval = self.learn(src, advert.interval, heard);
         let lower = advert.priority < self.cfg.priority.into();
-        let lower_since = lower.then(|| backup.lower_since.unwrap_or(now));
-        let patience = lower_since.map(|since| now.saturating_duration_since(since) < self.cfg.preempt_delay);
-        if self.cfg.preempt && patience == Some(false) {
+        let lower_since = lower.then(|| backup.lower_since.unwrap_or(heard));
+        let patience = lower_since.map(|since| heard.saturating_duration_since(since) < self.cfg.delay());
+        if self.preempts(heard) && patience == Some(false) {
             // Discarded, so that the timer runs out.
             return Backup { heard: Some(src), cause: Why::Preempted, lower_since, ..backup };
         }
-        let interval = learned_interval(self.cfg.advert_interval, advert.interval);
+        // Read this late, the queue may have been too full for what came last.
+        let late = now >= backup.expires;
+        let excused =
+            if late { Some(now + living_silence(interval)) } else { backup.excused.filter(|until| *until > now) };
+        let expires = heard + self.cfg.down(interval);
         Backup {
-            expires: now + active_down_interval(self.cfg.priority, interval),
+            expires: excused.map_or(expires, |until| expires.max(until)),
             interval,
             heard: Some(src),
             cause: Why::Silence,
             lower_since,
-            excused: false,
+            excused,
         }
     }
 
     /// RFC 9568 section 6.4.3.
-    fn heard_as_active(&mut self, active: Active, src: IpAddr, advert: &Advert, now: Instant) {
+    fn heard_as_active(&mut self, active: Active, src: IpAddr, advert: &Advert, heard: Instant, now: Instant) {
         if advert.priority == WirePriority::RELEASE {
             self.assert_claim(active, Announcement::ReleaseHeard, now);
             return;
         }
+        let interval = self.learn(src, advert.interval, heard);
         // Of one family, so that addresses compare as the numbers they are on the wire.
         let ours = (WirePriority::from(self.cfg.priority), self.cfg.source());
         if (advert.priority, Some(src)) <= ours {
             self.assert_claim(active, Announcement::Contested, now);
             return;
         }
-        let interval = learned_interval(self.cfg.advert_interval, advert.interval);
-        let backup = Backup {
-            interval,
-            expires: now + active_down_interval(self.cfg.priority, interval),
-            heard: Some(src),
-            ..self.listening(now)
-        };
+        let backup = self.following(src, interval, now);
         self.enter(Phase::Backup(backup), Why::Outranked { by: src, priority: advert.priority }, now);
+    }
+
+    /// The Backup of a router that has just claimed the addresses.
+    pub(super) fn following(&self, src: IpAddr, interval: Centis, now: Instant) -> Backup {
+        Backup { interval, expires: now + self.cfg.down(interval), heard: Some(src), ..self.listening(now) }
     }
 
     /// Answers a lesser claim with an advert, at once or as soon as the pace allows, and has the addresses announced

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::vrrp::active_down_interval;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -26,6 +27,8 @@ fn any_config() -> impl Strategy<Value = Config> {
             primary: (number > 0).then(|| host(number)),
             addresses: Addresses::new([VIP]).unwrap(),
             peers: if unicast { [host(2), host(3)].into() } else { [].into() },
+            version: Version::V3,
+            authenticated: false,
         };
         config_over(family, cfg)
     })
@@ -36,6 +39,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     let local = prop_oneof![
         4 => Just(Local::Start),
         1 => Just(Local::Stop),
+        1 => (0..5000u64).prop_map(|hold| Local::StepDown { hold: ms(hold) }),
         1 => Just(Local::LinkUp),
         1 => Just(Local::LinkDown),
         1 => fault.clone().prop_map(Local::Fault),
@@ -100,7 +104,7 @@ proptest! {
                         interval: Centis::new(interval).unwrap(),
                         addresses: Addresses::new(vec![of_src(VIP); vips.into()]).unwrap(),
                     };
-                    instance.on_advert(src, ttl, &advert, now);
+                    instance.on_advert(src, ttl, &advert, now, now);
                 }
                 Step::Local(event) => {
                     instance.on_local(event.clone(), now);

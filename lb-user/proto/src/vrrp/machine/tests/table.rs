@@ -81,18 +81,18 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
             "the longest interval",
             other(ABOVE, Advert { interval: Centis::MAX, ..advert(101) }),
             not_running(
-                "backup 14.4375s: mismatch_interval",
-                "backup 14.4375s: mismatch_interval",
-                "backup 14.4375s: mismatch_interval, active>backup outranked",
+                "backup down: mismatch_interval",
+                "backup down: mismatch_interval",
+                "backup down: mismatch_interval, active>backup outranked",
             ),
         ),
         (
             "the shortest interval",
             other(ABOVE, Advert { interval: Centis::MIN, ..advert(101) }),
             not_running(
-                "backup 902.34375ms: mismatch_interval",
-                "backup 902.34375ms: mismatch_interval",
-                "backup 902.34375ms: mismatch_interval, active>backup outranked",
+                "backup down: mismatch_interval",
+                "backup down: mismatch_interval",
+                "backup down: mismatch_interval, active>backup outranked",
             ),
         ),
         (
@@ -159,12 +159,12 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
         (
             "late by an interval",
             Deadline(SECOND),
-            ["initialize -", "fault -", "backup interval", "backup interval", "active interval: send 100"],
+            ["initialize -", "fault -", "backup 1.5s", "backup 1.5s", "active interval: send 100"],
         ),
         (
-            "late by all a peer waits",
-            Deadline(Duration::from_nanos(2_609_375_000)),
-            ["initialize -", "fault -", "backup interval", "backup interval", "backup down: active>backup slept"],
+            "late by all that a peer must wait",
+            Deadline(ms(2000)),
+            ["initialize -", "fault -", "backup 1.5s", "backup 1.5s", "backup down: active>backup slept"],
         ),
         (
             "start",
@@ -179,8 +179,13 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
                 "initialize -: fault>initialize stopped",
                 "initialize -: backup>initialize stopped",
                 "initialize -: backup>initialize stopped",
-                "initialize -: send 0, active>initialize stopped",
+                "active interval: send 0",
             ],
+        ),
+        (
+            "step down",
+            Input::Local(Local::StepDown { hold: SECOND }),
+            ["initialize -", "fault -", "backup =", "backup =", "active interval: send 0"],
         ),
         (
             "link up",

@@ -2,13 +2,13 @@
 //! that pause and die. Everything follows from one seed.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use lb_proto::family::Family;
-use lb_proto::units::{Centis, Priority, Vrid};
-use lb_proto::vrrp::{Config, Instance, Local, Output, State, Transmit};
+use lb_proto::units::{Centis, Priority, Version, Vrid};
+use lb_proto::vrrp::{Config, Instance, Local, Moment, Output, State, Transmit, reached};
 use lb_proto::wire::ipv4::{PROTOCOL_VRRP, TTL, parse_ipv4_packet};
 use lb_proto::wire::vrrp::{Addresses, Advert, ChecksumForm};
 use lb_proto::wire::{Packet, ipv4, ipv6};
@@ -70,7 +70,16 @@ pub(super) struct Router {
     pub(super) instance: Option<Instance>,
     /// Whether the process runs when it should; packets wait meanwhile.
     paused: bool,
-    inbox: VecDeque<Carried>,
+    /// Each with the kernel's stamp, by the wall clock.
+    inbox: VecDeque<(SystemTime, Carried)>,
+    /// When the inbox was last seen empty.
+    emptied: Moment,
+    /// By how much the wall clock differs from the true time: forwards, or backwards.
+    wall: (Duration, bool),
+    /// Told to stop, it ends when it holds the addresses no more.
+    pub(super) stopping: bool,
+    /// Until when it answers for the addresses, as the datapath was told: outlives the process.
+    pub(super) lease: Option<Instant>,
     /// Only routers of the same island hear each other.
     pub(super) island: u64,
     /// The process wakes this long after its deadline.
@@ -133,6 +142,10 @@ pub(super) struct World {
     arrivals: Vec<Vec<Instant>>,
     /// Changes of who is Active, with their times.
     pub(super) log: Vec<(Instant, String)>,
+    /// Since when two routers that hear each other both had a lease.
+    shared_leases: BTreeMap<(usize, usize), Instant>,
+    /// The longest such time.
+    pub(super) longest_shared_lease: Duration,
     dual_since: Option<Instant>,
     vacant_since: Option<Instant>,
     /// The longest times with several Active routers, and with none.
@@ -161,6 +174,8 @@ pub(super) fn config(family: Family, router: usize, priority: u8, interval: u16)
         primary: Some(address(family, router)),
         addresses: Addresses::new([vip]).unwrap(),
         peers: [].into(),
+        version: Version::V3,
+        authenticated: false,
     }
 }
 
@@ -174,6 +189,10 @@ impl World {
             instance: None,
             paused: false,
             inbox: VecDeque::new(),
+            emptied: Moment { monotonic: origin, wall: SystemTime::UNIX_EPOCH },
+            wall: (Duration::ZERO, true),
+            stopping: false,
+            lease: None,
             island: 0,
             lateness: Duration::ZERO,
         };
@@ -198,6 +217,8 @@ impl World {
             due: BinaryHeap::new(),
             arrivals: vec![vec![origin; n]; n],
             log: Vec::new(),
+            shared_leases: BTreeMap::new(),
+            longest_shared_lease: Duration::ZERO,
             dual_since: None,
             vacant_since: None,
             longest_dual: Duration::ZERO,
@@ -228,6 +249,8 @@ impl World {
 
     /// Forgets the longest times seen so far.
     pub(super) fn measure_anew(&mut self) {
+        self.longest_shared_lease = Duration::ZERO;
+        self.shared_leases.clear();
         self.longest_dual = Duration::ZERO;
         self.longest_vacancy = Duration::ZERO;
         self.dual_since = None;
@@ -255,6 +278,7 @@ impl World {
         let router = &mut self.routers[router];
         router.instance = None;
         router.paused = false;
+        router.stopping = false;
         router.inbox.clear();
         self.observe();
     }
@@ -262,13 +286,33 @@ impl World {
     /// Ends the process in good order.
     pub(super) fn stop(&mut self, router: usize) {
         self.resume(router);
+        self.routers[router].stopping = true;
         self.local(router, Local::Stop);
-        self.crash(router);
+    }
+
+    /// The wall clocks are set, each to another time.
+    pub(super) fn set_clocks(&mut self) {
+        for router in 0..self.routers.len() {
+            let by = self.rng.time(Duration::from_secs(7200));
+            self.routers[router].wall = (by, self.rng.chance(500));
+        }
+        self.note("clocks set");
+    }
+
+    /// By the clocks of a router.
+    fn moment(&self, router: usize) -> Moment {
+        let true_time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.elapsed();
+        let wall = match self.routers[router].wall {
+            (by, true) => true_time + by,
+            (by, false) => true_time - by,
+        };
+        Moment { monotonic: self.now, wall }
     }
 
     pub(super) fn pause(&mut self, router: usize) {
         self.note(format!("{router} pauses"));
         self.routers[router].paused = true;
+        self.routers[router].emptied = self.moment(router);
     }
 
     pub(super) fn resume(&mut self, router: usize) {
@@ -280,8 +324,9 @@ impl World {
         if deadline_first {
             self.deadline(router);
         }
-        while let Some(packet) = self.routers[router].inbox.pop_front() {
-            self.receive(router, &packet);
+        while let Some((stamp, packet)) = self.routers[router].inbox.pop_front() {
+            let heard = reached(stamp, self.moment(router), self.routers[router].emptied);
+            self.receive(router, &packet, heard);
         }
         if !deadline_first {
             self.deadline(router);
@@ -355,6 +400,7 @@ impl World {
     }
 
     fn advance(&mut self, to: Instant) {
+        self.watch_leases(to);
         self.now = self.now.max(to);
         self.observe();
     }
@@ -375,19 +421,21 @@ impl World {
     }
 
     fn deliver(&mut self, Delivery { to, packet }: Delivery) {
+        let now = self.moment(to);
         let router = &mut self.routers[to];
         if router.instance.is_none() {
             return;
         }
         if !router.paused {
-            self.receive(to, &packet);
+            router.emptied = now;
+            self.receive(to, &packet, self.now);
         } else if router.inbox.len() < SOCKET_BUFFER {
-            router.inbox.push_back(packet);
+            router.inbox.push_back((now.wall, packet));
         }
     }
 
     /// What a driver does with a packet.
-    fn receive(&mut self, router: usize, carried: &Carried) {
+    fn receive(&mut self, router: usize, carried: &Carried, heard: Instant) {
         let now = self.now;
         let Some(packet) = carried.read() else {
             return;
@@ -396,7 +444,7 @@ impl World {
             return;
         };
         if let Some(instance) = self.routers[router].instance.as_mut() {
-            instance.on_advert(packet.src, packet.ttl, &advert, now);
+            instance.on_advert(packet.src, packet.ttl, &advert, heard, now);
             self.drain(router);
         }
     }
@@ -410,6 +458,11 @@ impl World {
                 }
                 Output::Announce(_) | Output::Rejected { .. } | Output::Mismatch { .. } => {}
             }
+        }
+        let state = self.routers[router].instance.as_ref().map(Instance::state);
+        self.routers[router].lease = self.routers[router].instance.as_ref().and_then(Instance::lease_until);
+        if self.routers[router].stopping && state == Some(State::Initialize) {
+            self.crash(router);
         }
         self.observe();
     }
@@ -450,6 +503,26 @@ impl World {
     fn fly(&mut self, to: usize, packet: Carried, at: Instant) {
         self.due.push(Reverse((at, self.in_flight.len())));
         self.in_flight.push(Some(Delivery { to, packet }));
+    }
+
+    /// Between now and then nothing happens but that leases end.
+    fn watch_leases(&mut self, to: Instant) {
+        for one in 0..self.routers.len() {
+            for other in one + 1..self.routers.len() {
+                let both = (self.routers[one].lease.zip(self.routers[other].lease))
+                    .map(|(one, other)| one.min(other).min(to))
+                    .filter(|end| *end > self.now && self.connected(one, other) && self.connected(other, one));
+                let Some(end) = both else {
+                    self.shared_leases.remove(&(one, other));
+                    continue;
+                };
+                let since = *self.shared_leases.entry((one, other)).or_insert(self.now);
+                self.longest_shared_lease = self.longest_shared_lease.max(end - since);
+                if end < to {
+                    self.shared_leases.remove(&(one, other));
+                }
+            }
+        }
     }
 
     fn observe(&mut self) {

@@ -1,0 +1,200 @@
+//! The order in which an agent begins.
+//!
+//! Configuration, lock, then what an earlier agent's leases let it continue: a virtual router whose lease lasts is Active at
+//! once, and speaks before anything is loaded, which takes about a second. What is pinned serves meanwhile. Then the
+//! datapath, its tables, the listeners, and the other virtual routers.
+
+use super::*;
+use crate::bpf::Leases;
+
+impl Agent {
+    pub(super) async fn start(file: PathBuf, reload: mpsc::Sender<Order>) -> Result<Self, AgentError> {
+        let started = clock::now();
+        let netlink = Netlink::connect()?;
+        let (config, targets) = prepare(&file, &netlink).await?;
+        let lock = Lock::take(Path::new(RUN_DIR), &config.node.name)?;
+        let node = config.node.name.clone();
+        let was_here = bpf::is_pinned(&node);
+        let metrics = Metrics::new();
+        metrics.configure(&config);
+        let leases = Leases::pinned(&node);
+        leases.configure(&virtual_addresses(&config))?;
+        let held = vrrp::any_held(&config.vrrp, &leases);
+        let continued = match held && was_here {
+            true => Some(VrrpDriver::spawn(config.vrrp.clone(), metrics.clone(), leases.clone(), true)?),
+            false => None,
+        };
+        let mut vrrp = Routers { leases, continued };
+        let begun = Self::begin(file, started, config, targets, netlink, metrics, &mut vrrp, reload, lock).await;
+        if begun.is_err() {
+            // Whoever cannot serve does not hold addresses either.
+            if let Some(vrrp) = vrrp.continued {
+                vrrp.stop().await;
+                if let Err(error) = withdraw(netlink).await {
+                    warn!("VIPs may be left behind: {error}");
+                }
+            }
+            // What an earlier agent left goes on serving; what this one has begun does not stay.
+            if !was_here {
+                let removed = bpf::flush(&node).map_err(|error| error.to_string());
+                let restored = ReservedPorts::new(kept_settings(&node)).restore().map_err(|error| error.to_string());
+                if let Err(error) = removed.and(restored) {
+                    warn!("the host is not quite as it was: {error}");
+                }
+            }
+        }
+        begun
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the second half of a function that has to undo the first")]
+    async fn begin(
+        file: PathBuf, started: Instant, config: Config, targets: Vec<Target>, netlink: Netlink, metrics: Metrics,
+        routers: &mut Routers, reload: mpsc::Sender<Order>, lock: Lock,
+    ) -> Result<Self, AgentError> {
+        let monitor = Monitor::subscribe(&Group::ALL)?;
+        let device = device(&netlink, &config.node.interface).await?;
+        let reserved = ReservedPorts::new(kept_settings(&config.node.name));
+        reserve(&reserved, &config)?;
+        let mut datapath = Datapath::open(&spec(&config, device))?;
+        let mut kernel = Kernel::take(&mut datapath, sizes(&config), &routers.leases)?;
+        if let Err(error) = datapath.guard(!config.vrrp.is_empty()) {
+            // It serves all the same, and is tried again every second.
+            warn!("{error}");
+        }
+
+        let (reporter, events) = events::channel();
+        let garp = GarpDriver::spawn(metrics.clone()).map_err(AgentError::Arp)?;
+        let observer = HealthObserver { metrics: metrics.clone(), reporter: reporter.clone() };
+        let mut peering = Peering::new(config.node.peer_port);
+        if let Some(sockets) = peering.open(&config)? {
+            peering.listen(sockets).await;
+        }
+        let health = HealthDriver::spawn(Arc::new(observer), Some(peering.asker()));
+        health.set_targets(targets);
+        let config_status = ConfigStatus {
+            file: file.display().to_string(),
+            applied_at: unix(clock::wall()),
+            reloads: 0,
+            reload_failures: 0,
+            last_error: None,
+        };
+        let mut reconciler = Reconciler::new(netlink, Addresses::connect(netlink)?, garp);
+        let health_seen = health.subscribe();
+        let nobody = VrrpSnapshot::default();
+        // Complete tables come before any VIP.
+        let snapshots = Snapshots {
+            config: &config,
+            vrrp: &nobody,
+            health: &health_seen.borrow().clone(),
+            sweep: &kernel.sweeping.latest(),
+            fellows: &peering.fellows(),
+        };
+        reconciler.tables(&snapshots, &mut datapath, &mut kernel.tables, started).await?;
+        let mut local = Local::new();
+        local.converge(datapath.ebpf(), &config);
+        let first = report::status(report::Sources {
+            config: &config,
+            started,
+            config_status: config_status.clone(),
+            attachment: Some(datapath.attachment()),
+            detached_because: "",
+            tables: &kernel.tables,
+            capacities: kernel.capacities,
+            sweep: &kernel.sweeping.latest(),
+            vrrp: &nobody,
+            health: &health_seen.borrow(),
+            reconciler: &reconciler,
+            local: local.status(),
+            claims: &Claims::default(),
+            events: Vec::new(),
+        })?;
+        let (status, status_seen) = watch::channel(Arc::new(first));
+        let heartbeat = Heartbeat::new(clock::now());
+        let sources = Sources {
+            exposition: Arc::new(Exposition::new(&metrics, status_seen.clone())),
+            status: status_seen.clone(),
+            heartbeat: heartbeat.clone(),
+        };
+        let http = http::listen(config.metrics.listen, sources.clone()).await?;
+        let admin = admin::listen(&config.admin.socket, status_seen, reload.clone()).await?;
+        let vrrp = match routers.continued.take() {
+            Some(vrrp) => {
+                vrrp.reconfigure(config.vrrp.clone());
+                vrrp
+            }
+            None => VrrpDriver::spawn(config.vrrp.clone(), metrics.clone(), routers.leases.clone(), false)?,
+        };
+        let vrrp_seen = vrrp.subscribe();
+        let mut agent = Self {
+            file,
+            config: Arc::new(config),
+            config_status,
+            started,
+            datapath: Some(datapath),
+            detached_because: String::new(),
+            ahead: Vec::new(),
+            kernel,
+            local,
+            peering,
+            reserved,
+            netlink,
+            monitor,
+            reconciler,
+            vrrp,
+            leases: routers.leases.clone(),
+            claims: Claims::default(),
+            vrrp_seen,
+            vrrp_before: VrrpSnapshot::default(),
+            health,
+            health_seen,
+            metrics,
+            reporter,
+            events,
+            status,
+            sources,
+            http,
+            admin,
+            reload,
+            heartbeat,
+            address_fault: Fault::none("VIP addresses are"),
+            table_fault: Fault::none("the datapath's tables are"),
+            datapath_fault: Fault::none("the datapath is"),
+            lock,
+        };
+        agent.pass().await;
+        Ok(agent)
+    }
+}
+
+/// The virtual routers, as far as they run while the agent begins.
+struct Routers {
+    leases: Leases,
+    /// Those of an earlier agent.
+    continued: Option<vrrp::Handle>,
+}
+
+/// All virtual addresses of a configuration.
+pub(super) fn virtual_addresses(config: &Config) -> BTreeSet<IpAddr> {
+    config.vrrp.iter().flat_map(|vrrp| &vrrp.virtual_addresses).map(|net| net.address).collect()
+}
+
+/// Removes every VIP of ours.
+async fn withdraw(netlink: Netlink) -> Result<(), PassError> {
+    let garp =
+        GarpDriver::spawn(Metrics::new()).map_err(|source| NetlinkError::Socket { doing: "announce with", source })?;
+    Reconciler::new(netlink, Addresses::connect(netlink)?, garp).withdraw().await
+}
+
+/// Reads the file, compares it with the host, and makes the health checks ready.
+pub(super) async fn prepare(file: &Path, netlink: &Netlink) -> Result<(Config, Vec<Target>), AgentError> {
+    let loaded: Loaded = config::load(file)?;
+    loaded.check_host(&netlink.interfaces().await?.host_facts())?;
+    let mut config = loaded.config;
+    vrrp::arm(&mut config.vrrp, &config.node.name)?;
+    let mut targets = Vec::new();
+    for service in &config.services {
+        let asked = direct::asked(&config, service);
+        targets.extend(Target::of_service(service, None)?.into_iter().map(|target| target.delivering(asked.clone())));
+    }
+    Ok((config, targets))
+}

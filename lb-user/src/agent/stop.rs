@@ -1,0 +1,43 @@
+//! The ends of an agent: one gives the VIPs up and leaves the host as it was found, the other leaves all to its successor.
+
+use super::*;
+
+impl Agent {
+    /// Leaves everything as it is, for the next agent to continue with: VIPs, datapath, tables, settings, and after a last
+    /// advert the leases.
+    pub(super) async fn hand_over(self) {
+        info!("handing over to the next agent");
+        let Self { vrrp, health, .. } = self;
+        // First: from here on the time counts that the next agent has.
+        vrrp.hand_over().await;
+        health.shutdown().await;
+        info!("ended, VIPs and datapath stay");
+    }
+
+    /// Gives the VIPs up and leaves the host as it was found.
+    pub(super) async fn stop(self) -> Result<(), AgentError> {
+        info!("stopping");
+        let Self {
+            config, mut reconciler, vrrp, health, datapath, kernel, reserved, http, admin, lock, peering, ..
+        } = self;
+        let left = peering.leave(&config).await;
+        // Each goes on serving until another node has its addresses, so that nobody notices.
+        vrrp.stop().await;
+        let withdrawn = reconciler.withdraw().await;
+        // Until the others have heard that nothing is delivered here any more.
+        sleep_until(left.into()).await;
+        health.shutdown().await;
+        drop((kernel, datapath));
+        let removed = bpf::flush(&config.node.name);
+        let restored = reserved.restore();
+        drop((http, admin));
+        drop(lock);
+        // Unless something else is in it.
+        let _ = std::fs::remove_dir(RUN_DIR);
+        withdrawn?;
+        removed?;
+        restored?;
+        info!("stopped, the host is as it was");
+        Ok(())
+    }
+}
