@@ -2,4 +2,4 @@
 
 mod record;
 
-pub use record::{Key, Path, Record};
+pub use record::{Change, Key, Path, Record};
