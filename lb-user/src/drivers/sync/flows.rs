@@ -2,6 +2,8 @@
 
 use lb_proto::sync::{Change, Key, Record};
 
+use crate::bpf::Skipped;
+
 /// What the datapath says of its flows, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changes {
@@ -34,4 +36,14 @@ pub struct Adopted {
     pub known: u64,
     /// Not taken in: no such service or backend here, or no room.
     pub refused: u64,
+    /// The same by reason, in the order of [`Skipped::ALL`].
+    pub skipped: [u64; Skipped::ALL.len()],
+}
+
+impl Adopted {
+    /// Counts one that was not taken in.
+    pub const fn skip(&mut self, why: Skipped) {
+        self.refused += 1;
+        self.skipped[why as usize] += 1;
+    }
 }

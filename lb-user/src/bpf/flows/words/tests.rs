@@ -1,0 +1,1 @@
+//! Records and entries there and back.
