@@ -7,6 +7,7 @@
 mod local;
 mod lock;
 mod peering;
+mod sharing;
 mod suspecting;
 mod sweeping;
 
@@ -50,6 +51,7 @@ use lock::Lock;
 pub use lock::LockError;
 pub(crate) use peering::NO_BACKEND_HERE;
 use peering::Peering;
+use sharing::Sharing;
 use suspecting::Suspecting;
 use sweeping::Sweeping;
 
@@ -273,6 +275,7 @@ struct Kernel {
     capacities: Entries,
     sweeping: Sweeping,
     suspecting: Suspecting,
+    sharing: Sharing,
     log: Option<JoinHandle<()>>,
 }
 
@@ -281,11 +284,12 @@ impl Kernel {
         let footprint = datapath.footprint();
         let ebpf = datapath.ebpf();
         let log = datapath_log(ebpf);
+        let sharing = Sharing::look(ebpf)?;
         let sweeper = Sweeper::take(ebpf, footprint, sizes)?;
         let suspecting = Suspecting::start(Suspicions::take(ebpf)?);
         let tables = Tables::take(ebpf)?;
         let capacities = sweeper.capacities();
-        Ok(Self { tables, capacities, sweeping: Sweeping::start(sweeper), suspecting, log })
+        Ok(Self { tables, capacities, sweeping: Sweeping::start(sweeper), suspecting, sharing, log })
     }
 }
 
@@ -329,7 +333,9 @@ impl Agent {
         if begun.is_err() && !was_here {
             // What an earlier agent left goes on serving; what this one has begun does not stay.
             let removed = bpf::flush(&node).map_err(|error| error.to_string());
-            let restored = ReservedPorts::new(kept_settings(&node)).restore().map_err(|error| error.to_string());
+            let restored = ReservedPorts::new(kept_settings(&node, "ip_local_reserved_ports"))
+                .restore()
+                .map_err(|error| error.to_string());
             if let Err(error) = removed.and(restored) {
                 warn!("the host is not quite as it was: {error}");
             }
@@ -344,7 +350,7 @@ impl Agent {
         let started = clock::now();
         let monitor = Monitor::subscribe(&Group::ALL)?;
         let device = device(&netlink, &config.node.interface).await?;
-        let reserved = ReservedPorts::new(kept_settings(&config.node.name));
+        let reserved = ReservedPorts::new(kept_settings(&config.node.name, "ip_local_reserved_ports"));
         reserve(&reserved, &config)?;
         let mut datapath = Datapath::open(&spec(&config, device))?;
         let mut kernel = Kernel::take(&mut datapath, sizes(&config))?;
@@ -453,6 +459,7 @@ impl Agent {
         let fellows = self.peering.fellows();
         let snapshots =
             Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep, fellows: &fellows };
+        self.kernel.sharing.gaining(&vrrp);
         let outcome = self.reconciler.addresses(&snapshots).await;
         for instance in &vrrp.instances {
             let before = self.vrrp_before.instance(&instance.name).map(|before| before.state);
@@ -483,6 +490,7 @@ impl Agent {
             if self.table_fault.note(outcome) {
                 self.kernel.sweeping.lay_out(self.reconciler.port_layout());
                 ready = true;
+                self.kernel.sharing.converge(datapath, kept_settings(&self.config.node.name, "accept_local"));
                 self.vrrp.set_can_forward(true);
             }
         }
@@ -779,6 +787,6 @@ fn reserve(reserved: &ReservedPorts, config: &Config) -> Result<(), SysctlError>
 }
 
 /// Where the host's settings from before are kept.
-fn kept_settings(node: &str) -> PathBuf {
-    Path::new(RUN_DIR).join(format!("{node}.ip_local_reserved_ports"))
+fn kept_settings(node: &str, setting: &str) -> PathBuf {
+    Path::new(RUN_DIR).join(format!("{node}.{setting}"))
 }

@@ -162,7 +162,9 @@ impl Datapath {
             Hook::Tc => tc_mut(&mut program, TC_PROGRAM)?.load(),
         }
         .context("the kernel refused the datapath program")?;
-        tc_mut(&mut program, LEAVE_PROGRAM)?.load().context("the kernel refused the program for what leaves")?;
+        for name in [LEAVE_PROGRAM, HOME_PROGRAM] {
+            tc_mut(&mut program, name)?.load().context("the kernel refused the program for what leaves")?;
+        }
         let mut take =
             |name: &str| program.take_map(name).with_context(|| format!("the object has no map named {name}"));
         let Map::HashMap(established) = take(map::ESTABLISHED)? else {

@@ -128,7 +128,15 @@ impl SharingSwitch {
         Ok(Self(Pins(&directory_of(node)).table(map::SHARING)?))
     }
 
-    /// Whether flows are shared: the datapath tells of them, and believes that they may have been elsewhere.
+    /// Whether flows are shared.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn is_on(&self) -> Result<bool, TableError> {
+        Ok(self.0.get(&0, 0).map_err(at(map::SHARING))?.is_on != 0)
+    }
+
+    /// Says whether flows are shared: the datapath tells of them, and believes that they may have been elsewhere.
     ///
     /// # Errors
     /// When the kernel refuses.
