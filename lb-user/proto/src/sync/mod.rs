@@ -46,8 +46,8 @@ pub trait Cipher {
     fn prove(&self, bytes: &[u8]) -> [u8; PROOF];
     /// Whether this is that. Takes the same time for every wrong proof.
     fn is_proof(&self, bytes: &[u8], proof: &[u8; PROOF]) -> bool;
-    /// The keys of a session; those of its two directions differ.
-    fn keys(&self, own: &Nonce, other: &Nonce) -> Self::Keys;
+    /// The keys of a session; those of its two directions differ. `None`: there can be none.
+    fn keys(&self, own: &Nonce, other: &Nonce) -> Option<Self::Keys>;
 }
 
 /// The keys of a session at one of its ends.

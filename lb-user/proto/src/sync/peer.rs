@@ -159,8 +159,9 @@ impl<K: Keys> Peer<K> {
         }
         let (own, _) = *self.attempt.get_or_insert_with(|| (random(), None));
         if hello.other == own {
+            let keys = common.cipher.keys(&own, &hello.own).ok_or(Refusal::Proof)?;
             self.attempt = None;
-            self.session = Some(Session::new(own, hello.own, &common.cipher, now));
+            self.session = Some(Session::new(own, hello.own, keys, now));
             (self.since, self.heard) = (now, Some(now));
             self.counts.sessions += 1;
             if !hello.is_open {
@@ -310,11 +311,11 @@ impl<K: Keys> Peer<K> {
 }
 
 impl<K: Keys> Session<K> {
-    fn new<C: Cipher<Keys = K>>(own: Nonce, other: Nonce, cipher: &C, now: Instant) -> Self {
+    fn new(own: Nonce, other: Nonce, keys: K, now: Instant) -> Self {
         Self {
             own,
             other,
-            keys: cipher.keys(&own, &other),
+            keys,
             number: 0,
             window: Window::default(),
             outbox: Outbox::default(),
@@ -358,7 +359,7 @@ impl<K: Keys> Session<K> {
                 Ok(())
             }
             Body::Chunk(chunk, bytes) => {
-                let Self { inbox, hearing, asks, has_theirs, said, untold, told_by, .. } = self;
+                let Self { inbox, telling, hearing, asks, has_theirs, said, untold, told_by, .. } = self;
                 inbox.on_chunk(chunk, bytes, now, |bytes| {
                     let mut changes = Vec::new();
                     for item in items(bytes)? {
@@ -387,6 +388,7 @@ impl<K: Keys> Session<K> {
                                 wishes.push_back(Wish::Apply(std::mem::take(&mut changes)));
                                 let mut untold = untold.clone();
                                 untold.extend(told_by.iter().flat_map(|(_, untold)| untold));
+                                untold.extend(telling.iter().flat_map(|telling| &telling.untold));
                                 wishes.extend(heard.end(still, untold).map(Wish::Settle));
                             }
                         }

@@ -75,10 +75,11 @@ impl Cipher for Toy {
         self.prove(bytes) == *proof
     }
 
-    fn keys(&self, own: &Nonce, other: &Nonce) -> ToyKeys {
+    fn keys(&self, own: &Nonce, other: &Nonce) -> Option<ToyKeys> {
         let (low, high) = if own < other { (own, other) } else { (other, own) };
         let key = self.0.to_be_bytes();
-        ToyKeys { session: mix(&[&key, low, high]), out: mix(&[&key, own, other]), back: mix(&[&key, other, own]) }
+        let (session, out, back) = (mix(&[&key, low, high]), mix(&[&key, own, other]), mix(&[&key, other, own]));
+        Some(ToyKeys { session, out, back })
     }
 }
 

@@ -73,11 +73,8 @@ fn what_does_not_arrive_is_sent_again() {
 fn too_much_is_forgotten_and_said_so() {
     let (now, mut outbox) = (start(), Outbox::default());
     let mut pushed = 0_u32;
-    loop {
-        match outbox.push(&closed(pushed as u16), now) {
-            Ok(_) => pushed += 1,
-            Err(Overflow) => break,
-        }
+    while outbox.push(&closed(pushed as u16), now).is_ok() {
+        pushed += 1;
         while outbox.next(u64::from(pushed), now).is_some() {}
     }
     assert!(pushed as usize > (QUEUE + WINDOW) * (ROOM / 13 - 1));
