@@ -7,6 +7,7 @@
 mod local;
 mod lock;
 mod peering;
+mod sharing;
 mod suspecting;
 mod sweeping;
 
@@ -35,6 +36,7 @@ use crate::direct;
 use crate::drivers::garp::GarpDriver;
 use crate::drivers::health::{self, HealthDriver, HealthSnapshot, Target, TargetError};
 use crate::drivers::peer::PeerPortError;
+use crate::drivers::sync::SyncError;
 use crate::drivers::vrrp::{self, StartError, VrrpDriver, VrrpSnapshot};
 use crate::events::{self, Events, HealthObserver, Reporter};
 use crate::heartbeat::Heartbeat;
@@ -50,6 +52,7 @@ use lock::Lock;
 pub use lock::LockError;
 pub(crate) use peering::NO_BACKEND_HERE;
 use peering::Peering;
+use sharing::Sharing;
 use suspecting::Suspecting;
 use sweeping::Sweeping;
 
@@ -89,6 +92,9 @@ pub enum AgentError {
     /// Other nodes cannot ask this one.
     #[error(transparent)]
     PeerPort(#[from] PeerPortError),
+    /// Flows cannot be shared.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
     /// The metrics listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -209,6 +215,7 @@ struct Agent {
     kernel: Kernel,
     local: Local,
     peering: Peering,
+    sharing: Sharing,
     reserved: ReservedPorts,
     netlink: Netlink,
     monitor: Monitor,
@@ -358,6 +365,8 @@ impl Agent {
         if let Some(sockets) = peering.open(&config)? {
             peering.listen(sockets).await;
         }
+        let mut sharing = Sharing::new();
+        sharing.apply(sharing.prepare(&config)?, &config);
         let health = HealthDriver::spawn(Arc::new(observer), Some(peering.asker()));
         health.set_targets(targets);
         let config_status = ConfigStatus {
@@ -394,6 +403,7 @@ impl Agent {
             health: &health_seen.borrow(),
             reconciler: &reconciler,
             local: local.status(),
+            sync: sharing.status(),
             events: Vec::new(),
         })?;
         let (status, status_seen) = watch::channel(Arc::new(first));
@@ -418,6 +428,7 @@ impl Agent {
             kernel,
             local,
             peering,
+            sharing,
             reserved,
             netlink,
             monitor,
@@ -448,6 +459,7 @@ impl Agent {
     /// Moves VIPs, ahead of everything else.
     async fn addresses(&mut self) {
         let vrrp = self.vrrp_seen.borrow_and_update().clone();
+        self.sharing.hold(&self.config, &vrrp);
         let health = self.health_seen.borrow().clone();
         let sweep = self.kernel.sweeping.latest();
         let fellows = self.peering.fellows();
@@ -501,6 +513,7 @@ impl Agent {
             health: &health,
             reconciler: &self.reconciler,
             local: self.local.status(),
+            sync: self.sharing.status(),
             events: self.events.all(),
         });
         match status {
@@ -667,6 +680,7 @@ impl Agent {
             Some(admin::listen(&config.admin.socket, self.sources.status.clone(), self.reload.clone()).await?)
         };
         let sockets = self.peering.open(&config)?;
+        let sharing = self.sharing.prepare(&config)?;
         reserve(&self.reserved, &config)?;
         if let Some(sockets) = sockets {
             self.peering.listen(sockets).await;
@@ -677,6 +691,7 @@ impl Agent {
         if let Some(admin) = admin {
             tokio::spawn(std::mem::replace(&mut self.admin, admin).stop());
         }
+        self.sharing.apply(sharing, &config);
         self.metrics.configure(&config);
         self.health.set_targets(targets);
         self.vrrp.reconfigure(config.vrrp.clone());

@@ -12,7 +12,7 @@ use std::time::Duration;
 use lb_proto::sync::{FLOWS_PER_SECOND, LOOK_EVERY, SILENT_AFTER};
 use sync_world::{World, record, vip};
 
-const RUNS: u64 = 150;
+const RUNS: u64 = 60;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn each_seed(test: impl Fn(u64)) {
