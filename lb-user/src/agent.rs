@@ -4,12 +4,14 @@
 //! priority-0 adverts, a moment for the other node to take over, VIPs, datapath, settings. A crash leaves the kernel
 //! side serving.
 
+mod fault;
 mod local;
 mod lock;
 mod peering;
 mod sharing;
 mod suspecting;
 mod sweeping;
+mod syncing;
 
 use std::future::pending;
 use std::path::{Path, PathBuf};
@@ -47,6 +49,7 @@ use crate::reconcile::{PassError, Reconciler, Snapshots};
 use crate::report;
 use crate::status::{ConfigStatus, Status};
 use crate::sysctl::{ReservedPorts, SysctlError};
+use fault::Fault;
 use local::Local;
 use lock::Lock;
 pub use lock::LockError;
@@ -55,6 +58,7 @@ use peering::Peering;
 use sharing::Sharing;
 use suspecting::Suspecting;
 use sweeping::Sweeping;
+use syncing::Syncing;
 
 /// How often everything is looked at without being asked.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -215,7 +219,7 @@ struct Agent {
     kernel: Kernel,
     local: Local,
     peering: Peering,
-    sharing: Sharing,
+    syncing: Syncing,
     reserved: ReservedPorts,
     netlink: Netlink,
     monitor: Monitor,
@@ -241,45 +245,13 @@ struct Agent {
     lock: Lock,
 }
 
-/// What cannot be done at the moment, logged when it appears, when it changes and when it is over.
-#[derive(Debug)]
-struct Fault {
-    what: &'static str,
-    now: Option<String>,
-}
-
-impl Fault {
-    const fn none(what: &'static str) -> Self {
-        Self { what, now: None }
-    }
-
-    /// Takes in an outcome; returns whether it was a success.
-    fn note<E: std::fmt::Display>(&mut self, outcome: Result<(), E>) -> bool {
-        match outcome {
-            Ok(()) => {
-                if self.now.take().is_some() {
-                    info!("{} again as it should be", self.what);
-                }
-                true
-            }
-            Err(error) => {
-                let text = error.to_string();
-                if self.now.as_ref() != Some(&text) {
-                    error!("{} not as it should be, trying on: {text}", self.what);
-                    self.now = Some(text);
-                }
-                false
-            }
-        }
-    }
-}
-
 /// What is held of the loaded datapath.
 struct Kernel {
     tables: Tables,
     capacities: Entries,
     sweeping: Sweeping,
     suspecting: Suspecting,
+    sharing: Sharing,
     log: Option<JoinHandle<()>>,
 }
 
@@ -288,11 +260,12 @@ impl Kernel {
         let footprint = datapath.footprint();
         let ebpf = datapath.ebpf();
         let log = datapath_log(ebpf);
+        let sharing = Sharing::look(ebpf)?;
         let sweeper = Sweeper::take(ebpf, footprint, sizes)?;
         let suspecting = Suspecting::start(Suspicions::take(ebpf)?);
         let tables = Tables::take(ebpf)?;
         let capacities = sweeper.capacities();
-        Ok(Self { tables, capacities, sweeping: Sweeping::start(sweeper), suspecting, log })
+        Ok(Self { tables, capacities, sweeping: Sweeping::start(sweeper), suspecting, sharing, log })
     }
 }
 
@@ -336,7 +309,9 @@ impl Agent {
         if begun.is_err() && !was_here {
             // What an earlier agent left goes on serving; what this one has begun does not stay.
             let removed = bpf::flush(&node).map_err(|error| error.to_string());
-            let restored = ReservedPorts::new(kept_settings(&node)).restore().map_err(|error| error.to_string());
+            let restored = ReservedPorts::new(kept_settings(&node, "ip_local_reserved_ports"))
+                .restore()
+                .map_err(|error| error.to_string());
             if let Err(error) = removed.and(restored) {
                 warn!("the host is not quite as it was: {error}");
             }
@@ -351,7 +326,7 @@ impl Agent {
         let started = clock::now();
         let monitor = Monitor::subscribe(&Group::ALL)?;
         let device = device(&netlink, &config.node.interface).await?;
-        let reserved = ReservedPorts::new(kept_settings(&config.node.name));
+        let reserved = ReservedPorts::new(kept_settings(&config.node.name, "ip_local_reserved_ports"));
         reserve(&reserved, &config)?;
         let mut datapath = Datapath::open(&spec(&config, device))?;
         let mut kernel = Kernel::take(&mut datapath, sizes(&config))?;
@@ -365,8 +340,8 @@ impl Agent {
         if let Some(sockets) = peering.open(&config)? {
             peering.listen(sockets).await;
         }
-        let mut sharing = Sharing::new();
-        sharing.apply(sharing.prepare(&config)?, &config);
+        let mut syncing = Syncing::new();
+        syncing.apply(syncing.prepare(&config)?, &config);
         let health = HealthDriver::spawn(Arc::new(observer), Some(peering.asker()));
         health.set_targets(targets);
         let config_status = ConfigStatus {
@@ -403,7 +378,7 @@ impl Agent {
             health: &health_seen.borrow(),
             reconciler: &reconciler,
             local: local.status(),
-            sync: sharing.status(),
+            sync: syncing.status(),
             events: Vec::new(),
         })?;
         let (status, status_seen) = watch::channel(Arc::new(first));
@@ -428,7 +403,7 @@ impl Agent {
             kernel,
             local,
             peering,
-            sharing,
+            syncing,
             reserved,
             netlink,
             monitor,
@@ -459,12 +434,13 @@ impl Agent {
     /// Moves VIPs, ahead of everything else.
     async fn addresses(&mut self) {
         let vrrp = self.vrrp_seen.borrow_and_update().clone();
-        self.sharing.hold(&self.config, &vrrp);
+        self.syncing.hold(&self.config, &vrrp);
         let health = self.health_seen.borrow().clone();
         let sweep = self.kernel.sweeping.latest();
         let fellows = self.peering.fellows();
         let snapshots =
             Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep, fellows: &fellows };
+        self.kernel.sharing.gaining(&vrrp);
         let outcome = self.reconciler.addresses(&snapshots).await;
         for instance in &vrrp.instances {
             let before = self.vrrp_before.instance(&instance.name).map(|before| before.state);
@@ -495,6 +471,8 @@ impl Agent {
             if self.table_fault.note(outcome) {
                 self.kernel.sweeping.lay_out(self.reconciler.port_layout());
                 ready = true;
+                self.syncing.converge(&self.config, &mut self.kernel.sharing);
+                self.kernel.sharing.converge(datapath, kept_settings(&self.config.node.name, "accept_local"));
                 self.vrrp.set_can_forward(true);
             }
         }
@@ -513,7 +491,7 @@ impl Agent {
             health: &health,
             reconciler: &self.reconciler,
             local: self.local.status(),
-            sync: self.sharing.status(),
+            sync: self.syncing.status(),
             events: self.events.all(),
         });
         match status {
@@ -607,6 +585,7 @@ impl Agent {
                 let text = format!("attached again: {}", datapath.attachment().reason);
                 self.reporter.report("datapath".to_owned(), text);
                 self.kernel = kernel;
+                self.syncing.forget();
                 self.datapath = Some(datapath);
                 self.local.forget();
                 self.detached_because.clear();
@@ -680,7 +659,7 @@ impl Agent {
             Some(admin::listen(&config.admin.socket, self.sources.status.clone(), self.reload.clone()).await?)
         };
         let sockets = self.peering.open(&config)?;
-        let sharing = self.sharing.prepare(&config)?;
+        let syncing = self.syncing.prepare(&config)?;
         reserve(&self.reserved, &config)?;
         if let Some(sockets) = sockets {
             self.peering.listen(sockets).await;
@@ -691,7 +670,7 @@ impl Agent {
         if let Some(admin) = admin {
             tokio::spawn(std::mem::replace(&mut self.admin, admin).stop());
         }
-        self.sharing.apply(sharing, &config);
+        self.syncing.apply(syncing, &config);
         self.metrics.configure(&config);
         self.health.set_targets(targets);
         self.vrrp.reconfigure(config.vrrp.clone());
@@ -794,6 +773,6 @@ fn reserve(reserved: &ReservedPorts, config: &Config) -> Result<(), SysctlError>
 }
 
 /// Where the host's settings from before are kept.
-fn kept_settings(node: &str) -> PathBuf {
-    Path::new(RUN_DIR).join(format!("{node}.ip_local_reserved_ports"))
+fn kept_settings(node: &str, setting: &str) -> PathBuf {
+    Path::new(RUN_DIR).join(format!("{node}.{setting}"))
 }

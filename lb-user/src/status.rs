@@ -9,7 +9,7 @@ pub(crate) mod words;
 
 pub use render::render;
 pub use show::show;
-pub use sync::{RefusedDatagrams, SyncPeerStatus, SyncStatus};
+pub use sync::{RefusedDatagrams, SkippedFlows, SyncPeerStatus, SyncStatus};
 
 use serde::{Deserialize, Serialize};
 

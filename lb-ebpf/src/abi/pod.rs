@@ -2,7 +2,7 @@
 
 use super::{
     Allowed, Backend, Bucket, Correction, Dialled, Endpoint, Flow, FlowKey, Hook, Load, Node, PortKey, PortSet, Pulse,
-    Service, Source, SourceLimit, Suspicion, Syn, Traffic,
+    Service, Sharing, Source, SourceLimit, Suspicion, Syn, Traffic,
 };
 use crate::net::Be128;
 
@@ -32,6 +32,7 @@ pod!(
     PortSet,
     Pulse,
     Service,
+    Sharing,
     Source,
     SourceLimit,
     Suspicion,

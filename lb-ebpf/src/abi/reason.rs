@@ -173,6 +173,10 @@ reasons! {
     IcmpLimit = Drop "icmp_limit",
     /// Its source opens more connections than the service allows one source.
     SourceLimit = Drop "source_limit",
+    /// Of no flow that is known here yet: this node has just gained a VIP, and word of the flow may be under way.
+    Awaited = Drop "awaited",
+    /// A backend's answer to a SYN of no flow: another node may have sent that SYN.
+    AnswerElsewhere = Drop "answer_elsewhere",
 }
 
 #[cfg(test)]

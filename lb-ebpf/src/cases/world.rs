@@ -4,7 +4,9 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::Frame;
 use super::frame::sixth;
-use crate::abi::{Backend, Delivery, Endpoint, Node, PortKey, PortSet, RING_SIZE, Service, SourceLimit, VERSION, mask};
+use crate::abi::{
+    Backend, Delivery, Endpoint, Node, PortKey, PortSet, RING_SIZE, Service, Sharing, SourceLimit, VERSION, mask,
+};
 use crate::net::header::flag;
 use crate::net::{Be32, Be128};
 
@@ -13,6 +15,8 @@ use crate::net::{Be32, Be128};
 pub struct World {
     /// This node.
     pub node: Node,
+    /// What is known of nodes that share flows.
+    pub sharing: Sharing,
     /// VIPs.
     pub vips: Vec<Be128>,
     /// Listeners.
@@ -93,6 +97,7 @@ impl World {
                 suspect_after: u16::MAX,
                 pad: 0,
             },
+            sharing: Sharing::default(),
             vips: vec![VIP.into()],
             services: vec![(
                 SocketAddr::new(VIP, PORT).into(),

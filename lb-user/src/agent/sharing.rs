@@ -1,71 +1,88 @@
-//! What this node tells other balancers of its flows: the configuration's part, and the VIPs it speaks for.
+//! What this node does for flows that other nodes opened or go on with, where flows are shared.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::path::PathBuf;
 
+use aya::Ebpf;
 use lb_proto::vrrp::State;
-use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::config::Config;
-use crate::drivers::sync::{Changes, Flows, Handle, Prepared, Settings, SharedKey, SyncDriver, SyncError};
+use crate::bpf::{Datapath, PATIENCE, SharingSwitch, TableError};
 use crate::drivers::vrrp::VrrpSnapshot;
-use crate::report::sync as report;
-use crate::status::SyncStatus;
+use crate::sysctl::AcceptLocal;
 
-/// The driver.
-pub(super) struct Sharing(Handle);
+/// Keeps the datapath and the host fit for flows of other nodes.
+pub(super) struct Sharing {
+    switch: SharingSwitch,
+    /// Virtual routers that are active here.
+    active: BTreeSet<String>,
+    accept: Option<AcceptLocal>,
+    /// What went wrong last.
+    fault: Option<String>,
+}
 
 impl Sharing {
-    /// Shares nothing yet.
-    pub(super) fn new() -> Self {
-        Self(SyncDriver::spawn())
+    /// Before others take the tables.
+    pub(super) fn look(ebpf: &Ebpf) -> Result<Self, TableError> {
+        Ok(Self { switch: SharingSwitch::look(ebpf)?, active: BTreeSet::new(), accept: None, fault: None })
     }
 
-    /// Reads the key and opens what a configuration needs.
-    pub(super) fn prepare(&self, config: &Config) -> Result<Prepared, SyncError> {
-        let settings = config.sync.as_ref().map(|sync| {
-            let key = SharedKey::load(&sync.key_file)?;
-            Ok::<_, SyncError>(Settings {
-                key,
-                port: sync.port,
-                peers: sync.peers.clone(),
-                sources: sync.sources.clone(),
-            })
-        });
-        self.0.prepare(settings.transpose()?)
+    /// Whether flows are shared, from now on.
+    pub(super) fn set(&mut self, is_on: bool) -> Result<(), TableError> {
+        self.switch.set(is_on)
     }
 
-    /// Uses what was prepared.
-    pub(super) fn apply(&mut self, prepared: Prepared, config: &Config) {
-        if config.sync.is_none() && !config.vrrp.is_empty() {
-            warn!("flows are not shared: connections do not survive a move of the VIP; give [sync] a key_file");
-        }
-        self.0.apply(prepared);
-    }
-
-    /// Shares the flows of these tables.
-    pub(super) fn attach(&self, flows: Box<dyn Flows>, changes: mpsc::Receiver<Changes>) {
-        self.0.attach(flows, changes);
-    }
-
-    /// There are no tables.
-    pub(super) fn detach(&self) {
-        self.0.detach();
-    }
-
-    /// Speaks for the VIPs that are here; without virtual routers for all that are served.
-    pub(super) fn hold(&self, config: &Config, vrrp: &VrrpSnapshot) {
+    /// Tells the datapath before this node has the addresses of a virtual router that it is to have.
+    pub(super) fn gaining(&mut self, vrrp: &VrrpSnapshot) {
         let active = vrrp.instances.iter().filter(|instance| instance.state == State::Active);
-        let mut held: BTreeSet<IpAddr> =
-            active.flat_map(|instance| &instance.virtual_addresses).map(|vip| vip.address).collect();
-        if config.vrrp.is_empty() {
-            held.extend(config.services.iter().flat_map(|service| &service.listen).map(|listen| listen.address));
+        let active: BTreeSet<_> = active.map(|instance| instance.name.clone()).collect();
+        if !active.is_subset(&self.active)
+            && let Err(error) = self.switch.gained(PATIENCE)
+        {
+            warn!("flows may be taken for others after this move: {error}");
         }
-        self.0.hold(held);
+        self.active = active;
     }
 
-    pub(super) fn status(&self) -> SyncStatus {
-        report::status(self.0.settings(), &self.0.snapshot())
+    /// Meets answers to a VIP of this node while there may be any: where flows are shared, and a backend is this node
+    /// itself. `kept` names the file for the host's setting from before.
+    pub(super) fn converge(&mut self, datapath: &mut Datapath, kept: PathBuf) {
+        let outcome = self.try_converge(datapath, kept);
+        let fault = outcome.err();
+        if fault != self.fault {
+            match &fault {
+                Some(why) => warn!(
+                    "connections with this node's own servers that other nodes opened end when the VIP comes here: {why}"
+                ),
+                None => info!(
+                    "connections with this node's own servers that other nodes opened go on when the VIP comes here"
+                ),
+            }
+            self.fault = fault;
+        }
+    }
+
+    fn try_converge(&mut self, datapath: &mut Datapath, kept: PathBuf) -> Result<(), String> {
+        let is_on = self.switch.is_on().map_err(|error| error.to_string())?;
+        let wanted = is_on && datapath.answers_for_own();
+        datapath.answer_at_home(wanted).map_err(|error| error.to_string())?;
+        if wanted && self.accept.is_none() {
+            let interface = &datapath.attachment().device.name;
+            self.accept = Some(AcceptLocal::set(interface, kept).map_err(|error| error.to_string())?);
+        }
+        if !wanted && let Some(accept) = self.accept.take() {
+            accept.restore().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        if let Some(accept) = self.accept.take()
+            && let Err(error) = accept.restore()
+        {
+            warn!("the host is not quite as it was: {error}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Loads the object, chooses how to attach it, attaches and pins it; adopts what an earlier agent left.
 
 pub mod choose;
+mod home;
 mod link;
 mod observe;
 mod program;
@@ -167,6 +168,8 @@ pub struct Datapath {
     attachment: Attachment,
     /// The kernel's id of the program that answers of this node's own backends pass, while it is attached.
     leaving: Option<u32>,
+    /// The same of the program on the loopback interface.
+    home: Option<u32>,
 }
 
 impl Datapath {
@@ -195,7 +198,7 @@ impl Datapath {
         }
         let mut ebpf = loader.load(super::OBJECT).map_err(|error| no_memory(error, spec.sizes))?;
         let attachment = attach(&mut ebpf, spec, &directory)?;
-        Ok(Self { ebpf, directory, attachment, leaving: None })
+        Ok(Self { ebpf, directory, attachment, leaving: None, home: None })
     }
 
     /// How it was attached.
@@ -449,7 +452,7 @@ fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, 
             refusals.push(format!("{}: {why}", mode.label()));
             continue;
         }
-        let keeps = [link_path(directory, mode, device), leave_path(directory, device)];
+        let keeps = [link_path(directory, mode, device), leave_path(directory, device), home::path(directory)];
         drop_links(directory, |path| keeps.iter().all(|kept| kept != path))?;
         let reason = reason(&why, redirect, &refusals);
         info!(interface = device.name, mode = mode.label(), program_id, "datapath attached: {reason}");

@@ -124,7 +124,7 @@ metrics! {
     SYNC_STRANGERS = Counter "xvip_sync_stranger_datagrams_total" []
         "Messages from addresses of no peer";
     SYNC_ADOPTED = Counter "xvip_sync_adopted_flows_total" ["result"]
-        "Flows of other balancers that were taken into the tables (taken), or had no place there (refused)";
+        "Flows of other balancers that were taken into the tables (taken), or why they were not";
     SYNC_DROPPED = Counter "xvip_sync_dropped_batches_total" []
         "Batches of flows that the tables had no time for, and that were asked for again";
     SYNC_EVENTS_LOST = Counter "xvip_sync_lost_events_total" []

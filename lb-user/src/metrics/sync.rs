@@ -34,7 +34,8 @@ pub(super) fn sync(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
         .flat_map(|peer| peer.refused.iter().map(|row| ([peer.address.as_str(), row.reason.as_str()], row.datagrams)));
     out.family(&defs::SYNC_REFUSED, refused)?;
     out.family(&defs::SYNC_STRANGERS, [([], sync.strangers)])?;
-    out.family(&defs::SYNC_ADOPTED, [(["taken"], sync.flows_taken), (["refused"], sync.flows_refused)])?;
+    let skipped = sync.flows_skipped.iter().map(|row| ([row.reason.as_str()], row.flows));
+    out.family(&defs::SYNC_ADOPTED, [(["taken"], sync.flows_taken)].into_iter().chain(skipped))?;
     out.family(&defs::SYNC_DROPPED, [([], sync.batches_dropped)])?;
     out.family(&defs::SYNC_EVENTS_LOST, [([], sync.events_lost)])
 }

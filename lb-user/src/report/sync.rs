@@ -2,9 +2,10 @@
 
 use lb_proto::sync::{LAG_BOUNDS, Lag, Refusal, Report};
 
+use crate::bpf::Skipped;
 use crate::clock::unix_of;
 use crate::drivers::sync::{Settings, SyncSnapshot};
-use crate::status::{HandshakeBucket, Handshakes, RefusedDatagrams, SyncPeerStatus, SyncStatus};
+use crate::status::{HandshakeBucket, Handshakes, RefusedDatagrams, SkippedFlows, SyncPeerStatus, SyncStatus};
 
 /// Puts it together.
 #[must_use]
@@ -14,12 +15,14 @@ pub fn status(settings: Option<&Settings>, snapshot: &SyncSnapshot) -> SyncStatu
     };
     let peers = snapshot.peers.iter().map(|(address, report)| peer(address.to_string(), report));
     let adopted = snapshot.adopted;
+    let skipped = Skipped::ALL.iter().zip(adopted.skipped);
+    let skipped = skipped.map(|(why, flows)| SkippedFlows { reason: why.label().to_owned(), flows });
     SyncStatus {
         shared: true,
         port: settings.port,
         peers: peers.collect(),
         flows_taken: adopted.taken,
-        flows_refused: adopted.refused,
+        flows_skipped: skipped.collect(),
         batches_dropped: snapshot.dropped,
         events_lost: snapshot.lost,
         strangers: snapshot.strangers,

@@ -123,7 +123,7 @@ pub(crate) fn example() -> Status {
                 ..SyncPeerStatus::default()
             }],
             flows_taken: 16,
-            flows_refused: 1,
+            flows_skipped: vec![SkippedFlows { reason: "no_backend".to_owned(), flows: 1 }],
             ..SyncStatus::default()
         },
         services: vec![

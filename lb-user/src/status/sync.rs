@@ -15,8 +15,8 @@ pub struct SyncStatus {
     pub peers: Vec<SyncPeerStatus>,
     /// Flows of others taken into the tables.
     pub flows_taken: u64,
-    /// Flows of others that were not: no such service or backend here, or no room.
-    pub flows_refused: u64,
+    /// Flows of others that were not, by reason.
+    pub flows_skipped: Vec<SkippedFlows>,
     /// Batches that the tables had no time for; they were asked for again.
     pub batches_dropped: u64,
     /// Times that the datapath had more to tell than could be heard; the whole table was told instead.
@@ -66,6 +66,15 @@ pub struct SyncPeerStatus {
     pub lags: Handshakes,
     /// Messages that were not believed.
     pub refused: Vec<RefusedDatagrams>,
+}
+
+/// Flows of others that became none of this node for one reason.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct SkippedFlows {
+    /// Closed set.
+    pub reason: String,
+    /// How many.
+    pub flows: u64,
 }
 
 /// Messages that were not believed for one reason.

@@ -10,6 +10,7 @@ mod maps;
 mod panic;
 mod parts;
 mod skb;
+mod tell;
 mod xdp;
 
 use aya_ebpf::Global;
@@ -37,6 +38,7 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
                         retry: parts::xvip_retry4,
                         admit: parts::xvip_admit4,
                         choose: parts::xvip_choose4,
+                        again: parts::xvip_again4,
                         keep: parts::xvip_keep4,
                         open: parts::xvip_open4,
                         elsewhere: parts::xvip_elsewhere4,
@@ -57,6 +59,7 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
                         retry: parts::xvip_retry6,
                         admit: parts::xvip_admit6,
                         choose: parts::xvip_choose6,
+                        again: parts::xvip_again6,
                         keep: parts::xvip_keep6,
                         open: parts::xvip_open6,
                         elsewhere: parts::xvip_elsewhere6,
@@ -86,6 +89,7 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
                         retry: parts::xvip_tc_retry4,
                         admit: parts::xvip_tc_admit4,
                         choose: parts::xvip_tc_choose4,
+                        again: parts::xvip_tc_again4,
                         keep: parts::xvip_tc_keep4,
                         open: parts::xvip_tc_open4,
                         elsewhere: parts::xvip_tc_elsewhere4,
@@ -106,6 +110,7 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
                         retry: parts::xvip_tc_retry6,
                         admit: parts::xvip_tc_admit6,
                         choose: parts::xvip_tc_choose6,
+                        again: parts::xvip_tc_again6,
                         keep: parts::xvip_tc_keep6,
                         open: parts::xvip_tc_open6,
                         elsewhere: parts::xvip_tc_elsewhere6,
@@ -149,6 +154,19 @@ pub(crate) fn xvip_leave(context: TcContext) -> i32 {
         }
         _ => TC_ACT_UNSPEC,
     }
+}
+
+/// Every packet that the stack sends by its loopback interface: a backend on this node whose flow was opened through
+/// another one answers a VIP that is this node's own by now. Only those answers are counted.
+#[classifier]
+pub(crate) fn xvip_home(context: TcContext) -> i32 {
+    let context = context.skb.skb;
+    let action = match skb::Buffer::new(context).ethertype() {
+        Some(V4::ETHERTYPE) => parts::xvip_home4(context),
+        Some(V6::ETHERTYPE) => parts::xvip_home6(context),
+        _ => return TC_ACT_UNSPEC,
+    };
+    action as i32
 }
 
 /// The interface that [`xvip_probe`] sends to; the agent sets it when it loads the object.

@@ -2,6 +2,8 @@
 
 use lb_proto::sync::{Change, Key, Record};
 
+use crate::bpf::Skipped;
+
 /// What the datapath says of its flows, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changes {
@@ -35,6 +37,16 @@ pub struct Adopted {
     pub known: u64,
     /// Not taken in: no such service or backend here, or no room.
     pub refused: u64,
+    /// The same by reason, in the order of [`Skipped::ALL`].
+    pub skipped: [u64; Skipped::ALL.len()],
+}
+
+impl Adopted {
+    /// Counts one that was not taken in.
+    pub const fn skip(&mut self, why: Skipped) {
+        self.refused += 1;
+        self.skipped[why as usize] += 1;
+    }
 }
 
 impl std::ops::AddAssign for Adopted {
@@ -42,5 +54,6 @@ impl std::ops::AddAssign for Adopted {
         self.taken += other.taken;
         self.known += other.known;
         self.refused += other.refused;
+        self.skipped.iter_mut().zip(other.skipped).for_each(|(sum, more)| *sum += more);
     }
 }

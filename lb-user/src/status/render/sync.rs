@@ -31,11 +31,13 @@ pub(super) fn sync(out: &mut Page, status: &Status, now: f64) {
     });
     out.gap();
     out.table(&["SYNC", "STATE", "FOR", "HEARD", "SENT", "RECEIVED", "LAG", "REFUSED"], &[4, 5, 6, 7], rows.collect());
-    if sync.flows_refused > 0 {
-        let text = format!(
-            "{} flows of others have no place here: no such service or backend, or no room; configure all balancers alike",
-            sync.flows_refused
-        );
+    // Flows that this node knows better are none that it lacks.
+    let lacks = |row: &&super::super::SkippedFlows| row.flows > 0 && row.reason != "newer" && row.reason != "not_here";
+    let lacking: Vec<_> =
+        sync.flows_skipped.iter().filter(lacks).map(|row| format!("{} {}", row.flows, row.reason)).collect();
+    if !lacking.is_empty() {
+        let text =
+            format!("flows of others without a place here: {}; configure all balancers alike", lacking.join(", "));
         out.line("", &text, Paint::Bad);
     }
 }
