@@ -4,12 +4,14 @@
 //! priority-0 adverts, a moment for the other node to take over, VIPs, datapath, settings. A crash leaves the kernel
 //! side serving.
 
+mod fault;
 mod local;
 mod lock;
 mod peering;
 mod sharing;
 mod suspecting;
 mod sweeping;
+mod syncing;
 
 use std::future::pending;
 use std::path::{Path, PathBuf};
@@ -36,6 +38,7 @@ use crate::direct;
 use crate::drivers::garp::GarpDriver;
 use crate::drivers::health::{self, HealthDriver, HealthSnapshot, Target, TargetError};
 use crate::drivers::peer::PeerPortError;
+use crate::drivers::sync::SyncError;
 use crate::drivers::vrrp::{self, StartError, VrrpDriver, VrrpSnapshot};
 use crate::events::{self, Events, HealthObserver, Reporter};
 use crate::heartbeat::Heartbeat;
@@ -46,6 +49,7 @@ use crate::reconcile::{PassError, Reconciler, Snapshots};
 use crate::report;
 use crate::status::{ConfigStatus, Status};
 use crate::sysctl::{ReservedPorts, SysctlError};
+use fault::Fault;
 use local::Local;
 use lock::Lock;
 pub use lock::LockError;
@@ -54,6 +58,7 @@ use peering::Peering;
 use sharing::Sharing;
 use suspecting::Suspecting;
 use sweeping::Sweeping;
+use syncing::Syncing;
 
 /// How often everything is looked at without being asked.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -91,6 +96,9 @@ pub enum AgentError {
     /// Other nodes cannot ask this one.
     #[error(transparent)]
     PeerPort(#[from] PeerPortError),
+    /// Flows cannot be shared.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
     /// The metrics listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -211,6 +219,7 @@ struct Agent {
     kernel: Kernel,
     local: Local,
     peering: Peering,
+    syncing: Syncing,
     reserved: ReservedPorts,
     netlink: Netlink,
     monitor: Monitor,
@@ -234,39 +243,6 @@ struct Agent {
     datapath_fault: Fault,
     /// Goes last: nobody may begin before everything else is done.
     lock: Lock,
-}
-
-/// What cannot be done at the moment, logged when it appears, when it changes and when it is over.
-#[derive(Debug)]
-struct Fault {
-    what: &'static str,
-    now: Option<String>,
-}
-
-impl Fault {
-    const fn none(what: &'static str) -> Self {
-        Self { what, now: None }
-    }
-
-    /// Takes in an outcome; returns whether it was a success.
-    fn note<E: std::fmt::Display>(&mut self, outcome: Result<(), E>) -> bool {
-        match outcome {
-            Ok(()) => {
-                if self.now.take().is_some() {
-                    info!("{} again as it should be", self.what);
-                }
-                true
-            }
-            Err(error) => {
-                let text = error.to_string();
-                if self.now.as_ref() != Some(&text) {
-                    error!("{} not as it should be, trying on: {text}", self.what);
-                    self.now = Some(text);
-                }
-                false
-            }
-        }
-    }
 }
 
 /// What is held of the loaded datapath.
@@ -364,6 +340,8 @@ impl Agent {
         if let Some(sockets) = peering.open(&config)? {
             peering.listen(sockets).await;
         }
+        let mut syncing = Syncing::new();
+        syncing.apply(syncing.prepare(&config)?, &config);
         let health = HealthDriver::spawn(Arc::new(observer), Some(peering.asker()));
         health.set_targets(targets);
         let config_status = ConfigStatus {
@@ -400,6 +378,7 @@ impl Agent {
             health: &health_seen.borrow(),
             reconciler: &reconciler,
             local: local.status(),
+            sync: syncing.status(),
             events: Vec::new(),
         })?;
         let (status, status_seen) = watch::channel(Arc::new(first));
@@ -424,6 +403,7 @@ impl Agent {
             kernel,
             local,
             peering,
+            syncing,
             reserved,
             netlink,
             monitor,
@@ -454,6 +434,7 @@ impl Agent {
     /// Moves VIPs, ahead of everything else.
     async fn addresses(&mut self) {
         let vrrp = self.vrrp_seen.borrow_and_update().clone();
+        self.syncing.hold(&self.config, &vrrp);
         let health = self.health_seen.borrow().clone();
         let sweep = self.kernel.sweeping.latest();
         let fellows = self.peering.fellows();
@@ -490,6 +471,7 @@ impl Agent {
             if self.table_fault.note(outcome) {
                 self.kernel.sweeping.lay_out(self.reconciler.port_layout());
                 ready = true;
+                self.syncing.converge(&self.config, &mut self.kernel.sharing);
                 self.kernel.sharing.converge(datapath, kept_settings(&self.config.node.name, "accept_local"));
                 self.vrrp.set_can_forward(true);
             }
@@ -509,6 +491,7 @@ impl Agent {
             health: &health,
             reconciler: &self.reconciler,
             local: self.local.status(),
+            sync: self.syncing.status(),
             events: self.events.all(),
         });
         match status {
@@ -602,6 +585,7 @@ impl Agent {
                 let text = format!("attached again: {}", datapath.attachment().reason);
                 self.reporter.report("datapath".to_owned(), text);
                 self.kernel = kernel;
+                self.syncing.forget();
                 self.datapath = Some(datapath);
                 self.local.forget();
                 self.detached_because.clear();
@@ -675,6 +659,7 @@ impl Agent {
             Some(admin::listen(&config.admin.socket, self.sources.status.clone(), self.reload.clone()).await?)
         };
         let sockets = self.peering.open(&config)?;
+        let syncing = self.syncing.prepare(&config)?;
         reserve(&self.reserved, &config)?;
         if let Some(sockets) = sockets {
             self.peering.listen(sockets).await;
@@ -685,6 +670,7 @@ impl Agent {
         if let Some(admin) = admin {
             tokio::spawn(std::mem::replace(&mut self.admin, admin).stop());
         }
+        self.syncing.apply(syncing, &config);
         self.metrics.configure(&config);
         self.health.set_targets(targets);
         self.vrrp.reconfigure(config.vrrp.clone());

@@ -27,6 +27,11 @@ impl Sharing {
         Ok(Self { switch: SharingSwitch::look(ebpf)?, active: BTreeSet::new(), accept: None, fault: None })
     }
 
+    /// Whether flows are shared, from now on.
+    pub(super) fn set(&mut self, is_on: bool) -> Result<(), TableError> {
+        self.switch.set(is_on)
+    }
+
     /// Tells the datapath before this node has the addresses of a virtual router that it is to have.
     pub(super) fn gaining(&mut self, vrrp: &VrrpSnapshot) {
         let active = vrrp.instances.iter().filter(|instance| instance.state == State::Active);

@@ -13,7 +13,7 @@ use aya::maps::{Array, HashMap, IterableMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
 use lb_ebpf::abi::{Adoption, Backend, Endpoint, Flow, FlowKey, Keyed, Readable as _, Service, map, state};
 use lb_ebpf::net::{Address, Be32, Be128};
-use lb_proto::sync::{Key, Record};
+use lb_proto::sync::{FRESH_SECONDS, Key, Record};
 use tracing::warn;
 
 use super::attach::directory_of;
@@ -25,8 +25,6 @@ pub use words::Skipped;
 pub(super) use words::ends;
 use words::{Place, key_of, narrow};
 
-/// A flow that had a packet here so many seconds ago lives here, whatever another node says of its end.
-const ALIVE_SECONDS: u32 = 5;
 /// A flow that is known is only written anew when the record knows of packets so much later.
 const REFRESH_SECONDS: u32 = 30;
 
@@ -438,7 +436,7 @@ impl FlowTable {
             return Ok(());
         };
         let is_alive = flow.state & state::UNSURE == 0
-            && kernel_seconds().saturating_sub(flow.seen) < ALIVE_SECONDS
+            && kernel_seconds().saturating_sub(flow.seen) < FRESH_SECONDS
             && !flow.is_closed();
         if is_alive { Ok(()) } else { self.view.remove(key, &flow) }
     }

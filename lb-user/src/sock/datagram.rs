@@ -59,6 +59,18 @@ impl DatagramSocket {
         Ok(Self { fd: watched(socket.into())?, family })
     }
 
+    /// Lets so many bytes queue up, as the kernel counts them, beyond the host's limit where that is allowed.
+    ///
+    /// # Errors
+    /// Of the socket; it stays usable.
+    pub fn widen(&self, bytes: usize) -> io::Result<()> {
+        let half = bytes / 2;
+        match setsockopt(&self.fd, sockopt::RcvBufForce, &half) {
+            Ok(()) => Ok(()),
+            Err(_) => Ok(setsockopt(&self.fd, sockopt::RcvBuf, &half)?),
+        }
+    }
+
     /// The family it was opened for.
     #[must_use]
     pub fn family(&self) -> Family {

@@ -63,6 +63,9 @@ impl Change {
     }
 }
 
+/// A flow that had a packet on a node within this time lives there, whatever others say.
+pub const FRESH_SECONDS: u32 = 5;
+
 /// Two records of one flow whose last packets are less apart than this may be equally old, since they were not read at the
 /// same moment.
 const SAME_AGE_SECONDS: u32 = 5;

@@ -23,7 +23,8 @@ pub trait Flows: Send {
     /// [supersedes](Record::supersedes) the known one; of the same flow the time of the last packet becomes the later one.
     fn adopt(&mut self, records: &[Record]) -> Adopted;
 
-    /// Removes flows that ended elsewhere. A flow that had packets on this node since it was taken in stays: it lives here.
+    /// Removes flows that ended elsewhere. One that had a packet on this node within [`lb_proto::sync::FRESH_SECONDS`] stays:
+    /// it lives here. (What was taken in without a packet here does not count as fresh.)
     fn forget(&mut self, keys: &[Key]);
 }
 
@@ -45,5 +46,14 @@ impl Adopted {
     pub const fn skip(&mut self, why: Skipped) {
         self.refused += 1;
         self.skipped[why as usize] += 1;
+    }
+}
+
+impl std::ops::AddAssign for Adopted {
+    fn add_assign(&mut self, other: Self) {
+        self.taken += other.taken;
+        self.known += other.known;
+        self.refused += other.refused;
+        self.skipped.iter_mut().zip(other.skipped).for_each(|(sum, more)| *sum += more);
     }
 }
