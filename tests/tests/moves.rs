@@ -4,13 +4,13 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
 use common::{LIMIT, SANDBOX, breaks, streams_of, wait, watches_open};
 use xvip_tests::agent::{self, adapt};
-use xvip_tests::carrier::Carrier;
 use xvip_tests::client::{Client, Options};
 use xvip_tests::netns::Netns;
 use xvip_tests::run::leftovers;
@@ -28,12 +28,24 @@ fn stacked(version: Version, service: &str, datapath: &str) -> Stacked {
     let listen = format!("\"{VIP}\"");
     let built = Stacked::over(version, &xvip, Path::new(SANDBOX), &listen, service);
     let mut stacked = built.unwrap_or_else(|err| panic!("{err:#}"));
+    let key = stacked.run.dir().join("sync.key");
+    std::fs::write(&key, "a key of no fewer than thirty-two characters").unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     for node in &mut stacked.nodes {
         let config = std::fs::read_to_string(node.agent.config()).unwrap();
         let (name, with) = ("interface = \"eth0\"", format!("interface = \"eth0\"\ndatapath = \"{datapath}\""));
-        node.agent.write_config(&adapt(&config, &[(name, &with)]).unwrap()).unwrap();
+        let sync = format!("[sync]\nkey_file = \"{}\"\n[admin]", key.display());
+        node.agent.write_config(&adapt(&config, &[(name, &with), ("[admin]", &sync)]).unwrap()).unwrap();
     }
     stacked.start(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+    wait("every node to hear the others", || {
+        stacked.nodes.iter().all(|node| {
+            let status = node.agent.status().unwrap_or_default();
+            status.sync.shared
+                && status.sync.peers.len() == 2
+                && status.sync.peers.iter().all(|peer| peer.state == "up")
+        })
+    });
     stacked
 }
 
@@ -41,11 +53,6 @@ fn stacked(version: Version, service: &str, datapath: &str) -> Stacked {
 fn nothing_left(run: &str) {
     let _ = until("nothing to be left", Duration::from_secs(5), || leftovers(run).is_empty().then_some(()));
     assert_eq!(leftovers(run), Vec::<String>::new());
-}
-
-fn carrier(stacked: &Stacked) -> Carrier {
-    let names: Vec<_> = stacked.nodes.iter().map(|node| node.netns.name()).collect();
-    Carrier::start(&names).unwrap_or_else(|err| panic!("{err:#}"))
 }
 
 /// Moves the VIP to a node, under agents that live on.
@@ -103,7 +110,6 @@ fn live_through_moves(version: Version, service: &str, datapath: &str) {
     let mut stacked = stacked(version, service, datapath);
     let (netns, port) = host(&stacked.lan, &stacked.run, "client", CLIENT).unwrap();
     version.equip(&netns, CLIENT).unwrap();
-    let carrier = carrier(&stacked);
     // Each agent sees that flows are shared, and makes its host ready.
     wait("answers at home to be met", || {
         stacked.nodes.iter().all(|node| {
@@ -129,6 +135,10 @@ fn live_through_moves(version: Version, service: &str, datapath: &str) {
     watches_open(&client);
     let moved = client.now();
     let during = client.summary(from, moved);
+    for node in &stacked.nodes {
+        let sync = node.agent.status().unwrap().sync;
+        println!("{}: {} flows taken, skipped: {:?}", node.agent.name(), sync.flows_taken, sync.flows_skipped);
+    }
     println!(
         "eight moves: outage {:?}, {} served, failed: {}",
         during.outage,
@@ -149,7 +159,6 @@ fn live_through_moves(version: Version, service: &str, datapath: &str) {
     let others: Vec<_> = lost.iter().filter(|(stream, _)| !own.contains(stream)).collect();
     assert!(others.is_empty(), "{others:?}, streams by server {of_servers:?}, packets {}", packets(&stacked));
     drop(client);
-    println!("carried: {:?}", carrier.end().unwrap_or_else(|err| panic!("{err:#}")));
     let run = stacked.run.name().to_owned();
     drop((stacked, netns, port));
     nothing_left(&run);
