@@ -58,6 +58,8 @@ impl<C: Cipher> Node<C> {
     /// Who the others are, from now on.
     pub fn set_peers(&mut self, peers: &BTreeSet<IpAddr>, now: Instant) {
         self.peers.retain(|peer, _| peers.contains(peer));
+        // What was looked at for nobody comes for nobody.
+        self.is_looking &= !peers.is_empty();
         for peer in peers {
             self.peers.entry(*peer).or_insert_with(|| Peer::new(now));
         }
