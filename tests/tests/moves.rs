@@ -14,6 +14,7 @@ use xvip_tests::agent::{self, adapt};
 use xvip_tests::client::{Client, Options};
 use xvip_tests::netns::Netns;
 use xvip_tests::run::leftovers;
+use xvip_tests::scrape::Scrape;
 use xvip_tests::stacked::{NODES, Stacked};
 use xvip_tests::topology::{CLIENT, VIP, host};
 use xvip_tests::until::until;
@@ -39,11 +40,13 @@ fn stacked(version: Version, service: &str, datapath: &str) -> Stacked {
     }
     stacked.start(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
     wait("every node to hear the others", || {
-        stacked.nodes.iter().all(|node| {
-            let status = node.agent.status().unwrap_or_default();
-            status.sync.shared
-                && status.sync.peers.len() == 2
-                && status.sync.peers.iter().all(|peer| peer.state == "up")
+        stacked.nodes.iter().zip(NODES).all(|(node, (_, own, _))| {
+            let others = NODES.map(|(_, address, _)| address).into_iter().filter(|address| *address != own);
+            Scrape::of(&node.netns).is_ok_and(|scrape| {
+                others
+                    .map(|address| version.text(address))
+                    .all(|address| scrape.value("xvip_sync_peer_up", &[("peer", &address)]) == Some(1.0))
+            })
         })
     });
     stacked
@@ -135,10 +138,6 @@ fn live_through_moves(version: Version, service: &str, datapath: &str) {
     watches_open(&client);
     let moved = client.now();
     let during = client.summary(from, moved);
-    for node in &stacked.nodes {
-        let sync = node.agent.status().unwrap().sync;
-        println!("{}: {} flows taken, skipped: {:?}", node.agent.name(), sync.flows_taken, sync.flows_skipped);
-    }
     println!(
         "eight moves: outage {:?}, {} served, failed: {}",
         during.outage,
