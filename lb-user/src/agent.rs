@@ -5,13 +5,16 @@
 //! side serving.
 
 mod claims;
+mod fault;
 mod local;
 mod lock;
 mod peering;
+mod sharing;
 mod start;
 mod stop;
 mod suspecting;
 mod sweeping;
+mod syncing;
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -39,6 +42,7 @@ use crate::direct;
 use crate::drivers::garp::GarpDriver;
 use crate::drivers::health::{self, HealthDriver, HealthSnapshot, Target, TargetError};
 use crate::drivers::peer::PeerPortError;
+use crate::drivers::sync::SyncError;
 use crate::drivers::vrrp::{self, AuthError, StartError, VrrpDriver, VrrpSnapshot};
 use crate::events::{self, Events, HealthObserver, Reporter};
 use crate::heartbeat::Heartbeat;
@@ -50,14 +54,17 @@ use crate::report;
 use crate::status::{ConfigStatus, Status};
 use crate::sysctl::{ReservedPorts, SysctlError};
 pub use claims::Claims;
+use fault::Fault;
 use local::Local;
 use lock::Lock;
 pub use lock::LockError;
 pub(crate) use peering::NO_BACKEND_HERE;
 use peering::Peering;
+use sharing::Sharing;
 use start::{prepare, virtual_addresses};
 use suspecting::Suspecting;
 use sweeping::Sweeping;
+use syncing::Syncing;
 
 /// How often everything is looked at without being asked.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -96,6 +103,9 @@ pub enum AgentError {
     /// Other nodes cannot ask this one.
     #[error(transparent)]
     PeerPort(#[from] PeerPortError),
+    /// Flows cannot be shared.
+    #[error(transparent)]
+    Sync(#[from] SyncError),
     /// The metrics listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -229,6 +239,7 @@ struct Agent {
     kernel: Kernel,
     local: Local,
     peering: Peering,
+    syncing: Syncing,
     reserved: ReservedPorts,
     netlink: Netlink,
     monitor: Monitor,
@@ -256,45 +267,13 @@ struct Agent {
     lock: Lock,
 }
 
-/// What cannot be done at the moment, logged when it appears, when it changes and when it is over.
-#[derive(Debug)]
-struct Fault {
-    what: &'static str,
-    now: Option<String>,
-}
-
-impl Fault {
-    const fn none(what: &'static str) -> Self {
-        Self { what, now: None }
-    }
-
-    /// Takes in an outcome; returns whether it was a success.
-    fn note<E: std::fmt::Display>(&mut self, outcome: Result<(), E>) -> bool {
-        match outcome {
-            Ok(()) => {
-                if self.now.take().is_some() {
-                    info!("{} again as it should be", self.what);
-                }
-                true
-            }
-            Err(error) => {
-                let text = error.to_string();
-                if self.now.as_ref() != Some(&text) {
-                    error!("{} not as it should be, trying on: {text}", self.what);
-                    self.now = Some(text);
-                }
-                false
-            }
-        }
-    }
-}
-
 /// What is held of the loaded datapath.
 struct Kernel {
     tables: Tables,
     capacities: Entries,
     sweeping: Sweeping,
     suspecting: Suspecting,
+    sharing: Sharing,
     log: Option<JoinHandle<()>>,
 }
 
@@ -304,11 +283,12 @@ impl Kernel {
         let ebpf = datapath.ebpf();
         leases.follow(ebpf)?;
         let log = datapath_log(ebpf);
+        let sharing = Sharing::look(ebpf)?;
         let sweeper = Sweeper::take(ebpf, footprint, sizes)?;
         let suspecting = Suspecting::start(Suspicions::take(ebpf)?);
         let tables = Tables::take(ebpf)?;
         let capacities = sweeper.capacities();
-        Ok(Self { tables, capacities, sweeping: Sweeping::start(sweeper), suspecting, log })
+        Ok(Self { tables, capacities, sweeping: Sweeping::start(sweeper), suspecting, sharing, log })
     }
 }
 
@@ -345,11 +325,13 @@ impl Agent {
     /// Moves VIPs, ahead of everything else.
     async fn addresses(&mut self) {
         let vrrp = self.vrrp_seen.borrow_and_update().clone();
+        self.syncing.hold(&self.config, &vrrp);
         let health = self.health_seen.borrow().clone();
         let sweep = self.kernel.sweeping.latest();
         let fellows = self.peering.fellows();
         let snapshots =
             Snapshots { config: &self.config, vrrp: &vrrp, health: &health, sweep: &sweep, fellows: &fellows };
+        self.kernel.sharing.gaining(&vrrp);
         let outcome = self.reconciler.addresses(&snapshots).await;
         for instance in &vrrp.instances {
             let before = self.vrrp_before.instance(&instance.name).map(|before| before.state);
@@ -380,6 +362,8 @@ impl Agent {
             if self.table_fault.note(outcome) {
                 self.kernel.sweeping.lay_out(self.reconciler.port_layout());
                 ready = true;
+                self.syncing.converge(&self.config, &mut self.kernel.sharing);
+                self.kernel.sharing.converge(datapath, kept_settings(&self.config.node.name, "accept_local"));
                 self.vrrp.set_can_forward(true);
             }
         }
@@ -399,6 +383,7 @@ impl Agent {
             reconciler: &self.reconciler,
             local: self.local.status(),
             claims: &self.claims,
+            sync: self.syncing.status(),
             events: self.events.all(),
         });
         match status {
@@ -496,6 +481,7 @@ impl Agent {
                 let text = format!("attached again: {}", datapath.attachment().reason);
                 self.reporter.report("datapath".to_owned(), text);
                 self.kernel = kernel;
+                self.syncing.forget();
                 self.datapath = Some(datapath);
                 self.local.forget();
                 self.detached_because.clear();
@@ -569,6 +555,7 @@ impl Agent {
             Some(admin::listen(&config.admin.socket, self.sources.status.clone(), self.reload.clone()).await?)
         };
         let sockets = self.peering.open(&config)?;
+        let syncing = self.syncing.prepare(&config)?;
         reserve(&self.reserved, &config)?;
         if let Some(sockets) = sockets {
             self.peering.listen(sockets).await;
@@ -579,6 +566,7 @@ impl Agent {
         if let Some(admin) = admin {
             tokio::spawn(std::mem::replace(&mut self.admin, admin).stop());
         }
+        self.syncing.apply(syncing, &config);
         self.metrics.configure(&config);
         self.leases.configure(&virtual_addresses(&config))?;
         self.health.set_targets(targets);
@@ -620,6 +608,6 @@ fn reserve(reserved: &ReservedPorts, config: &Config) -> Result<(), SysctlError>
 }
 
 /// Where the host's settings from before are kept.
-fn kept_settings(node: &str) -> PathBuf {
-    Path::new(RUN_DIR).join(format!("{node}.ip_local_reserved_ports"))
+fn kept_settings(node: &str, setting: &str) -> PathBuf {
+    Path::new(RUN_DIR).join(format!("{node}.{setting}"))
 }

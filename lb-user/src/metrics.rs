@@ -6,6 +6,7 @@ pub mod defs;
 mod events;
 mod labels;
 mod snapshot;
+mod sync;
 
 use std::fmt;
 use std::sync::Arc;

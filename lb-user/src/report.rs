@@ -1,5 +1,7 @@
 //! The status, put together from what everybody knows.
 
+pub mod sync;
+
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -18,7 +20,7 @@ use crate::reconcile::Reconciler;
 use crate::status::words::since;
 use crate::status::{
     BackendStatus, ConfigStatus, DatapathStatus, Event, HandshakeBucket, Handshakes, LeavingStatus, LocalStatus,
-    PacketCount, ServiceStatus, SourcePorts, Status, TableStatus, VrrpStatus,
+    PacketCount, ServiceStatus, SourcePorts, Status, SyncStatus, TableStatus, VrrpStatus,
 };
 
 /// Where the parts of a status come from.
@@ -49,6 +51,8 @@ pub struct Sources<'a> {
     pub local: LocalStatus,
     /// What others claim.
     pub claims: &'a Claims,
+    /// Flows shared with other balancers.
+    pub sync: SyncStatus,
     /// The newest events.
     pub events: Vec<Event>,
 }
@@ -67,6 +71,7 @@ pub fn status(sources: Sources<'_>) -> Result<Status, TableError> {
         started_at: unix_of(sources.started),
         datapath: datapath(&sources)?,
         local: sources.local.clone(),
+        sync: sources.sync.clone(),
         vrrp: vrrp(&sources),
         services,
         config: sources.config_status,

@@ -4,10 +4,12 @@
 pub(crate) mod example;
 mod render;
 mod show;
+mod sync;
 pub(crate) mod words;
 
 pub use render::render;
 pub use show::show;
+pub use sync::{RefusedDatagrams, SkippedFlows, SyncPeerStatus, SyncStatus};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,9 @@ pub struct Status {
     pub local: LocalStatus,
     /// One per `[[vrrp]]`, in the order of the file.
     pub vrrp: Vec<VrrpStatus>,
+    /// Flows shared with other balancers.
+    #[serde(default)]
+    pub sync: SyncStatus,
     /// One per `[[service]]`, in the order of the file.
     pub services: Vec<ServiceStatus>,
     /// The newest state changes, oldest first.

@@ -1,5 +1,6 @@
-//! The one setting of the host that the agent changes: source ports it uses must not be given to other sockets.
+//! The settings of the host that the agent changes.
 //!
+//! Source ports that it uses must not be given to other sockets.
 //! The kernel keeps ports in `net.ipv4.ip_local_reserved_ports` for those who ask for them by number. The agent adds
 //! its range where it meets `net.ipv4.ip_local_port_range`, and puts back what was there when it stops. What was there
 //! is kept in a file meanwhile, for the next agent if this one dies.
@@ -80,6 +81,48 @@ impl ReservedPorts {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(at(&self.kept)(error)),
         }
+    }
+}
+
+/// Lets packets in that have an address of this host for their source (`accept_local` of an interface, IPv4 alone: IPv6
+/// takes them anyway). The datapath hands such packets to a server that knows its client by a VIP which is this host's now.
+#[derive(Debug)]
+pub struct AcceptLocal {
+    setting: PathBuf,
+    /// Where the setting from before is kept.
+    kept: PathBuf,
+}
+
+impl AcceptLocal {
+    /// Switches it on for an interface; `kept` names the file for the setting from before.
+    ///
+    /// # Errors
+    /// When a setting cannot be read, kept or written; then nothing has changed.
+    pub fn set(interface: &str, kept: PathBuf) -> Result<Self, SysctlError> {
+        let setting = Path::new("/proc/sys/net/ipv4/conf").join(interface).join("accept_local");
+        // What an earlier agent has kept was there before it.
+        if !kept.exists() {
+            let before = read(&setting)?;
+            if let Some(directory) = kept.parent() {
+                fs::create_dir_all(directory).map_err(at(directory))?;
+            }
+            fs::write(&kept, before).map_err(at(&kept))?;
+        }
+        fs::write(&setting, "1").map_err(at(&setting))?;
+        Ok(Self { setting, kept })
+    }
+
+    /// Puts back what was there, as far as the interface is still there.
+    ///
+    /// # Errors
+    /// When the setting cannot be written.
+    pub fn restore(self) -> Result<(), SysctlError> {
+        let before = read(&self.kept)?;
+        match fs::write(&self.setting, before) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&self.setting)(error)),
+            _ => {}
+        }
+        fs::remove_file(&self.kept).map_err(at(&self.kept))
     }
 }
 

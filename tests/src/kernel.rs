@@ -5,14 +5,14 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, anyhow, ensure};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use lb_ebpf::abi::{
-    Allowed, Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, LIST_BITS, Lease, Load, MAX_SOURCES, Node,
-    PortKey, PortSet, Pulse, Reason, Service, Source, SourceLimit, Syn, Traffic, Verdict, budget, mac_key, map,
-    node_flag, service_load,
+    Adoption, Allowed, Backend, Bucket, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, LIST_BITS, Lease, Load,
+    MAX_SOURCES, Node, PortKey, PortSet, Pulse, Reason, Service, Sharing, Source, SourceLimit, Syn, Traffic, Verdict,
+    budget, mac_key, map, node_flag, service_load,
 };
 use lb_ebpf::cases::{Executor, World};
 use lb_ebpf::net::{Address, Be128};
@@ -29,6 +29,7 @@ const XDP_PROGRAM: &str = "xvip";
 const TC_PROGRAM: &str = "xvip_tc";
 const LEAVE_PROGRAM: &str = "xvip_leave";
 const GUARD_PROGRAM: &str = "xvip_guard";
+const HOME_PROGRAM: &str = "xvip_home";
 
 /// XDP actions, as the kernel numbers them.
 mod action {
@@ -92,6 +93,8 @@ pub struct Datapath {
     program: Ebpf,
     hook: Hook,
     node: Array<MapData, Node>,
+    sharing: Array<MapData, Sharing>,
+    changes: RingBuf<MapData>,
     vips: HashMap<MapData, [u32; 4], u32>,
     own: HashMap<MapData, [u32; 4], u32>,
     services: HashMap<MapData, Endpoint, Service>,
@@ -163,7 +166,8 @@ impl Datapath {
             Hook::Tc => tc_mut(&mut program, TC_PROGRAM)?.load(),
         }
         .context("the kernel refused the datapath program")?;
-        for name in [LEAVE_PROGRAM, GUARD_PROGRAM] {
+        xvip::bpf::join_six(&mut program, hook == Hook::Tc)?;
+        for name in [LEAVE_PROGRAM, GUARD_PROGRAM, HOME_PROGRAM] {
             tc_mut(&mut program, name)?.load().context("the kernel refused a program for what leaves")?;
         }
         let mut take =
@@ -178,6 +182,8 @@ impl Datapath {
             established6: take(map::ESTABLISHED6)?.try_into()?,
             half_open6: take(map::HALF_OPEN6)?.try_into()?,
             node: take(map::NODE)?.try_into()?,
+            sharing: take(map::SHARING)?.try_into()?,
+            changes: take(map::CHANGES)?.try_into()?,
             vips: take(map::VIPS)?.try_into()?,
             own: take(map::OWN)?.try_into()?,
             services: take(map::SERVICES)?.try_into()?,
@@ -233,6 +239,7 @@ impl Datapath {
     /// What the kernel says.
     pub fn write(&mut self, world: &World) -> anyhow::Result<()> {
         self.node.set(0, world.node, 0)?;
+        self.sharing.set(0, world.sharing, 0)?;
         empty(&mut self.vips)?;
         for vip in world.vips.iter().chain(&world.sources) {
             self.vips.insert(vip.raw(), 1, 0)?;
@@ -444,6 +451,23 @@ impl Datapath {
     /// # Errors
     /// When more than one reason was counted, or the action does not fit it.
     pub fn leave(&self, frame: &[u8]) -> anyhow::Result<(Reason, Vec<u8>)> {
+        self.leave_by(LEAVE_PROGRAM, frame, tc_action_of)
+    }
+
+    /// The same by the loopback interface.
+    ///
+    /// # Errors
+    /// As [`Self::leave`].
+    pub fn leave_home(&self, frame: &[u8]) -> anyhow::Result<(Reason, Vec<u8>)> {
+        self.leave_by(HOME_PROGRAM, frame, |reason| match reason {
+            Reason::FromLocal => tc_action::REDIRECT,
+            reason => tc_action_of(reason),
+        })
+    }
+
+    fn leave_by(
+        &self, program: &str, frame: &[u8], action_of: impl FnOnce(Reason) -> u32,
+    ) -> anyhow::Result<(Reason, Vec<u8>)> {
         let before = self.packets()?;
         let mut after = vec![0; LONGEST_FRAME];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..Default::default() };
@@ -457,16 +481,33 @@ impl Datapath {
             return Ok((reason, frame.to_vec()));
         }
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut after), ..Default::default() };
-        let result = self.tc_program(LEAVE_PROGRAM)?.test_run(options).context("the kernel did not run the frame")?;
+        let result = self.tc_program(program)?.test_run(options).context("the kernel did not run the frame")?;
         after.truncate(result.data_size_out as usize);
         let reason = match self.counted_since(&before)?.as_slice() {
             [] => Reason::NotVip,
             [(reason, 1)] => *reason,
             counted => return Err(anyhow!("one packet was counted as {counted:?}")),
         };
-        let (action, expected) = (result.return_value, tc_action_of(reason));
+        let (action, expected) = (result.return_value, action_of(reason));
         ensure!(action == expected, "what leaves and is {reason:?} ended with action {action}, not {expected}");
         Ok((reason, after))
+    }
+
+    /// The next flow that was told to have opened or closed: the bytes of a [`lb_ebpf::abi::Told`].
+    pub fn told(&mut self) -> Option<Vec<u8>> {
+        self.changes.next().map(|told| told.to_vec())
+    }
+
+    /// Adds the entries of a flow of another node.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn adopt(&mut self, flow: &Adoption) -> anyhow::Result<()> {
+        if flow.client.source.mapped().is_some() {
+            add(&mut self.established, flow)
+        } else {
+            add(&mut self.established6, flow)
+        }
     }
 
     fn counted_since(&self, before: &[u64]) -> anyhow::Result<Vec<(Reason, u64)>> {
@@ -512,6 +553,7 @@ fn tc_mut<'a>(program: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut Sched
 fn nothing() -> World {
     World {
         node: Node::default(),
+        sharing: Sharing::default(),
         vips: Vec::new(),
         own: Vec::new(),
         services: Vec::new(),
@@ -526,6 +568,18 @@ fn nothing() -> World {
         leases: Vec::new(),
         capacity: 0,
     }
+}
+
+fn add<A: Address>(table: &mut HashMap<MapData, FlowKey<A>, Flow<A>>, flow: &Adoption) -> anyhow::Result<()>
+where
+    FlowKey<A>: aya::Pod,
+    Flow<A>: aya::Pod,
+{
+    let (there, back) = flow.entries();
+    for (key, entry) in [Some(there), back].into_iter().flatten() {
+        table.insert(key, entry, 0)?;
+    }
+    Ok(())
 }
 
 fn copy<A: Address>(table: &HashMap<MapData, FlowKey<A>, Flow<A>>) -> anyhow::Result<BTreeMap<FlowKey<A>, Flow<A>>>
@@ -606,5 +660,13 @@ impl Executor for Kernel {
 
     fn leave(&mut self, frame: &[u8]) -> (Reason, Vec<u8>) {
         self.datapath().and_then(|datapath| datapath.leave(frame)).expect("the kernel runs the frame")
+    }
+
+    fn leave_home(&mut self, frame: &[u8]) -> (Reason, Vec<u8>) {
+        self.datapath().and_then(|datapath| datapath.leave_home(frame)).expect("the kernel runs the frame")
+    }
+
+    fn adopt(&mut self, flow: &Adoption) {
+        self.datapath().and_then(|datapath| datapath.adopt(flow)).expect("the kernel takes the entries");
     }
 }

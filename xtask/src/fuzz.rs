@@ -25,7 +25,7 @@ pub(crate) struct Options {
 }
 
 /// Targets, and bytes of their longest inputs: a longer one says nothing that a shorter one cannot.
-const TARGETS: [(&str, u32); 8] = [
+const TARGETS: [(&str, u32); 9] = [
     ("admin", 6000),
     ("answer", 2000),
     ("config", 4000),
@@ -33,6 +33,7 @@ const TARGETS: [(&str, u32); 8] = [
     ("frame", 300),
     ("neighbour", 200),
     ("peer", 100),
+    ("sync", 2000),
     ("vrrp", 1100),
 ];
 

@@ -20,6 +20,18 @@ pub struct FlowKey<A = Be32> {
 }
 
 impl<A: Address> FlowKey<A> {
+    /// The same with IPv4 addresses as IPv4-mapped ones.
+    #[inline(always)]
+    #[must_use]
+    pub fn wide(&self) -> FlowKey<Be128> {
+        FlowKey {
+            source: self.source.into(),
+            destination: self.destination.into(),
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+        }
+    }
+
     /// The key of a packet in answer to one with this key.
     #[inline(always)]
     #[must_use]
@@ -72,6 +84,8 @@ pub mod state {
     pub const ANSWERED: u32 = 16;
     /// Half-open only: no other backend is left to try.
     pub const LAST: u32 = 32;
+    /// Its packets may have gone through another node unseen: the next one in this direction is believed, and sets the numbers.
+    pub const UNSURE: u32 = 64;
 }
 
 /// A flow in one direction: what to write into its packets, and what has been seen of it.
@@ -110,7 +124,8 @@ pub struct Flow<A = Be32, W = u32> {
     pub mac_high: W,
     /// The last two.
     pub mac_low: W,
-    /// Second in which the next hop was last looked up.
+    /// Second in which the next hop was last looked up. Of an adopted flow whose packets stay as they are, the client's port
+    /// as its server sees it.
     pub routed: W,
     /// Seconds the flow may be silent.
     pub idle_seconds: u32,
@@ -156,6 +171,23 @@ impl<A: Address> Flow<A> {
         let ip_change = if is_local { fold(addresses(key, &self.translated)) } else { self.ip_change };
         Self { delivery: delivery as u16, ip_change, ..self }
     }
+
+    /// The entry for the backend's answers to this flow, whose packets from the client have the key `client`.
+    #[inline(always)]
+    #[must_use]
+    pub fn answering(&self, client: &FlowKey<A>, now: u32) -> Self {
+        let (key, delivery) = (self.other(), if self.is_local() { Delivery::Local } else { Delivery::Translated });
+        let answers = Self::new(&key, client.reversed(), Direction::ToClient, now).delivered(&key, delivery);
+        Self {
+            backend: self.backend,
+            service: self.service,
+            generation: self.generation,
+            idle_seconds: self.idle_seconds,
+            mac_high: self.mac_high,
+            mac_low: self.mac_low,
+            ..answers
+        }
+    }
 }
 
 /// What a change of both addresses adds to the complement of a checksum over them.
@@ -196,6 +228,19 @@ impl<A: Address, W: Readable> Flow<A, W> {
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.delivery == Delivery::Local as u16
+    }
+
+    /// Whether its backend is this node itself and sees a VIP of ours as its client, because the flow was opened through
+    /// another node: its answers leave by the loopback interface. `key` is that of this entry.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_homed(&self, key: &FlowKey<A>) -> bool {
+        let (client, seen) = if self.is_from_client() {
+            (key.source, self.translated.source)
+        } else {
+            (self.translated.destination, key.destination)
+        };
+        self.is_local() && client != seen
     }
 
     /// Whether its backend answers the client itself, so that there is no entry for answers.

@@ -4,6 +4,7 @@
 //! of them; an agent replaces pinned tables of another version instead of reading them.
 
 mod admission;
+mod adoption;
 mod balance;
 mod flow;
 mod lease;
@@ -13,10 +14,12 @@ mod pod;
 mod ports;
 mod pulse;
 mod reason;
+mod sharing;
 mod syn;
 mod word;
 
 pub use admission::{ALLOWED_ENTRIES, Allowed, LIST_BITS, MAX_ALLOWED, MAX_LIMITED_SOURCES, Source, SourceLimit, mask};
+pub use adoption::{Adoption, Keyed};
 pub use balance::{Balance, Change, Correction, LOADS, Load, service_load};
 pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, split_mac, state};
 pub use lease::{CLAIMS_PER_SECOND, Claim, Lease, SharedLease, lease_flag};
@@ -27,13 +30,14 @@ pub use pulse::{
     SharedPulse, Suspicion, handshake_bucket,
 };
 pub use reason::{Reason, Verdict};
+pub use sharing::{CHANGE_BYTES, Sharing, Told, told};
 pub use syn::{MAX_TRIED, SYN_ENTRIES, SYN_HEAD, SYN_OPTIONS, SharedSyn, Syn};
 pub use word::{Bits, Moment, Readable, Word};
 
 use crate::net::{Be16, Be32, Be128};
 
 /// Version of this boundary.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Places a node can listen at: address:port, of all services together; a range of ports takes one for each.
 pub const MAX_LISTENERS: u32 = 16_384;
@@ -80,6 +84,10 @@ pub const TIME_WAIT_SECONDS: u32 = 60;
 
 /// Names of the maps, as in the object and under bpffs.
 pub mod map {
+    /// What the program of XDP hands packets of IPv6 to, one entry.
+    pub const SIX: &str = "SIX";
+    /// The same of TC's.
+    pub const TC_SIX: &str = "TC_SIX";
     /// [`super::Node`], one entry.
     pub const NODE: &str = "NODE";
     /// Address -> 1.
@@ -124,6 +132,12 @@ pub mod map {
     pub const PULSES: &str = "PULSES";
     /// [`super::Suspicion`]s and [`super::Claim`]s, a ring buffer.
     pub const EVENTS: &str = "EVENTS";
+    /// [`super::Sharing`], one entry.
+    pub const SHARING: &str = "SHARING";
+    /// [`super::Told`] after [`super::Told`], a ring buffer.
+    pub const CHANGES: &str = "CHANGES";
+    /// Flows that [`CHANGES`] had no room for, per CPU, one entry.
+    pub const UNTOLD: &str = "UNTOLD";
     /// [`super::Reason`] -> packets, per CPU.
     pub const PACKETS: &str = "PACKETS";
     /// Slot -> [`super::Traffic`], per CPU.

@@ -2,7 +2,7 @@
 
 use super::{
     Allowed, Backend, Bucket, Claim, Correction, Dialled, Endpoint, Flow, FlowKey, Hook, Lease, Load, Node, PortKey,
-    PortSet, Pulse, Service, Source, SourceLimit, Suspicion, Syn, Traffic,
+    PortSet, Pulse, Service, Sharing, Source, SourceLimit, Suspicion, Syn, Traffic,
 };
 use crate::net::Be128;
 
@@ -34,6 +34,7 @@ pod!(
     PortSet,
     Pulse,
     Service,
+    Sharing,
     Source,
     SourceLimit,
     Suspicion,

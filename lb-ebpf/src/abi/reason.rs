@@ -184,6 +184,10 @@ reasons! {
     LeaseOverOut = Drop "lease_over_out",
     /// Another host says that it has a virtual address which this node holds.
     VipClaimed = Pass "vip_claimed",
+    /// Of no flow that is known here yet: this node has just gained a VIP, and word of the flow may be under way.
+    Awaited = Drop "awaited",
+    /// A backend's answer to a SYN of no flow: another node may have sent that SYN.
+    AnswerElsewhere = Drop "answer_elsewhere",
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ fn in_ipv6(case: &Case) -> Option<Case> {
         Step::Arrives { frame, reason, becomes } => {
             Some(Step::Arrives { frame: frame::in_ipv6(frame)?, reason: *reason, becomes: frame::in_ipv6(becomes)? })
         }
-        Step::Leaves { .. } | Step::Agent(_) => None,
+        _ => None,
     };
     let steps = case.steps.iter().map(step).collect::<Option<_>>()?;
     Some(Case { name: case.name, version: 6, world: case.world.clone().in_ipv6(), steps })

@@ -16,6 +16,7 @@ mod model;
 mod ports;
 mod ranges;
 mod retries;
+mod shared;
 mod six;
 mod table;
 mod tunnels;
@@ -27,7 +28,7 @@ pub use model::{Kept, Model, Table};
 pub use table::all;
 pub use world::World;
 
-use crate::abi::{Reason, Verdict};
+use crate::abi::{Adoption, Reason, Verdict};
 
 /// A story in steps, beginning with empty connection tables.
 pub struct Case {
@@ -42,6 +43,7 @@ pub struct Case {
 }
 
 /// One event of a story.
+#[derive(Clone)]
 #[allow(clippy::large_enum_variant, reason = "some thousand in a test, and a box would be in the way of every table")]
 pub enum Step {
     /// A frame arrives.
@@ -62,8 +64,19 @@ pub enum Step {
         /// What it must have become.
         becomes: Vec<u8>,
     },
+    /// A frame leaves the host's own stack by its loopback interface.
+    LeavesHome {
+        /// The frame.
+        frame: Vec<u8>,
+        /// How it must end.
+        reason: Reason,
+        /// What it must have become.
+        becomes: Vec<u8>,
+    },
     /// The agent writes other tables; connections stay.
     Agent(World),
+    /// The agent hears of a flow of another node.
+    Adopts(Adoption),
 }
 
 /// Something that can run a story.
@@ -76,6 +89,10 @@ pub trait Executor {
     fn run(&mut self, frame: &[u8]) -> (Reason, Vec<u8>);
     /// Runs one frame that leaves the host's own stack; the same.
     fn leave(&mut self, frame: &[u8]) -> (Reason, Vec<u8>);
+    /// The same by the loopback interface.
+    fn leave_home(&mut self, frame: &[u8]) -> (Reason, Vec<u8>);
+    /// Adds the entries of a flow of another node.
+    fn adopt(&mut self, flow: &Adoption);
 }
 
 /// Runs a case.
@@ -90,6 +107,11 @@ pub fn play(case: &Case, executor: &mut impl Executor) -> Result<(), String> {
                 executor.change(world);
                 continue;
             }
+            Step::Adopts(flow) => {
+                executor.adopt(flow);
+                continue;
+            }
+            Step::LeavesHome { frame, reason, becomes } => (executor.leave_home(frame), reason, becomes),
             Step::Arrives { frame, reason, becomes } => (executor.run(frame), reason, becomes),
             Step::Leaves { frame, reason, becomes } => (executor.leave(frame), reason, becomes),
         };

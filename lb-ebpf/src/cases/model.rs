@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use super::arena::Arena;
 use super::{Executor, World};
 use crate::abi::{
-    Backend, Change, Correction, ERRORS_PER_SECOND, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Lease, Load, Moment,
-    NoHint, Node, PortKey, Pulse, Readable as _, Reason, Service, SharedFlow, SharedLease, SharedPortSet, SharedPulse,
-    SharedSyn, Source, SourceLimit, Syn, Traffic, handshake_bucket, mask,
+    Adoption, Backend, Change, Correction, ERRORS_PER_SECOND, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Lease, Load,
+    Moment, NoHint, Node, PortKey, Pulse, Readable as _, Reason, Service, SharedFlow, SharedLease, SharedPortSet,
+    SharedPulse, SharedSyn, Sharing, Source, SourceLimit, Syn, Told, Traffic, handshake_bucket, mask,
 };
 use crate::datapath::balance::{Connections, Rounds};
 use crate::datapath::lease::Leases;
 use crate::datapath::ports::{Search, Try, find, try_port};
 use crate::datapath::tables::{Drafts, Note, Refused, Tables};
-use crate::datapath::{process, process_leaving};
+use crate::datapath::{process, process_leaving, process_leaving_home};
 use crate::net::{Address, Be32, Be128, Family, V4, V6};
 use crate::packet::Owned;
 
@@ -46,6 +46,8 @@ pub struct Model {
     pub neighbours: RefCell<BTreeMap<Be128, [u8; 6]>>,
     /// What was noted.
     pub notes: RefCell<Vec<Note>>,
+    /// What was told to those who share flows.
+    pub told: RefCell<Vec<Told>>,
     /// The finer clock, in microseconds.
     pub micros: Cell<u64>,
     pulses: RefCell<BTreeMap<u32, usize>>,
@@ -121,6 +123,7 @@ impl Model {
             chance: Cell::new(None),
             neighbours: RefCell::default(),
             notes: RefCell::default(),
+            told: RefCell::default(),
             micros: Cell::new(100_000_000_000),
             pulses: RefCell::default(),
             beats: Arena::default(),
@@ -293,6 +296,22 @@ impl Executor for Model {
         let reason = process_leaving(&mut packet, self);
         (reason, packet.bytes())
     }
+
+    fn leave_home(&mut self, frame: &[u8]) -> (Reason, Vec<u8>) {
+        let mut packet = Owned::new(frame);
+        let reason = process_leaving_home(&mut packet, self);
+        (reason, packet.bytes())
+    }
+
+    fn adopt(&mut self, flow: &Adoption) {
+        if flow.client.source.mapped().is_some() { adopt::<V4>(self, flow) } else { adopt::<V6>(self, flow) }
+    }
+}
+
+fn adopt<F: Kept>(model: &Model, flow: &Adoption) {
+    let ((key, there), back) = flow.entries();
+    let added = [Some((key, there)), back].into_iter().flatten();
+    added.for_each(|(key, entry)| Tables::<F>::add_established(model, &key, &entry).expect("a flow has one record"));
 }
 
 impl Rounds for Model {
@@ -340,6 +359,10 @@ impl Leases for Model {
 impl<F: Kept> Tables<F> for Model {
     fn node(&self) -> Option<&Node> {
         (self.world.node.version != 0).then_some(&self.world.node)
+    }
+
+    fn sharing(&self) -> Option<&Sharing> {
+        Some(&self.world.sharing).filter(|sharing| sharing.is_on != 0)
     }
 
     fn now(&self) -> u32 {
@@ -550,7 +573,10 @@ impl<F: Kept> Tables<F> for Model {
         traffic.bytes_out += bytes;
     }
 
-    fn note(&self, note: Note, _client: &FlowKey<F::Address>, _slot: u32) {
+    fn note(&self, note: Note, client: &FlowKey<F::Address>, _slot: u32) {
         self.notes.borrow_mut().push(note);
+        if let Some(what) = note.told().filter(|_| self.world.sharing.is_on != 0) {
+            self.told.borrow_mut().push(Told::of(client, what));
+        }
     }
 }

@@ -2,11 +2,12 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 
-use super::frame::in_ipv6;
+use super::frame::{in_ipv6, sixth};
 use super::table::stays;
 use super::world::{FIRST_PORT, VIP, answer, request, to_backend};
 use super::{Case, Frame, Step, World};
-use crate::abi::Reason;
+use crate::abi::{Adoption, Reason};
+use crate::net::Be128;
 use crate::net::header::flag::{ACK, FIN, RST, SYN};
 
 /// Where fields are in a frame.
@@ -23,13 +24,24 @@ pub(super) fn translated(case: &Case) -> Option<Case> {
         Step::Leaves { frame, reason, becomes } => {
             Some(Step::Leaves { frame: in_ipv6(frame)?, reason: *reason, becomes: in_ipv6(becomes)? })
         }
+        Step::LeavesHome { frame, reason, becomes } => {
+            Some(Step::LeavesHome { frame: in_ipv6(frame)?, reason: *reason, becomes: in_ipv6(becomes)? })
+        }
         Step::Agent(world) => Some(Step::Agent(world.clone().in_ipv6())),
+        Step::Adopts(flow) => Some(Step::Adopts(adopted(*flow))),
     };
     let steps = case.steps.iter().map(step).collect::<Option<Vec<_>>>()?;
     // Which addresses no host has differs.
     let is_martian = |step: &Step| matches!(step, Step::Arrives { reason: Reason::Martian, .. });
     let world = case.world.clone().in_ipv6();
     (!steps.iter().any(is_martian)).then_some(Case { version: 6, name: case.name, world, steps })
+}
+
+fn adopted(mut flow: Adoption) -> Adoption {
+    let six = |address: &mut Be128| *address = sixth(IpAddr::from(*address)).into();
+    [&mut flow.client.source, &mut flow.client.destination].into_iter().for_each(six);
+    [&mut flow.backend.address, &mut flow.seen_as.address].into_iter().for_each(six);
+    flow
 }
 
 fn case(name: &'static str, steps: Vec<Step>) -> Case {

@@ -57,6 +57,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(super::admission::admission());
     cases.extend(super::balance::balance());
     cases.extend(super::retries::retries());
+    cases.extend(super::shared::shared());
     let six: Vec<_> = cases.iter().filter_map(six::translated).collect();
     cases.extend(six);
     cases.extend(six::own());

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::world::{answer, request, reset};
+use super::world::{CLIENT, CLIENT_PORT, PORT, VIP, answer, request, reset};
 use super::*;
+use crate::abi::{FlowKey, Sharing, Told, told};
 use crate::datapath::tables::Note;
 use crate::net::header::flag::{ACK, FIN, RST, SYN};
-use crate::net::{Be32, V4};
+use crate::net::{Be16, Be32, V4};
 
 #[test]
 fn every_case_on_the_host() {
@@ -199,6 +200,63 @@ fn a_flow_that_went_on_elsewhere_is_not_taken_for_its_successor() {
     model.now.set(model.now.get() + 5);
     assert_eq!(send(&mut model, &keepalive), Reason::ToBackend, "the flow itself goes on");
     assert_eq!(send(&mut model, &answer(0, 20_000, ACK)), Reason::ToClient);
+}
+
+#[test]
+fn a_flow_that_went_on_elsewhere_and_came_back_with_the_vip_is_believed_once() {
+    let mut model = Model::new(World::standard());
+    let send = |model: &mut Model, frame: &Frame| model.run(&frame.bytes()).0;
+    for frame in [request(SYN), answer(0, 20_000, SYN | ACK), request(ACK)] {
+        send(&mut model, &frame);
+    }
+    let seen = model.now.get();
+    let later = Frame { sequence: 3_000_000_000, acknowledgement: 2_000_000_000, ..request(ACK) };
+    let reply = Frame { sequence: 2_000_000_000, acknowledgement: 3_000_000_000, ..answer(0, 20_000, ACK) };
+    let far = Frame { sequence: 1, acknowledgement: 1, ..request(ACK) };
+    model.now.set(seen + 5);
+    let shares =
+        |gained| World::standard().with(|world| world.sharing = Sharing { is_on: 1, gained, patient_until: 0 });
+    model.change(&shares(seen - 1));
+    assert_eq!(send(&mut model, &later), Reason::StaleFlow, "it was seen here since");
+    for first in [&later, &reply] {
+        model.change(&shares(model.now.get() - 1));
+        model.now.set(model.now.get() + 5);
+        let other = if first == &later { (&reply, Reason::ToClient) } else { (&later, Reason::ToBackend) };
+        assert_ne!(send(&mut model, first), Reason::StaleFlow);
+        model.now.set(model.now.get() + 5);
+        model.change(&shares(1));
+        assert_eq!(send(&mut model, other.0), other.1);
+        model.now.set(model.now.get() + 5);
+        assert_eq!(send(&mut model, &far), Reason::StaleFlow, "believed once");
+    }
+    model.change(&World::standard());
+    assert_eq!(send(&mut model, &far), Reason::StaleFlow);
+}
+
+#[test]
+fn who_shares_flows_hears_of_those_that_open_and_close() {
+    let shares = World::standard().with(|world| world.sharing.is_on = 1);
+    let story = |world: &World| {
+        let mut model = Model::new(world.clone());
+        for frame in [request(SYN), answer(0, 20_000, SYN | ACK), request(ACK), request(ACK)] {
+            model.run(&frame.bytes());
+        }
+        let opened = model.told.borrow().clone();
+        model.run(&request(FIN | ACK).bytes());
+        let fin = Frame { acknowledgement: 1002, ..answer(0, 20_000, FIN | ACK) };
+        model.run(&fin.bytes());
+        model.run(&fin.bytes());
+        (opened, model.told.take())
+    };
+    let client = FlowKey {
+        source: CLIENT.into(),
+        destination: VIP.into(),
+        source_port: Be16::new(CLIENT_PORT),
+        destination_port: Be16::new(PORT),
+    };
+    let (opened, closed) = (Told { client, what: told::OPENED }, Told { client, what: told::CLOSED });
+    assert_eq!(story(&shares), (vec![opened], vec![opened, closed]));
+    assert_eq!(story(&World::standard()), (vec![], vec![]), "without sharing nobody is told");
 }
 
 #[test]

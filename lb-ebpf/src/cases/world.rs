@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::Frame;
 use super::frame::sixth;
 use crate::abi::{
-    Backend, Delivery, Endpoint, Lease, Node, PortKey, PortSet, RING_SIZE, Service, SourceLimit, VERSION, mask,
+    Backend, Delivery, Endpoint, Lease, Node, PortKey, PortSet, RING_SIZE, Service, Sharing, SourceLimit, VERSION, mask,
 };
 use crate::net::header::flag;
 use crate::net::{Be32, Be128};
@@ -15,6 +15,8 @@ use crate::net::{Be32, Be128};
 pub struct World {
     /// This node.
     pub node: Node,
+    /// What is known of nodes that share flows.
+    pub sharing: Sharing,
     /// VIPs.
     pub vips: Vec<Be128>,
     /// This node's own addresses besides.
@@ -100,6 +102,7 @@ impl World {
                 suspect_after: u16::MAX,
                 pad: 0,
             },
+            sharing: Sharing::default(),
             vips: vec![VIP.into()],
             own: vec![OWN.into()],
             services: vec![(

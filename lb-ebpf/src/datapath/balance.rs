@@ -48,16 +48,44 @@ pub struct Asking {
 #[inline(always)]
 pub(super) fn choose(rounds: &impl Rounds, service: &Service, asking: &Asking) -> Result<u32, Reason> {
     let picks = if service.balance == Balance::Source as u16 {
-        Some(Hash::new(service.key).address(asking.address).finish())
+        Some(by_source(service, asking))
     } else if service.balance == Balance::Maglev as u16 {
-        let [from, to] = asking.ports;
-        let ports = (from.raw() as u32) << 16 | to.raw() as u32;
-        Some(Hash::new(service.key).address(asking.address).word(ports).finish())
+        Some(by_connection(service, asking))
     } else {
         rounds.take_turn(service.number as u32)
     };
     let compared = if service.balance == Balance::LeastConn as u16 { COMPARED } else { 0 };
     at(rounds, service, picks.ok_or(Reason::NoBackend)?, &Among { compared, looked_at: SET_SIZE, except: None })
+}
+
+#[inline(always)]
+fn by_source(service: &Service, asking: &Asking) -> u32 {
+    Hash::new(service.key).address(asking.address).finish()
+}
+
+#[inline(always)]
+fn by_connection(service: &Service, asking: &Asking) -> u32 {
+    let [from, to] = asking.ports;
+    let ports = (from.raw() as u32) << 16 | to.raw() as u32;
+    Hash::new(service.key).address(asking.address).word(ports).finish()
+}
+
+/// The slot of the backend that follows from the client, full or not.
+#[inline(always)]
+pub(super) fn hashed(rounds: &impl Rounds, service: &Service, asking: &Asking) -> Option<u32> {
+    let length = service.ring_length as u32;
+    if length == 0 || length > ROUND_SIZE {
+        return None;
+    }
+    let number = if service.balance == Balance::Source as u16 {
+        by_source(service, asking)
+    } else if service.balance == Balance::Maglev as u16 {
+        by_connection(service, asking)
+    } else {
+        return None;
+    };
+    let slot = rounds.ring(service.ring_start.wrapping_add(number % length))?;
+    rounds.backend(slot).is_some_and(|backend| is_of(backend, service)).then_some(slot)
 }
 
 /// Which backends are looked at, where the place that is picked is not all.

@@ -24,7 +24,8 @@ pub fn leave<F: Family>(packet: &mut impl Packet, tables: &impl Tables<F>) -> St
         return Step::End(Reason::NotVip);
     }
     let key = super::key(head);
-    let answers = |flow: &&Entry<F>| flow.is_local() && !flow.is_from_client();
+    // What a VIP that another node has now would be sent to is on its way there.
+    let answers = |flow: &&Entry<F>| flow.is_local() && !flow.is_from_client() && !flow.is_homed(&key);
     if let Some(flow) = tables.established(&key).filter(answers) {
         track::follow(head, tables, &key, flow, tables.now());
         rewrite::deliver(head, flow);
@@ -38,6 +39,27 @@ pub fn leave<F: Family>(packet: &mut impl Packet, tables: &impl Tables<F>) -> St
         return Step::Retry;
     }
     Step::End(open::from_local(head, tables, &key, half, tables.now()))
+}
+
+/// The same for a frame that leaves by the loopback interface: an answer to a VIP of this node, from a backend whose flow
+/// was opened through another node, goes to the client. It is of an established flow, or none of ours.
+#[inline(always)]
+pub fn leave_home<F: Family>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step {
+    let length = packet.len();
+    let Ok(head) = F::head(packet) else {
+        return Step::End(Reason::NotVip);
+    };
+    if !head.is_plain_tcp() {
+        return Step::End(Reason::NotVip);
+    }
+    let key = super::key(head);
+    let Some(flow) = tables.established(&key).filter(|flow| !flow.is_from_client() && flow.is_homed(&key)) else {
+        return Step::End(Reason::NotVip);
+    };
+    track::follow(head, tables, &key, flow, tables.now());
+    rewrite::deliver(head, flow);
+    tables.count_out(flow.backend as u32, length as u64);
+    Step::End(Reason::FromLocal)
 }
 
 /// The backend for a new flow that another node has chosen this one for.

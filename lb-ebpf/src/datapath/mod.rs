@@ -12,6 +12,14 @@
 //! client:cp -> VIP:vp          rewritten to  client:sp -> node:bp      (entry ToBackend, local)
 //! node:bp -> client:sp         rewritten to  VIP:vp -> client:cp       (entry ToClient, local; leaving)
 //! ```
+//!
+//! A flow that was opened through another node, to the backend that is this one, keeps the addresses that its server knows.
+//! Since the VIP has moved here, that server's answers leave by the loopback interface, and are met there ([`leave_home`]):
+//!
+//! ```text
+//! client:cp -> VIP:vp          rewritten to  VIP:sp -> node:bp         (entry ToBackend, local)
+//! node:bp -> VIP:sp            rewritten to  VIP:vp -> client:cp       (entry ToClient, local; leaving by loopback)
+//! ```
 
 mod admit;
 pub mod balance;
@@ -32,7 +40,9 @@ pub mod tables;
 mod track;
 pub mod tunnel;
 
-use crate::abi::{Backend, Delivery, Endpoint, Flow, FlowKey, Node, Readable as _, Reason, SharedFlow, node_flag};
+use crate::abi::{
+    Backend, Delivery, Endpoint, Flow, FlowKey, Node, Readable as _, Reason, SharedFlow, Sharing, node_flag,
+};
 use crate::net::header::{TcpHead, ethertype, flag};
 use crate::net::{Be16, Family, V4, V6};
 use crate::packet::Packet;
@@ -41,7 +51,8 @@ use tables::{Note, Tables};
 pub use tunnel::Nested;
 
 pub use admit::admit;
-pub use deliver::leave;
+pub use choose::again;
+pub use deliver::{leave, leave_home};
 pub use error::error;
 use failure::Told;
 pub use ports::elsewhere;
@@ -73,6 +84,8 @@ pub enum Step {
     Admit,
     /// It opens a connection to a service: [`choose()`].
     Choose,
+    /// It is of a connection to a service whose flow is not known here: [`again()`].
+    Again,
     /// The connection goes to the backend in this slot: [`open()`].
     Open(u32),
     /// It goes to another, for want of a source port to the one in this slot: [`elsewhere`].
@@ -115,6 +128,16 @@ pub fn process_leaving(packet: &mut impl Packet, tables: &(impl Tables<V4> + Tab
     match ethertype(packet) {
         Ok(V4::ETHERTYPE) => left::<V4>(packet, tables),
         Ok(V6::ETHERTYPE) => left::<V6>(packet, tables),
+        _ => Reason::NotVip,
+    }
+}
+
+/// The same for a frame that the host's own stack sends by its loopback interface.
+#[inline(always)]
+pub fn process_leaving_home(packet: &mut impl Packet, tables: &(impl Tables<V4> + Tables<V6>)) -> Reason {
+    match ethertype(packet) {
+        Ok(V4::ETHERTYPE) => ended(leave_home::<V4>(packet, tables)),
+        Ok(V6::ETHERTYPE) => ended(leave_home::<V6>(packet, tables)),
         _ => Reason::NotVip,
     }
 }
@@ -200,6 +223,7 @@ fn whole<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>) -> Step 
         step => step,
     };
     let step = match step {
+        Step::Again => again(packet, tables),
         Step::Choose => match choose(packet, tables) {
             Step::Open(slot) => {
                 keep(packet, tables, slot);
@@ -362,7 +386,26 @@ fn of_no_flow<F: Family>(
         // Who forwarded it is not its sender: our own server's stack answers it, where there is one.
         return Step::Choose;
     }
-    Step::Reset(Reason::NoFlow)
+    match tables.sharing() {
+        None => Step::Reset(Reason::NoFlow),
+        Some(sharing) => of_no_shared_flow(head, tables, is_service, sharing),
+    }
+}
+
+/// The same where other nodes may have the flow: what they can still tell, or what follows without them, comes before a RST.
+#[inline(always)]
+fn of_no_shared_flow<F: Family>(
+    head: &TcpHead<F>, tables: &impl Tables<F>, is_service: bool, sharing: &Sharing,
+) -> Step {
+    if !is_service && head.flags() & flag::SYN != 0 {
+        // Its client sends its SYN again, to whoever has the VIP by then; a RST would end what is well elsewhere.
+        return Step::End(Reason::AnswerElsewhere);
+    }
+    if tables.nanoseconds() < sharing.patient_until {
+        return Step::End(Reason::Awaited);
+    }
+    // Where the backend follows from the client's address, its own node may have the flow.
+    if is_service { Step::Again } else { Step::Reset(Reason::NoFlow) }
 }
 
 /// The fourth part: which backend the connection goes to whose first packet [`unknown`] has found, and [`admit()`] let in.

@@ -60,7 +60,7 @@ pub(super) fn new_flow<F: Family>(
     let delivery = if is_local { Delivery::Local } else { Delivery::Translated };
     *flow = Flow::new(key, answers.reversed(), Direction::ToBackend, now).delivered(key, delivery);
     begin(flow, head, slot, backend, service);
-    *back = answering::<F>(key, flow, now);
+    *back = flow.answering(key, now);
     // The entries of both directions, or none.
     if tables.add_half_open(answers, back).is_err() {
         return Ok(Reason::HalfOpenFull);
@@ -253,7 +253,7 @@ fn promote<'a, F: Family>(
         tables.remove_half_open(key);
         return Err(Reason::NoFlow);
     };
-    *answer = answering::<F>(key, flow, now);
+    *answer = flow.answering(key, now);
     answer.acknowledged = back.acknowledged.get();
     answer.expect = flow.acknowledged;
     answer.state = flow.state;
@@ -287,20 +287,4 @@ fn opened<F: Family>(
     tables.count_in(slot, bytes, true);
     tables.note(Note::Opened, key, slot);
     Ok(())
-}
-
-/// The entry for the backend's answers to a flow.
-#[inline(always)]
-fn answering<F: Family>(client: &Key<F>, flow: &NewFlow<F>, now: u32) -> NewFlow<F> {
-    let (key, delivery) = (flow.other(), if flow.is_local() { Delivery::Local } else { Delivery::Translated });
-    let answers = Flow::new(&key, client.reversed(), Direction::ToClient, now).delivered(&key, delivery);
-    Flow {
-        backend: flow.backend,
-        service: flow.service,
-        generation: flow.generation,
-        idle_seconds: flow.idle_seconds,
-        mac_high: flow.mac_high,
-        mac_low: flow.mac_low,
-        ..answers
-    }
 }

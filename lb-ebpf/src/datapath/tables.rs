@@ -4,8 +4,8 @@ use super::balance::Rounds;
 use super::lease::Leases;
 use super::ports::{Search, Try};
 use crate::abi::{
-    Endpoint, Flow, FlowKey, Moment, NoHint, Node, PortKey, Service, SharedFlow, SharedPulse, SharedSyn, Source,
-    SourceLimit, Syn,
+    Endpoint, Flow, FlowKey, Moment, NoHint, Node, PortKey, Service, SharedFlow, SharedPulse, SharedSyn, Sharing,
+    Source, SourceLimit, Syn, told,
 };
 use crate::net::Family;
 
@@ -28,6 +28,19 @@ pub enum Note {
     TableFull,
 }
 
+impl Note {
+    /// What those are told who share flows.
+    #[inline(always)]
+    #[must_use]
+    pub const fn told(self) -> Option<u32> {
+        match self {
+            Self::Opened => Some(told::OPENED),
+            Self::Closed | Self::BackendGone => Some(told::CLOSED),
+            Self::NoSourcePort | Self::TableFull => None,
+        }
+    }
+}
+
 /// Where a flow's two entries are made, and a source port is looked for: together they are more than a stack of the
 /// kernel's takes.
 #[repr(C)]
@@ -45,6 +58,8 @@ pub struct Drafts<A> {
 pub trait Tables<F: Family>: Rounds + Leases {
     /// This node, once the agent has described it.
     fn node(&self) -> Option<&Node>;
+    /// What is known of nodes that share these flows, where there are any.
+    fn sharing(&self) -> Option<&Sharing>;
     /// Seconds of the kernel's monotonic clock.
     fn now(&self) -> u32;
     /// Nanoseconds of the same clock, exactly.
@@ -145,6 +160,6 @@ pub trait Tables<F: Family>: Rounds + Leases {
     fn count_in(&self, slot: u32, bytes: u64, opened: bool);
     /// Counts a packet to the client for the backend in `slot`.
     fn count_out(&self, slot: u32, bytes: u64);
-    /// Tells the agent.
+    /// Tells the agent; of a flow that opened or closed, also who shares flows.
     fn note(&self, note: Note, client: &FlowKey<F::Address>, slot: u32);
 }

@@ -38,8 +38,36 @@ pub(super) fn is_of_another<F: Family>(
     let Some(peer) = pair(tables, key, flow) else {
         return false;
     };
-    !is_near(head.acknowledgement().get(), flow.acknowledged.get())
-        || !is_near(head.sequence().get(), peer.acknowledged.get())
+    let is_its = is_near(head.acknowledgement().get(), flow.acknowledged.get())
+        && is_near(head.sequence().get(), peer.acknowledged.get());
+    !is_its && !may_have_moved(tables, flow)
+}
+
+/// Whether the flow's packets may have gone through another node since the last one here; if so, the next one is believed.
+#[inline(always)]
+fn may_have_moved<F: Family>(tables: &impl Tables<F>, flow: &Entry<F>) -> bool {
+    let bits = flow.state.get();
+    if bits & state::UNSURE != 0 {
+        return true;
+    }
+    let is_older = tables.sharing().is_some_and(|sharing| flow.seen.get() <= sharing.gained);
+    if is_older {
+        flow.state.set(bits | state::UNSURE);
+    }
+    is_older
+}
+
+/// Takes a packet's word for where the flow is. A wrong one, which its receiver answers with the numbers that it expects,
+/// is put right by that answer: it is believed as well.
+#[inline(always)]
+fn believe<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow: &Entry<F>) {
+    flow.state.set(flow.state.get() & !state::UNSURE);
+    flow.expect.set(next::<F>(head));
+    flow.acknowledged.set(head.acknowledgement().get());
+    if let Some(peer) = pair(tables, key, flow) {
+        peer.expect.set(head.acknowledgement().get());
+        peer.acknowledged.set(head.sequence().get());
+    }
 }
 
 /// Whether a number is near the last one that was seen.
@@ -58,6 +86,9 @@ const AHEAD: u32 = 1 << 25;
 pub(super) fn follow<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow: &Entry<F>, now: u32) {
     flow.touch(now);
     let flags = head.flags();
+    if flow.state.get() & state::UNSURE != 0 && flags & (flag::SYN | flag::ACK | flag::RST) == flag::ACK {
+        believe(head, tables, key, flow);
+    }
     if flags & (flag::FIN | flag::RST) != 0 {
         end(head, tables, key, flow);
     }

@@ -37,7 +37,9 @@ impl Agent {
             // What an earlier agent left goes on serving; what this one has begun does not stay.
             if !was_here {
                 let removed = bpf::flush(&node).map_err(|error| error.to_string());
-                let restored = ReservedPorts::new(kept_settings(&node)).restore().map_err(|error| error.to_string());
+                let restored = ReservedPorts::new(kept_settings(&node, "ip_local_reserved_ports"))
+                    .restore()
+                    .map_err(|error| error.to_string());
                 if let Err(error) = removed.and(restored) {
                     warn!("the host is not quite as it was: {error}");
                 }
@@ -53,7 +55,7 @@ impl Agent {
     ) -> Result<Self, AgentError> {
         let monitor = Monitor::subscribe(&Group::ALL)?;
         let device = device(&netlink, &config.node.interface).await?;
-        let reserved = ReservedPorts::new(kept_settings(&config.node.name));
+        let reserved = ReservedPorts::new(kept_settings(&config.node.name, "ip_local_reserved_ports"));
         reserve(&reserved, &config)?;
         let mut datapath = Datapath::open(&spec(&config, device))?;
         let mut kernel = Kernel::take(&mut datapath, sizes(&config), &routers.leases)?;
@@ -69,6 +71,8 @@ impl Agent {
         if let Some(sockets) = peering.open(&config)? {
             peering.listen(sockets).await;
         }
+        let mut syncing = Syncing::new();
+        syncing.apply(syncing.prepare(&config)?, &config);
         let health = HealthDriver::spawn(Arc::new(observer), Some(peering.asker()));
         health.set_targets(targets);
         let config_status = ConfigStatus {
@@ -106,6 +110,7 @@ impl Agent {
             reconciler: &reconciler,
             local: local.status(),
             claims: &Claims::default(),
+            sync: syncing.status(),
             events: Vec::new(),
         })?;
         let (status, status_seen) = watch::channel(Arc::new(first));
@@ -136,6 +141,7 @@ impl Agent {
             kernel,
             local,
             peering,
+            syncing,
             reserved,
             netlink,
             monitor,

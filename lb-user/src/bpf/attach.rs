@@ -2,10 +2,12 @@
 
 pub mod choose;
 mod guard;
+mod home;
 mod link;
 mod observe;
 mod program;
 mod redirect;
+mod six;
 mod statistics;
 
 use std::fs;
@@ -27,10 +29,13 @@ use crate::config;
 use choose::Choice;
 pub(crate) use observe::facts;
 use program::Program;
+pub use six::join as join_six;
 
 const BPFFS: &str = "/sys/fs/bpf";
 const PROGRAM: &str = "xvip";
 const TC_PROGRAM: &str = "xvip_tc";
+/// Maps that tables of an earlier agent need not have beside them.
+const LATER: [&str; 7] = [map::LEASES, map::OWN, map::SHARING, map::CHANGES, map::UNTOLD, map::SIX, map::TC_SIX];
 const LEAVE_PROGRAM: &str = "xvip_leave";
 
 /// What to load and where to attach it.
@@ -169,6 +174,8 @@ pub struct Datapath {
     /// The kernel's id of the program that answers of this node's own backends pass, while it is attached.
     leaving: Option<u32>,
     guard: guard::Guard,
+    /// The same of the program on the loopback interface.
+    home: Option<u32>,
 }
 
 impl Datapath {
@@ -197,7 +204,7 @@ impl Datapath {
         }
         let mut ebpf = loader.load(super::OBJECT).map_err(|error| no_memory(error, spec.sizes))?;
         let attachment = attach(&mut ebpf, spec, &directory)?;
-        Ok(Self { ebpf, directory, attachment, leaving: None, guard: guard::Guard::default() })
+        Ok(Self { ebpf, directory, attachment, leaving: None, guard: guard::Guard::default(), home: None })
     }
 
     /// How it was attached.
@@ -363,8 +370,8 @@ fn usable_pins(directory: &Path, sizes: Sizes) -> Result<Vec<(&'static str, Path
                 }
             }
             Pin::Fits => fitting += 1,
-            // It came later than the others, and says nothing about what is in them.
-            Pin::Missing if shape.name == map::LEASES => fitting += 1,
+            // They came later than the others, and say nothing about what is in those.
+            Pin::Missing if LATER.contains(&shape.name) => fitting += 1,
             Pin::Missing => {}
         }
     }
@@ -434,6 +441,7 @@ fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, 
     let is_veth = device.kind.as_deref() == Some("veth");
     let mut refusals = Vec::new();
     for Choice { mode, why } in choices {
+        six::join(ebpf, mode == Mode::Tc)?;
         let mut program = match mode {
             Mode::Tc => Program::Tc(tc(ebpf, TC_PROGRAM)?, TcAttachType::Ingress),
             Mode::Native => Program::Xdp(xdp(ebpf, PROGRAM)?, XdpMode::Driver),
@@ -451,7 +459,12 @@ fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, 
             refusals.push(format!("{}: {why}", mode.label()));
             continue;
         }
-        let keeps = [link_path(directory, mode, device), leave_path(directory, device), guard::path(directory, device)];
+        let keeps = [
+            link_path(directory, mode, device),
+            leave_path(directory, device),
+            guard::path(directory, device),
+            home::path(directory),
+        ];
         drop_links(directory, |path| keeps.iter().all(|kept| kept != path))?;
         let reason = reason(&why, redirect, &refusals);
         info!(interface = device.name, mode = mode.label(), program_id, "datapath attached: {reason}");

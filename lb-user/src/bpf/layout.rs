@@ -7,10 +7,10 @@ use std::path::Path;
 
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
-    ALLOWED_ENTRIES, Allowed, Backend, Bucket, Correction, Dialled, EVENT_BYTES, Endpoint, Flow, FlowKey, Hook, LOADS,
-    Lease, Load, MAX_BACKENDS, MAX_FELLOWS, MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_PORT_SETS,
-    MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Node, PortKey, PortSet, Pulse, RING_SIZE,
-    Service, Source, SourceLimit, Syn, Traffic, budget, map,
+    ALLOWED_ENTRIES, Allowed, Backend, Bucket, CHANGE_BYTES, Correction, Dialled, EVENT_BYTES, Endpoint, Flow, FlowKey,
+    Hook, LOADS, Lease, Load, MAX_BACKENDS, MAX_FELLOWS, MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_OWN_ADDRESSES,
+    MAX_PORT_SETS, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Node, PortKey, PortSet,
+    Pulse, RING_SIZE, Service, Sharing, Source, SourceLimit, Syn, Traffic, budget, map,
 };
 use lb_ebpf::net::Be128;
 
@@ -58,11 +58,13 @@ impl Sizes {
 }
 
 /// All maps that are pinned, with connection tables of these sizes.
-pub(super) fn shapes(sizes: Sizes) -> [Shape; 34] {
+pub(super) fn shapes(sizes: Sizes) -> [Shape; 39] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
     let index = size_of::<u32>();
     let (entries, half_open, syns) = (sizes.established(), sizes.half_open(), sizes.max_half_open);
     [
+        shape(map::SIX, MapType::ProgramArray, index, index, 1),
+        shape(map::TC_SIX, MapType::ProgramArray, index, index, 1),
         shape(map::NODE, MapType::Array, index, size_of::<Node>(), 1),
         shape(map::VIPS, MapType::Hash, size_of::<Be128>(), index, MAX_VIPS),
         shape(map::SERVICES, MapType::Hash, size_of::<Endpoint>(), size_of::<Service>(), MAX_LISTENERS),
@@ -83,6 +85,9 @@ pub(super) fn shapes(sizes: Sizes) -> [Shape; 34] {
         shape(map::SYNS6, MapType::LruHash, size_of::<FlowKey<Be128>>(), size_of::<Syn>(), syns),
         shape(map::PULSES, MapType::Array, index, size_of::<Pulse>(), MAX_BACKENDS),
         shape(map::EVENTS, MapType::RingBuf, 0, 0, EVENT_BYTES),
+        shape(map::SHARING, MapType::Array, index, size_of::<Sharing>(), 1),
+        shape(map::CHANGES, MapType::RingBuf, 0, 0, CHANGE_BYTES),
+        shape(map::UNTOLD, MapType::PerCpuArray, index, size_of::<u64>(), 1),
         shape(map::PACKETS, MapType::PerCpuArray, index, size_of::<u64>(), MAX_REASONS),
         shape(map::TRAFFIC, MapType::PerCpuArray, index, size_of::<Traffic>(), MAX_BACKENDS),
         shape(map::LOADS, MapType::Array, index, size_of::<Load>(), LOADS),

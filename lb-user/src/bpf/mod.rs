@@ -6,6 +6,7 @@
 //! - `tables`: observe and apply, for the planner.
 //! - `ports`: hints about source ports, kept true by every sweep.
 //! - `sweep`: the connection tables, aged and counted (`batch`: read, `loads`: the datapath's own counts put right).
+//! - `flows`: the tables of flows as records that other nodes understand, and back (`changes`: those that open and close).
 //! - `ending`: RSTs to the clients of a backend that is gone.
 //! - `suspicions`: backends that the datapath finds silent, and hosts that claim a VIP.
 //! - `leases`: up to when this node may say that it has a VIP.
@@ -16,8 +17,10 @@
 
 mod attach;
 mod batch;
+mod changes;
 mod counters;
 mod ending;
+mod flows;
 mod footprint;
 mod hooks;
 mod layout;
@@ -29,8 +32,10 @@ mod sweep;
 mod tables;
 
 pub(crate) use attach::facts;
-pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, choose, flush, is_pinned};
+pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, choose, flush, is_pinned, join_six};
+pub use changes::{FlowChanges, PATIENCE, SharingSwitch};
 pub use counters::{Counters, PacketCounts};
+pub use flows::{FlowTable, Skipped};
 pub use footprint::{Bytes, Footprint};
 pub use hooks::{HookError, Hooks, cgroup_root};
 pub use layout::Sizes;

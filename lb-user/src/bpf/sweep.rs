@@ -341,13 +341,13 @@ where
 }
 
 /// The moment, as the datapath writes it into sources.
-fn nanoseconds() -> u64 {
+pub(super) fn nanoseconds() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
     time.ok().and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or_default()
 }
 
 /// The seconds that the datapath writes into flows.
-fn kernel_seconds() -> u32 {
+pub(super) fn kernel_seconds() -> u32 {
     clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
         .ok()
         .and_then(|time| u32::try_from(time.tv_sec()).ok())

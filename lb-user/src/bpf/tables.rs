@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, MapData, MapError};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use lb_ebpf::abi::{
     Allowed, Backend, Endpoint, LIST_BITS, MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES, Node, RING_SIZE, Service,
     SourceLimit, key_mac, mac_key, map,
@@ -59,23 +59,21 @@ pub(super) fn at(table: &'static str) -> impl Fn(MapError) -> TableError {
 }
 
 /// Takes a map out of the object as a typed table.
-pub(super) fn take<T: TryFrom<aya::maps::Map, Error = MapError>>(
-    ebpf: &mut Ebpf, name: &'static str,
-) -> Result<T, TableError> {
+pub(super) fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, TableError> {
     ebpf.take_map(name).ok_or(TableError::Missing(name))?.try_into().map_err(at(name))
 }
 
 /// The same map once more, which somebody else takes.
-pub(super) fn share<T: TryFrom<aya::maps::Map, Error = MapError>>(
-    ebpf: &Ebpf, name: &'static str,
-) -> Result<T, TableError> {
+pub(super) fn share<T: TryFrom<Map, Error = MapError>>(ebpf: &Ebpf, name: &'static str) -> Result<T, TableError> {
     let map = ebpf.map(name).ok_or(TableError::Missing(name))?;
-    let aya::maps::Map::Array(data) = map else {
-        return Err(TableError::Missing(name));
+    let (data, whole): (_, fn(MapData) -> Map) = match map {
+        Map::Array(data) => (data, Map::Array),
+        Map::HashMap(data) => (data, Map::HashMap),
+        _ => return Err(TableError::Missing(name)),
     };
     let fd = data.fd().as_fd().try_clone_to_owned().map_err(|source| TableError::Shared { table: name, source })?;
     let again = MapData::from_fd(fd).map_err(at(name))?;
-    aya::maps::Map::Array(again).try_into().map_err(at(name))
+    whole(again).try_into().map_err(at(name))
 }
 
 /// The tables that the planner plans for.

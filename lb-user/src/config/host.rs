@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use lb_proto::family::Family;
 
 use super::report::Report;
-use super::{Config, Fault, Faults, IpNet, node, values, vrrp};
+use super::{Config, Fault, Faults, IpNet, node, sync, values, vrrp};
 
 /// What a host has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,6 +33,8 @@ pub(super) struct Places {
     node_interface: Place,
     /// As many as `Config::vrrp`.
     routers: Vec<RouterPlaces>,
+    sync_peers: Place,
+    sync_source: Place,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +46,7 @@ struct RouterPlaces {
 }
 
 impl Places {
-    pub(super) fn new(node: &node::Draft, routers: &[vrrp::Draft], report: &Report<'_>) -> Self {
+    pub(super) fn new(node: &node::Draft, routers: &[vrrp::Draft], sync: &sync::Draft, report: &Report<'_>) -> Self {
         let router = |router: &vrrp::Draft| RouterPlaces {
             interface: report.place(router.interface.as_ref().map_or(router.at, |interface| interface.at)),
             source: report.place(router.source.map_or(router.at, |source| source.at)),
@@ -54,6 +56,8 @@ impl Places {
             file: String::new(),
             node_interface: report.place(node.interface.as_ref().map_or(0, |interface| interface.at)),
             routers: routers.iter().map(router).collect(),
+            sync_peers: report.place(sync.peers_at()),
+            sync_source: report.place(sync.source_at()),
         }
     }
 }
@@ -111,11 +115,36 @@ impl Loaded {
                 }
             }
         }
+        faults.extend(self.sync_faults(host));
         faults.sort_by_key(|fault| (fault.line, fault.column));
         match Faults::new(&places.file, faults) {
             Some(faults) => Err(faults),
             None => Ok(()),
         }
+    }
+}
+
+impl Loaded {
+    /// Peers are other hosts, sources this one.
+    fn sync_faults(&self, host: &HostFacts) -> Vec<Fault> {
+        let Some(sync) = &self.config.sync else {
+            return Vec::new();
+        };
+        let own = host.interfaces.iter().flat_map(|(_, addresses)| addresses).map(|net| net.address);
+        let own: BTreeSet<IpAddr> = own.collect();
+        let peers = sync.peers.iter().filter(|peer| own.contains(peer)).map(|peer| {
+            let what = format!("peer {peer} is an address of this host");
+            fault(self.places.sync_peers, (what, "name only the other balancers".to_owned()))
+        });
+        let named = sync.sources.iter().filter(|source| !own.contains(source));
+        // That of adverts was found missing above.
+        let named =
+            named.filter(|source| !self.config.vrrp.iter().any(|router| router.unicast_source == Some(**source)));
+        let sources = named.map(|source| {
+            let what = format!("source {source} is not an address of this host");
+            fault(self.places.sync_source, (what, "name one that is, or leave it out".to_owned()))
+        });
+        peers.chain(sources).collect()
     }
 }
 

@@ -5,7 +5,7 @@
 //!                   └───────────── every step: faults with line and column ──────────────┘
 //! ```
 //! `file` reads, `report` collects the faults, `reader` knows TOML, `values` knows what a string may say, the section files (`node`, `vrrp`,
-//! `service`, `admission`, `health_check`) know the keys, `between`, `direct` and `sources` compare sections, `host` compares with a host. Only `file` does I/O.
+//! `service`, `admission`, `health_check`, `sync`) know the keys, `between`, `direct` and `sources` compare sections, `host` compares with a host. Only `file` does I/O.
 
 mod admission;
 mod between;
@@ -21,6 +21,7 @@ mod reader;
 mod report;
 mod service;
 mod sources;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod track;
@@ -103,6 +104,8 @@ fn read(text: &str, report: &Report<'_>, env: &Env) -> Option<Loaded> {
         .map(|section| vrrp::read(section, node.interface.as_ref()))
         .collect();
     let services = service::read_all(&root);
+    let (has_sync, sync) = root.optional_table("sync", "[sync]");
+    let sync = sync::read(&sync, has_sync);
     root.finish();
 
     vrrp::between(&routers, report);
@@ -111,14 +114,16 @@ fn read(text: &str, report: &Report<'_>, env: &Env) -> Option<Loaded> {
     between::check(&node, metrics.as_ref(), &routers, &services, report);
     direct::check(&node, &routers, &services, report);
     sources::check(&node, &routers, &services, report);
+    let shared = sync::check(&sync, &node, &routers, report);
 
-    let places = host::Places::new(&node, &routers, report);
+    let places = host::Places::new(&node, &routers, &sync, report);
     let config = Config {
         node: node.built?,
         metrics: Metrics { listen: metrics?.value },
         admin: admin?,
         vrrp: routers.into_iter().map(|r| r.built).collect::<Option<_>>()?,
         services: services.into_iter().map(|s| s.built).collect::<Option<_>>()?,
+        sync: shared?,
     };
     Some(Loaded { config, places })
 }

@@ -57,6 +57,11 @@ impl<'t> Report<'t> {
         self.add(span.start, wrong(what, remedy));
     }
 
+    /// How many faults there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.faults.borrow().len()
+    }
+
     /// Line of a byte, from 1.
     pub(super) fn line(&self, at: usize) -> usize {
         self.lines.partition_point(|start| *start <= at).max(1)

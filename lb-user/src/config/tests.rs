@@ -5,6 +5,7 @@ mod files;
 mod good;
 mod host;
 mod mutated;
+mod sync;
 mod wrong;
 
 use super::*;

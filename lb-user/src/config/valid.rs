@@ -1,5 +1,6 @@
 //! The configuration as the agent uses it: typed, complete, every default filled in.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU16};
 use std::ops::RangeInclusive;
@@ -26,6 +27,8 @@ pub struct Config {
     pub vrrp: Vec<Vrrp>,
     /// What is balanced.
     pub services: Vec<Service>,
+    /// With whom flows are shared; `None`: with nobody.
+    pub sync: Option<Sync>,
 }
 
 /// `[node]`
@@ -78,6 +81,19 @@ pub struct Metrics {
 pub struct Admin {
     /// Unix socket, mode 0660.
     pub socket: PathBuf,
+}
+
+/// `[sync]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sync {
+    /// The file with the key that the balancers share.
+    pub key_file: PathBuf,
+    /// UDP port, the same on all balancers.
+    pub port: u16,
+    /// The other balancers.
+    pub peers: BTreeSet<IpAddr>,
+    /// Our addresses towards them, one of a family at most; the kernel chooses where there is none.
+    pub sources: Vec<IpAddr>,
 }
 
 /// `[[vrrp]]`

@@ -4,4 +4,5 @@ pub mod garp;
 pub mod health;
 pub mod peer;
 mod seldom;
+pub mod sync;
 pub mod vrrp;

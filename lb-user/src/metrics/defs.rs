@@ -103,6 +103,34 @@ metrics! {
         "Memory the table takes, where the kernel tells it (Linux 6.4)";
     DATAPATH_BYTES = Gauge "xvip_datapath_bytes" []
         "Memory all tables of the datapath take together, where the kernel tells it (Linux 6.4)";
+    SYNC_PEER_UP = Gauge "xvip_sync_peer_up" ["peer"]
+        "1 while flows are shared with the other balancer, 0 while it does not answer";
+    SYNC_FLOWS = Counter "xvip_sync_flows_total" ["peer", "direction"]
+        "Flows told to the other balancer (sent) and by it (received), those of whole tables included";
+    SYNC_ENDS = Counter "xvip_sync_ended_flows_total" ["peer", "direction"]
+        "Ends of flows told to the other balancer (sent) and by it (received)";
+    SYNC_BYTES = Counter "xvip_sync_bytes_total" ["peer", "direction"]
+        "Bytes of messages about flows, UDP payload";
+    SYNC_DATAGRAMS = Counter "xvip_sync_datagrams_total" ["peer", "direction"]
+        "Messages about flows";
+    SYNC_TABLES = Counter "xvip_sync_tables_total" ["peer", "direction"]
+        "Tables of flows told as a whole";
+    SYNC_RESYNCS = Counter "xvip_sync_resyncs_total" ["peer"]
+        "Times that more happened than could be told one by one, so that the whole table was told";
+    SYNC_BACKLOG = Gauge "xvip_sync_backlog_datagrams" ["peer"]
+        "Messages that the other balancer has not confirmed yet";
+    SYNC_LAG = Histogram "xvip_sync_lag_seconds" ["peer"]
+        "Time from the first change in a message until the other balancer has confirmed it";
+    SYNC_REFUSED = Counter "xvip_sync_refused_datagrams_total" ["peer", "reason"]
+        "Messages from the other balancer's address that were not believed, by reason";
+    SYNC_STRANGERS = Counter "xvip_sync_stranger_datagrams_total" []
+        "Messages from addresses of no peer";
+    SYNC_ADOPTED = Counter "xvip_sync_adopted_flows_total" ["result"]
+        "Flows of other balancers that were taken into the tables (taken), or why they were not";
+    SYNC_DROPPED = Counter "xvip_sync_dropped_batches_total" []
+        "Batches of flows that the tables had no time for, and that were asked for again";
+    SYNC_EVENTS_LOST = Counter "xvip_sync_lost_events_total" []
+        "Times that the datapath had more to tell than could be heard, so that the whole table was told";
     CONFIG_RELOADS = Counter "xvip_config_reloads_total" ["result"]
         "Configuration reloads since the start, by result";
     CONFIG_GOOD = Gauge "xvip_config_last_reload_successful" []

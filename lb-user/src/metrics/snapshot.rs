@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::defs::{self, Def, Kind};
 use super::labels::Labels;
-use crate::status::{BackendStatus, ServiceStatus, Status};
+use crate::status::{BackendStatus, Handshakes, ServiceStatus, Status};
 
 /// The collector of everything a status contains.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ impl Collector for Snapshot {
         backends(&mut out, &status)?;
         vrrp(&mut out, &status)?;
         datapath(&mut out, &status)?;
+        super::sync::sync(&mut out, &status)?;
         agent(&mut out, &status)
     }
 }
@@ -57,7 +58,10 @@ fn backends(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
             ]
         }),
     )?;
-    out.histograms(&defs::BACKEND_HANDSHAKE_SECONDS, rows.iter().map(|&(service, b)| ([service, b.name.as_str()], b)))?;
+    out.histograms(
+        &defs::BACKEND_HANDSHAKE_SECONDS,
+        rows.iter().map(|&(service, b)| ([service, b.name.as_str()], &b.handshakes)),
+    )?;
     out.family(&defs::LOCAL_CONNECTIONS, each(|b| b.local_connections_total))?;
     out.family(&defs::LOCAL_ATTACHED, [([], u64::from(status.local.attached))])?;
     out.family(&defs::BACKEND_BYTES, both(|b| (b.bytes_in, b.bytes_out)))?;
@@ -119,12 +123,12 @@ fn agent(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
 }
 
 /// Where families are written.
-struct Out<'a, 'e>(&'a mut DescriptorEncoder<'e>);
+pub(super) struct Out<'a, 'e>(&'a mut DescriptorEncoder<'e>);
 
 impl Out<'_, '_> {
-    /// Writes the times from SYN to SYN-ACK.
-    fn histograms<'s>(
-        &mut self, def: &Def, rows: impl IntoIterator<Item = ([&'s str; 2], &'s BackendStatus)>,
+    /// Writes durations in buckets.
+    pub(super) fn histograms<'s, const N: usize>(
+        &mut self, def: &Def, rows: impl IntoIterator<Item = ([&'s str; N], &'s Handshakes)>,
     ) -> fmt::Result {
         let mut rows = rows.into_iter().peekable();
         if rows.peek().is_none() {
@@ -132,8 +136,7 @@ impl Out<'_, '_> {
         }
         let help = format!("{}.", def.help);
         let mut family = self.0.encode_descriptor(def.name, &help, None, MetricType::Histogram)?;
-        for (values, backend) in rows {
-            let times = &backend.handshakes;
+        for (values, times) in rows {
             // The library writes its largest number as "+Inf".
             let buckets: Vec<_> =
                 times.buckets.iter().map(|bucket| (bucket.up_to.unwrap_or(f64::MAX), bucket.handshakes)).collect();
@@ -146,7 +149,7 @@ impl Out<'_, '_> {
     }
 
     /// Writes a family; nothing at all when it has no series.
-    fn family<'s, const N: usize, V: EncodeGaugeValue>(
+    pub(super) fn family<'s, const N: usize, V: EncodeGaugeValue>(
         &mut self, def: &Def, rows: impl IntoIterator<Item = ([&'s str; N], V)>,
     ) -> fmt::Result {
         let mut rows = rows.into_iter().peekable();

@@ -34,6 +34,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
         },
         metrics: crate::config::Metrics { listen: ([127, 0, 0, 1], 0).into() },
         admin: Admin { socket: "/run/xvip/admin.sock".into() },
+        sync: None,
         vrrp: instances
             .iter()
             .map(|name| Vrrp {

@@ -42,9 +42,22 @@ impl DatagramSocket {
     /// # Errors
     /// As the kernel says; `AddrInUse` when another program has the port.
     pub fn open(family: Family, port: u16) -> io::Result<Self> {
-        let (domain, any) = match family {
-            Family::V4 => (Domain::IPV4, IpAddr::from([0; 4])),
-            Family::V6 => (Domain::IPV6, IpAddr::from([0; 16])),
+        let any = match family {
+            Family::V4 => IpAddr::from([0; 4]),
+            Family::V6 => IpAddr::from([0; 16]),
+        };
+        Self::open_at(SocketAddr::new(any, port))
+    }
+
+    /// The same at one address.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn open_at(at: SocketAddr) -> io::Result<Self> {
+        let family = Family::of(at.ip());
+        let domain = match family {
+            Family::V4 => Domain::IPV4,
+            Family::V6 => Domain::IPV6,
         };
         let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER / 2)?;
@@ -55,8 +68,20 @@ impl DatagramSocket {
                 setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
             }
         }
-        socket.bind(&SocketAddr::new(any, port).into())?;
+        socket.bind(&at.into())?;
         Ok(Self { fd: watched(socket.into())?, family })
+    }
+
+    /// Lets so many bytes queue up, as the kernel counts them, beyond the host's limit where that is allowed.
+    ///
+    /// # Errors
+    /// Of the socket; it stays usable.
+    pub fn widen(&self, bytes: usize) -> io::Result<()> {
+        let half = bytes / 2;
+        match setsockopt(&self.fd, sockopt::RcvBufForce, &half) {
+            Ok(()) => Ok(()),
+            Err(_) => Ok(setsockopt(&self.fd, sockopt::RcvBuf, &half)?),
+        }
     }
 
     /// The family it was opened for.

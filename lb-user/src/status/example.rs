@@ -103,6 +103,31 @@ pub(crate) fn example() -> Status {
                 claims: Vec::new(),
             },
         ],
+        sync: SyncStatus {
+            shared: true,
+            port: 9912,
+            peers: vec![SyncPeerStatus {
+                address: "192.0.2.22".to_owned(),
+                state: "up".to_owned(),
+                since: NOW - 3_600.0,
+                heard: Some(NOW - 0.4),
+                flows_sent: 1_200,
+                flows_received: 17,
+                lag_seconds: 0.0062,
+                lags: Handshakes {
+                    seconds: 7.3,
+                    buckets: vec![
+                        HandshakeBucket { up_to: Some(0.01), handshakes: 1_100 },
+                        HandshakeBucket { up_to: None, handshakes: 3 },
+                    ],
+                },
+                refused: vec![RefusedDatagrams { reason: "proof".to_owned(), datagrams: 4 }],
+                ..SyncPeerStatus::default()
+            }],
+            flows_taken: 16,
+            flows_skipped: vec![SkippedFlows { reason: "no_backend".to_owned(), flows: 1 }],
+            ..SyncStatus::default()
+        },
         services: vec![
             ServiceStatus {
                 name: "apiserver".to_owned(),

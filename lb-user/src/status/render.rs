@@ -1,5 +1,7 @@
 //! A status as the tables of `xvip status`. Pure: the time and the size of the terminal are arguments.
 
+mod sync;
+
 use std::borrow::Cow;
 
 use super::words::{ago, bytes, check, removed, share, since};
@@ -17,6 +19,7 @@ pub fn render(status: &Status, now: f64, colour: bool, width: usize) -> String {
     let mut out = Page { text: String::new(), colour, width };
     head(&mut out, status, now);
     vrrp(&mut out, status, now);
+    sync::sync(&mut out, status, now);
     for s in &status.services {
         service(&mut out, s, now);
     }

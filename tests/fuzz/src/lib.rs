@@ -14,6 +14,7 @@ mod frame;
 mod pipe;
 mod sound;
 mod story;
+mod sync;
 mod wire;
 
 pub use admin::admin;
@@ -21,13 +22,14 @@ pub use answer::answer;
 pub use config::config;
 pub use datapath::datapath;
 pub use frame::frame;
+pub use sync::sync;
 pub use wire::{neighbour, peer, vrrp};
 
 /// What is fed, and by what name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them, in the order of their names.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("admin", admin),
     ("answer", answer),
     ("config", config),
@@ -35,5 +37,6 @@ pub const TARGETS: [Target; 8] = [
     ("frame", frame),
     ("neighbour", neighbour),
     ("peer", peer),
+    ("sync", sync),
     ("vrrp", vrrp),
 ];

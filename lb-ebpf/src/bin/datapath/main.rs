@@ -12,12 +12,14 @@ mod panic;
 mod parts;
 mod rounds;
 mod skb;
+mod tell;
 mod xdp;
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::TC_ACT_UNSPEC;
 use aya_ebpf::helpers::bpf_redirect;
-use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::macros::{classifier, map, xdp};
+use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_ebpf::abi::Reason;
 use lb_ebpf::datapath::lease::ARP;
@@ -25,10 +27,17 @@ use lb_ebpf::datapath::no_ip;
 use lb_ebpf::net::header::ethertype;
 use lb_ebpf::net::{Family as _, V4, V6};
 
+/// [`xvip6`], in a program of its own for the verifier's sake: there is a limit to what it walks in each.
+#[map]
+static SIX: ProgramArray = ProgramArray::with_max_entries(1, 0);
+/// [`xvip_tc6`].
+#[map]
+static TC_SIX: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
 /// Every packet that enters the interface, in the driver.
 #[xdp]
-pub(crate) fn xvip(context: XdpContext) -> u32 {
-    let context = context.ctx;
+pub(crate) fn xvip(wrapped: XdpContext) -> u32 {
+    let context = wrapped.ctx;
     match ethertype(&mut xdp::Frame::new(context)) {
         Ok(V4::ETHERTYPE) => {
             let run = || {
@@ -40,6 +49,7 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
                         retry: parts::xvip_retry4,
                         admit: parts::xvip_admit4,
                         choose: parts::xvip_choose4,
+                        again: parts::xvip_again4,
                         keep: parts::xvip_keep4,
                         open: parts::xvip_open4,
                         elsewhere: parts::xvip_elsewhere4,
@@ -51,35 +61,45 @@ pub(crate) fn xvip(context: XdpContext) -> u32 {
             parts::tunnel(context, run(), parts::xvip_unwrap4, run, parts::xvip_wrap4)
         }
         Ok(V6::ETHERTYPE) => {
-            let run = || {
-                let action = parts::run(
-                    context,
-                    parts::Parts {
-                        known: parts::xvip_known6,
-                        unknown: parts::xvip_unknown6,
-                        retry: parts::xvip_retry6,
-                        admit: parts::xvip_admit6,
-                        choose: parts::xvip_choose6,
-                        keep: parts::xvip_keep6,
-                        open: parts::xvip_open6,
-                        elsewhere: parts::xvip_elsewhere6,
-                        icmp: parts::xvip_icmp6,
-                        answer: parts::xvip_answer6,
-                    },
-                );
-                parts::neighbour(context, action, lease::xvip_neighbour)
-            };
-            parts::tunnel(context, run(), parts::xvip_unwrap6, run, parts::xvip_wrap6)
+            // SAFETY: called by a program of XDP with its own context.
+            unsafe { SIX.tail_call(&wrapped, 0) };
+            xdp::end(Reason::NotConfigured)
         }
         Ok(ARP) => lease::xvip_arp(context),
         other => xdp::end(no_ip(other.is_ok())),
     }
 }
 
+/// The packets of IPv6 among them, which [`xvip`] hands over.
+#[xdp]
+pub(crate) fn xvip6(context: XdpContext) -> u32 {
+    let context = context.ctx;
+    let run = || {
+        let action = parts::run(
+            context,
+            parts::Parts {
+                known: parts::xvip_known6,
+                unknown: parts::xvip_unknown6,
+                retry: parts::xvip_retry6,
+                admit: parts::xvip_admit6,
+                choose: parts::xvip_choose6,
+                again: parts::xvip_again6,
+                keep: parts::xvip_keep6,
+                open: parts::xvip_open6,
+                elsewhere: parts::xvip_elsewhere6,
+                icmp: parts::xvip_icmp6,
+                answer: parts::xvip_answer6,
+            },
+        );
+        parts::neighbour(context, action, lease::xvip_neighbour)
+    };
+    parts::tunnel(context, run(), parts::xvip_unwrap6, run, parts::xvip_wrap6)
+}
+
 /// Every packet that enters the interface, in the stack, before anything there has looked at it.
 #[classifier]
-pub(crate) fn xvip_tc(context: TcContext) -> i32 {
-    let context = context.skb.skb;
+pub(crate) fn xvip_tc(wrapped: TcContext) -> i32 {
+    let context = wrapped.skb.skb;
     let action = match skb::Buffer::new(context).ethertype() {
         Some(V4::ETHERTYPE) => {
             let run = || {
@@ -91,6 +111,7 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
                         retry: parts::xvip_tc_retry4,
                         admit: parts::xvip_tc_admit4,
                         choose: parts::xvip_tc_choose4,
+                        again: parts::xvip_tc_again4,
                         keep: parts::xvip_tc_keep4,
                         open: parts::xvip_tc_open4,
                         elsewhere: parts::xvip_tc_elsewhere4,
@@ -102,30 +123,40 @@ pub(crate) fn xvip_tc(context: TcContext) -> i32 {
             parts::tunnel(context, run(), parts::xvip_tc_unwrap4, run, parts::xvip_tc_wrap4)
         }
         Some(V6::ETHERTYPE) => {
-            let run = || {
-                let action = parts::run(
-                    context,
-                    parts::Parts {
-                        known: parts::xvip_tc_known6,
-                        unknown: parts::xvip_tc_unknown6,
-                        retry: parts::xvip_tc_retry6,
-                        admit: parts::xvip_tc_admit6,
-                        choose: parts::xvip_tc_choose6,
-                        keep: parts::xvip_tc_keep6,
-                        open: parts::xvip_tc_open6,
-                        elsewhere: parts::xvip_tc_elsewhere6,
-                        icmp: parts::xvip_tc_icmp6,
-                        answer: parts::xvip_tc_answer6,
-                    },
-                );
-                parts::neighbour(context, action, lease::xvip_tc_neighbour)
-            };
-            parts::tunnel(context, run(), parts::xvip_tc_unwrap6, run, parts::xvip_tc_wrap6)
+            // SAFETY: called by a program of TC with its own context.
+            unsafe { TC_SIX.tail_call(&wrapped, 0) };
+            skb::end(context, Reason::NotConfigured)
         }
         Some(ARP) => lease::xvip_tc_arp(context),
         _ => skb::end(context, Reason::NotIp),
     };
     action as i32
+}
+
+/// The packets of IPv6 among them, which [`xvip_tc`] hands over.
+#[classifier]
+pub(crate) fn xvip_tc6(context: TcContext) -> i32 {
+    let context = context.skb.skb;
+    let run = || {
+        let action = parts::run(
+            context,
+            parts::Parts {
+                known: parts::xvip_tc_known6,
+                unknown: parts::xvip_tc_unknown6,
+                retry: parts::xvip_tc_retry6,
+                admit: parts::xvip_tc_admit6,
+                choose: parts::xvip_tc_choose6,
+                again: parts::xvip_tc_again6,
+                keep: parts::xvip_tc_keep6,
+                open: parts::xvip_tc_open6,
+                elsewhere: parts::xvip_tc_elsewhere6,
+                icmp: parts::xvip_tc_icmp6,
+                answer: parts::xvip_tc_answer6,
+            },
+        );
+        parts::neighbour(context, action, lease::xvip_tc_neighbour)
+    };
+    parts::tunnel(context, run(), parts::xvip_tc_unwrap6, run, parts::xvip_tc_wrap6) as i32
 }
 
 /// Every packet that the stack sends by the interface, behind everything there: a backend that is this node itself
@@ -156,6 +187,19 @@ pub(crate) fn xvip_leave(context: TcContext) -> i32 {
         }
         _ => TC_ACT_UNSPEC,
     }
+}
+
+/// Every packet that the stack sends by its loopback interface: a backend on this node whose flow was opened through
+/// another one answers a VIP that is this node's own by now. Only those answers are counted.
+#[classifier]
+pub(crate) fn xvip_home(context: TcContext) -> i32 {
+    let context = context.skb.skb;
+    let action = match skb::Buffer::new(context).ethertype() {
+        Some(V4::ETHERTYPE) => parts::xvip_home4(context),
+        Some(V6::ETHERTYPE) => parts::xvip_home6(context),
+        _ => return TC_ACT_UNSPEC,
+    };
+    action as i32
 }
 
 /// The interface that [`xvip_probe`] sends to; the agent sets it when it loads the object.

@@ -6,22 +6,21 @@ use aya_ebpf::helpers::{bpf_fib_lookup, bpf_get_prandom_u32};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use aya_log_ebpf::{debug, warn};
 use lb_ebpf::abi::{
     ALLOWED_ENTRIES, Allowed, Bucket, ERRORS_PER_SECOND, EVENT_BYTES, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES,
     LIST_BITS, MAX_BACKENDS, MAX_FELLOWS, MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_PORT_SETS,
     MAX_REASONS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Moment, NoHint, Node, PortKey, PortSet, Pulse,
-    Reason, SYN_ENTRIES, Service, SharedFlow, SharedPortSet, SharedPulse, SharedSyn, Source, SourceLimit, Suspicion,
-    Syn, Traffic, budget, handshake_bucket, mac_key,
+    Reason, SYN_ENTRIES, Service, SharedFlow, SharedPortSet, SharedPulse, SharedSyn, Sharing, Source, SourceLimit,
+    Suspicion, Syn, Traffic, budget, handshake_bucket, mac_key,
 };
 use lb_ebpf::datapath::ports::{self, Search, Try};
 use lb_ebpf::datapath::tables::{Drafts, Note, Refused, Tables};
 use lb_ebpf::net::{Address as _, Be32, Be128, Family, V4, V6};
 
 use crate::context::{Context, NoPacket};
-use crate::parts;
 use crate::rounds::{BACKENDS, add, advance, rounds};
 use crate::skb::Head;
+use crate::{parts, tell};
 
 #[map]
 static NODE: Array<Node> = Array::with_max_entries(1, 0);
@@ -65,6 +64,8 @@ static SYNS6: LruHashMap<FlowKey<Be128>, Syn> = LruHashMap::with_max_entries(SYN
 static PULSES: Array<Pulse> = Array::with_max_entries(MAX_BACKENDS, 0);
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
+#[map]
+static SHARING: Array<Sharing> = Array::with_max_entries(1, 0);
 #[map]
 static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_REASONS, 0);
 #[map]
@@ -132,6 +133,8 @@ pub(crate) trait Kept: Family {
     fn head_copy() -> Option<*mut Head<Self>>;
     /// Asks for the way between two addresses.
     fn ask(lookup: &mut FibLookup, source: Self::Address, destination: Self::Address);
+    /// Tells those who share flows of one.
+    fn tell(client: &FlowKey<Self::Address>, what: u32);
     /// Hands a line to the agent's log.
     fn write(note: Note, client: Self::Address, port: u16, slot: u32);
 }
@@ -186,8 +189,13 @@ impl Kept for V4 {
     }
 
     #[inline(always)]
+    fn tell(client: &FlowKey<Self::Address>, what: u32) {
+        tell::tell4(client, what);
+    }
+
+    #[inline(always)]
     fn write(note: Note, client: Be32, port: u16, slot: u32) {
-        write4(note, client.get(), port, slot);
+        tell::write4(note, client.get(), port, slot);
     }
 }
 
@@ -241,8 +249,13 @@ impl Kept for V6 {
     }
 
     #[inline(always)]
+    fn tell(client: &FlowKey<Self::Address>, what: u32) {
+        tell::tell6(client, what);
+    }
+
+    #[inline(always)]
     fn write(note: Note, client: Be128, port: u16, slot: u32) {
-        write6(note, client.wire(), port, slot);
+        tell::write6(note, client.wire(), port, slot);
     }
 }
 
@@ -347,6 +360,11 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     #[inline(always)]
     fn node(&self) -> Option<&Node> {
         node()
+    }
+
+    #[inline(always)]
+    fn sharing(&self) -> Option<&Sharing> {
+        SHARING.get(0).filter(|sharing| sharing.is_on != 0)
     }
 
     #[inline(always)]
@@ -654,36 +672,10 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
         if !refused || spend(BUDGETS.get_ptr_mut(budget::WARNINGS), now, 1) {
             F::write(note, client.source, client.source_port.get(), slot);
         }
+        if let Some(what) = note.told()
+            && Tables::<F>::sharing(self).is_some()
+        {
+            F::tell(client, what);
+        }
     }
 }
-
-macro_rules! written {
-    ($(#[$doc:meta])* $name:ident($client:ty)) => {
-        $(#[$doc])*
-        #[inline(never)]
-        fn $name(note: Note, client: $client, port: u16, slot: u32) {
-            // The log's macros take a context and leave it alone.
-            let context = ();
-            match note {
-                Note::Opened => debug!(&context, "flow of {:i} port {} opened to backend slot {}", client, port, slot),
-                Note::Closed => debug!(&context, "flow of {:i} port {} closed, backend slot {}", client, port, slot),
-                Note::BackendGone => {
-                    debug!(&context, "flow of {:i} port {} reset, backend slot {} is gone", client, port, slot);
-                }
-                Note::NoSourcePort => {
-                    warn!(&context, "{:i} port {}: no source port is left to backend slot {}", client, port, slot);
-                }
-                Note::TableFull => warn!(&context, "{:i} port {} refused, table of flows is full", client, port),
-            }
-        }
-    };
-}
-
-written!(
-    /// Hands a line to the agent's log. A function of its own, for the stack's sake.
-    write4(u32)
-);
-written!(
-    /// The same for IPv6.
-    write6([u8; 16])
-);

@@ -16,6 +16,8 @@ use crate::{skb, xdp};
 const UNKNOWN: u32 = 0x1000;
 /// The same for [`lb_ebpf::datapath::admit()`].
 const ADMIT: u32 = 0x1005;
+/// The same for [`lb_ebpf::datapath::again()`].
+const AGAIN: u32 = 0x1007;
 /// The same for [`lb_ebpf::datapath::choose()`].
 const CHOOSE: u32 = 0x1001;
 /// The same for [`lb_ebpf::datapath::open()`]; the slot is added.
@@ -38,7 +40,7 @@ pub(crate) const UNWRAP: u32 = 0x1002;
 
 // Each has a number of its own.
 const _: () = {
-    let all = [UNKNOWN, CHOOSE, UNWRAP, ICMP, RETRY, ADMIT, NEIGHBOUR];
+    let all = [UNKNOWN, CHOOSE, UNWRAP, ICMP, RETRY, ADMIT, NEIGHBOUR, AGAIN];
     let mut at = 0;
     while at < all.len() {
         assert!(all[at] == UNKNOWN + at as u32);
@@ -54,6 +56,7 @@ pub(crate) fn outcome(step: Step, end: impl FnOnce(Reason) -> u32) -> u32 {
         Step::Unknown => UNKNOWN,
         Step::Admit => ADMIT,
         Step::Choose => CHOOSE,
+        Step::Again => AGAIN,
         Step::Open(slot) => OPEN.wrapping_add(slot),
         Step::Elsewhere(slot) => ELSEWHERE.wrapping_add(slot),
         Step::Retry => RETRY,
@@ -77,6 +80,7 @@ pub(crate) struct Parts<C> {
     pub(crate) retry: Part<C>,
     pub(crate) admit: Part<C>,
     pub(crate) choose: Part<C>,
+    pub(crate) again: Part<C>,
     pub(crate) keep: PartWith<C>,
     pub(crate) open: PartWith<C>,
     pub(crate) elsewhere: PartWith<C>,
@@ -109,6 +113,9 @@ pub(crate) fn run<C>(context: *mut C, parts: Parts<C>) -> u32 {
         if slot < MAX_BACKENDS {
             (parts.keep)(context, slot);
         }
+    }
+    if action == AGAIN {
+        action = (parts.again)(context);
     }
     if action == ICMP {
         action = (parts.icmp)(context);
@@ -190,7 +197,7 @@ pub(crate) fn wrapped<C>(context: *mut C, action: u32, wrap: PartWith<C>) -> u32
 }
 
 macro_rules! parts {
-    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $retry:ident, $admit:ident, $choose:ident,
+    ($context:ty, $by:ident, $family:ty: $known:ident, $unknown:ident, $retry:ident, $admit:ident, $choose:ident, $again:ident,
         $keep:ident, $open:ident, $elsewhere:ident, $icmp:ident, $answer:ident, $unwrap:ident, $wrap:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -226,6 +233,12 @@ macro_rules! parts {
         #[inline(never)]
         pub(crate) extern "C" fn $choose(context: *mut $context) -> u32 {
             $by::choose::<$family>(context)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $again(context: *mut $context) -> u32 {
+            $by::again::<$family>(context)
         }
 
         #[unsafe(no_mangle)]
@@ -266,13 +279,13 @@ macro_rules! parts {
     };
 }
 
-parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_retry4, xvip_admit4, xvip_choose4, xvip_keep4,
+parts!(xdp_md, xdp, V4: xvip_known4, xvip_unknown4, xvip_retry4, xvip_admit4, xvip_choose4, xvip_again4, xvip_keep4,
     xvip_open4, xvip_elsewhere4, xvip_icmp4, xvip_answer4, xvip_unwrap4, xvip_wrap4);
-parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_retry6, xvip_admit6, xvip_choose6, xvip_keep6,
+parts!(xdp_md, xdp, V6: xvip_known6, xvip_unknown6, xvip_retry6, xvip_admit6, xvip_choose6, xvip_again6, xvip_keep6,
     xvip_open6, xvip_elsewhere6, xvip_icmp6, xvip_answer6, xvip_unwrap6, xvip_wrap6);
-parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_retry4, xvip_tc_admit4, xvip_tc_choose4, xvip_tc_keep4,
+parts!(__sk_buff, skb, V4: xvip_tc_known4, xvip_tc_unknown4, xvip_tc_retry4, xvip_tc_admit4, xvip_tc_choose4, xvip_tc_again4, xvip_tc_keep4,
     xvip_tc_open4, xvip_tc_elsewhere4, xvip_tc_icmp4, xvip_tc_answer4, xvip_tc_unwrap4, xvip_tc_wrap4);
-parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_retry6, xvip_tc_admit6, xvip_tc_choose6, xvip_tc_keep6,
+parts!(__sk_buff, skb, V6: xvip_tc_known6, xvip_tc_unknown6, xvip_tc_retry6, xvip_tc_admit6, xvip_tc_choose6, xvip_tc_again6, xvip_tc_keep6,
     xvip_tc_open6, xvip_tc_elsewhere6, xvip_tc_icmp6, xvip_tc_answer6, xvip_tc_unwrap6, xvip_tc_wrap6);
 
 macro_rules! ports {
@@ -323,4 +336,16 @@ pub(crate) extern "C" fn xvip_leave4(context: *mut __sk_buff) -> u32 {
 #[inline(never)]
 pub(crate) extern "C" fn xvip_leave6(context: *mut __sk_buff) -> u32 {
     skb::leaving::<V6>(context)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn xvip_home4(context: *mut __sk_buff) -> u32 {
+    skb::leaving_home::<V4>(context)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn xvip_home6(context: *mut __sk_buff) -> u32 {
+    skb::leaving_home::<V6>(context)
 }

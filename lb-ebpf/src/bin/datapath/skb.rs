@@ -8,10 +8,12 @@
 //! pseudo-header, or ports, which are not. Frames that pass are only read.
 
 use core::ffi::c_void;
+use core::ptr::null_mut;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::generated::{
-    bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes,
+    bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
+    bpf_skb_store_bytes,
 };
 use lb_ebpf::abi::{Reason, SYN_OPTIONS, Verdict};
 use lb_ebpf::datapath::{self, Step, lease, tunnel};
@@ -70,6 +72,18 @@ pub(crate) fn choose<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u3
         return TC_ACT_UNSPEC as u32;
     };
     let step = datapath::choose::<F>(&mut frame, &kernel);
+    done_with(context, &frame, step)
+}
+
+/// See [`datapath::again()`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn again<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let step = datapath::again::<F>(&mut frame, &kernel);
     done_with(context, &frame, step)
 }
 
@@ -229,6 +243,26 @@ pub(crate) fn leaving<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u
         let _ = buffer.limit_segments::<F>(F::segments(node));
     }
     end(context, written)
+}
+
+/// See [`datapath::leave_home`]: the action. The kernel finds the way to the client.
+#[inline(always)]
+pub(crate) fn leaving_home<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32 {
+    let buffer = Buffer::new(context);
+    let kernel = Kernel::new(buffer);
+    let Some(mut frame) = Frame::<F>::new(buffer) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let Step::End(decided @ Reason::FromLocal) = datapath::leave_home::<F>(&mut frame, &kernel) else {
+        return TC_ACT_UNSPEC as u32;
+    };
+    let written = frame.written(decided);
+    let action = end(context, written);
+    match node() {
+        // SAFETY: a helper without pointers, where there is no next hop to name.
+        Some(node) if written == decided => unsafe { bpf_redirect_neigh(node.ifindex, null_mut(), 0, 0) as u32 },
+        _ => action,
+    }
 }
 
 /// Counts how a frame ended; the action for it.

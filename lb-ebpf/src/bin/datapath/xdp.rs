@@ -48,6 +48,14 @@ pub(crate) fn choose<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
     outcome(datapath::choose::<F>(&mut frame, &kernel), end)
 }
 
+/// See [`datapath::again()`]; returns as [`outcome`] says.
+#[inline(always)]
+pub(crate) fn again<F: Kept + datapath::Handled>(context: *mut xdp_md) -> u32 {
+    let mut frame = Frame::new(context);
+    let kernel = Kernel::new(frame);
+    outcome(datapath::again::<F>(&mut frame, &kernel), end)
+}
+
 /// See [`datapath::open()`]; returns as [`outcome`] says.
 #[inline(always)]
 pub(crate) fn open<F: Kept + datapath::Handled>(context: *mut xdp_md, slot: u32) -> u32 {
