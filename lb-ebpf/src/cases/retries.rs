@@ -309,20 +309,11 @@ fn suspects() -> Vec<Case> {
         let there = Frame { mac_to: backend_mac(1), mac_from: NODE_MAC, ttl: syn.ttl - 1, ..syn.clone() };
         turns(&syn, Reason::NewFlow, &there)
     };
-    let mut portless: Vec<_> = (0..3).map(straight).collect();
-    portless.extend([
-        Step::Agent(round(0)),
-        opens(3, 0, 0),
-        answers(3, 0, 0),
-        // Without a port there: the suspect comes last.
-        opens(4, 2, 0),
-    ]);
     // What never went there was not left unanswered.
     let mut not_asked = vec![opens(0, 0, 0), answers(0, 0, 0)];
     not_asked.extend((1..4).map(straight));
     not_asked.extend([Step::Agent(round(0).with(|world| world.node.port_count = 2)), opens(4, 0, 1)]);
     vec![
-        in_world("a connection without a port passes over who leaves SYNs unanswered", round(1), portless),
         in_world("a backend without a port left has not been asked", no_third(round(0)), not_asked),
         in_world(
             "a backend that leaves several SYNs unanswered is passed over until it answers",

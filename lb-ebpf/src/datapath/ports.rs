@@ -7,15 +7,16 @@
 //! tried at random, and flows that are over give theirs back.
 
 use super::tables::Tables;
-use super::{Handled, Key, Step, deliver, key, listener, retry, track};
-use crate::abi::{
-    Backend, Delivery, Endpoint, FlowKey, MAX_SOURCES, NoHint, Node, PortKey, Readable as _, Reason, Word,
-};
+use super::{Handled, Key, Step, balance, deliver, key, listener, retry, track};
+use crate::abi::{Delivery, Endpoint, FlowKey, MAX_SOURCES, NoHint, Node, PortKey, Readable as _, Reason, Word};
 use crate::net::{Address, Be16, Family};
 use crate::packet::Packet;
 
 /// Source ports looked at before a backend counts as exhausted.
 const TRIES: u64 = 24;
+
+/// Backends that are looked at for one with a free port.
+const PLACES: u32 = 16;
 
 /// A search for a source address and port, as far as it is. In memory, and not in registers: there the verifier would
 /// follow every way through all the tries.
@@ -231,16 +232,30 @@ pub fn elsewhere<F: Handled>(packet: &mut impl Packet, tables: &impl Tables<F>, 
     if deliver::is_forwarded(head, tables, node, &key) {
         return refused;
     }
-    let now = tables.micros();
-    let is_other = |other: u32| {
-        let needs_port = |backend: &Backend| backend.delivery == Delivery::Translated as u16;
-        other != slot && (!tables.backend(other).is_some_and(needs_port) || has_free(tables, node, &key, other))
-    };
-    let Some(other) = retry::other::<F>(tables, &service, retry::millis(now), is_other) else {
+    let Some(turn) = tables.take_turn(service.number as u32) else {
         return refused;
     };
-    retry::goes_elsewhere::<F>(tables, slot, other, now);
-    Step::Open(other)
+    let length = service.set_length as u32;
+    let set = service.ring_start.wrapping_add(service.ring_length as u32);
+    let mut looked = 0;
+    while looked < PLACES && looked < length {
+        let place = turn.wrapping_add(looked) % length;
+        looked += 1;
+        let Some(other) = tables.ring(set.wrapping_add(place)).filter(|other| *other != slot) else {
+            continue;
+        };
+        let Some(backend) = tables.backend(other).filter(|backend| balance::is_of(backend, &service)) else {
+            continue;
+        };
+        if backend.share == 0 || !balance::has_room(tables, other, backend) {
+            continue;
+        }
+        if backend.delivery != Delivery::Translated as u16 || has_free(tables, node, &key, other) {
+            retry::goes_elsewhere::<F>(tables, slot, other, tables.micros());
+            return Step::Open(other);
+        }
+    }
+    refused
 }
 
 /// Whether a port may be free towards a backend, by the hints.

@@ -208,9 +208,7 @@ fn rebuild<F: Family>(packet: &mut impl Packet, node: &Node, syn: &SharedSyn, ma
 /// A backend of the service with a share and room that `may` be taken, in turn; one that is suspect only where no other
 /// is.
 #[inline(always)]
-pub(super) fn other<F: Family>(
-    tables: &impl Tables<F>, service: &Service, now: u32, may: impl Fn(u32) -> bool,
-) -> Option<u32> {
+fn other<F: Family>(tables: &impl Tables<F>, service: &Service, now: u32, may: impl Fn(u32) -> bool) -> Option<u32> {
     let length = service.set_length as u32;
     if length == 0 {
         return None;
@@ -329,6 +327,6 @@ fn tell<F: Family>(tables: &impl Tables<F>, slot: u32, now: u32) {
 }
 
 #[inline(always)]
-pub(super) const fn millis(micros: u64) -> u32 {
+const fn millis(micros: u64) -> u32 {
     (micros / 1000) as u32
 }
