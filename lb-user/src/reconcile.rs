@@ -264,6 +264,10 @@ impl Reconciler {
                 let there = interfaces.addresses_of(link.index).any(|address| address.net == *net && address.ours);
                 if !there {
                     outcome = outcome.and(self.add(link, *net).await);
+                    if let (Some(_), IpAddr::V6(vip)) = (&snapshots.config.sync, net.address) {
+                        let renewed = self.netlink.renew_routes_to(link.index, vip).await;
+                        outcome = outcome.and(renewed.map_err(PassError::from));
+                    }
                 }
             }
             let done = self.announced.insert(instance.name.clone(), instance.announce);

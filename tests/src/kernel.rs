@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, anyhow, ensure};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
@@ -93,6 +93,7 @@ pub struct Datapath {
     hook: Hook,
     node: Array<MapData, Node>,
     sharing: Array<MapData, Sharing>,
+    changes: RingBuf<MapData>,
     vips: HashMap<MapData, [u32; 4], u32>,
     services: HashMap<MapData, Endpoint, Service>,
     backends: Array<MapData, Backend>,
@@ -178,6 +179,7 @@ impl Datapath {
             half_open6: take(map::HALF_OPEN6)?.try_into()?,
             node: take(map::NODE)?.try_into()?,
             sharing: take(map::SHARING)?.try_into()?,
+            changes: take(map::CHANGES)?.try_into()?,
             vips: take(map::VIPS)?.try_into()?,
             services: take(map::SERVICES)?.try_into()?,
             backends: take(map::BACKENDS)?.try_into()?,
@@ -456,6 +458,11 @@ impl Datapath {
         let (action, expected) = (result.return_value, action_of(reason));
         ensure!(action == expected, "what leaves and is {reason:?} ended with action {action}, not {expected}");
         Ok((reason, after))
+    }
+
+    /// The next flow that was told to have opened or closed: the bytes of a [`lb_ebpf::abi::Told`].
+    pub fn told(&mut self) -> Option<Vec<u8>> {
+        self.changes.next().map(|told| told.to_vec())
     }
 
     /// Adds the entries of a flow of another node.

@@ -12,7 +12,6 @@ pub mod agent;
 pub mod apiserver;
 pub mod bpf;
 pub mod capture;
-pub mod carrier;
 pub mod cgroup;
 pub mod client;
 pub mod deployment;

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use lb_ebpf::abi::{Flow, FlowKey, Reason, Verdict, node_flag};
+use lb_ebpf::abi::{Flow, FlowKey, Reason, Verdict, node_flag, told};
 use lb_ebpf::cases::{Case, Event, Executor as _, Hosts, Model, Step, Story, World, all, any_packet, any_story, play};
 use lb_ebpf::net::{Address, V4, V6};
 use proptest::prelude::*;
@@ -36,6 +36,38 @@ fn every_case_by_xdp() {
 #[test]
 fn every_case_by_tc() {
     every_case(Hook::Tc);
+}
+
+#[test]
+fn who_shares_flows_hears_of_those_that_open_and_close() {
+    let shares = World::standard().with(|world| world.sharing.is_on = 1);
+    let cases = all();
+    let closed = |case: &&Case| {
+        case.name
+            == "an adopted flow is closed by the first packets that are seen of it, and its client's port is used again"
+    };
+    let opened = |case: &&Case| case.name == "a handshake, then data both ways";
+    for hook in [Hook::Xdp, Hook::Tc] {
+        let mut kernel = kernel(hook);
+        for (world, heard) in [(World::standard(), false), (shares.clone(), true)] {
+            for version in [4, 6] {
+                for (case, what) in [
+                    (cases.iter().filter(|case| case.version == version).find(opened), told::OPENED),
+                    (cases.iter().filter(|case| case.version == version).find(closed), told::CLOSED),
+                ] {
+                    let case = case.expect("there is such a case");
+                    let world = if version == 4 { world.clone() } else { world.clone().in_ipv6() };
+                    let case = Case { name: case.name, version, world, steps: case.steps.clone() };
+                    play(&case, &mut kernel).unwrap_or_else(|error| panic!("{error}"));
+                    let datapath = kernel.datapath().expect("begun");
+                    let told: Vec<_> =
+                        std::iter::from_fn(|| datapath.told()).map(|told| told[36..40].to_vec()).collect();
+                    let expected = if heard { vec![what.to_ne_bytes().to_vec()] } else { Vec::new() };
+                    assert_eq!(told, expected, "{}, IPv{version}", case.name);
+                }
+            }
+        }
+    }
 }
 
 fn every_case(hook: Hook) {

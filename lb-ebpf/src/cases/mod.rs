@@ -41,6 +41,7 @@ pub struct Case {
 }
 
 /// One event of a story.
+#[derive(Clone)]
 #[allow(clippy::large_enum_variant, reason = "some thousand in a test, and a box would be in the way of every table")]
 pub enum Step {
     /// A frame arrives.

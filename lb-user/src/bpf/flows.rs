@@ -267,6 +267,11 @@ impl FlowTable {
         };
         let adoption = match words::adoption(record, &place, kernel_seconds()) {
             Ok(adoption) => adoption,
+            // What this node's own server has, it has itself.
+            Err(Skipped::NotHere) => {
+                let client = key_of(&record.key).map(|client| self.view.record(&client)).transpose()?;
+                return Ok(if client.flatten().is_some() { Ok(Outcome::Known) } else { Err(Skipped::NotHere) });
+            }
             Err(why) => return Ok(Err(why)),
         };
         if record.key.client.is_ipv4() {

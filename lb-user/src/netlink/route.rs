@@ -1,9 +1,11 @@
 //! Where the kernel would send a packet.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use rtnetlink::packet_core::Parseable;
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia};
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, Parseable};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia,
+};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::exchange::{self, malformed};
@@ -31,6 +33,7 @@ impl Route {
 }
 
 const FIND_ROUTE: &str = "find a route";
+const RENEW_ROUTES: &str = "have sockets find their route anew";
 
 impl Netlink {
     /// How packets reach `destination`.
@@ -50,6 +53,39 @@ impl Netlink {
             let reply = exchange::ask(FIND_ROUTE, &RouteNetlinkMessage::GetRoute(request))?;
             let message = RouteMessage::parse(reply.body.as_slice()).map_err(|e| malformed(FIND_ROUTE, e))?;
             route(&message)
+        })
+        .await
+    }
+}
+
+impl Netlink {
+    /// Has sockets that speak with an IPv6 address find their way anew, once the host itself has that address.
+    ///
+    /// A new address is a route of the local table, and says nothing to sockets whose route is of the main table (Linux
+    /// looks at what has changed there alone, `fib6_add` and `rt6_check`): what they send would go on to the host that had
+    /// the address before. A route to the address in the main table does, for the moment that it is there; over IPv4 a new
+    /// address is enough (`fib_add_ifaddr`).
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub async fn renew_routes_to(&self, ifindex: u32, address: Ipv6Addr) -> Result<(), NetlinkError> {
+        Self::run(move || {
+            let mut route = RouteMessage::default();
+            route.header.address_family = AddressFamily::Inet6;
+            route.header.destination_prefix_length = 128;
+            route.header.table = RouteHeader::RT_TABLE_MAIN;
+            route.header.protocol = RouteProtocol::Kernel;
+            route.header.scope = RouteScope::Universe;
+            route.header.kind = RouteType::Unicast;
+            route.attributes.push(RouteAttribute::Destination(RouteAddress::Inet6(address)));
+            route.attributes.push(RouteAttribute::Oif(ifindex));
+            let add = RouteNetlinkMessage::NewRoute(route.clone());
+            match exchange::act(RENEW_ROUTES, &add, NLM_F_CREATE | NLM_F_EXCL) {
+                Ok(()) => exchange::act(RENEW_ROUTES, &RouteNetlinkMessage::DelRoute(route), 0),
+                // Somebody's own, which sockets follow all the same once the local table has the address.
+                Err(error) if error.refused_with() == Some(libc::EEXIST) => Ok(()),
+                Err(error) => Err(error),
+            }
         })
         .await
     }
