@@ -46,60 +46,60 @@ fn each_fault_has_its_place_and_remedy() {
         (
             "",
             SYNC.into(),
-            "21:1: [sync] has no peers, and no [[vrrp]] has unicast_peers, \
+            "20:1: [sync] has no peers, and no [[vrrp]] has unicast_peers, \
              name the other balancers such as peers = [\"192.0.2.22\"]",
         ),
-        (routers, "[sync]\n".into(), "23:1: [sync] has no key_file, add key_file = \"/etc/xvip/sync.key\""),
+        (routers, "[sync]\n".into(), "22:1: [sync] has no key_file, add key_file = \"/etc/xvip/sync.key\""),
         (
             routers,
             "[sync]\nkey_file = \"sync.key\"\n".into(),
-            "24:12: key_file \"sync.key\" is a relative path, write the whole path such as \"/etc/xvip/sync.key\"",
+            "23:12: key_file \"sync.key\" is a relative path, write the whole path such as \"/etc/xvip/sync.key\"",
         ),
         (
             routers,
             format!("{SYNC}port = 9911\n"),
-            "25:8: port 9911 is node.peer_port, choose another for one of the two",
+            "24:8: port 9911 is node.peer_port, choose another for one of the two",
         ),
-        (routers, format!("{SYNC}port = 0\n"), "25:8: port is 0, write a whole number from 1 to 65535"),
+        (routers, format!("{SYNC}port = 0\n"), "24:8: port is 0, write a whole number from 1 to 65535"),
         (
             routers,
             format!("{SYNC}keyfile = 1\n"),
-            "25:1: unknown key \"keyfile\" in [sync], did you mean \"key_file\"?",
+            "24:1: unknown key \"keyfile\" in [sync], did you mean \"key_file\"?",
         ),
         (
             routers,
             format!("{SYNC}peers = []\n"),
-            "25:9: peers is empty, name the other balancers such as peers = [\"192.0.2.22\"]",
+            "24:9: peers is empty, name the other balancers such as peers = [\"192.0.2.22\"]",
         ),
         (
             routers,
             format!("{SYNC}peers = [\"192.0.2.22\", \"192.0.2.22\"]\n"),
-            "25:24: peer 192.0.2.22 is listed before in line 25, list it once",
+            "24:24: peer 192.0.2.22 is listed before in line 24, list it once",
         ),
         (
             routers,
             format!("{SYNC}peers = [\"192.0.2.21\"]\n"),
-            "25:10: peer 192.0.2.21 is this node's unicast_source, list only the other balancers",
+            "24:10: peer 192.0.2.21 is this node's unicast_source, list only the other balancers",
         ),
         (
             routers,
             format!("{SYNC}peers = [\"192.0.2.100\"]\n"),
-            "25:10: peer 192.0.2.100 is a virtual address in line 10, write the other balancer's own address",
+            "24:10: peer 192.0.2.100 is a virtual address in line 10, write the other balancer's own address",
         ),
         (
             routers,
             format!("{SYNC}source = [\"192.0.2.21\", \"192.0.2.24\"]\n"),
-            "25:25: source 192.0.2.24 is a second address of IPv4 besides 192.0.2.21, name one for each IP version",
+            "24:25: source 192.0.2.24 is a second address of IPv4 besides 192.0.2.21, name one for each IP version",
         ),
         (
             routers,
             format!("{SYNC}source = \"192.0.2.100\"\n"),
-            "25:10: source 192.0.2.100 is a virtual address, which is not always here, write this node's own address",
+            "24:10: source 192.0.2.100 is a virtual address, which is not always here, write this node's own address",
         ),
         (
             "",
             format!("{SYNC}peers = [\"fe80::2\"]\n"),
-            "23:10: peer fe80::2 is link-local, which is no address without an interface, \
+            "22:10: peer fe80::2 is link-local, which is no address without an interface, \
              add peers with other addresses of the other balancers",
         ),
     ];
@@ -111,7 +111,7 @@ fn each_fault_has_its_place_and_remedy() {
     let linked = linked.replace("2001:db8::100:8443", "[2001:db8::100]:8443").replace("192.0.2.31:", "[2001:db8::31]:");
     assert_eq!(
         refuse(&linked).replace("xvip.toml:", ""),
-        "22:1: [sync] has no peers, and unicast_peers has fe80::2, which is link-local, \
+        "21:1: [sync] has no peers, and unicast_peers has fe80::2, which is link-local, \
          add peers with other addresses of the other balancers"
     );
     let backend = BASE.replace("interface = \"eth0\"\n", "interface = \"eth0\"\nrole = \"backend\"\n");
@@ -131,7 +131,7 @@ fn peers_are_other_hosts_and_the_source_is_this_one() {
     let host = HostFacts { interfaces: vec![("eth0".to_owned(), vec![own])] };
     assert_eq!(
         accept(&text).check_host(&host).unwrap_err().to_string(),
-        "xvip.toml:23:9: peer 192.0.2.21 is an address of this host, name only the other balancers\n\
-         xvip.toml:24:10: source 192.0.2.29 is not an address of this host, name one that is, or leave it out"
+        "xvip.toml:22:9: peer 192.0.2.21 is an address of this host, name only the other balancers\n\
+         xvip.toml:23:10: source 192.0.2.29 is not an address of this host, name one that is, or leave it out"
     );
 }

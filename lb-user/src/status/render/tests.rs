@@ -22,6 +22,10 @@ VRRP     STATE   FOR    PRIORITY  ADDRESSES                      ACTIVE      WHY
 k8s      active  2h 4m       100  192.0.2.100/24                 this node   no advert for 361 ms
 ingress  backup  1d 1h        50  192.0.2.101/24 192.0.2.102/24  192.0.2.22  192.0.2.22 has priority 200
 
+SYNC        STATE  FOR    HEARD   SENT  RECEIVED    LAG  REFUSED
+192.0.2.22  up     1h 0m  0s ago  1200        17  6.2ms        4
+          flows of others without a place here: 1 no_backend; configure all balancers alike
+
 SERVICE   apiserver, 192.0.2.100:8443, roundrobin
 allow     10.0.0.0/8 192.0.2.0/24
 limit     50 new connections a second for each /32, 100 at once
@@ -90,6 +94,7 @@ fn no_control_character_reaches_the_terminal() {
 fn an_agent_with_nothing() {
     let mut status = example();
     status.vrrp.clear();
+    status.sync = crate::status::SyncStatus::default();
     status.services.clear();
     status.events.clear();
     status.config.last_error = None;
@@ -107,4 +112,13 @@ fn an_agent_with_nothing() {
          datapath  not attached: eth0 does not exist\n\
          local     own connections not translated: no cgroup v2 is mounted\n"
     );
+}
+
+#[test]
+fn who_shares_nothing_is_told_what_that_means() {
+    let mut status = example();
+    status.sync = crate::status::SyncStatus::default();
+    let text = render(&status, NOW, false, usize::MAX);
+    let line = "\nSYNC      flows are not shared: connections do not survive a move of the VIP; see [sync]\n";
+    assert!(text.contains(line), "{text}");
 }
