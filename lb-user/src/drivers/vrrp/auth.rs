@@ -122,7 +122,7 @@ impl Authenticator {
     }
 
     /// What is to be written to the journal now, if something is.
-    pub(super) fn to_write(&mut self, now: Instant) -> Option<Journal> {
+    pub(super) fn due(&mut self, now: Instant) -> Option<Journal> {
         let kept = self.sequences.to_keep(now)?;
         Some(Journal { path: self.journal.clone(), kept })
     }

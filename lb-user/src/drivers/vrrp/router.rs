@@ -379,7 +379,7 @@ impl Router {
             return;
         }
         if let Some(auth) = &mut self.auth
-            && let Some(journal) = auth.to_write(clock::now())
+            && let Some(journal) = auth.due(clock::now())
         {
             self.writing = Some(tokio::task::spawn_blocking(move || written(&journal)));
         }

@@ -94,10 +94,10 @@ fn numbers_outlive_the_process() {
     for advert in &record {
         assert!(receiver.verify(advert, SRC, GROUP, clock::now()).is_err());
     }
-    let journal = sender.to_write(clock::now()).unwrap();
+    let journal = sender.due(clock::now()).unwrap();
     journal.write().unwrap();
     assert_eq!(parse_journal(&std::fs::read_to_string(&journal.path).unwrap()), journal.kept);
-    assert!(sender.to_write(clock::now()).is_none(), "once is enough");
+    assert!(sender.due(clock::now()).is_none(), "once is enough");
     // As if the wall clock had been set back: the file alone knows.
     let mut again = node(OLD, dir.path());
     assert!(again.number(clock::now()) >= journal.kept.sent);
