@@ -20,6 +20,7 @@ pub mod direct;
 pub mod figures;
 pub mod flood;
 pub mod foreign;
+pub mod frr;
 pub mod hooks;
 pub mod ipv6;
 pub mod keepalived;

@@ -14,7 +14,7 @@ const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 const LINKER_PACKAGES: [&str; 4] = ["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "g++"];
 
 /// Programs the namespace tests talk to, and the Debian package each comes in.
-const TEST_PROGRAMS: [(&str, &str); 10] = [
+const TEST_PROGRAMS: [(&str, &str); 11] = [
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
     ("curl", "curl"),
@@ -25,6 +25,8 @@ const TEST_PROGRAMS: [(&str, &str); 10] = [
     ("keepalived", "keepalived"),
     ("nft", "nftables"),
     ("tshark", "tshark"),
+    // Its daemons are on nobody's path.
+    ("vtysh", "frr"),
 ];
 
 /// Programs that measurements compare with.

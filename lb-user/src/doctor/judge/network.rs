@@ -101,7 +101,10 @@ fn of_the_group(router: &Router, advert: &Advert, about: &mut About<'_>) {
         about.problem(
             Check::Adverts,
             format!("{}, and version {} is spoken here", heard(advert), router.version),
-            "let all routers of the group speak the same version (keepalived: vrrp_version 3)",
+            format!(
+                "let all routers of the group speak the same version (keepalived: vrrp_version {})",
+                router.version
+            ),
         );
     } else if stranger {
         about.warning(

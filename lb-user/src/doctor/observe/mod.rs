@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use lb_proto::family::Family;
+use lb_proto::units::Version;
 use tokio::task::JoinHandle;
 
 use super::facts::{Answer, Configuration, Device, Facts, Other, Router, Seen, Subnet, Vip};
@@ -248,7 +249,10 @@ impl View<'_> {
             name: router.name.clone(),
             interface: router.interface.clone(),
             vrid: router.virtual_router_id.get(),
-            version: 3,
+            version: match router.version {
+                Version::V2 => 2,
+                Version::V3 => 3,
+            },
             interval: router.advert_interval,
             addresses: router.virtual_addresses.iter().map(|vip| vip.address).collect(),
             peers,

@@ -187,7 +187,7 @@ impl Router {
                 }
                 Wake::Steer(Steer { hold, reply }) => {
                     self.feed(|machine, now| machine.on_local(Local::StepDown { hold }, now));
-                    self.asking.push(reply);
+                    self.asked(reply);
                 }
                 Wake::Due => {}
             }
@@ -210,22 +210,29 @@ impl Router {
         self.linger.is_none() && self.machine.as_ref().is_none_or(|machine| machine.state() == State::Initialize)
     }
 
-    /// Tells who asked for a hand-over, once it is over.
-    fn answer(&mut self) {
-        if self.asking.is_empty() || self.machine.as_ref().is_some_and(Instance::is_leaving) {
+    /// Somebody wants to know what becomes of an order to hand over, which has just been given.
+    fn asked(&mut self, reply: oneshot::Sender<Outcome>) {
+        if self.machine.as_ref().is_some_and(Instance::is_leaving) {
+            self.asking.push(reply);
             return;
         }
-        let outcome = match &self.machine {
-            Some(machine) if machine.state() == State::Active => Outcome::NobodyTookOver,
-            Some(machine) => match machine.why() {
-                Why::SteppedDown { to } => Outcome::HandedOver { to },
-                _ => Outcome::NotTheHolder { state: machine.state(), holder: machine.active_router() },
-            },
-            None => Outcome::NotTheHolder { state: State::Initialize, holder: None },
-        };
+        let state = self.machine.as_ref().map_or(State::Initialize, Instance::state);
+        let holder = self.machine.as_ref().and_then(Instance::active_router);
+        // Who asked may be gone.
+        let _ = reply.send(Outcome::NotTheHolder { state, holder });
+    }
+
+    /// Tells who asked for a hand-over, once it is over.
+    fn answer(&mut self) {
+        let Some(machine) = self.machine.as_ref().filter(|machine| !machine.is_leaving()) else { return };
         for asked in self.asking.drain(..) {
+            let outcome = match (machine.state(), machine.why()) {
+                (State::Active, _) => Outcome::NobodyTookOver,
+                (_, Why::SteppedDown { to }) => Outcome::HandedOver { to },
+                (state, _) => Outcome::NotTheHolder { state, holder: machine.active_router() },
+            };
             // Who asked may be gone.
-            let _ = asked.send(outcome.clone());
+            let _ = asked.send(outcome);
         }
     }
 

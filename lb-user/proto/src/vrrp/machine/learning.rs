@@ -9,6 +9,9 @@ use crate::vrrp::timers::{LEARNED_RANGE, learned_interval};
 
 /// Routers of one segment that are remembered. Who has more of them, or forges more, is believed less.
 const MOST: usize = 8;
+/// Times between adverts that have to be seen before an interval other than ours is believed: one forged packet, or two with a
+/// pause between them, prove nothing.
+const PROOFS: u8 = 3;
 
 /// A router that claimed the addresses, in whatever state that found us.
 #[derive(Debug, Clone, Copy)]
@@ -17,14 +20,35 @@ pub(super) struct Acquaintance {
     /// When it last did.
     last: Instant,
     /// The least and the greatest time between two of its claims in a row.
-    gaps: Option<(Duration, Duration)>,
+    least: Duration,
+    greatest: Duration,
+    /// How often that time was longer than our own interval, and how often shorter.
+    longer: u8,
+    shorter: u8,
 }
 
 impl Acquaintance {
-    fn again(self, heard: Instant) -> Self {
+    fn first(src: IpAddr, heard: Instant) -> Self {
+        Self { src, last: heard, least: Duration::MAX, greatest: Duration::ZERO, longer: 0, shorter: 0 }
+    }
+
+    fn again(self, heard: Instant, own: Duration) -> Self {
         let gap = heard.saturating_duration_since(self.last);
-        let (least, greatest) = self.gaps.unwrap_or((gap, gap));
-        Self { last: heard.max(self.last), gaps: Some((least.min(gap), greatest.max(gap))), ..self }
+        Self {
+            last: heard.max(self.last),
+            least: self.least.min(gap),
+            greatest: self.greatest.max(gap),
+            longer: self.longer.saturating_add(u8::from(gap > own)),
+            shorter: self.shorter.saturating_add(u8::from(gap < own)),
+            ..self
+        }
+    }
+
+    /// The range of intervals that it is believed.
+    fn range(self, own: Centis) -> std::ops::RangeInclusive<Centis> {
+        let least = if self.shorter >= PROOFS { own.min(Centis::from_duration(self.least)) } else { own };
+        let most = if self.longer >= PROOFS { own.max(Centis::from_duration(self.greatest)) } else { own };
+        least..=most
     }
 }
 
@@ -44,8 +68,8 @@ impl Instance {
         let longest = own.duration() * u32::from(LEARNED_RANGE) + own.duration() / 2;
         self.known.retain(|known| heard.saturating_duration_since(known.last) <= longest);
         let acquaintance = match self.known.iter().position(|known| known.src == src) {
-            Some(at) => self.known.swap_remove(at).again(heard),
-            None => Acquaintance { src, last: heard, gaps: None },
+            Some(at) => self.known.swap_remove(at).again(heard, own.duration()),
+            None => Acquaintance::first(src, heard),
         };
         if self.known.len() >= MOST
             && let Some((oldest, _)) = self.known.iter().enumerate().min_by_key(|(_, known)| known.last)
@@ -53,11 +77,7 @@ impl Instance {
             self.known.swap_remove(oldest);
         }
         self.known.push(acquaintance);
-        match acquaintance.gaps {
-            None => own,
-            Some((least, greatest)) => {
-                learned.clamp(own.min(Centis::from_duration(least)), own.max(Centis::from_duration(greatest)))
-            }
-        }
+        let range = acquaintance.range(own);
+        learned.clamp(*range.start(), *range.end())
     }
 }

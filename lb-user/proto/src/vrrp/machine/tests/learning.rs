@@ -29,37 +29,63 @@ fn a_forged_interval_lengthens_nothing_whether_said_once_or_a_thousand_times() {
 }
 
 #[test]
-fn an_interval_is_believed_as_far_as_it_was_seen() {
+fn forgeries_with_pauses_between_them_lengthen_nothing_before_the_third() {
     let now = origin();
     let mut instance = backup(config(), now);
-    instance.on_advert(ABOVE, 255, &every(3000, 150), now, now);
-    assert_eq!(patience(&instance, now), DOWN);
-    let second = now + ms(2000);
-    instance.on_advert(ABOVE, 255, &every(3000, 150), second, second);
-    assert_eq!(patience(&instance, second), 2 * DOWN, "two seconds were seen");
-    let third = second + ms(3000);
-    instance.on_advert(ABOVE, 255, &every(3000, 150), third, third);
-    assert_eq!(patience(&instance, third), 3 * DOWN);
-    // An answer to somebody in between does not take it back.
-    instance.on_advert(ABOVE, 255, &every(3000, 150), third + ms(100), third + ms(100));
-    assert_eq!(patience(&instance, third + ms(100)), 3 * DOWN);
-    instance.on_advert(BELOW, 255, &every(3000, 150), third + ms(200), third + ms(200));
-    assert_eq!(patience(&instance, third + ms(200)), DOWN, "of another router nothing is known");
+    let forged = Advert { interval: Centis::MAX, ..advert(255) };
+    let mut at = now;
+    for round in 0..4 {
+        for _ in 0..1000 {
+            at += Duration::from_micros(100);
+            instance.on_advert(ABOVE, 255, &forged, at, at);
+        }
+        assert_eq!(patience(&instance, at) == DOWN, round < 3, "{round}");
+        at += ms(3900);
+    }
 }
 
 #[test]
-fn a_slower_router_is_learned_through_the_contest_it_causes() {
+fn an_interval_is_believed_as_far_as_it_was_seen() {
+    let now = origin();
+    let mut instance = backup(config(), now);
+    let mut at = now;
+    for gap in [0, 1500, 2000] {
+        at += ms(gap);
+        instance.on_advert(ABOVE, 255, &every(3000, 150), at, at);
+        assert_eq!(patience(&instance, at), DOWN);
+    }
+    at += ms(1500);
+    instance.on_advert(ABOVE, 255, &every(3000, 150), at, at);
+    assert_eq!(patience(&instance, at), 2 * DOWN, "two seconds were seen, and three times more than one");
+    at += ms(3000);
+    instance.on_advert(ABOVE, 255, &every(3000, 150), at, at);
+    assert_eq!(patience(&instance, at), 3 * DOWN);
+    // An answer to somebody in between does not take it back.
+    at += ms(100);
+    instance.on_advert(ABOVE, 255, &every(3000, 150), at, at);
+    assert_eq!(patience(&instance, at), 3 * DOWN);
+    at += ms(100);
+    instance.on_advert(BELOW, 255, &every(3000, 150), at, at);
+    assert_eq!(patience(&instance, at), DOWN, "of another router nothing is known");
+}
+
+#[test]
+fn a_slower_router_is_learned_through_the_contests_it_causes() {
     let now = origin();
     let mut instance = backup(config(), now);
     let slow = every(4000, 150);
-    instance.on_advert(ABOVE, 255, &slow, now, now);
-    instance.on_deadline(now + DOWN);
-    assert_eq!(heard(&mut instance), "mismatch_interval, send 100, backup>active silence");
-    let answer = now + DOWN + ms(1);
-    instance.on_advert(ABOVE, 255, &slow, answer, answer);
-    assert_eq!(heard(&mut instance), "mismatch_interval, active>backup outranked");
-    for tick in 1..10 {
-        let at = answer + ms(4000) * tick;
+    let mut at = now;
+    instance.on_advert(ABOVE, 255, &slow, at, at);
+    for contest in 0..3 {
+        at = instance.deadline().unwrap();
+        instance.on_deadline(at);
+        assert_eq!(instance.state(), State::Active, "contest {contest}");
+        at += ms(1);
+        instance.on_advert(ABOVE, 255, &slow, at, at);
+        assert_eq!(instance.state(), State::Backup, "answered");
+    }
+    for _ in 0..10 {
+        at += ms(4000);
         assert!(instance.deadline().unwrap() > at, "patient enough for the next one");
         instance.on_advert(ABOVE, 255, &slow, at, at);
     }
@@ -67,14 +93,15 @@ fn a_slower_router_is_learned_through_the_contest_it_causes() {
 }
 
 #[test]
-fn a_shorter_interval_needs_a_proof_too() {
+fn a_shorter_interval_needs_proofs_too() {
     let now = origin();
     let mut instance = backup(config(), now);
     let fast = every(250, 150);
-    instance.on_advert(ABOVE, 255, &fast, now, now);
-    assert_eq!(patience(&instance, now), DOWN);
-    instance.on_advert(ABOVE, 255, &fast, now + ms(250), now + ms(250));
-    assert_eq!(patience(&instance, now + ms(250)), DOWN / 4);
+    for tick in 0..=3 {
+        let at = now + ms(250) * tick;
+        instance.on_advert(ABOVE, 255, &fast, at, at);
+        assert_eq!(patience(&instance, at), if tick < 3 { DOWN } else { DOWN / 4 }, "{tick}");
+    }
 }
 
 #[test]
