@@ -65,6 +65,11 @@ impl Agent {
         fs::write(self.config(), text).with_context(|| format!("writing {}", self.config().display()))
     }
 
+    /// Runs another build from the next start on.
+    pub fn use_build(&mut self, xvip: &Path) {
+        self.xvip = xvip.to_owned();
+    }
+
     /// Starts `xvip run` unless it is running.
     pub fn start(&mut self) -> Result<()> {
         if self.is_running() {

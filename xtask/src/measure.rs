@@ -7,7 +7,7 @@ use crate::step::{cargo, command, run as run_command, say};
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// outage, spread, bulk, flood, memory or all, and their options; --help lists them
+    /// outage, restart, spread, bulk, flood, memory or all, and their options; --help lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
     options: Vec<String>,
 }

@@ -57,7 +57,10 @@ impl Agent {
         reserve(&reserved, &config)?;
         let mut datapath = Datapath::open(&spec(&config, device))?;
         let mut kernel = Kernel::take(&mut datapath, sizes(&config), &routers.leases)?;
-        datapath.guard(!config.vrrp.is_empty())?;
+        if let Err(error) = datapath.guard(!config.vrrp.is_empty()) {
+            // It serves all the same, and is tried again every second.
+            warn!("{error}");
+        }
 
         let (reporter, events) = events::channel();
         let garp = GarpDriver::spawn(metrics.clone()).map_err(AgentError::Arp)?;

@@ -10,6 +10,7 @@ mod flood;
 mod incumbent;
 mod memory;
 mod outage;
+mod restart;
 mod spread;
 mod table;
 mod world;
@@ -60,6 +61,12 @@ enum What {
     },
     /// 700 connections, one each 20 ms, while one of three API servers is killed, cut off, or shuts down.
     FailFast,
+    /// What is noticed when the agent on the holder of the VIP is restarted under load, 100 times.
+    Restart {
+        /// Another build of the agent, to alternate with.
+        #[arg(long, value_name = "FILE")]
+        other: Option<PathBuf>,
+    },
     /// Whether 20,000 requests are served, and by whom.
     Spread,
     /// 200 MB in each direction through one connection.
@@ -156,6 +163,13 @@ fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, wh
             (Fault::LinkCut, runs, Some(500.0)),
         ];
         kept &= outage::measure(&format!("xvip, advert {}", arguments.advert), &ground, &mut pair, &faults)?;
+    }
+    if all || matches!(what, What::Restart { .. }) {
+        let other = match what {
+            What::Restart { other: Some(other) } => other,
+            _ => xvip,
+        };
+        kept &= restart::measure(&ground, &mut pair, [xvip, other], runs(100))?;
     }
     if all || matches!(what, What::FailFast) {
         kept &= fail_fast::measure(&mut ground, &mut pair, runs(1))?;
