@@ -1,6 +1,7 @@
 //! The virtual router under hands and forgers: planned hand-overs that nobody notices, forged and recorded adverts, processes
 //! that get no time. Needs root.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "functions shared by tests fail as tests do")]
+#![allow(clippy::disallowed_methods, reason = "a real network is watched by the real clock")]
 
 mod common;
 
