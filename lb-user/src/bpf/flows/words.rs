@@ -52,9 +52,12 @@ pub(super) struct Place {
     pub(super) backend: Backend,
 }
 
-/// Key of the client's packets; `None` where the two ends are of different IP versions.
+/// Key of the client's packets; `None` where the two ends are of different IP versions, or IPv4 addresses in IPv6's clothes.
 pub(super) fn key_of(key: &Key) -> Option<FlowKey<Be128>> {
-    (key.client.is_ipv4() == key.listener.is_ipv4()).then(|| FlowKey {
+    let is_plain =
+        |end: &SocketAddr| matches!(end.ip(), IpAddr::V6(six) if six.to_ipv4_mapped().is_none()) || end.is_ipv4();
+    let is_one = key.client.is_ipv4() == key.listener.is_ipv4() && is_plain(&key.client) && is_plain(&key.listener);
+    is_one.then(|| FlowKey {
         source: key.client.ip().into(),
         destination: key.listener.ip().into(),
         source_port: Be16::new(key.client.port()),
