@@ -48,7 +48,7 @@ use crate::netlink::{Addresses, Group, Monitor, Netlink, NetlinkError};
 use crate::reconcile::{PassError, Reconciler, Snapshots};
 use crate::report;
 use crate::status::{ConfigStatus, Status};
-use crate::sysctl::{ReservedPorts, SysctlError};
+use crate::sysctl::{AcceptLocal, ReservedPorts, SysctlError};
 use fault::Fault;
 use local::Local;
 use lock::Lock;
@@ -472,7 +472,7 @@ impl Agent {
                 self.kernel.sweeping.lay_out(self.reconciler.port_layout());
                 ready = true;
                 self.syncing.converge(&self.config, &mut self.kernel.sharing);
-                self.kernel.sharing.converge(datapath, kept_settings(&self.config.node.name, "accept_local"));
+                self.kernel.sharing.converge(datapath, kept_settings(&self.config.node.name, AcceptLocal::NAME));
                 self.vrrp.set_can_forward(true);
             }
         }

@@ -51,7 +51,7 @@ impl ReservedPorts {
             None => read(Path::new(RESERVED))?,
         };
         let Some(after) = with_range(&before, ports, &ephemeral) else {
-            self.restore()?;
+            self.release()?;
             return Ok(None);
         };
         if let Some(directory) = self.kept.parent() {
@@ -62,11 +62,16 @@ impl ReservedPorts {
         Ok(Some(after))
     }
 
-    /// Puts back what was there.
+    /// Puts back what was there, here and of [`AcceptLocal`].
     ///
     /// # Errors
-    /// When the setting cannot be written.
+    /// When a setting cannot be written.
     pub fn restore(&self) -> Result<(), SysctlError> {
+        let released = self.release();
+        AcceptLocal::new(self.kept.with_extension(AcceptLocal::NAME)).restore().and(released)
+    }
+
+    fn release(&self) -> Result<(), SysctlError> {
         if let Some(before) = self.before()? {
             // The kernel takes an empty line for "none".
             fs::write(RESERVED, format!("{before}\n")).map_err(at(Path::new(RESERVED)))?;
@@ -88,42 +93,59 @@ impl ReservedPorts {
 /// takes them anyway). The datapath hands such packets to a server that knows its client by a VIP which is this host's now.
 #[derive(Debug)]
 pub struct AcceptLocal {
-    setting: PathBuf,
-    /// Where the setting from before is kept.
+    /// Where the interface's name and its setting from before are kept.
     kept: PathBuf,
 }
 
 impl AcceptLocal {
-    /// Switches it on for an interface; `kept` names the file for the setting from before.
+    /// The setting's name, by which the file is told from others of the node.
+    pub const NAME: &str = "accept_local";
+
+    /// Nothing changed yet; `kept` names the file for the setting from before.
+    #[must_use]
+    pub fn new(kept: PathBuf) -> Self {
+        Self { kept }
+    }
+
+    /// Switches it on for an interface.
     ///
     /// # Errors
     /// When a setting cannot be read, kept or written; then nothing has changed.
-    pub fn set(interface: &str, kept: PathBuf) -> Result<Self, SysctlError> {
-        let setting = Path::new("/proc/sys/net/ipv4/conf").join(interface).join("accept_local");
+    pub fn set(&self, interface: &str) -> Result<(), SysctlError> {
+        let setting = accept_local(interface);
         // What an earlier agent has kept was there before it.
-        if !kept.exists() {
+        if !self.kept.exists() {
             let before = read(&setting)?;
-            if let Some(directory) = kept.parent() {
+            if let Some(directory) = self.kept.parent() {
                 fs::create_dir_all(directory).map_err(at(directory))?;
             }
-            fs::write(&kept, before).map_err(at(&kept))?;
+            fs::write(&self.kept, format!("{interface} {before}")).map_err(at(&self.kept))?;
         }
-        fs::write(&setting, "1").map_err(at(&setting))?;
-        Ok(Self { setting, kept })
+        fs::write(&setting, "1").map_err(at(&setting))
     }
 
-    /// Puts back what was there, as far as the interface is still there.
+    /// Puts back what was there, as far as anything was changed and the interface is still there.
     ///
     /// # Errors
     /// When the setting cannot be written.
-    pub fn restore(self) -> Result<(), SysctlError> {
-        let before = read(&self.kept)?;
-        match fs::write(&self.setting, before) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&self.setting)(error)),
-            _ => {}
+    pub fn restore(&self) -> Result<(), SysctlError> {
+        let kept = match fs::read_to_string(&self.kept) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            kept => kept.map_err(at(&self.kept))?,
+        };
+        if let Some((interface, before)) = kept.split_once(' ') {
+            let setting = accept_local(interface);
+            match fs::write(&setting, before) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&setting)(error)),
+                _ => {}
+            }
         }
         fs::remove_file(&self.kept).map_err(at(&self.kept))
     }
+}
+
+fn accept_local(interface: &str) -> PathBuf {
+    Path::new("/proc/sys/net/ipv4/conf").join(interface).join(AcceptLocal::NAME)
 }
 
 fn read(path: &Path) -> Result<String, SysctlError> {

@@ -16,7 +16,8 @@ pub(super) struct Sharing {
     switch: SharingSwitch,
     /// Virtual routers that are active here.
     active: BTreeSet<String>,
-    accept: Option<AcceptLocal>,
+    /// Whether the host takes packets from its own addresses in for it; none: not looked at yet.
+    accepts: Option<bool>,
     /// What went wrong last.
     fault: Option<String>,
 }
@@ -24,7 +25,7 @@ pub(super) struct Sharing {
 impl Sharing {
     /// Before others take the tables.
     pub(super) fn look(ebpf: &Ebpf) -> Result<Self, TableError> {
-        Ok(Self { switch: SharingSwitch::look(ebpf)?, active: BTreeSet::new(), accept: None, fault: None })
+        Ok(Self { switch: SharingSwitch::look(ebpf)?, active: BTreeSet::new(), accepts: None, fault: None })
     }
 
     /// Whether flows are shared, from now on.
@@ -66,23 +67,13 @@ impl Sharing {
         let is_on = self.switch.is_on().map_err(|error| error.to_string())?;
         let wanted = is_on && datapath.answers_for_own();
         datapath.answer_at_home(wanted).map_err(|error| error.to_string())?;
-        if wanted && self.accept.is_none() {
+        if self.accepts != Some(wanted) {
+            let setting = AcceptLocal::new(kept);
             let interface = &datapath.attachment().device.name;
-            self.accept = Some(AcceptLocal::set(interface, kept).map_err(|error| error.to_string())?);
-        }
-        if !wanted && let Some(accept) = self.accept.take() {
-            accept.restore().map_err(|error| error.to_string())?;
+            let outcome = if wanted { setting.set(interface) } else { setting.restore() };
+            outcome.map_err(|error| error.to_string())?;
+            self.accepts = Some(wanted);
         }
         Ok(())
-    }
-}
-
-impl Drop for Sharing {
-    fn drop(&mut self) {
-        if let Some(accept) = self.accept.take()
-            && let Err(error) = accept.restore()
-        {
-            warn!("the host is not quite as it was: {error}");
-        }
     }
 }
