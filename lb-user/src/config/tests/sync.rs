@@ -120,7 +120,7 @@ fn each_fault_has_its_place_and_remedy() {
     let text = format!("{head}[[service]]\nmode = \"dsr\"{services}{SYNC}peers = [\"192.0.2.22\"]\n");
     assert_eq!(
         refuse(&text).replace("xvip.toml:", ""),
-        "18:1: [sync] shares flows between balancers, and a node with role \"backend\" is none, remove it, or the role"
+        "17:1: [sync] shares flows between balancers, and a node with role \"backend\" is none, remove it, or the role"
     );
 }
 
