@@ -184,6 +184,7 @@ fn names_are_stable() {
             "Counter xvip_vrrp_advert_errors_total{instance,reason}",
             "Counter xvip_gratuitous_arp_total{instance,address}",
             "Counter xvip_unsolicited_na_total{instance,address}",
+            "Counter xvip_vip_claims_total{instance,address}",
             "Counter xvip_datapath_packets_total{verdict,reason}",
             "Gauge xvip_datapath_info{mode,interface}",
             "Gauge xvip_connection_table_entries{table}",
