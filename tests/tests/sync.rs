@@ -141,9 +141,9 @@ fn connections_live_through_every_move_between_agents_that_share_a_key() {
     stays(&topology, "the killed one is back");
     watches_open(&idle);
     watches_open(&busy);
-    for at in 0..2 {
+    for (at, (name, ..)) in BALANCERS.into_iter().enumerate() {
         let bytes = |direction| value(&topology, at, "xvip_sync_bytes_total", &[peer_of(at), ("direction", direction)]);
-        println!("{}: {} bytes sent, {} received", BALANCERS[at].0, bytes("sent"), bytes("received"));
+        println!("{name}: {} bytes sent, {} received", bytes("sent"), bytes("received"));
     }
     drop((idle, busy));
     end(topology);
