@@ -584,7 +584,7 @@ mod tests {
 
         let one = wanted(FILE, &known);
         assert_eq!(shown(&one.services[0].listeners), ["192.0.2.100:8443"]);
-        assert_eq!(one.own, everywhere.own, "where nothing listens everywhere too");
+        assert_eq!(one.own, everywhere.own, "nobody outside has them either");
     }
 
     fn of_a(file: &str, known: &Known) -> (Delivery, u16) {

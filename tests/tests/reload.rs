@@ -332,6 +332,8 @@ fn tables_for_which_there_is_no_memory_are_an_error_that_names_them() {
     agent.write_config(&config).unwrap();
     agent.start().unwrap();
     topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+    // What the run has made goes with the last who knows it.
+    drop(run);
     end(topology);
     drop(limited);
 }

@@ -223,7 +223,12 @@ pub(crate) fn check(before: &Passing, reason: Reason, after: &[u8]) -> Result<()
             let is_reset = flags(after).is_some_and(|flags| flags & RST != 0);
             let was_reset = flags(frame).is_some_and(|flags| flags & RST != 0);
             let is_error = matches!(reason, Reason::FragmentationNeeded | Reason::TimeExceeded);
-            expect(is_error || is_reset && !was_reset, "a RST is not answered with one")
+            // A refusal that no other backend could take is its client's, whose SYN was made of it.
+            let is_another = || {
+                let ends = Frame::parse(frame).zip(Frame::parse(after));
+                ends.is_some_and(|(was, is)| (was.from, was.from_port) != (is.to, is.to_port))
+            };
+            expect(is_error || is_reset && (!was_reset || is_another()), "a RST is not answered with one")
         }
         Verdict::Forward | Verdict::Deliver => {
             let (was, is) = (layers(frame).ok_or("only IP is forwarded")?, layers(after).ok_or("IP stays IP")?);
