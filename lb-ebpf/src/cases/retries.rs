@@ -7,7 +7,7 @@ use super::delivery::{FELLOW_MAC, direct, forwarded, from_vip, leaves, own_answe
 use super::table::{case, turns};
 use super::world::{CLIENT_PORT, FIRST_PORT, NODE_MAC, answer, backend_mac, request, reset, to_backend, to_client};
 use super::{Case, Frame, Step, World};
-use crate::abi::{Delivery, Reason};
+use crate::abi::{Delivery, Reason, node_flag};
 use crate::net::header::flag::{ACK, RST, SYN};
 
 /// The RST of a backend where nobody listens.
@@ -313,7 +313,13 @@ fn suspects() -> Vec<Case> {
     let mut not_asked = vec![opens(0, 0, 0), answers(0, 0, 0)];
     not_asked.extend((1..4).map(straight));
     not_asked.extend([Step::Agent(round(0).with(|world| world.node.port_count = 2)), opens(4, 0, 1)]);
+    let delivers = |world: &World| world.clone().with(|world| world.node.flags = node_flag::DELIVERS_ONLY);
+    let two = in_round(World::standard(), &[0, 1]);
+    let refuses = refusal(0, FIRST_PORT);
+    let now_delivers =
+        vec![opens(0, 0, 0), Step::Agent(delivers(&two)), turns(&refuses, Reason::Handshake, &to_client(&refuses))];
     vec![
+        in_world("a node that only delivers by now forwards no SYN", two, now_delivers),
         in_world("a backend without a port left has not been asked", no_third(round(0)), not_asked),
         in_world(
             "a backend that leaves several SYNs unanswered is passed over until it answers",

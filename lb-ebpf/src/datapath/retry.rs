@@ -16,7 +16,7 @@ use super::tables::Tables;
 use super::{Entry, Handled, Key, Step, balance, deliver, listener, rewrite, track};
 use crate::abi::{
     Change, EVENT_EVERY_MS, Node, PULSE_FORGETS_MS, Readable as _, Reason, SUSPECT_RETRY_MS, SUSPECT_SYNS, Service,
-    SharedPulse, SharedSyn, state,
+    SharedPulse, SharedSyn, node_flag, state,
 };
 use crate::net::Family;
 use crate::net::header::{TCP, TcpHead, flag};
@@ -213,7 +213,8 @@ fn other<F: Family>(tables: &impl Tables<F>, service: &Service, now: u32, may: i
     if length == 0 {
         return None;
     }
-    let node = tables.node()?;
+    // A node that only delivers forwards nothing, whatever it did when the SYN came.
+    let node = tables.node().filter(|node| node.flags & node_flag::DELIVERS_ONLY == 0)?;
     let set = service.ring_start.wrapping_add(service.ring_length as u32);
     let turn = tables.take_turn(service.number as u32)?;
     // No `Option`: of one that is none the kernel would see a word that was never written.
