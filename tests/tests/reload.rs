@@ -181,7 +181,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     ("a number for a duration", "\ninterval = \"1s\"", "\ninterval = 1", "write a string such as"),
     ("a duration without a unit", "\nadvert_interval = \"100ms\"", "\nadvert_interval = \"100\"", "has no unit"),
     ("checks that overlap", "\ntimeout = \"500ms\"", "\ntimeout = \"2s\"", "timeout"),
-    ("a priority that is the owner's", "\npriority = 110", "\npriority = 255", "from 1 to 254"),
+    ("the priority of who leaves", "\npriority = 110", "\npriority = 0", "from 1 to 255"),
     ("a virtual router of no number", "\nvirtual_router_id = 51", "\nvirtual_router_id = 0", "from 1 to 255"),
     ("a service at no VIP", "listen = \"192.0.2.100:8443\"", "listen = \"192.0.2.99:8443\"", "no [[vrrp]] carries 192.0.2.99"),
     ("a service without a port", "listen = \"192.0.2.100:8443\"", "listen = \"192.0.2.100\"", "has no port"),
