@@ -65,12 +65,12 @@ pub(crate) const TOUR: [(Fault, u32, Promise); 11] = [
     // It says itself that it is not ready: nobody may notice, and what is open stays open.
     (Fault::ServerDrained, 30, promise(UNDISTURBED, None, None)),
     (Fault::ServerReady, 30, promise(UNDISTURBED, None, None)),
-    // The flows end with the move; a watch learns of it by its keepalive after a second of silence.
-    (Fault::AgentStopped, 35, moved(ms(300), Some(ms(300)), Some(ms(4000)))),
+    // The balancers share their flows: watches live through every move.
+    (Fault::AgentStopped, 35, moved(ms(300), Some(ms(300)), None)),
     (Fault::AgentStarted, 30, moved(UNDISTURBED, None, None)),
-    (Fault::AgentKilled, 35, moved(ms(800), Some(ms(800)), Some(ms(4000)))),
+    (Fault::AgentKilled, 35, moved(ms(800), Some(ms(800)), None)),
     (Fault::AgentRestarted, 30, moved(UNDISTURBED, None, None)),
-    (Fault::LinkCut, 35, moved(ms(800), Some(ms(800)), Some(ms(4000)))),
+    (Fault::LinkCut, 35, moved(ms(800), Some(ms(800)), None)),
     (Fault::LinkMended, 30, moved(UNDISTURBED, None, None)),
 ];
 
