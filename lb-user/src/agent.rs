@@ -17,7 +17,6 @@ mod sweeping;
 mod syncing;
 
 use std::collections::BTreeSet;
-use std::future::pending;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +40,7 @@ use crate::config::{self, Config, Faults, Loaded};
 use crate::direct;
 use crate::drivers::garp::GarpDriver;
 use crate::drivers::health::{self, HealthDriver, HealthSnapshot, Target, TargetError};
+use crate::drivers::passed;
 use crate::drivers::peer::PeerPortError;
 use crate::drivers::sync::SyncError;
 use crate::drivers::vrrp::{self, AuthError, StartError, VrrpDriver, VrrpSnapshot};
@@ -150,12 +150,7 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
     // News of neighbours can come by the thousand, and all of it means one look.
     let mut look_at: Option<Instant> = None;
     loop {
-        let look = async {
-            match look_at {
-                Some(at) => sleep_until(at.into()).await,
-                None => pending().await,
-            }
-        };
+        let look = passed(look_at);
         tokio::select! {
             biased;
             _ = terminate.recv() => break,

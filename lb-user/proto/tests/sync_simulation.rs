@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod rng;
 mod sync_world;
 
 use std::net::IpAddr;

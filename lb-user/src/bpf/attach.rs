@@ -34,9 +34,9 @@ pub use six::join as join_six;
 const BPFFS: &str = "/sys/fs/bpf";
 const PROGRAM: &str = "xvip";
 const TC_PROGRAM: &str = "xvip_tc";
-/// Maps that tables of an earlier agent need not have beside them.
-const LATER: [&str; 7] = [map::LEASES, map::OWN, map::SHARING, map::CHANGES, map::UNTOLD, map::SIX, map::TC_SIX];
 const LEAVE_PROGRAM: &str = "xvip_leave";
+/// Maps that are written anew at every start, so that it does not matter whether an earlier agent had them.
+const ANEW: [&str; 3] = [map::LEASES, map::SIX, map::TC_SIX];
 
 /// What to load and where to attach it.
 #[derive(Debug, Clone)]
@@ -370,8 +370,7 @@ fn usable_pins(directory: &Path, sizes: Sizes) -> Result<Vec<(&'static str, Path
                 }
             }
             Pin::Fits => fitting += 1,
-            // They came later than the others, and say nothing about what is in those.
-            Pin::Missing if LATER.contains(&shape.name) => fitting += 1,
+            Pin::Missing if ANEW.contains(&shape.name) => fitting += 1,
             Pin::Missing => {}
         }
     }

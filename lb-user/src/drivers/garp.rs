@@ -6,7 +6,6 @@
 //! Whoever calls has the address on the interface already. What is wanted is a state, so no request can be lost or overtaken.
 
 use std::collections::BTreeMap;
-use std::future::pending;
 use std::io;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -16,8 +15,8 @@ use lb_proto::wire::arp::{Arp, Mac, Operation};
 use lb_proto::wire::ndisc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep_until;
 
+use super::passed;
 use super::seldom::Seldom;
 use crate::clock;
 use crate::metrics::Metrics;
@@ -106,13 +105,7 @@ impl GarpDriver {
 
     async fn run(mut self, mut wanted: watch::Receiver<Wanted>) {
         loop {
-            let deadline = self.bursts.values().filter_map(|a| a.burst.deadline()).min();
-            let due = async {
-                match deadline {
-                    Some(deadline) => sleep_until(deadline.into()).await,
-                    None => pending().await,
-                }
-            };
+            let due = passed(self.bursts.values().filter_map(|a| a.burst.deadline()).min());
             tokio::select! {
                 biased;
                 changed = wanted.changed() => match changed {

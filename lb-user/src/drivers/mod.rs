@@ -6,3 +6,6 @@ pub mod peer;
 mod seldom;
 pub mod sync;
 pub mod vrrp;
+mod waiting;
+
+pub(crate) use waiting::passed;

@@ -8,7 +8,6 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::pending;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,10 +18,10 @@ use lb_proto::peer::{Output, Peers, Post, Presence, Word};
 use lb_proto::wire::peer::{Kind, LENGTH};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep_until;
 use tracing::debug;
 
 use super::seldom::Seldom;
+use super::waiting::{passed, receive};
 use crate::clock;
 use crate::sock::datagram::{Datagram, DatagramSocket};
 
@@ -190,13 +189,7 @@ impl PeerDriver {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut buffers = [[0; ROOM]; 2];
         loop {
-            let timer = self.peers.deadline();
-            let timer = async {
-                match timer {
-                    Some(at) => sleep_until(at.into()).await,
-                    None => pending().await,
-                }
-            };
+            let timer = passed(self.peers.deadline());
             let [first, second] = &mut buffers;
             tokio::select! {
                 command = commands.recv() => match command {
@@ -290,13 +283,6 @@ impl PeerDriver {
     fn fresh(&mut self) -> u64 {
         self.numbers = self.numbers.wrapping_add(1);
         self.random.hash_one(self.numbers)
-    }
-}
-
-async fn receive(socket: Option<&DatagramSocket>, buffer: &mut [u8]) -> io::Result<Datagram> {
-    match socket {
-        Some(socket) => socket.receive(buffer).await,
-        None => pending().await,
     }
 }
 

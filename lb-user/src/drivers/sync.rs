@@ -26,10 +26,10 @@ use lb_proto::family::Family;
 use lb_proto::sync::{LONGEST, Node, Output, Refusal, Report};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
 use super::seldom::Seldom;
+use super::waiting::{passed, receive};
 use crate::clock;
 use crate::sock::datagram::{Datagram, DatagramSocket};
 pub use flows::{Adopted, Changes, Flows};
@@ -242,13 +242,7 @@ impl SyncDriver {
         let mut buffers = [[0; LONGEST + 1]; 2];
         let mut batches = Vec::new();
         loop {
-            let timer = self.deadline();
-            let timer = async {
-                match timer {
-                    Some(at) => sleep_until(at.into()).await,
-                    None => pending().await,
-                }
-            };
+            let timer = passed(self.deadline());
             let [first, second] = &mut buffers;
             tokio::select! {
                 command = commands.recv() => match command {
@@ -466,13 +460,6 @@ async fn next_outcome(tables: &mut Option<Tables>) -> Option<Outcome> {
     match tables {
         Some(tables) => tables.outcomes.recv().await,
         None => None,
-    }
-}
-
-async fn receive(socket: Option<&DatagramSocket>, buffer: &mut [u8]) -> io::Result<Datagram> {
-    match socket {
-        Some(socket) => socket.receive(buffer).await,
-        None => pending().await,
     }
 }
 

@@ -4,38 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::rng::Rng;
 use lb_proto::sync::{
     Change, Cipher, Datagram, FRESH_SECONDS, Fate, HEADER, Key, Keys, Node, Nonce, Output, PROOF, Path, Record, Table,
 };
 
-/// A generator of numbers that depend on its seed alone (SplitMix64).
-pub(crate) struct Rng(u64);
-
 impl Rng {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    pub(crate) fn chance(&mut self, permille: u64) -> bool {
-        self.below(1000) < permille
-    }
-
-    pub(crate) fn time(&mut self, longest: Duration) -> Duration {
-        Duration::from_micros(self.below(longest.as_micros() as u64 + 1))
-    }
-
     pub(crate) fn nonce(&mut self) -> Nonce {
         let mut nonce = [0; 32];
         nonce.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&self.next().to_be_bytes()));
@@ -59,7 +33,7 @@ fn mix(parts: &[&[u8]]) -> u64 {
     for byte in parts.iter().copied().flatten() {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    Rng(hash).next()
+    Rng::new(hash).next()
 }
 
 impl Cipher for Toy {

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod leases;
+#[path = "../rng/mod.rs"]
+mod rng;
 mod world;
 
 use std::ops::Range;
@@ -15,7 +17,8 @@ use lb_proto::family::Family;
 use lb_proto::units::{Centis, Priority, Vrid, WirePriority};
 use lb_proto::vrrp::{Config, Local, active_down_interval, skew_time};
 use lb_proto::wire::vrrp::{Advert, ChecksumForm};
-use world::{Rng, World, config};
+use rng::Rng;
+use world::{World, config};
 
 /// 100 ms, in centiseconds and as time.
 const INTERVAL: u16 = 10;

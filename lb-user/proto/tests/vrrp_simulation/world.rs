@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::rng::Rng;
 use lb_proto::family::Family;
 use lb_proto::units::{Centis, Priority, Version, Vrid};
 use lb_proto::vrrp::{Config, Instance, Local, Moment, Output, State, Transmit, reached};
@@ -18,38 +19,9 @@ const SOCKET_BUFFER: usize = 64;
 /// Lines shown of a run that failed.
 const LOG: usize = 60;
 
-/// SplitMix64: small, and the same on every machine.
-pub(super) struct Rng(u64);
-
 impl Rng {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// `0..n`
-    pub(super) fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
     pub(super) fn index(&mut self, n: usize) -> usize {
         self.below(n as u64) as usize
-    }
-
-    pub(super) fn chance(&mut self, permille: u64) -> bool {
-        self.below(1000) < permille
-    }
-
-    /// Between zero and `most`, in microseconds.
-    pub(super) fn time(&mut self, most: Duration) -> Duration {
-        Duration::from_micros(self.below(most.as_micros() as u64 + 1))
     }
 }
 

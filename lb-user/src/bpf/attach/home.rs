@@ -36,9 +36,7 @@ impl Datapath {
     pub fn answer_at_home(&mut self, wanted: bool) -> Result<(), DatapathError> {
         let (path, device) = (path(&self.directory), loopback());
         // An earlier agent may have had another configuration.
-        let holds = self.home.is_some_and(|program| {
-            link::read(&path).is_ok_and(|link| link.program_id == program && link.ifindex == device.index)
-        });
+        let holds = self.home.is_some_and(|program| link::holds(&path, program, device.index));
         if wanted == holds && (wanted || !path.exists()) {
             return Ok(());
         }

@@ -16,7 +16,6 @@ use lb_proto::wire::{Packet, WireError};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep_until;
 
 use super::auth::{Authenticator, Journal};
 use super::config::{Order, Place};
@@ -27,6 +26,7 @@ use super::track::Tracking;
 use super::{InstanceSnapshot, VrrpSnapshot};
 use crate::clock;
 use crate::config::Vrrp;
+use crate::drivers::passed;
 use crate::drivers::seldom::Seldom;
 use crate::metrics::Metrics;
 use crate::netlink::{Interfaces, Speaker};
@@ -632,13 +632,6 @@ async fn finished(opening: &mut Option<Opening>) -> Option<(bool, Result<Opened,
 async fn readable(socket: Option<&Socket>) {
     match socket {
         Some(socket) => socket.io.readable().await,
-        None => pending().await,
-    }
-}
-
-async fn passed(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline.into()).await,
         None => pending().await,
     }
 }

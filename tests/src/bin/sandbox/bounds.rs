@@ -53,7 +53,7 @@ const UNDISTURBED: Duration = Duration::from_millis(150);
 /// The most that is forgiven for pauses of the measuring machine itself.
 const MOST_FORGIVEN: Duration = Duration::from_millis(200);
 
-/// After a move of the VIP a killed balancer still answers ARP for it: of some thousand connections one can meet with that.
+/// Of some thousand connections begun later than that after a move of the VIP.
 const STRAYS: u32 = 1;
 
 /// Every step of the tour: what, its share of the tour's time, and what is promised.
