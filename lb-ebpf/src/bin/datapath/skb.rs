@@ -191,7 +191,8 @@ pub(crate) fn answer<F: Kept + datapath::Handled>(context: *mut __sk_buff, reaso
 fn done_with<F: Kept>(context: *mut __sk_buff, frame: &Frame<'_, F>, step: Step) -> u32 {
     match step {
         Step::Wrap(reason) if frame.written(reason) != reason => end(context, Reason::CannotReply),
-        step => outcome(step, |reason| end(context, frame.written(reason))),
+        Step::End(reason) => end(context, frame.written(reason)),
+        step => outcome(step, |reason| end(context, reason)),
     }
 }
 
