@@ -35,8 +35,11 @@ pub(crate) fn known<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32
     let Some(mut frame) = Frame::<F>::new(buffer) else {
         return TC_ACT_UNSPEC as u32;
     };
-    let step = datapath::known::<F>(&mut frame, &kernel);
-    done_with(context, &frame, step)
+    match datapath::known::<F>(&mut frame, &kernel) {
+        // Apart from the others, where this is a function that is called.
+        Step::End(reason) => end(context, frame.written(reason)),
+        step => done_with(context, &frame, step),
+    }
 }
 
 /// See [`datapath::unknown`]; returns as [`outcome`] says.
@@ -191,8 +194,7 @@ pub(crate) fn answer<F: Kept + datapath::Handled>(context: *mut __sk_buff, reaso
 fn done_with<F: Kept>(context: *mut __sk_buff, frame: &Frame<'_, F>, step: Step) -> u32 {
     match step {
         Step::Wrap(reason) if frame.written(reason) != reason => end(context, Reason::CannotReply),
-        Step::End(reason) => end(context, frame.written(reason)),
-        step => outcome(step, |reason| end(context, reason)),
+        step => outcome(step, |reason| end(context, frame.written(reason))),
     }
 }
 
