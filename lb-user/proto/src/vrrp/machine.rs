@@ -87,6 +87,8 @@ struct Backup {
     lower_since: Option<Instant>,
     /// The timer ran out unseen, because this process did not run, and does not count before this.
     excused: Option<Instant>,
+    /// When one advert that anybody could have sent took the addresses away, while no second one has come.
+    doubted: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -339,6 +341,7 @@ impl Instance {
             cause: Why::Silence,
             lower_since: None,
             excused: None,
+            doubted: None,
         }
     }
 
