@@ -40,6 +40,9 @@ fn head(out: &mut Page, status: &Status, now: f64) {
         out.line("role", "backend: holds no VIP, delivers to its own backends what balancers forward", Paint::None);
     }
     out.line("config", &format!("{}, applied {}", config.file, ago(now, config.applied_at)), Paint::None);
+    for change in &config.changes {
+        out.line("", &format!("changed by command, until the next reload or start: {change}"), Paint::Middling);
+    }
     if let Some(error) = &config.last_error {
         out.line("", &format!("the last reload was refused: {error}"), Paint::Bad);
     }
@@ -316,7 +319,7 @@ impl Page {
 }
 
 /// Reasons quote what backends and peers said: nothing in them may reach the terminal as a control sequence.
-fn clean(text: &str) -> Cow<'_, str> {
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>().into()
     } else {

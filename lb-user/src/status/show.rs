@@ -78,6 +78,7 @@ mod tests {
 
     use super::*;
     use crate::admin;
+    use crate::config::{Admin, Readers};
     use crate::status::{Status, example::example};
 
     #[tokio::test]
@@ -85,7 +86,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("admin.sock");
         let (_sender, status) = watch::channel(Arc::new(example()));
-        let _agent = admin::listen(&socket, status, mpsc::channel(1).0).await.unwrap();
+        let access = admin::Access { status, orders: mpsc::channel(1).0, events: Default::default() };
+        let admin = Admin { socket: socket.clone(), read: Readers::Nobody };
+        let _agent = admin::listen(&admin, access).await.unwrap();
 
         let json = text(&socket, true, false).await.unwrap();
         assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), example());

@@ -11,6 +11,7 @@ fn the_example_as_a_whole() {
 const WHOLE: &str = "\
 node      lb1, xvip 0.1.0, up 2h 5m
 config    /etc/xvip/xvip.toml, applied 10m 0s ago
+          changed by command, until the next reload or start: apiserver/master2 drained
           the last reload was refused: /etc/xvip/xvip.toml:7:1: unknown key `prioritty`
 datapath  xdp on eth0: eth0 (veth) takes native programs
 local     own connections translated, hooks on /sys/fs/cgroup
@@ -98,6 +99,7 @@ fn an_agent_with_nothing() {
     status.services.clear();
     status.events.clear();
     status.config.last_error = None;
+    status.config.changes.clear();
     status.datapath.program_id = 0;
     status.datapath.reason = "eth0 does not exist".to_owned();
     status.datapath.tables.clear();
