@@ -73,6 +73,8 @@ pub enum Order {
 /// Somebody wants the configuration read again.
 #[derive(Debug)]
 pub struct ReloadRequest {
+    /// Who wants it.
+    pub caller: Caller,
     /// Where the outcome goes; whoever asked may be gone by then.
     pub reply: oneshot::Sender<ReloadResult>,
 }
@@ -163,10 +165,9 @@ async fn show(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {
 }
 
 async fn ask_reload(State(orders): State<mpsc::Sender<Order>>, Extension(caller): Extension<Caller>) -> Response {
-    tracing::info!("{caller} asks for a reload");
     let answer = timeout(RELOAD_PATIENCE, async {
         let (reply, outcome) = oneshot::channel();
-        orders.send(Order::Reload(ReloadRequest { reply })).await.ok()?;
+        orders.send(Order::Reload(ReloadRequest { caller, reply })).await.ok()?;
         outcome.await.ok()
     });
     let (code, faults) = match answer.await {

@@ -178,11 +178,11 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
             }
             _ = hangup.recv() => {
                 // The outcome is in the log and the status.
-                let _ = agent.reload().await;
+                let _ = agent.reload("SIGHUP").await;
             }
             Some(order) = reloads.recv() => match order {
-                Order::Reload(ReloadRequest { reply }) => {
-                    let outcome = agent.reload().await;
+                Order::Reload(ReloadRequest { caller, reply }) => {
+                    let outcome = agent.reload(&format!("command of {caller}")).await;
                     // What is said to be applied is in the tables, and in the status.
                     agent.pass().await;
                     // Whoever asked may be gone; the outcome is in the log and the status too.
@@ -496,14 +496,14 @@ impl Agent {
     }
 
     /// Applies the file as it is now, whole or not at all.
-    async fn reload(&mut self) -> ReloadResult {
+    async fn reload(&mut self, cause: &str) -> ReloadResult {
         match self.try_reload().await {
             Ok(()) => {
                 self.config_status.reloads += 1;
                 self.config_status.applied_at = unix(clock::wall());
                 self.config_status.last_error = None;
-                info!(file = %self.file.display(), "configuration applied");
-                self.reporter.report("configuration".to_owned(), "applied".to_owned());
+                info!(file = %self.file.display(), cause, "configuration applied");
+                self.reporter.changed("configuration".to_owned(), "", "applied", cause);
                 Ok(())
             }
             Err(error) => {
@@ -513,7 +513,12 @@ impl Agent {
                 for line in &lines {
                     error!("configuration refused, the old one goes on: {line}");
                 }
-                self.reporter.report("configuration".to_owned(), format!("refused: {}", lines.join("; ")));
+                self.reporter.changed(
+                    "configuration".to_owned(),
+                    "",
+                    "refused",
+                    &format!("{cause}: {}", lines.join("; ")),
+                );
                 Err(lines)
             }
         }

@@ -6,10 +6,11 @@ mod happened;
 mod render;
 mod show;
 mod sync;
+mod watch;
 pub(crate) mod words;
 
 pub use happened::events;
-pub use render::render;
+pub use render::{Rates, render, render_live};
 pub use show::show;
 pub use sync::{RefusedDatagrams, SkippedFlows, SyncPeerStatus, SyncStatus};
 

@@ -146,7 +146,7 @@ fn backends_are_steered_under_load() {
     // What happened, and by whom.
     let text = said(agent, 0, "events");
     assert!(text.contains("backend apiserver/master3  enabled -> drained: command of uid 0"), "{text}");
-    assert!(text.contains("configuration  refused:"), "{text}");
+    assert!(text.contains("configuration  refused: command of uid 0"), "{text}");
     let json = said(agent, 0, "events --json");
     let events: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let numbers: Vec<_> = events.iter().map(|event| event["number"].as_u64().unwrap()).collect();
