@@ -102,7 +102,7 @@ fn good_files_are_applied_under_load() {
 #[test]
 fn forty_reloads_in_turn_and_nobody_notices() {
     let mut topology = serving(1, &[]);
-    let load = topology.load(Duration::from_millis(15), 8).unwrap();
+    let load = topology.load(Duration::from_millis(5), 8).unwrap();
     watches_open(&load);
     let agent = &mut topology.balancers[0].agent;
     let done = reload_in_turn(agent, 40).unwrap_or_else(|err| panic!("{err:#}"));

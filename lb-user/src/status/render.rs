@@ -339,25 +339,20 @@ impl Page {
         // Padding is written when more text follows, so that no line ends in blanks.
         let (mut pending, mut left) = (0, self.width);
         for (column, ((text, paint), width)) in row.iter().zip(widths).enumerate() {
-            if left == 0 {
+            let padding = width.saturating_sub(text.chars().count());
+            let before = if right.contains(&column) { padding } else { 0 };
+            let room = left.saturating_sub(before).min(if column == last { room } else { usize::MAX });
+            if room == 0 {
                 break;
             }
-            let room = if column == last { room.min(left) } else { left };
-            let text = cut(text, room);
+            if text.is_empty() {
+                pending += 2 + padding;
+            } else {
+                self.text.extend(std::iter::repeat_n(' ', pending + before));
+                self.put(&cut(text, room), *paint);
+                pending = 2 + padding - before;
+            }
             left = left.saturating_sub(width + 2);
-            let padding = width.saturating_sub(text.chars().count());
-            if right.contains(&column) {
-                pending += padding;
-            }
-            if !text.is_empty() {
-                self.text.extend(std::iter::repeat_n(' ', pending));
-                pending = 0;
-                self.put(&text, *paint);
-            }
-            pending += 2;
-            if !right.contains(&column) {
-                pending += padding;
-            }
         }
         self.text.push('\n');
     }
