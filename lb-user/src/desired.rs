@@ -498,6 +498,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_command_takes_out_keeps_its_weight_in_the_deal() {
+        let (up, down) = (State::Up, State::Down { lost: false });
+        let of = |duty, world: &Known| {
+            let mut config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
+            config.services[0].backends[0].duty = duty;
+            let desired = desired(&config, INTERFACE, world);
+            let backends = desired.wanted.services[0].backends.iter();
+            backends.map(|backend| (backend.share, backend.weight, backend.gone)).collect::<Vec<_>>()
+        };
+        let both = Known::new(up, up);
+        assert_eq!(of(Duty::Serving, &both), [(3, 3, false), (1, 1, false)]);
+        assert_eq!(of(Duty::Drained, &both), [(0, 3, false), (1, 1, false)]);
+        assert_eq!(of(Duty::Disabled, &both), [(0, 3, true), (1, 1, false)]);
+        let failing = Known::new(up, down);
+        assert_eq!(of(Duty::Drained, &failing), [(0, 3, false), (1, 1, false)], "nobody else is left");
+    }
+
+    #[test]
     fn the_datapath_knows_balance_and_limits() {
         let file = FILE.replace(
             "idle_timeout",

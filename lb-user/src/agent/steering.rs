@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::admin::{BackendOrder, Change};
-use crate::config::{Backend, Duty, Edit, Service, edited, parse_here, read_text, replace_file};
+use crate::config::{Backend, Duty, Edit, Role, Service, edited, parse_here, read_text, replace_file};
 
 /// What commands have changed.
 #[derive(Debug, Default)]
@@ -156,6 +156,9 @@ impl Agent {
     pub(super) async fn steer(&mut self, order: BackendOrder) {
         let outcome = match find(&self.config, &order) {
             Err(fault) => Err(vec![fault]),
+            Ok(_) if self.config.node.role == Role::Backend => {
+                Err(vec!["this node only delivers what balancers forward: give the command on them".to_owned()])
+            }
             Ok(found) => match &order.change {
                 Change::Drain => self.put(&found, Duty::Drained, &order),
                 Change::Disable => self.put(&found, Duty::Disabled, &order),
@@ -212,7 +215,9 @@ impl Agent {
             }
             let text = change(&self.steering.file).map_err(|error| vec![format!("{error} in {file}")])?;
             let loaded = parse_here(&text, &self.file).map_err(without_places)?;
-            Some(prepare(loaded, &self.netlink).await.map_err(without_places)?)
+            let interfaces = self.netlink.interfaces().await.map_err(without_places)?;
+            loaded.check_host(&interfaces.host_facts()).map_err(without_places)?;
+            Some(loaded)
         } else {
             None
         };
