@@ -288,10 +288,12 @@ type = \"tcp\"
     fn difference(before: &str, after: &str) -> String {
         let (mut old, mut new): (Vec<_>, Vec<_>) = (before.lines().collect(), after.lines().collect());
         while !old.is_empty() && old.first() == new.first() {
-            (old.remove(0), new.remove(0));
+            old.remove(0);
+            new.remove(0);
         }
         while !old.is_empty() && old.last() == new.last() {
-            (old.pop(), new.pop());
+            old.pop();
+            new.pop();
         }
         let old = old.into_iter().map(|line| format!("-{line}"));
         old.chain(new.into_iter().map(|line| format!("+{line}"))).collect::<Vec<_>>().join("\n")

@@ -98,7 +98,9 @@ fn head(out: &mut Page, status: &Status, now: f64) {
         Some(cgroup) => out.line("local", &format!("own connections translated, hooks on {cgroup}"), Paint::None),
         None => out.line("local", &format!("own connections not translated: {}", status.local.reason), Paint::Bad),
     }
-    for (index, t) in datapath.tables.iter().enumerate() {
+    // What is empty goes without saying, but for the first, which everybody looks for.
+    let told = datapath.tables.iter().enumerate().filter(|(index, t)| *index == 0 || t.entries > 0);
+    for (index, t) in told {
         let label = if index == 0 { "tables" } else { "" };
         let size = bytes(t.bytes).map(|size| format!(", {size}")).unwrap_or_default();
         out.line(label, &format!("{}: {} of {} entries{size}", t.table, t.entries, t.capacity), Paint::None);

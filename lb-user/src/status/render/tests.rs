@@ -16,7 +16,6 @@ config    /etc/xvip/xvip.toml, applied 10m 0s ago
 datapath  xdp on eth0: eth0 (veth) takes native programs
 local     own connections translated, hooks on /sys/fs/cgroup
 tables    established: 150 of 262144 entries, 36.0 MiB
-          half_open: 0 of 65536 entries
           49.0 MiB with all others
 
 VRRP     STATE   FOR    PRIORITY  ADDRESSES                      ACTIVE      WHY
