@@ -1,10 +1,13 @@
-//! The admin socket: how the commands reach the agent on this machine. HTTP/1.1 over a Unix socket; the file's mode decides who may.
+//! The admin sockets: how the commands reach the agent on this machine. HTTP/1.1 over Unix sockets, docs/admin-protocol.md; the
+//! files' modes decide who may.
 
+mod backend;
 mod client;
+mod events;
+mod protocol;
 mod socket;
 mod steering;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,26 +15,49 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-pub use client::{AdminError, fetch_status, read_status, request_reload, request_step_down};
+pub(crate) use backend::address;
+pub use backend::{BackendOrder, Change};
+pub use client::{
+    AdminError, fetch_events, fetch_status, read_status, request_backend, request_reload, request_step_down,
+};
+pub use events::Page;
+pub use protocol::{Caller, Right, VERSION};
 pub use socket::ClaimError;
 pub use steering::Handover;
 
+use crate::config::{Admin, Readers};
 use crate::drivers::vrrp::StepDown;
+use crate::events::Reporter;
 use crate::serve::{Limits, Serving, serve};
 use crate::status::Status;
 use socket::SocketFile;
 
+/// Of each socket: who only may look cannot keep out who may change things.
 const LIMITS: Limits =
     Limits { connections: 16, head: Duration::from_secs(2), whole: Duration::from_secs(5), head_bytes: 64 * 1024 };
 
 /// How long a request waits for a reload; leaves time to say that it is not finished.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(4);
+
+const CHANGE_MODE: u32 = 0o660;
+
+/// What the sockets give access to.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// The agent's state.
+    pub status: watch::Receiver<Arc<Status>>,
+    /// Where commands go.
+    pub orders: mpsc::Sender<Order>,
+    /// What has happened.
+    pub events: Reporter,
+}
 
 /// What a command wants of the agent.
 #[derive(Debug)]
@@ -40,11 +66,15 @@ pub enum Order {
     Reload(ReloadRequest),
     /// VIPs handed over to other nodes.
     StepDown(StepDown),
+    /// A backend changed.
+    Backend(BackendOrder),
 }
 
 /// Somebody wants the configuration read again.
 #[derive(Debug)]
 pub struct ReloadRequest {
+    /// Who wants it.
+    pub caller: Caller,
     /// Where the outcome goes; whoever asked may be gone by then.
     pub reply: oneshot::Sender<ReloadResult>,
 }
@@ -59,45 +89,74 @@ struct ReloadAnswer {
     faults: Vec<String>,
 }
 
-/// The running socket. Dropping it ends it at once; the file goes with it, unless another agent has put its own there.
+/// The running sockets. Dropping them ends them at once; the files go with them, unless another agent has put its own there.
 #[derive(Debug)]
 pub struct AdminServer {
-    serving: Serving,
-    file: SocketFile,
+    change: (SocketFile, Serving),
+    look: Option<(SocketFile, Serving)>,
 }
 
 impl AdminServer {
-    /// Removes the socket file, then finishes the answers under way; slow clients can make this last five seconds.
+    /// Removes the socket files, then finishes the answers under way; slow clients can make this last ten seconds.
     pub async fn stop(self) {
-        drop(self.file);
-        self.serving.stop().await;
+        let (file, change) = self.change;
+        drop(file);
+        if let Some((file, look)) = self.look {
+            drop(file);
+            look.stop().await;
+        }
+        change.stop().await;
     }
 }
 
-/// Claims the socket at `path` and starts to answer on it.
+/// Claims the sockets and starts to answer on them.
 ///
-/// The directory is made when it is missing, the socket of an agent that crashed is replaced, the socket of one that lives is not.
-pub async fn listen(
-    path: &Path, status: watch::Receiver<Arc<Status>>, orders: mpsc::Sender<Order>,
-) -> Result<AdminServer, ClaimError> {
-    let (listener, file) = socket::claim(path).await?;
-    Ok(AdminServer { serving: serve("admin", listener, router(status, orders), LIMITS), file })
+/// The directory is made when it is missing, the sockets of an agent that crashed are replaced, those of one that lives are not.
+pub async fn listen(admin: &Admin, access: Access) -> Result<AdminServer, ClaimError> {
+    let mode = match admin.read {
+        Readers::Everyone => Some(0o666),
+        Readers::Group => Some(0o660),
+        Readers::Nobody => None,
+    };
+    let change = claim(&admin.socket, CHANGE_MODE, Right::Change, access.clone()).await?;
+    let look = match mode {
+        Some(mode) => Some(claim(&admin.read_socket(), mode, Right::Look, access).await?),
+        None => None,
+    };
+    Ok(AdminServer { change, look })
+}
+
+async fn claim(
+    path: &std::path::Path, mode: u32, right: Right, access: Access,
+) -> Result<(SocketFile, Serving), ClaimError> {
+    let (listener, file) = socket::claim(path, mode).await?;
+    let router = router(right, access);
+    let for_caller = move |stream: &UnixStream| router.clone().layer(Extension(Caller::of(stream)));
+    Ok((file, serve("admin", listener, for_caller, LIMITS)))
 }
 
 /// Answers on one connection, however it was made. Needs a tokio runtime with time.
-pub async fn answer<Io>(io: Io, status: watch::Receiver<Arc<Status>>, orders: mpsc::Sender<Order>)
+pub async fn answer<Io>(io: Io, right: Right, access: Access)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    crate::serve::answer("admin", io, router(status, orders), LIMITS).await;
+    crate::serve::answer("admin", io, router(right, access).layer(Extension(Caller::default())), LIMITS).await;
 }
 
-fn router(status: watch::Receiver<Arc<Status>>, orders: mpsc::Sender<Order>) -> Router {
-    Router::new()
-        .route("/v1/status", get(show))
-        .with_state(status)
-        .route("/v1/reload", post(ask_reload).with_state(orders.clone()))
-        .route("/v1/vrrp/step-down", post(steering::ask).with_state(orders))
+/// What can be asked. Nothing that changes anything is reachable by who only may look.
+fn router(right: Right, access: Access) -> Router {
+    let Access { status, orders, events } = access;
+    let looking = Router::new()
+        .route("/v1/status", get(show).with_state(status.clone()))
+        .route("/v1/events", get(events::tell).with_state((status, events)));
+    let all = match right {
+        Right::Look => looking,
+        Right::Change => looking
+            .route("/v1/reload", post(ask_reload).with_state(orders.clone()))
+            .route("/v1/vrrp/step-down", post(steering::ask).with_state(orders.clone()))
+            .route("/v1/backend/{change}", post(backend::ask).with_state(orders)),
+    };
+    protocol::versioned(all, right)
 }
 
 async fn show(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {
@@ -105,10 +164,10 @@ async fn show(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {
     Json(&*status).into_response()
 }
 
-async fn ask_reload(State(orders): State<mpsc::Sender<Order>>) -> Response {
+async fn ask_reload(State(orders): State<mpsc::Sender<Order>>, Extension(caller): Extension<Caller>) -> Response {
     let answer = timeout(RELOAD_PATIENCE, async {
         let (reply, outcome) = oneshot::channel();
-        orders.send(Order::Reload(ReloadRequest { reply })).await.ok()?;
+        orders.send(Order::Reload(ReloadRequest { caller, reply })).await.ok()?;
         outcome.await.ok()
     });
     let (code, faults) = match answer.await {

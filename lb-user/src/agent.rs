@@ -11,6 +11,7 @@ mod lock;
 mod peering;
 mod sharing;
 mod start;
+mod steering;
 mod stop;
 mod suspecting;
 mod sweeping;
@@ -31,7 +32,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::admin::{self, AdminServer, ClaimError, Order, ReloadRequest, ReloadResult};
+use crate::admin::{self, Access, AdminServer, ClaimError, Order, ReloadRequest, ReloadResult};
 use crate::bpf::{
     self, Datapath, DatapathError, Device, Entries, Leases, Sizes, Spec, Suspicions, Sweeper, TableError, Tables, Word,
 };
@@ -44,7 +45,7 @@ use crate::drivers::passed;
 use crate::drivers::peer::PeerPortError;
 use crate::drivers::sync::SyncError;
 use crate::drivers::vrrp::{self, AuthError, StartError, VrrpDriver, VrrpSnapshot};
-use crate::events::{self, Events, HealthObserver, Reporter};
+use crate::events::{HealthObserver, Reporter};
 use crate::heartbeat::Heartbeat;
 use crate::http::{self, HttpServer, ListenError, Sources};
 use crate::metrics::{Exposition, Metrics};
@@ -61,7 +62,8 @@ pub use lock::LockError;
 pub(crate) use peering::NO_BACKEND_HERE;
 use peering::Peering;
 use sharing::Sharing;
-use start::{prepare, virtual_addresses};
+use start::{Prepared, prepare, virtual_addresses};
+use steering::Steering;
 use suspecting::Suspecting;
 use sweeping::Sweeping;
 use syncing::Syncing;
@@ -176,15 +178,18 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
             }
             _ = hangup.recv() => {
                 // The outcome is in the log and the status.
-                let _ = agent.reload().await;
+                let _ = agent.reload("SIGHUP").await;
             }
             Some(order) = reloads.recv() => match order {
-                Order::Reload(ReloadRequest { reply }) => {
-                    let outcome = agent.reload().await;
+                Order::Reload(ReloadRequest { caller, reply }) => {
+                    let outcome = agent.reload(&format!("command of {caller}")).await;
+                    // What is said to be applied is in the tables, and in the status.
+                    agent.pass().await;
                     // Whoever asked may be gone; the outcome is in the log and the status too.
                     let _ = reply.send(outcome);
                 }
                 Order::StepDown(order) => agent.vrrp.step_down(order),
+                Order::Backend(order) => agent.steer(order).await,
             },
             changed = agent.health_seen.changed() => {
                 if changed.is_err() {
@@ -248,12 +253,12 @@ struct Agent {
     health_seen: watch::Receiver<HealthSnapshot>,
     metrics: Metrics,
     reporter: Reporter,
-    events: Events,
     status: watch::Sender<Arc<Status>>,
     sources: Sources,
     http: HttpServer,
     admin: AdminServer,
-    reload: mpsc::Sender<Order>,
+    access: Access,
+    steering: Steering,
     heartbeat: Heartbeat,
     address_fault: Fault,
     table_fault: Fault,
@@ -331,10 +336,8 @@ impl Agent {
         for instance in &vrrp.instances {
             let before = self.vrrp_before.instance(&instance.name).map(|before| before.state);
             if before != Some(instance.state) {
-                self.reporter.report(
-                    format!("vrrp {}", instance.name),
-                    format!("{}: {}", instance.state.label(), instance.reason),
-                );
+                let (from, to) = (before.map_or("", |before| before.label()), instance.state.label());
+                self.reporter.changed(format!("vrrp {}", instance.name), from, to, &instance.reason);
             }
         }
         self.vrrp_before = vrrp;
@@ -363,11 +366,10 @@ impl Agent {
             }
         }
         self.peering.serve(&self.config, self.reconciler.service_of_others(), ready);
-        self.events.collect();
         let status = report::status(report::Sources {
             config: &self.config,
             started: self.started,
-            config_status: self.config_status.clone(),
+            config_status: ConfigStatus { changes: self.steering.changes(&self.config), ..self.config_status.clone() },
             attachment: self.datapath.as_ref().map(Datapath::attachment),
             detached_because: &self.detached_because,
             tables: &self.kernel.tables,
@@ -379,7 +381,7 @@ impl Agent {
             local: self.local.status(),
             claims: &self.claims,
             sync: self.syncing.status(),
-            events: self.events.all(),
+            events: self.reporter.newest(report::EVENTS),
         });
         match status {
             Ok(status) => {
@@ -494,14 +496,14 @@ impl Agent {
     }
 
     /// Applies the file as it is now, whole or not at all.
-    async fn reload(&mut self) -> ReloadResult {
+    async fn reload(&mut self, cause: &str) -> ReloadResult {
         match self.try_reload().await {
             Ok(()) => {
                 self.config_status.reloads += 1;
                 self.config_status.applied_at = unix(clock::wall());
                 self.config_status.last_error = None;
-                info!(file = %self.file.display(), "configuration applied");
-                self.reporter.report("configuration".to_owned(), "applied".to_owned());
+                info!(file = %self.file.display(), cause, "configuration applied");
+                self.reporter.changed("configuration".to_owned(), "", "applied", cause);
                 Ok(())
             }
             Err(error) => {
@@ -511,14 +513,30 @@ impl Agent {
                 for line in &lines {
                     error!("configuration refused, the old one goes on: {line}");
                 }
-                self.reporter.report("configuration".to_owned(), format!("refused: {}", lines.join("; ")));
+                self.reporter.changed(
+                    "configuration".to_owned(),
+                    "",
+                    "refused",
+                    &format!("{cause}: {}", lines.join("; ")),
+                );
                 Err(lines)
             }
         }
     }
 
     async fn try_reload(&mut self) -> Result<(), AgentError> {
-        let (config, targets) = prepare(&self.file, &self.netlink).await?;
+        let Prepared { config, targets, text } = prepare(config::load(&self.file)?, &self.netlink).await?;
+        let undone = self.steering.changes(&self.config);
+        self.apply(config, targets).await?;
+        for change in undone {
+            warn!("the reload has undone what a command changed: {change}");
+        }
+        self.steering.begin_anew(text, self.config.clone());
+        Ok(())
+    }
+
+    /// Makes a configuration the one that serves, whole or not at all.
+    async fn apply(&mut self, config: Config, targets: Vec<Target>) -> Result<(), AgentError> {
         let (old, new) = (&self.config.node, &config.node);
         for (changed, key) in [
             (old.name != new.name, "node.name"),
@@ -538,6 +556,9 @@ impl Agent {
             // The old listener has the port until the new one is there.
             return Err(AgentError::NeedsRestart("the address of metrics.listen on the same port"));
         }
+        if self.config.admin.socket == config.admin.socket && self.config.admin.read != config.admin.read {
+            return Err(AgentError::NeedsRestart("admin.read"));
+        }
         // What can fail comes first.
         let http = if self.config.metrics.listen == config.metrics.listen {
             None
@@ -547,7 +568,7 @@ impl Agent {
         let admin = if self.config.admin.socket == config.admin.socket {
             None
         } else {
-            Some(admin::listen(&config.admin.socket, self.sources.status.clone(), self.reload.clone()).await?)
+            Some(admin::listen(&config.admin, self.access.clone()).await?)
         };
         let sockets = self.peering.open(&config)?;
         let syncing = self.syncing.prepare(&config)?;

@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and what the help says. Nothing is executed here.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -33,7 +34,7 @@ pub enum Command {
     /// SIGHUP reloads the configuration; a file with faults keeps the old one. SIGTERM and SIGINT give the virtual IPs up at
     /// once, detach from the interface and end. XVIP_LOG sets the log filter (default: info).
     #[command(after_help = "Exit status: 0 after a clean stop, 1 otherwise.")]
-    Run(ConfigArgs),
+    Run(RunArgs),
 
     /// Validate a configuration file, on any machine
     ///
@@ -55,6 +56,31 @@ pub enum Command {
                       NO_COLOR switches colours off.")]
     Status(StatusArgs),
 
+    /// Have the agent read its configuration again, and wait for the outcome
+    ///
+    /// A file with faults keeps the old configuration; each fault is printed as FILE:LINE:COLUMN: what is wrong, and what to do.
+    /// What commands changed without --save is undone.
+    #[command(after_help = "Exit status: 0 when it is applied, 1 when it is refused, 3 when no agent answers.")]
+    Reload(SocketArgs),
+
+    /// Show what has happened on this node
+    ///
+    /// The newest thousand changes of backends, virtual routers, configuration and datapath since the agent started.
+    #[command(after_help = "Exit status: 0; 3 when no agent answers, 1 when its answer cannot be used.")]
+    Events(EventsArgs),
+
+    /// Change a backend of the agent on this machine
+    ///
+    /// NAME is that of a backend, or SERVICE/NAME where several services have one of this name. Each node has its own say: what
+    /// is to hold on all balancers is told to all of them. Changes last until the next reload or start; those with --save are
+    /// written into the configuration file as well.
+    #[command(
+        subcommand,
+        arg_required_else_help = true,
+        after_help = "Exit status: 0 when it is done, 1 when not, 3 when no agent answers."
+    )]
+    Backend(BackendCommand),
+
     /// Steer the virtual routers of the agent on this machine
     #[command(
         subcommand,
@@ -62,6 +88,161 @@ pub enum Command {
         after_help = "Exit status: 0 when it is done, 1 when not, 3 when no agent answers."
     )]
     Vrrp(VrrpCommand),
+
+    /// Print a completion script for a shell
+    #[command(after_help = "For example: xvip completions bash > /etc/bash_completion.d/xvip\nExit status: 0.")]
+    Completions(CompletionsArgs),
+
+    /// Write the manual pages into a directory
+    #[command(hide = true, after_help = "Exit status: 0, or 1 when a page cannot be written.")]
+    ManPages(ManPagesArgs),
+}
+
+/// The commands of `backend`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum BackendCommand {
+    /// Give it no new connections, and let it keep those it has (until drain_timeout)
+    #[command(after_help = STEERED)]
+    Drain(BackendArgs),
+    /// Give it no new connections, and reset those it has
+    #[command(after_help = STEERED)]
+    Disable(BackendArgs),
+    /// Undo drain and disable
+    #[command(after_help = STEERED)]
+    Enable(BackendArgs),
+    /// Change its share of new connections
+    #[command(after_help = STEERED)]
+    Weight(WeightArgs),
+    /// Add a backend to a service
+    #[command(after_help = STEERED)]
+    Add(AddArgs),
+    /// Remove it from its service; its connections are reset, after drain_timeout where there is one
+    #[command(after_help = STEERED)]
+    Remove(RemoveArgs),
+}
+
+const STEERED: &str = "Exit status: 0 when it is done, 1 when not, 3 when no agent answers.";
+
+/// A backend, by its own name or by service and name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendName {
+    /// The service, where it was said.
+    pub service: Option<String>,
+    /// The backend.
+    pub name: String,
+}
+
+/// Which backend.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct BackendArgs {
+    /// Name of the backend, or SERVICE/NAME
+    #[arg(value_name = "NAME", value_parser = backend_name)]
+    pub backend: BackendName,
+
+    /// The agent.
+    #[command(flatten)]
+    pub agent: SocketArgs,
+}
+
+/// Arguments of `backend remove`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RemoveArgs {
+    /// The backend.
+    #[command(flatten)]
+    pub backend: BackendArgs,
+
+    /// Write it into the configuration file too
+    #[arg(long)]
+    pub save: bool,
+}
+
+/// Arguments of `backend weight`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct WeightArgs {
+    /// The backend.
+    #[command(flatten)]
+    pub backend: BackendArgs,
+
+    /// Its share of new connections, 0 to 256; 0: none
+    #[arg(value_name = "WEIGHT", value_parser = clap::value_parser!(u16).range(..=256))]
+    pub weight: u16,
+
+    /// Write it into the configuration file too
+    #[arg(long)]
+    pub save: bool,
+}
+
+/// Arguments of `backend add`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct AddArgs {
+    /// The backend.
+    #[command(flatten)]
+    pub backend: BackendArgs,
+
+    /// Where it listens, ADDRESS:PORT; without a port connections keep the client's
+    #[arg(value_name = "ADDRESS", value_parser = crate::admin::address)]
+    pub address: SocketAddr,
+
+    /// Its share of new connections, 0 to 256 [default: 1]
+    #[arg(long, value_name = "WEIGHT", value_parser = clap::value_parser!(u16).range(..=256))]
+    pub weight: Option<u16>,
+
+    /// Established connections it may have at most
+    #[arg(long, value_name = "CONNECTIONS")]
+    pub max_connections: Option<u32>,
+
+    /// Write it into the configuration file too
+    #[arg(long)]
+    pub save: bool,
+}
+
+/// Where the agent is.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct SocketArgs {
+    /// Socket of the agent (its admin.socket)
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+}
+
+/// Arguments of `events`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct EventsArgs {
+    /// Go on with what happens, until interrupted
+    #[arg(short, long)]
+    pub follow: bool,
+
+    /// Print JSON, one object to a line, for programs
+    #[arg(long)]
+    pub json: bool,
+
+    /// The agent.
+    #[command(flatten)]
+    pub agent: SocketArgs,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `man-pages`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ManPagesArgs {
+    /// Where they go; it is made where it is missing
+    #[arg(value_name = "DIRECTORY")]
+    pub directory: PathBuf,
+}
+
+/// NAME or SERVICE/NAME.
+fn backend_name(text: &str) -> Result<BackendName, String> {
+    let (service, name) = match text.split_once('/') {
+        Some((service, name)) => (Some(vrrp_name(service)?), name),
+        None => (None, text),
+    };
+    Ok(BackendName { service, name: vrrp_name(name)? })
 }
 
 /// The commands of `vrrp`.
@@ -103,7 +284,29 @@ fn vrrp_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// Arguments of `run` and `check`.
+/// Arguments of `run`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RunArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
+    /// How log lines look: for people, or JSON, one object to a line, with one line of the target xvip::event for each state
+    /// change
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people, and with levels for the journal.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Arguments of `check`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ConfigArgs {
     /// Configuration file
@@ -157,7 +360,8 @@ mod tests {
     #[test]
     fn defaults() {
         let config = ConfigArgs { config: DEFAULT_CONFIG.into() };
-        assert_eq!(parse("xvip run").unwrap(), Command::Run(config.clone()));
+        let run = RunArgs { config: config.clone(), log_format: LogFormat::Text };
+        assert_eq!(parse("xvip run").unwrap(), Command::Run(run));
         assert_eq!(parse("xvip check").unwrap(), Command::Check(config));
         assert_eq!(
             parse("xvip status").unwrap(),
@@ -168,7 +372,8 @@ mod tests {
     #[test]
     fn arguments() {
         let config = ConfigArgs { config: "a.toml".into() };
-        assert_eq!(parse("xvip run --config a.toml").unwrap(), Command::Run(config.clone()));
+        let run = RunArgs { config: config.clone(), log_format: LogFormat::Json };
+        assert_eq!(parse("xvip run --config a.toml --log-format json").unwrap(), Command::Run(run));
         assert_eq!(parse("xvip check --config=a.toml").unwrap(), Command::Check(config));
         assert_eq!(parse("xvip doctor").unwrap(), Command::Doctor(DoctorArgs { config: None, json: false }));
         assert_eq!(
@@ -192,12 +397,49 @@ mod tests {
     }
 
     #[test]
+    fn backends() {
+        let agent = SocketArgs { socket: DEFAULT_SOCKET.into() };
+        let backend = |service: Option<&str>, name: &str| BackendArgs {
+            backend: BackendName { service: service.map(str::to_owned), name: name.to_owned() },
+            agent: agent.clone(),
+        };
+        for (line, expected) in [
+            ("drain master1", BackendCommand::Drain(backend(None, "master1"))),
+            ("enable api/master1", BackendCommand::Enable(backend(Some("api"), "master1"))),
+            (
+                "weight a/b 256 --save",
+                BackendCommand::Weight(WeightArgs { backend: backend(Some("a"), "b"), weight: 256, save: true }),
+            ),
+            (
+                "add b [2001:db8::1]:6443 --max-connections 9",
+                BackendCommand::Add(AddArgs {
+                    backend: backend(None, "b"),
+                    address: "[2001:db8::1]:6443".parse().unwrap(),
+                    weight: None,
+                    max_connections: Some(9),
+                    save: false,
+                }),
+            ),
+        ] {
+            assert_eq!(parse(&format!("xvip backend {line}")).unwrap(), Command::Backend(expected));
+        }
+    }
+
+    #[test]
     fn refusals() {
         for (line, kind) in [
             ("xvip", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("xvip stat", ErrorKind::InvalidSubcommand),
             ("xvip run a.toml", ErrorKind::UnknownArgument),
             ("xvip check --config", ErrorKind::InvalidValue),
+            ("xvip backend", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            ("xvip backend drain", ErrorKind::MissingRequiredArgument),
+            ("xvip backend drain a/b/c", ErrorKind::ValueValidation),
+            ("xvip backend drain a&b", ErrorKind::ValueValidation),
+            ("xvip backend drain a --save", ErrorKind::UnknownArgument),
+            ("xvip backend weight a 257", ErrorKind::ValueValidation),
+            ("xvip backend add a master1:6443", ErrorKind::ValueValidation),
+            ("xvip completions cmd", ErrorKind::InvalidValue),
             ("xvip vrrp", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("xvip vrrp step-down a&b", ErrorKind::ValueValidation),
             ("xvip vrrp step-down --hold 86401", ErrorKind::ValueValidation),

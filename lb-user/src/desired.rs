@@ -12,7 +12,7 @@ use lb_proto::health::policy::{Member, decide};
 use lb_proto::pace::WHOLE;
 use lb_proto::plan::{Prefix, Wanted, WantedBackend, WantedService, stable_hash};
 
-use crate::config::{self, Backend, Config, IpNet, Local, Role, Service, ServiceMode};
+use crate::config::{self, Backend, Config, Duty, IpNet, Local, Role, Service, ServiceMode};
 
 /// RSTs each CPU may send in a second: enough for every client of a control plane to be told within two.
 const RESETS_PER_SECOND: u32 = 10_000;
@@ -282,7 +282,7 @@ fn of_service(service: &Service, vips: &BTreeSet<IpAddr>, role: Role, world: &im
     let way = |backend: &Backend| world.way_to(backend.address.ip());
     let is_beyond = |backend: &Backend| forwards && !is_own(backend) && way(backend) == Way::Beyond;
     let member = |backend: &Backend| Member {
-        weight: backend.weight,
+        weight: backend.taken_weight(),
         state: match is_beyond(backend) {
             true => State::Down { lost: false },
             false => world.health(&service.name, &backend.name),
@@ -321,7 +321,8 @@ fn of_service(service: &Service, vips: &BTreeSet<IpAddr>, role: Role, world: &im
         let weight = if grows { backend.weight.saturating_mul(percent) } else { backend.weight };
         // Who forwards here has judged the backend; its packets are to reach it as long as it is there.
         let judged = !(is_own(backend) && role == Role::Backend);
-        let gone = standing.lost || !standing.eligible && world.is_drained(service, backend);
+        let disabled = backend.duty == Duty::Disabled;
+        let gone = standing.lost || disabled || !standing.eligible && world.is_drained(service, backend);
         wanted(backend, if standing.eligible { weight } else { 0 }, gone && judged)
     });
     let leaving = world.leaving(&service.name);
@@ -485,10 +486,33 @@ mod tests {
         assert_eq!(drained(down, down), (vec![(3, false), (1, false)], true));
         let growing = Known { percent: 5, ..Known::new(up, up) };
         assert_eq!(shares(&growing), (vec![(15, false), (100, false)], false), "a twentieth of three beside one");
-        let leaving =
-            Backend { name: "c".into(), address: ([192, 0, 2, 33], 6443).into(), weight: 9, max_connections: 0 };
+        let leaving = Backend {
+            name: "c".into(),
+            address: ([192, 0, 2, 33], 6443).into(),
+            weight: 9,
+            max_connections: 0,
+            duty: Duty::Serving,
+        };
         let leaving = Known { leaving: vec![leaving], ..Known::new(up, up) };
         assert_eq!(shares(&leaving), (vec![(3, false), (1, false), (0, false)], false), "its connections stay");
+    }
+
+    #[test]
+    fn what_a_command_takes_out_keeps_its_weight_in_the_deal() {
+        let (up, down) = (State::Up, State::Down { lost: false });
+        let of = |duty, world: &Known| {
+            let mut config = parse(FILE, "xvip.toml", &Env::default()).unwrap().config;
+            config.services[0].backends[0].duty = duty;
+            let desired = desired(&config, INTERFACE, world);
+            let backends = desired.wanted.services[0].backends.iter();
+            backends.map(|backend| (backend.share, backend.weight, backend.gone)).collect::<Vec<_>>()
+        };
+        let both = Known::new(up, up);
+        assert_eq!(of(Duty::Serving, &both), [(3, 3, false), (1, 1, false)]);
+        assert_eq!(of(Duty::Drained, &both), [(0, 3, false), (1, 1, false)]);
+        assert_eq!(of(Duty::Disabled, &both), [(0, 3, true), (1, 1, false)]);
+        let failing = Known::new(up, down);
+        assert_eq!(of(Duty::Drained, &failing), [(0, 3, false), (1, 1, false)], "nobody else is left");
     }
 
     #[test]

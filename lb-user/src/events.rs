@@ -1,10 +1,10 @@
-//! State changes on their way to the status and the log: one line each, the newest kept.
+//! State changes on their way to the status, the commands and the log: the newest kept, one line of the log for each.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lb_proto::health::Transition;
-use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::drivers::health::Observer;
@@ -12,54 +12,79 @@ use crate::metrics::Metrics;
 use crate::status::Event;
 
 /// How many are kept.
-const KEPT: usize = 100;
-/// How many may wait to be taken in; more at once are only logged.
-const WAITING: usize = 256;
+const KEPT: usize = 1000;
 
-/// Takes events from everywhere.
-#[derive(Debug, Clone)]
-pub struct Reporter(mpsc::Sender<Event>);
+/// The target of the log's lines about events; only logs for programs show them, because the same is said in words elsewhere.
+pub const TARGET: &str = "xvip::event";
 
-/// The newest events.
-#[derive(Debug)]
-pub struct Events {
-    arriving: mpsc::Receiver<Event>,
-    kept: VecDeque<Event>,
-}
+/// Takes events from everywhere and keeps the newest; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Reporter(Arc<Mutex<Kept>>);
 
-/// The two ends.
-#[must_use]
-pub fn channel() -> (Reporter, Events) {
-    let (sender, arriving) = mpsc::channel(WAITING);
-    (Reporter(sender), Events { arriving, kept: VecDeque::new() })
+#[derive(Debug, Default)]
+struct Kept {
+    events: VecDeque<Event>,
+    /// Number of the newest.
+    last: u64,
 }
 
 impl Reporter {
-    /// Something has changed.
+    /// Something has happened.
     pub fn report(&self, subject: String, text: String) {
-        // The log has it already; a full queue costs a line of the status.
-        let _ = self.0.try_send(Event { at: clock::unix(clock::wall()), subject, text });
+        self.add(Event {
+            number: 0,
+            at: clock::unix(clock::wall()),
+            subject,
+            text,
+            from: String::new(),
+            to: String::new(),
+            cause: String::new(),
+        });
     }
-}
 
-impl Events {
-    /// Takes in what has arrived; returns whether there was any.
-    pub fn collect(&mut self) -> bool {
-        let mut any = false;
-        while let Ok(event) = self.arriving.try_recv() {
-            if self.kept.len() == KEPT {
-                self.kept.pop_front();
-            }
-            self.kept.push_back(event);
-            any = true;
+    /// Something was in one state and is in another.
+    pub fn changed(&self, subject: String, from: &str, to: &str, cause: &str) {
+        let text = if from.is_empty() { format!("{to}: {cause}") } else { format!("{from} -> {to}: {cause}") };
+        let (from, to, cause) = (from.to_owned(), to.to_owned(), cause.to_owned());
+        self.add(Event { number: 0, at: clock::unix(clock::wall()), subject, text, from, to, cause });
+    }
+
+    fn add(&self, event: Event) {
+        tracing::info!(
+            target: TARGET,
+            subject = event.subject,
+            from = event.from,
+            to = event.to,
+            cause = event.cause,
+            "{}",
+            event.text
+        );
+        let mut kept = self.kept();
+        kept.last += 1;
+        let number = kept.last;
+        if kept.events.len() == KEPT {
+            kept.events.pop_front();
         }
-        any
+        kept.events.push_back(Event { number, ..event });
     }
 
-    /// Oldest first.
+    /// The newest, at most so many, oldest first.
     #[must_use]
-    pub fn all(&self) -> Vec<Event> {
-        self.kept.iter().cloned().collect()
+    pub fn newest(&self, most: usize) -> Vec<Event> {
+        let kept = self.kept();
+        kept.events.iter().skip(kept.events.len().saturating_sub(most)).cloned().collect()
+    }
+
+    /// The oldest of those after a number, at most so many, oldest first. Of events that are forgotten nothing is said; their
+    /// numbers are missing.
+    #[must_use]
+    pub fn after(&self, number: u64, most: usize) -> Vec<Event> {
+        self.kept().events.iter().filter(|event| event.number > number).take(most).cloned().collect()
+    }
+
+    /// Nothing that holds the lock can panic half-way through a change.
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,6 +102,33 @@ impl Observer for HealthObserver {
     }
 
     fn changed(&self, service: &str, backend: &str, transition: &Transition) {
-        self.reporter.report(format!("backend {service}/{backend}"), transition.to_string());
+        let (from, to) = (transition.from.to_string(), transition.to.to_string());
+        self.reporter.changed(format!("backend {service}/{backend}"), &from, &to, &transition.why());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_are_kept_and_numbered() {
+        let reporter = Reporter::default();
+        for n in 1..=KEPT + 5 {
+            reporter.clone().report("backend a".to_owned(), n.to_string());
+        }
+        reporter.changed("vrrp k8s".to_owned(), "backup", "active", "nobody is heard");
+        let numbers = |events: Vec<Event>| events.into_iter().map(|event| event.number).collect::<Vec<_>>();
+        assert_eq!(numbers(reporter.newest(2)), [1005, 1006]);
+        assert_eq!(numbers(reporter.after(1004, 10)), [1005, 1006]);
+        assert_eq!(numbers(reporter.after(0, 2)), [7, 8], "the oldest that are left");
+        assert!(reporter.after(1006, 10).is_empty() && reporter.after(u64::MAX, 10).is_empty());
+        let last = reporter.newest(1).remove(0);
+        assert_eq!(last.text, "backup -> active: nobody is heard");
+        assert_eq!(
+            (last.from.as_str(), last.to.as_str(), last.cause.as_str()),
+            ("backup", "active", "nobody is heard")
+        );
+        assert_eq!(reporter.newest(usize::MAX).len(), KEPT);
     }
 }

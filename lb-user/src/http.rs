@@ -82,7 +82,8 @@ pub async fn listen(listen: SocketAddr, sources: Sources) -> Result<HttpServer, 
     let fault = |source| ListenError { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(fault)?;
     let address = listener.local_addr().map_err(fault)?;
-    let serving = serve("metrics", listener, router(sources), LIMITS);
+    let router = router(sources);
+    let serving = serve("metrics", listener, move |_| router.clone(), LIMITS);
     Ok(HttpServer { address, serving })
 }
 

@@ -27,6 +27,7 @@ pub mod heartbeat;
 pub mod http;
 pub mod leaving;
 pub mod logging;
+pub mod manual;
 pub mod metrics;
 pub mod netlink;
 pub mod probe;

@@ -1,14 +1,20 @@
-//! Where log lines go and what they look like: standard error; plain for a file, dressed for a terminal, levels for the journal.
+//! Where log lines go and what they look like: standard error; plain for a file, dressed for a terminal, levels for the journal, JSON
+//! for programs.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
+use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::cli::LogFormat;
+use crate::status::words;
+use crate::{clock, events};
 
 /// The variable with the filter, e.g. `info,xvip::vrrp=debug`.
 pub const FILTER_VARIABLE: &str = "XVIP_LOG";
@@ -17,12 +23,19 @@ const DEFAULT_FILTER: &str = "info";
 
 /// Sends log lines to standard error from now on. A filter that cannot be read is reported and replaced by `info`; a second
 /// call changes nothing.
-pub fn init() {
+pub fn init(format: LogFormat) {
     let wanted = std::env::var(FILTER_VARIABLE).ok();
     let (filter, fault) = filter(wanted.as_deref());
+    // Lines for people say the same in words already.
+    let filter = match (format, format!("{}=off", events::TARGET).parse()) {
+        (LogFormat::Text, Ok(directive)) => filter.add_directive(directive),
+        _ => filter,
+    };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
 
-    let done = if to_journal() {
+    let done = if format == LogFormat::Json {
+        builder.with_ansi(false).event_format(Json).try_init()
+    } else if to_journal() {
         builder.with_ansi(false).event_format(Journal::default()).try_init()
     } else {
         builder.with_ansi(colour_on_stderr()).try_init()
@@ -86,6 +99,54 @@ where
     }
 }
 
+/// One object to a line: time, level, target, message, and what else the event has, each under its name.
+struct Json;
+
+impl<S, N> FormatEvent<S, N> for Json
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = Fields(serde_json::Map::new());
+        let metadata = event.metadata();
+        fields.put("time", words::instant(clock::unix(clock::wall())));
+        fields.put("level", metadata.level().as_str().to_lowercase());
+        fields.put("target", metadata.target());
+        event.record(&mut fields);
+        writeln!(writer, "{}", serde_json::Value::Object(fields.0))
+    }
+}
+
+struct Fields(serde_json::Map<String, serde_json::Value>);
+
+impl Fields {
+    fn put(&mut self, name: &str, value: impl Into<serde_json::Value>) {
+        self.0.insert(name.to_owned(), value.into());
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field.name(), format!("{value:?}"));
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field.name(), value);
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field.name(), value);
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field.name(), value);
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field.name(), value);
+    }
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field.name(), value);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +182,26 @@ mod tests {
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text, "<6>xvip::logging::tests: up backend=\"master1\"\n<3>xvip::logging::tests: gone\n");
+    }
+
+    #[test]
+    fn lines_for_programs_are_objects() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().event_format(Json).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(backend = "master1", checks = 3, up = false, "say \"no\"\n{}", 1);
+            events::Reporter::default().changed("vrrp k8s".to_owned(), "backup", "active", "nobody is heard");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let objects: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [first, second] = objects.as_slice() else { panic!("{text}") };
+        assert_eq!((&first["level"], &first["message"]), (&"warn".into(), &"say \"no\"\n1".into()));
+        assert_eq!((&first["backend"], &first["checks"], &first["up"]), (&"master1".into(), &3.into(), &false.into()));
+        assert!(first["time"].as_str().is_some_and(|time| time.len() == 24 && time.ends_with('Z')));
+        assert_eq!((&second["target"], &second["subject"]), (&events::TARGET.into(), &"vrrp k8s".into()));
+        assert_eq!((&second["from"], &second["to"]), (&"backup".into(), &"active".into()));
+        assert_eq!(second["cause"], "nobody is heard");
     }
 
     #[test]

@@ -4,15 +4,15 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use xvip::cli::{Cli, Command, VrrpCommand};
-use xvip::{agent, config, doctor, logging, status, steer};
+use xvip::{agent, config, doctor, logging, manual, status, steer};
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match cli.command {
         Command::Run(arguments) => {
-            logging::init();
-            match runtime.block_on(agent::run(arguments.config)) {
+            logging::init(arguments.log_format);
+            match runtime.block_on(agent::run(arguments.config.config)) {
                 Ok(()) => Ok(ExitCode::SUCCESS),
                 Err(error) => {
                     eprintln!("{:#}", anyhow::Error::from(error));
@@ -36,6 +36,17 @@ fn main() -> anyhow::Result<ExitCode> {
         },
         Command::Doctor(arguments) => Ok(runtime.block_on(doctor::run(arguments.config, arguments.json)).into()),
         Command::Status(arguments) => Ok(runtime.block_on(status::show(&arguments)).into()),
+        Command::Reload(arguments) => Ok(runtime.block_on(steer::reload(&arguments)).into()),
+        Command::Events(arguments) => Ok(runtime.block_on(status::events(&arguments)).into()),
+        Command::Backend(command) => Ok(runtime.block_on(steer::backend(&command)).into()),
+        Command::Completions(arguments) => {
+            manual::completions(arguments.shell, &mut std::io::stdout())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::ManPages(arguments) => {
+            manual::pages(&arguments.directory)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Vrrp(VrrpCommand::StepDown(arguments)) => Ok(runtime.block_on(steer::step_down(&arguments)).into()),
     }
 }

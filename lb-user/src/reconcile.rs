@@ -239,7 +239,7 @@ impl Reconciler {
         let of = |service: &Service| {
             let member = |backend: &Backend| {
                 let state = snapshots.health.state(&service.name, &backend.name);
-                (pace_key(service, backend), Member { weight: backend.weight, state })
+                (pace_key(service, backend), Member { weight: backend.taken_weight(), state })
             };
             service.backends.iter().map(member).collect()
         };

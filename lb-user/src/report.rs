@@ -13,7 +13,7 @@ use lb_proto::plan::Place;
 use crate::agent::{Claims, NO_BACKEND_HERE};
 use crate::bpf::{Attachment, Entries, LIMITED, PortUse, Sweep, TableError, Tables};
 use crate::clock::{self, unix_of};
-use crate::config::{Backend, Config, Role, Service, ServiceMode};
+use crate::config::{Backend, Config, Duty, Role, Service, ServiceMode};
 use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
 use crate::reconcile::Reconciler;
@@ -22,6 +22,9 @@ use crate::status::{
     BackendStatus, ConfigStatus, DatapathStatus, Event, HandshakeBucket, Handshakes, LeavingStatus, LocalStatus,
     PacketCount, ServiceStatus, SourcePorts, Status, SyncStatus, TableStatus, VrrpStatus,
 };
+
+/// How many events a status has at most.
+pub const EVENTS: usize = 100;
 
 /// Where the parts of a status come from.
 pub struct Sources<'a> {
@@ -150,6 +153,8 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
         let percent = sources.reconciler.percent(service, backend, now);
         let deadline = sources.reconciler.deadline(service, backend);
         let state = match health.map_or(State::Unchecked, |health| health.state) {
+            _ if backend.duty == Duty::Disabled => "disabled",
+            _ if backend.duty == Duty::Drained => "draining",
             _ if deadline.is_some_and(|deadline| deadline > now) => "draining",
             State::Up if backend.weight == 0 => "disabled",
             State::Up if beyond.is_none() => "up",
@@ -168,12 +173,17 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
         if let Some(ports) = source_ports.filter(|ports| ports.in_use >= ports.capacity - ports.capacity / 10) {
             reason = format!("{reason}; {} of {} source ports in use", ports.in_use, ports.capacity);
         }
+        match backend.duty {
+            Duty::Serving => {}
+            Duty::Drained => reason = format!("drained by command; {reason}"),
+            Duty::Disabled => reason = format!("disabled by command, its connections are reset; {reason}"),
+        }
         if backend.weight == 0 {
             reason.push_str("; no new connections, weight is 0");
         } else if percent < WHOLE {
             reason.push_str(&format!("; slow start, at {percent}% of its weight"));
         }
-        match deadline {
+        match deadline.filter(|_| backend.duty != Duty::Disabled) {
             Some(deadline) if deadline > now => reason.push_str(&format!("; {}", reset_in(deadline, now))),
             Some(_) => reason.push_str("; drain_timeout is over, its connections are reset"),
             None => {}
@@ -185,9 +195,9 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
             since: health.map_or_else(|| unix_of(sources.started), |health| unix_of(health.since)),
             reason,
             weight: backend.weight,
-            effective_weight: f64::from(backend.weight) * f64::from(percent) / f64::from(WHOLE),
+            effective_weight: f64::from(backend.taken_weight()) * f64::from(percent) / f64::from(WHOLE),
             max_connections: backend.max_connections,
-            drain_deadline: deadline.map(unix_of),
+            drain_deadline: deadline.filter(|_| backend.duty != Duty::Disabled).map(unix_of),
             connections,
             connections_total: traffic.opened,
             local_connections_total: match place {

@@ -75,8 +75,10 @@ impl Drop for Serving {
     }
 }
 
-/// Serves `router` on `listener` within `limits`. Needs a tokio runtime.
-pub(crate) fn serve(name: &'static str, listener: impl Listener, router: Router, limits: Limits) -> Serving {
+/// Serves on `listener` what `router` has for each connection, within `limits`. Needs a tokio runtime.
+pub(crate) fn serve<L: Listener>(
+    name: &'static str, listener: L, router: impl Fn(&L::Io) -> Router + Send + 'static, limits: Limits,
+) -> Serving {
     let (stop, stopped) = oneshot::channel();
     Serving { stop: Some(stop), task: tokio::spawn(accept(name, listener, router, limits, stopped)) }
 }
@@ -84,8 +86,9 @@ pub(crate) fn serve(name: &'static str, listener: impl Listener, router: Router,
 /// Pause after a failed accept; out of descriptors, the next one would fail as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-async fn accept(
-    name: &'static str, listener: impl Listener, router: Router, limits: Limits, mut stopped: oneshot::Receiver<()>,
+async fn accept<L: Listener>(
+    name: &'static str, listener: L, router: impl Fn(&L::Io) -> Router, limits: Limits,
+    mut stopped: oneshot::Receiver<()>,
 ) {
     let mut connections = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
@@ -102,7 +105,8 @@ async fn accept(
                         let Some(oldest) = oldest_first.pop_front() else { break };
                         oldest.abort();
                     }
-                    oldest_first.push_back(connections.spawn(answer(name, io, router.clone(), limits)));
+                    let router = router(&io);
+                    oldest_first.push_back(connections.spawn(answer(name, io, router, limits)));
                 }
                 Err(error) => {
                     if !failing {
@@ -156,7 +160,7 @@ mod tests {
             .route("/much", get(|| async { vec![b'x'; 64 << 20] }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        (serve("test", listener, router, limits), address)
+        (serve("test", listener, move |_| router.clone(), limits), address)
     }
 
     async fn send(address: SocketAddr, bytes: &str) -> TcpStream {

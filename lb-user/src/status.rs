@@ -2,12 +2,15 @@
 
 #[cfg(test)]
 pub(crate) mod example;
+mod happened;
 mod render;
 mod show;
 mod sync;
+mod watch;
 pub(crate) mod words;
 
-pub use render::render;
+pub use happened::events;
+pub use render::{Rates, render, render_live};
 pub use show::show;
 pub use sync::{RefusedDatagrams, SkippedFlows, SyncPeerStatus, SyncStatus};
 
@@ -67,6 +70,9 @@ pub struct ConfigStatus {
     pub reload_failures: u64,
     /// The first fault of the last refused reload, until one succeeds.
     pub last_error: Option<String>,
+    /// What commands have changed since it was applied, oldest first; the next reload and the next start know nothing of it.
+    #[serde(default)]
+    pub changes: Vec<String>,
 }
 
 /// How packets are handled.
@@ -308,10 +314,22 @@ pub struct ClaimStatus {
 /// A state change.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Event {
+    /// Counts up from 1 while the agent runs.
+    #[serde(default)]
+    pub number: u64,
     /// Seconds since the Unix epoch.
     pub at: f64,
     /// What changed, e.g. `backend master1`.
     pub subject: String,
     /// In words.
     pub text: String,
+    /// The state before; empty where there are no states.
+    #[serde(default)]
+    pub from: String,
+    /// The state it has brought.
+    #[serde(default)]
+    pub to: String,
+    /// What brought it about, in words.
+    #[serde(default)]
+    pub cause: String,
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -159,6 +159,24 @@ impl Agent {
         let mut command = self.netns.command(&self.xvip);
         command.args(["vrrp", "step-down"]).args(words).arg("--socket").arg(Self::socket_of(&self.netns));
         output_within(command, Duration::from_secs(20))
+    }
+
+    /// A command of xvip to this agent; its exit status, and all that it said.
+    pub fn command(&self, words: &[&str]) -> Result<(ExitStatus, String)> {
+        output_within(self.saying(&[], words, &Self::socket_of(&self.netns)), Duration::from_secs(20))
+    }
+
+    /// The same by a user without rights.
+    pub fn command_of_nobody(&self, words: &[&str]) -> Result<(ExitStatus, String)> {
+        let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        output_within(self.saying(&nobody, words, &Self::socket_of(&self.netns)), Duration::from_secs(20))
+    }
+
+    /// The command with its errors among its output.
+    fn saying(&self, by: &[&str], words: &[&str], socket: &Path) -> Command {
+        let mut command = self.netns.command("sh");
+        command.args(["-c", "exec \"$@\" 2>&1", "sh"]).args(by).arg(&self.xvip).args(words).arg("--socket").arg(socket);
+        command
     }
 
     /// SIGSTOP: alive for the kernel, deaf for everybody else.

@@ -38,6 +38,9 @@ pub struct Config {
     pub reload_failures: u64,
     /// The first fault of the last refused reload, until one succeeds.
     pub last_error: Option<String>,
+    /// What commands have changed since the file was applied.
+    #[serde(default)]
+    pub changes: Vec<String>,
 }
 
 /// How packets are handled.

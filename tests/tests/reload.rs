@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use common::{LIMIT, OFTEN, SANDBOX, breaks, end, served_more, serving, settle, streams_of, wait, watches_open};
 use xvip_tests::agent::{Agent, adapt, find};
+use xvip_tests::reloads::reload_in_turn;
 use xvip_tests::run::Run;
 use xvip_tests::scrape::Scrape;
 use xvip_tests::status::Status;
@@ -94,6 +95,24 @@ fn good_files_are_applied_under_load() {
     assert!(added < removed && !load.summary(removed, load.now()).by_server.contains_key(&master3));
     assert_eq!(breaks(&load), [], "no stream was on master3");
     println!("{} connections during five reloads, {} failed", sum.attempts, sum.failed());
+    drop(load);
+    end(topology);
+}
+
+#[test]
+fn forty_reloads_in_turn_and_nobody_notices() {
+    let mut topology = serving(1, &[]);
+    let load = topology.load(Duration::from_millis(5), 8).unwrap();
+    watches_open(&load);
+    let agent = &mut topology.balancers[0].agent;
+    let done = reload_in_turn(agent, 40).unwrap_or_else(|err| panic!("{err:#}"));
+    println!("{}", done.words.concat());
+    let status = agent.status().unwrap().config;
+    assert_eq!((done.applied.len(), done.refused.len()), (20, 20));
+    assert_eq!((status.reloads, status.reload_failures, status.last_error), (21, 20, None));
+    let sum = load.summary(Duration::ZERO, settle(&load));
+    println!("{} connections, {} failed", sum.attempts, sum.failed());
+    assert_eq!((sum.failed(), breaks(&load)), (0, Vec::new()), "{sum:?}");
     drop(load);
     end(topology);
 }

@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{Handover, ReloadAnswer, ReloadResult, steering};
+use super::{Change, Handover, Page, ReloadAnswer, ReloadResult, VERSION, backend, events, protocol, steering};
+use crate::config::read_socket;
 use crate::status::Status;
 
 /// An answer longer than this is not from an agent.
@@ -41,6 +42,22 @@ pub enum AdminError {
         /// The socket.
         socket: PathBuf,
     },
+    /// The agent speaks another version of the protocol.
+    #[error("the agent on {} speaks version {theirs} of the protocol, this xvip speaks {VERSION}: use the xvip that the agent runs", .socket.display())]
+    Version {
+        /// The socket.
+        socket: PathBuf,
+        /// What it said.
+        theirs: String,
+    },
+    /// The agent does not do this.
+    #[error("the agent on {} refuses: {fault}", .socket.display())]
+    Refused {
+        /// The socket.
+        socket: PathBuf,
+        /// Its own words.
+        fault: String,
+    },
     /// Somebody answered, but not as an agent of this version would.
     #[error("the answer on {} cannot be used: {what}", .socket.display())]
     Answer {
@@ -57,15 +74,34 @@ impl AdminError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoAgent { .. } => 3,
-            Self::Denied { .. } | Self::Answer { .. } => 1,
+            Self::Denied { .. } | Self::Version { .. } | Self::Refused { .. } | Self::Answer { .. } => 1,
         }
     }
 }
 
 /// The status of the agent that listens on `socket`, within two seconds.
 pub async fn fetch_status(socket: &Path) -> Result<Status, AdminError> {
-    let (code, body) = exchange(socket, Method::GET, STATUS, STATUS_PATIENCE).await?;
+    let (code, body) = look(socket, STATUS).await?;
     status(socket, code, &body)
+}
+
+/// What has happened after the event of this number, within two seconds.
+pub async fn fetch_events(socket: &Path, after: u64) -> Result<Page, AdminError> {
+    match look(socket, &events::path(after)).await? {
+        (StatusCode::OK, body) => decode(socket, &body),
+        (code, body) => Err(unexpected(socket, code, &body)),
+    }
+}
+
+/// Asks for what changes nothing: who may not use the socket may look by the one beside it.
+async fn look(socket: &Path, path: &str) -> Result<(StatusCode, Bytes), AdminError> {
+    match exchange(socket, Method::GET, path, STATUS_PATIENCE).await {
+        Err(AdminError::Denied { socket: denied }) => {
+            let looked = exchange(&read_socket(socket), Method::GET, path, STATUS_PATIENCE).await;
+            looked.map_err(|_| AdminError::Denied { socket: denied })
+        }
+        other => other,
+    }
 }
 
 /// The same over a connection that is there already; `socket` is what errors call it.
@@ -80,14 +116,14 @@ where
 fn status(socket: &Path, code: StatusCode, body: &[u8]) -> Result<Status, AdminError> {
     match code {
         StatusCode::OK => decode(socket, body),
-        code => Err(answer(socket, format!("HTTP status {code}"))),
+        code => Err(unexpected(socket, code, body)),
     }
 }
 
 /// Asks the agent that listens on `socket` to read its configuration again; the faults are its own words.
 pub async fn request_reload(socket: &Path) -> Result<ReloadResult, AdminError> {
     let (code, body) = exchange(socket, Method::POST, "/v1/reload", RELOAD_PATIENCE).await?;
-    let outcome: ReloadAnswer = decode(socket, &body).map_err(|_| answer(socket, format!("HTTP status {code}")))?;
+    let outcome: ReloadAnswer = decode(socket, &body).map_err(|_| unexpected(socket, code, &body))?;
     match code {
         StatusCode::OK => Ok(Ok(())),
         StatusCode::UNPROCESSABLE_ENTITY => Ok(Err(outcome.faults)),
@@ -102,8 +138,18 @@ pub async fn request_step_down(
 ) -> Result<Result<Vec<Handover>, String>, AdminError> {
     let path = steering::path(name, hold);
     let (code, body) = exchange(socket, Method::POST, &path, RELOAD_PATIENCE).await?;
-    let said: steering::Answer = decode(socket, &body).map_err(|_| answer(socket, format!("HTTP status {code}")))?;
+    let said: steering::Answer = decode(socket, &body).map_err(|_| unexpected(socket, code, &body))?;
     Ok(said.fault.map_or(Ok(said.handovers), Err))
+}
+
+/// Asks the agent that listens on `socket` to change a backend; what it did, or why it did nothing, in its own words.
+pub async fn request_backend(
+    socket: &Path, service: Option<&str>, name: &str, change: &Change, save: bool,
+) -> Result<Result<String, Vec<String>>, AdminError> {
+    let path = backend::path(service, name, change, save);
+    let (code, body) = exchange(socket, Method::POST, &path, RELOAD_PATIENCE).await?;
+    let said: backend::Answer = decode(socket, &body).map_err(|_| unexpected(socket, code, &body))?;
+    Ok(if said.faults.is_empty() { Ok(said.outcome) } else { Err(said.faults) })
 }
 
 async fn exchange(
@@ -131,12 +177,18 @@ where
         .method(method)
         .uri(path)
         .header(header::HOST, "localhost")
+        .header(protocol::HEADER, VERSION)
         .body(Empty::<Bytes>::new())
         .map_err(|error| answer(socket, error.to_string()))?;
 
     let reply = async {
         let response = sender.send_request(request).await.map_err(bad)?;
         let code = response.status();
+        let theirs = response.headers().get(protocol::HEADER).cloned();
+        if let Some(theirs) = theirs.filter(|theirs| theirs.as_bytes() != VERSION.to_string().as_bytes()) {
+            let theirs = theirs.to_str().unwrap_or("?").chars().take(16).collect();
+            return Err(AdminError::Version { socket: socket.to_owned(), theirs });
+        }
         let body = Limited::new(response.into_body(), ANSWER_BYTES)
             .collect()
             .await
@@ -166,6 +218,14 @@ pub(super) fn unreachable_agent(socket: &Path, error: &io::Error) -> AdminError 
 
 fn decode<T: DeserializeOwned>(socket: &Path, body: &[u8]) -> Result<T, AdminError> {
     serde_json::from_slice(body).map_err(|error| answer(socket, error.to_string()))
+}
+
+/// What an agent says in place of what was asked for.
+fn unexpected(socket: &Path, code: StatusCode, body: &[u8]) -> AdminError {
+    match serde_json::from_slice::<protocol::Fault>(body) {
+        Ok(protocol::Fault { fault }) => AdminError::Refused { socket: socket.to_owned(), fault },
+        Err(_) => answer(socket, format!("HTTP status {code}")),
+    }
 }
 
 fn answer(socket: &Path, what: String) -> AdminError {

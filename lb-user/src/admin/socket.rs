@@ -1,4 +1,4 @@
-//! The file of the admin socket: claimed by one living agent at a time, never wider than mode 0660, removed by whoever made it.
+//! The files of the admin sockets: claimed by one living agent at a time, never wider than their mode, removed by whoever made them.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -14,7 +14,6 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
-const MODE: u32 = 0o660;
 const DIRECTORY_MODE: u32 = 0o755;
 const BACKLOG: i32 = 16;
 
@@ -64,8 +63,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
 }
 
-/// Makes the socket at `path`, in place of a dead one but not of a living one.
-pub(super) async fn claim(path: &Path) -> Result<(UnixListener, SocketFile), ClaimError> {
+/// Makes the socket at `path` with this mode, in place of a dead one but not of a living one.
+pub(super) async fn claim(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), ClaimError> {
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -74,7 +73,7 @@ pub(super) async fn claim(path: &Path) -> Result<(UnixListener, SocketFile), Cla
     // Of two agents that start together and find the same dead socket, the second must see what the first made of it.
     let _lock = lock(directory, path).await?;
     remove_dead(path).await?;
-    bind(path)
+    bind(path, mode)
 }
 
 fn make_directory(directory: &Path) -> Result<(), ClaimError> {
@@ -128,15 +127,15 @@ async fn remove_dead(path: &Path) -> Result<(), ClaimError> {
     fs::remove_file(path).map_err(failed("replace", path))
 }
 
-fn bind(path: &Path) -> Result<(UnixListener, SocketFile), ClaimError> {
+fn bind(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), ClaimError> {
     let failed = |error| failed("listen on", path)(error);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
     // The file is created with the mode of the descriptor, less the umask: at no moment is it open to more than these.
-    fchmod(socket.as_fd(), Mode::from_bits_truncate(MODE)).map_err(|e| failed(e.into()))?;
+    fchmod(socket.as_fd(), Mode::from_bits_truncate(mode)).map_err(|e| failed(e.into()))?;
     let address = SockAddr::unix(path).map_err(failed)?;
     socket.bind(&address).map_err(failed)?;
     let file = SocketFile { path: path.to_owned(), identity: identity(path).map_err(failed)? };
-    fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(failed)?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
     socket.listen(BACKLOG).map_err(failed)?;
     socket.set_nonblocking(true).map_err(failed)?;
     let listener = UnixListener::from_std(StdListener::from(socket)).map_err(failed)?;

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
+use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
@@ -10,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::*;
+use crate::config::{Edit, read_socket};
 use crate::status::example::example;
 
 struct Agent {
@@ -21,7 +23,9 @@ struct Agent {
 async fn start(path: &Path) -> Result<Agent, ClaimError> {
     let (status, receiver) = watch::channel(Arc::new(example()));
     let (sender, reloads) = mpsc::channel(1);
-    let server = listen(path, receiver, sender).await?;
+    let access = Access { status: receiver, orders: sender, events: Reporter::default() };
+    let admin = Admin { socket: path.to_owned(), read: Readers::Everyone };
+    let server = listen(&admin, access).await?;
     Ok(Agent { server, reloads, status })
 }
 
@@ -132,6 +136,7 @@ async fn the_socket_of_a_successor_is_not_removed() {
     let path = dir.path().join("admin.sock");
     let agent = start(&path).await.unwrap();
     fs::remove_file(&path).unwrap();
+    fs::remove_file(read_socket(&path)).unwrap();
     let _successor = start(&path).await.unwrap();
     agent.server.stop().await;
     assert_eq!(fetch_status(&path).await.unwrap(), example());
@@ -184,8 +189,11 @@ async fn reload_speaks_http() {
 
     let get = raw(&path, b"GET /v1/reload HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(get.starts_with("HTTP/1.1 405 "), "{get}");
-    let other = raw(&path, b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert!(other.starts_with("HTTP/1.1 404 "), "{other}");
+    for (other, words) in [("/v2/status", "speaks version 1"), ("/v1/explain", "does not know this request")] {
+        let other = raw(&path, format!("GET {other} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await;
+        assert!(other.starts_with("HTTP/1.1 404 ") && other.contains("xvip-protocol: 1\r\n"), "{other}");
+        assert!(other.contains(words), "{other}");
+    }
 }
 
 #[tokio::test]
@@ -308,4 +316,116 @@ async fn a_step_down_brings_every_outcome_back() {
     drop(agent.reloads);
     let fault = request_step_down(&path, None, hold).await.unwrap().unwrap_err();
     assert_eq!(fault, "the agent is stopping");
+}
+
+#[tokio::test]
+async fn who_may_look_changes_nothing() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let mut agent = start(&path).await.unwrap();
+    let look = read_socket(&path);
+    assert_eq!(look, dir.path().join("admin-read.sock"));
+    assert_eq!(fs::symlink_metadata(&look).unwrap().mode() & 0o7777, 0o666);
+    assert_eq!(fetch_status(&look).await.unwrap(), example());
+    assert!(fetch_events(&look, 0).await.unwrap().events.is_empty());
+    let refusals = [
+        request_reload(&look).await.unwrap_err(),
+        request_step_down(&look, None, Duration::ZERO).await.unwrap_err(),
+        request_backend(&look, None, "a", &Change::Disable, false).await.unwrap_err(),
+    ];
+    for refusal in refusals {
+        assert!(refusal.to_string().contains("for looking only"), "{refusal}");
+        assert_eq!(refusal.exit_code(), 1);
+    }
+    for method in ["GET", "PUT", "DELETE", "OPTIONS", "post"] {
+        for of in ["reload", "backend/drain?name=a", "backend/remove?name=a", "vrrp/step-down", "status"] {
+            let _ = raw(&look, format!("{method} /v1/{of} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await;
+        }
+    }
+    for words in ["POST //v1/reload", "POST /v1/status/../reload", "POST /v1/%72eload", "POST http://x/v1/reload"] {
+        let _ = raw(&look, format!("{words} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await;
+    }
+    assert!(agent.reloads.try_recv().is_err(), "nothing came through");
+    agent.server.stop().await;
+    assert!(!look.exists());
+}
+
+#[tokio::test]
+async fn the_socket_for_looking_is_as_configured() {
+    for (read, mode) in [(Readers::Group, Some(0o660)), (Readers::Nobody, None)] {
+        let dir = temporary();
+        let admin = Admin { socket: dir.path().join("admin.sock"), read };
+        let (_sender, status) = watch::channel(Arc::new(example()));
+        let access = Access { status, orders: mpsc::channel(1).0, events: Reporter::default() };
+        let _server = listen(&admin, access).await.unwrap();
+        let found = fs::symlink_metadata(admin.read_socket()).ok().map(|meta| meta.mode() & 0o7777);
+        assert_eq!(found, mode);
+    }
+}
+
+#[tokio::test]
+async fn another_version_is_said_on_both_sides() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let _agent = start(&path).await.unwrap();
+    let text = raw(&path, b"GET /v1/status HTTP/1.1\r\nhost: x\r\nxvip-protocol: 2\r\n\r\n").await;
+    assert!(text.starts_with("HTTP/1.1 400 ") && text.contains("speaks version 1 of the protocol"), "{text}");
+
+    let path = dir.path().join("newer.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1024];
+        let length = stream.read(&mut request).await.unwrap();
+        let reply = b"HTTP/1.1 400 Bad Request\r\nxvip-protocol: 2\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(reply).await.unwrap();
+        String::from_utf8(request[..length].to_vec()).unwrap()
+    };
+    let (result, request) = tokio::join!(fetch_status(&path), serve);
+    assert!(request.contains("xvip-protocol: 1\r\n"), "{request}");
+    let error = result.unwrap_err();
+    assert!(matches!(&error, AdminError::Version { theirs, .. } if theirs == "2"), "{error}");
+    assert!(error.to_string().contains("speaks version 2 of the protocol, this xvip speaks 1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_backend_is_changed_and_every_outcome_comes_back() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let mut agent = start(&path).await.unwrap();
+    for outcome in [Ok("api/a: removed".to_owned()), Err(vec!["no".to_owned(), "never".to_owned()])] {
+        let change = Change::Edit(Edit::Remove);
+        let (asked, ()) = tokio::join!(request_backend(&path, Some("api"), "a", &change, true), async {
+            let Order::Backend(order) = agent.reloads.recv().await.unwrap() else { panic!("something else") };
+            assert_eq!((order.service.as_deref(), order.name.as_str(), order.save), (Some("api"), "a", true));
+            assert_eq!(order.change, change);
+            let uid = nix::unistd::geteuid();
+            assert!(order.caller.to_string().starts_with(&format!("uid {uid} (process ")), "{}", order.caller);
+            order.reply.send(outcome.clone()).unwrap();
+        });
+        assert_eq!(asked.unwrap(), outcome);
+    }
+    drop(agent.reloads);
+    let error = request_backend(&path, None, "a", &Change::Drain, false).await.unwrap_err();
+    assert!(error.to_string().contains("the agent is stopping"), "{error}");
+}
+
+#[tokio::test]
+async fn events_are_told_from_a_number_on() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let (_sender, status) = watch::channel(Arc::new(example()));
+    let events = Reporter::default();
+    let access = Access { status, orders: mpsc::channel(1).0, events: events.clone() };
+    let admin = Admin { socket: path.clone(), read: Readers::Nobody };
+    let _server = listen(&admin, access).await.unwrap();
+    for n in 1..=3 {
+        events.report("datapath".to_owned(), n.to_string());
+    }
+    let page = fetch_events(&path, 1).await.unwrap();
+    assert_eq!(page.started_at, example().started_at);
+    assert_eq!(page.events.iter().map(|event| event.text.as_str()).collect::<Vec<_>>(), ["2", "3"]);
+    assert!(fetch_events(&path, u64::MAX).await.unwrap().events.is_empty());
+    let text = raw(&path, b"GET /v1/events?after=x HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
 }

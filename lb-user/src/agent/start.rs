@@ -11,7 +11,7 @@ impl Agent {
     pub(super) async fn start(file: PathBuf, reload: mpsc::Sender<Order>) -> Result<Self, AgentError> {
         let started = clock::now();
         let netlink = Netlink::connect()?;
-        let (config, targets) = prepare(&file, &netlink).await?;
+        let Prepared { config, targets, text } = prepare(config::load(&file)?, &netlink).await?;
         let lock = Lock::take(Path::new(RUN_DIR), &config.node.name)?;
         let node = config.node.name.clone();
         let was_here = bpf::is_pinned(&node);
@@ -45,7 +45,10 @@ impl Agent {
                 }
             }
         }
-        begun
+        begun.map(|mut agent| {
+            agent.steering.begin_anew(text, agent.config.clone());
+            agent
+        })
     }
 
     #[allow(clippy::too_many_arguments, reason = "the second half of a function that has to undo the first")]
@@ -64,7 +67,7 @@ impl Agent {
             warn!("{error}");
         }
 
-        let (reporter, events) = events::channel();
+        let reporter = Reporter::default();
         let garp = GarpDriver::spawn(metrics.clone()).map_err(AgentError::Arp)?;
         let observer = HealthObserver { metrics: metrics.clone(), reporter: reporter.clone() };
         let mut peering = Peering::new(config.node.peer_port);
@@ -81,6 +84,7 @@ impl Agent {
             reloads: 0,
             reload_failures: 0,
             last_error: None,
+            changes: Vec::new(),
         };
         let mut reconciler = Reconciler::new(netlink, Addresses::connect(netlink)?, garp);
         let health_seen = health.subscribe();
@@ -121,7 +125,8 @@ impl Agent {
             heartbeat: heartbeat.clone(),
         };
         let http = http::listen(config.metrics.listen, sources.clone()).await?;
-        let admin = admin::listen(&config.admin.socket, status_seen, reload.clone()).await?;
+        let access = Access { status: status_seen, orders: reload, events: reporter.clone() };
+        let admin = admin::listen(&config.admin, access.clone()).await?;
         let vrrp = match routers.continued.take() {
             Some(vrrp) => {
                 vrrp.reconfigure(config.vrrp.clone());
@@ -155,12 +160,12 @@ impl Agent {
             health_seen,
             metrics,
             reporter,
-            events,
             status,
             sources,
             http,
             admin,
-            reload,
+            access,
+            steering: Steering::default(),
             heartbeat,
             address_fault: Fault::none("VIP addresses are"),
             table_fault: Fault::none("the datapath's tables are"),
@@ -191,16 +196,23 @@ async fn withdraw(netlink: Netlink) -> Result<(), PassError> {
     Reconciler::new(netlink, Addresses::connect(netlink)?, garp).withdraw().await
 }
 
-/// Reads the file, compares it with the host, and makes the health checks ready.
-pub(super) async fn prepare(file: &Path, netlink: &Netlink) -> Result<(Config, Vec<Target>), AgentError> {
-    let loaded: Loaded = config::load(file)?;
+/// A configuration that can serve on this host.
+pub(super) struct Prepared {
+    pub(super) config: Config,
+    pub(super) targets: Vec<Target>,
+    /// What it was read from.
+    pub(super) text: String,
+}
+
+/// Compares a configuration with the host, and makes the health checks ready.
+pub(super) async fn prepare(loaded: Loaded, netlink: &Netlink) -> Result<Prepared, AgentError> {
     loaded.check_host(&netlink.interfaces().await?.host_facts())?;
-    let mut config = loaded.config;
+    let Loaded { mut config, text, .. } = loaded;
     vrrp::arm(&mut config.vrrp, &config.node.name)?;
     let mut targets = Vec::new();
     for service in &config.services {
         let asked = direct::asked(&config, service);
         targets.extend(Target::of_service(service, None)?.into_iter().map(|target| target.delivering(asked.clone())));
     }
-    Ok((config, targets))
+    Ok(Prepared { config, targets, text })
 }

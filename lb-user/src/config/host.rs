@@ -20,6 +20,8 @@ pub struct HostFacts {
 pub struct Loaded {
     /// What the file says.
     pub config: Config,
+    /// Its text.
+    pub text: String,
     pub(super) places: Places,
 }
 
@@ -69,7 +71,7 @@ impl Loaded {
     /// # Errors
     /// Every fault, at the place in the file that names what the host lacks.
     pub fn check_host(&self, host: &HostFacts) -> Result<(), Faults> {
-        let Self { config, places } = self;
+        let Self { config, places, .. } = self;
         let vips: BTreeSet<IpAddr> =
             (config.vrrp.iter()).flat_map(|router| router.virtual_addresses.iter().map(|vip| vip.address)).collect();
         let own = |interface: &str, family| Own::find(host, interface, family, &vips);

@@ -10,6 +10,7 @@
 mod admission;
 mod between;
 mod direct;
+mod edit;
 mod fault;
 mod file;
 mod health_check;
@@ -31,7 +32,9 @@ mod vrrp;
 
 use std::path::Path;
 
+pub use edit::{Edit, EditError, edited};
 pub use fault::{Fault, Faults};
+pub use file::replace as replace_file;
 pub use host::{HostFacts, Loaded};
 pub use keys::{KeyError, Keys};
 pub use listen::Listen;
@@ -55,8 +58,23 @@ pub struct Env {
 /// # Errors
 /// Every fault of the file; one alone where it cannot be read or is no TOML.
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
-    let text = file::read(path)?;
-    parse(&text, &path.display().to_string(), &file::env())
+    parse_here(&read_text(path)?, path)
+}
+
+/// The text of the file at `path`, which need not be a configuration.
+///
+/// # Errors
+/// One fault where it cannot be read, or is no text.
+pub fn read_text(path: &Path) -> Result<String, Faults> {
+    file::read(path)
+}
+
+/// Checks the text of a configuration for this host, as if it stood in the file at `path`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_here(text: &str, path: &Path) -> Result<Loaded, Faults> {
+    parse(text, &path.display().to_string(), &file::env())
 }
 
 /// Checks a configuration; `file` is what the faults call it.
@@ -64,6 +82,7 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
 /// # Errors
 /// Every fault of the text; one alone where it is no TOML.
 pub fn parse(text: &str, file: &str, env: &Env) -> Result<Loaded, Faults> {
+    let original = text;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let report = Report::new(text);
     let loaded = read(text, &report, env);
@@ -71,6 +90,7 @@ pub fn parse(text: &str, file: &str, env: &Env) -> Result<Loaded, Faults> {
         (_, Some(faults)) => Err(faults),
         (Some(mut loaded), None) => {
             loaded.places.file = file.to_owned();
+            loaded.text = original.to_owned();
             Ok(loaded)
         }
         (None, None) => Err(Faults::unexplained(file)),
@@ -125,5 +145,5 @@ fn read(text: &str, report: &Report<'_>, env: &Env) -> Option<Loaded> {
         services: services.into_iter().map(|s| s.built).collect::<Option<_>>()?,
         sync: shared?,
     };
-    Some(Loaded { config, places })
+    Some(Loaded { config, text: String::new(), places })
 }

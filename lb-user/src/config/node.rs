@@ -5,10 +5,10 @@ use std::ops::RangeInclusive;
 
 use super::reader::{Got, List, Section};
 use super::report::{At, Wrong, quote, wrong};
-use super::{Admin, Datapath, Env, Node, Role, values};
+use super::{Admin, Datapath, Env, Node, Readers, Role, values};
 
-/// Longest path a Unix socket can be bound to: `sun_path` less its final NUL.
-const LONGEST_SOCKET: usize = 107;
+/// Longest path a Unix socket can be bound to: `sun_path` less its final NUL, and room for the name of the one that only tells.
+const LONGEST_SOCKET: usize = 102;
 /// What a flow takes in the tables that are there from the start: two entries of IPv4, their buckets, and its share of what is
 /// for handshakes of both IP versions.
 const BYTES_OF_FLOW: u64 = 576;
@@ -89,8 +89,11 @@ pub(super) fn admin(section: &Section<'_>) -> Option<Admin> {
     const DEFAULT: &str = "/run/xvip/admin.sock";
     let path = |text: &str| values::path(text, LONGEST_SOCKET, DEFAULT);
     let socket = section.key("socket", r#""/run/xvip/admin.sock""#).text(path).or(DEFAULT.into());
+    let readers = [("everyone", Readers::Everyone), ("group", Readers::Group), ("nobody", Readers::Nobody)];
+    let read = |text: &str| values::choice(text, &readers, &[]);
+    let read = section.key("read", r#""everyone""#).text(read).or(Readers::Everyone);
     section.finish();
-    Some(Admin { socket: socket?.value })
+    Some(Admin { socket: socket?.value, read: read?.value })
 }
 
 fn datapath(text: &str) -> Result<Datapath, Wrong> {

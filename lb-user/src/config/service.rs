@@ -11,7 +11,7 @@ use super::listen::{Listen, Taken};
 use super::reader::{List, Section};
 use super::report::{At, Report, wrong};
 use super::vrrp::earlier;
-use super::{Backend, Balance, IpNet, Local, Service, ServiceMode, admission, health_check, values};
+use super::{Backend, Balance, Duty, IpNet, Local, Service, ServiceMode, admission, health_check, values};
 
 const MOST_SERVICES: usize = MAX_SERVICES as usize;
 const MOST_BACKENDS: usize = 128;
@@ -148,6 +148,7 @@ fn read_backend(section: &Section<'_>) -> BackendDraft {
             address: address?.value,
             weight: weight?.value,
             max_connections: max_connections?.value,
+            duty: Duty::Serving,
         })
     };
     let built = build();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU16};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lb_ebpf::abi;
@@ -81,6 +81,39 @@ pub struct Metrics {
 pub struct Admin {
     /// Unix socket, mode 0660.
     pub socket: PathBuf,
+    /// Who may look without being able to change anything.
+    pub read: Readers,
+}
+
+impl Admin {
+    /// The socket that only tells, beside the other one: `admin.sock` and `admin-read.sock`.
+    #[must_use]
+    pub fn read_socket(&self) -> PathBuf {
+        read_socket(&self.socket)
+    }
+}
+
+/// The socket that only tells which belongs to the admin socket at `socket`.
+#[must_use]
+pub fn read_socket(socket: &Path) -> PathBuf {
+    let mut name = socket.file_stem().unwrap_or_default().to_owned();
+    name.push("-read");
+    if let Some(extension) = socket.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    socket.with_file_name(name)
+}
+
+/// `admin.read`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Everyone on the host.
+    Everyone,
+    /// Root and the socket's group.
+    Group,
+    /// There is no such socket.
+    Nobody,
 }
 
 /// `[sync]`
@@ -450,9 +483,30 @@ pub struct Backend {
     pub weight: u16,
     /// 0: no limit.
     pub max_connections: u32,
+    /// Whether a command has taken it out; no file says so.
+    pub duty: Duty,
+}
+
+/// What a command has made of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Duty {
+    /// Nothing: its weight and its health decide.
+    #[default]
+    Serving,
+    /// It takes no new connections and keeps those it has, until `drain_timeout`.
+    Drained,
+    /// It takes no new connections, and those it has are reset.
+    Disabled,
 }
 
 impl Backend {
+    /// Its share of new connections before its health is asked; a hashed service deals its places by `weight` all the
+    /// same, so that nobody else's clients move.
+    #[must_use]
+    pub fn taken_weight(&self) -> u16 {
+        if self.duty == Duty::Serving { self.weight } else { 0 }
+    }
+
     /// As in the file.
     #[must_use]
     pub fn shown(&self) -> String {

@@ -33,7 +33,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
             cgroup: None,
         },
         metrics: crate::config::Metrics { listen: ([127, 0, 0, 1], 0).into() },
-        admin: Admin { socket: "/run/xvip/admin.sock".into() },
+        admin: Admin { socket: "/run/xvip/admin.sock".into(), read: crate::config::Readers::Everyone },
         sync: None,
         vrrp: instances
             .iter()
@@ -87,6 +87,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
                     address: ([192, 0, 2, 31], 6443).into(),
                     weight: 1,
                     max_connections: 0,
+                    duty: Default::default(),
                 })
                 .collect(),
         }],

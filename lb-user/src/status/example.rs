@@ -42,7 +42,9 @@ fn packets(verdict: &str, reason: &str, packets: u64) -> PacketCount {
 }
 
 fn event(before: f64, subject: &str, text: &str) -> Event {
-    Event { at: NOW - before, subject: subject.to_owned(), text: text.to_owned() }
+    let empty = String::new;
+    let (subject, text) = (subject.to_owned(), text.to_owned());
+    Event { number: 0, at: NOW - before, subject, text, from: empty(), to: empty(), cause: empty() }
 }
 
 /// An agent that holds its VIP and has lost one of three backends.
@@ -57,6 +59,7 @@ pub(crate) fn example() -> Status {
             applied_at: NOW - 600.0,
             reloads: 2,
             reload_failures: 1,
+            changes: vec!["apiserver/master2 drained".to_owned()],
             last_error: Some("/etc/xvip/xvip.toml:7:1: unknown key `prioritty`".to_owned()),
         },
         datapath: DatapathStatus {

@@ -3,6 +3,7 @@
 mod sync;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use super::words::{ago, bytes, check, removed, share, since};
 use super::{BackendStatus, LeavingStatus, ServiceStatus, Status, VrrpStatus};
@@ -13,19 +14,61 @@ const EVENTS: usize = 8;
 /// The last column keeps this many characters however narrow the terminal is.
 const LAST_COLUMN: usize = 16;
 
+/// No terminal is narrower.
+const NARROWEST: usize = 40;
+
 /// Lines for a terminal `width` characters wide (`usize::MAX`: unlimited), at `now` in seconds since the Unix epoch.
 #[must_use]
 pub fn render(status: &Status, now: f64, colour: bool, width: usize) -> String {
-    let mut out = Page { text: String::new(), colour, width };
+    render_live(status, None, now, colour, width)
+}
+
+/// The same, with how fast connections come.
+#[must_use]
+pub fn render_live(status: &Status, rates: Option<&Rates>, now: f64, colour: bool, width: usize) -> String {
+    let mut out = Page { text: String::new(), colour, width: width.max(NARROWEST) };
     head(&mut out, status, now);
     vrrp(&mut out, status, now);
     sync::sync(&mut out, status, now);
     for s in &status.services {
-        service(&mut out, s, now);
+        service(&mut out, s, rates, now);
     }
     drops(&mut out, status);
     events(&mut out, status, now);
     out.text
+}
+
+/// How fast connections come to each backend, from two looks at it.
+#[derive(Debug, Default)]
+pub struct Rates(BTreeMap<(String, String), f64>);
+
+impl Rates {
+    /// `None` where nothing can be said: no time has passed, or another agent answered.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "whole connections a second are shown")]
+    pub fn between(before: &Status, after: &Status, seconds: f64) -> Option<Self> {
+        if seconds <= 0.0 || before.started_at != after.started_at {
+            return None;
+        }
+        let all = |status: &Status| {
+            let of = |s: &ServiceStatus| {
+                let of = |b: &BackendStatus| ((s.name.clone(), b.name.clone()), b.connections_total);
+                s.backends.iter().map(of).collect::<Vec<_>>()
+            };
+            status.services.iter().flat_map(of).collect::<BTreeMap<_, _>>()
+        };
+        let before = all(before);
+        // One that was made anew counts from nothing.
+        let rate = |(key, total): ((String, String), u64)| {
+            let opened = total.checked_sub(*before.get(&key)?)?;
+            Some((key, opened as f64 / seconds))
+        };
+        Some(Self(all(after).into_iter().filter_map(rate).collect()))
+    }
+
+    fn of(&self, service: &str, backend: &str) -> Option<f64> {
+        self.0.get(&(service.to_owned(), backend.to_owned())).copied()
+    }
 }
 
 fn head(out: &mut Page, status: &Status, now: f64) {
@@ -40,6 +83,9 @@ fn head(out: &mut Page, status: &Status, now: f64) {
         out.line("role", "backend: holds no VIP, delivers to its own backends what balancers forward", Paint::None);
     }
     out.line("config", &format!("{}, applied {}", config.file, ago(now, config.applied_at)), Paint::None);
+    for change in &config.changes {
+        out.line("", &format!("changed by command, until the next reload or start: {change}"), Paint::Middling);
+    }
     if let Some(error) = &config.last_error {
         out.line("", &format!("the last reload was refused: {error}"), Paint::Bad);
     }
@@ -52,7 +98,9 @@ fn head(out: &mut Page, status: &Status, now: f64) {
         Some(cgroup) => out.line("local", &format!("own connections translated, hooks on {cgroup}"), Paint::None),
         None => out.line("local", &format!("own connections not translated: {}", status.local.reason), Paint::Bad),
     }
-    for (index, t) in datapath.tables.iter().enumerate() {
+    // What is empty goes without saying, but for the first, which everybody looks for.
+    let told = datapath.tables.iter().enumerate().filter(|(index, t)| *index == 0 || t.entries > 0);
+    for (index, t) in told {
         let label = if index == 0 { "tables" } else { "" };
         let size = bytes(t.bytes).map(|size| format!(", {size}")).unwrap_or_default();
         out.line(label, &format!("{}: {} of {} entries{size}", t.table, t.entries, t.capacity), Paint::None);
@@ -85,7 +133,8 @@ fn vrrp(out: &mut Page, status: &Status, now: f64) {
             format!("{} says it has {}: {} times, last {ago} ago", claim.mac, claim.address, claim.times)
         })
         .collect();
-    out.table(&["VRRP", "STATE", "FOR", "PRIORITY", "ADDRESSES", "ACTIVE", "WHY"], &[3], rows.collect());
+    let header = ["VRRP", "STATE", "FOR", "PRIORITY", "ADDRESSES", "ACTIVE", "WHY"];
+    out.table(&header, &[3], &[3, 2, 5], rows.collect());
     for claim in &claims {
         out.line("", claim, Paint::Bad);
     }
@@ -99,7 +148,7 @@ fn active_router(v: &VrrpStatus) -> &str {
     }
 }
 
-fn service(out: &mut Page, service: &ServiceStatus, now: f64) {
+fn service(out: &mut Page, service: &ServiceStatus, rates: Option<&Rates>, now: f64) {
     out.gap();
     let mode = if service.mode == "dsr" { ", dsr" } else { "" };
     let most = match service.max_connections {
@@ -122,8 +171,19 @@ fn service(out: &mut Page, service: &ServiceStatus, now: f64) {
     }
     let all = service.backends.iter().fold(0_u64, |sum, b| sum.saturating_add(b.connections));
     let leaving = service.leaving.iter().map(|b| leaving(b, now));
-    let rows = service.backends.iter().map(|b| backend(b, all, now)).chain(leaving);
-    out.table(&["BACKEND", "ADDRESS", "STATE", "FOR", "CONNS", "SHARE", "CHECK", "WHY"], &[4, 5, 6], rows.collect());
+    let mut rows: Vec<_> = service.backends.iter().map(|b| backend(b, all, now)).chain(leaving).collect();
+    let mut header = vec!["BACKEND", "ADDRESS", "STATE", "FOR", "CONNS", "SHARE", "CHECK", "WHY"];
+    let Some(rates) = rates else {
+        out.table(&header, &[4, 5, 6], &[5, 6, 3, 1], rows);
+        return;
+    };
+    header.insert(5, "NEW/S");
+    let names = service.backends.iter().map(|b| Some(&b.name)).chain(std::iter::repeat(None));
+    for (row, name) in rows.iter_mut().zip(names) {
+        let rate = name.and_then(|name| rates.of(&service.name, name));
+        row.insert(5, Cell::plain(rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}"))));
+    }
+    out.table(&header, &[4, 5, 6, 7], &[6, 7, 3, 1], rows);
 }
 
 fn backend(b: &BackendStatus, all: u64, now: f64) -> Vec<Cell<'_>> {
@@ -162,7 +222,7 @@ fn drops(out: &mut Page, status: &Status) {
         .collect();
     if !rows.is_empty() {
         out.gap();
-        out.table(&["DROPPED", "PACKETS"], &[1], rows);
+        out.table(&["DROPPED", "PACKETS"], &[1], &[], rows);
     }
 }
 
@@ -178,7 +238,7 @@ fn events(out: &mut Page, status: &Status, now: f64) {
         .collect();
     if !rows.is_empty() {
         out.gap();
-        out.table(&["EVENTS", "", ""], &[], rows);
+        out.table(&["EVENTS", "", ""], &[], &[], rows);
     }
 }
 
@@ -252,51 +312,49 @@ impl Page {
         self.text.push('\n');
     }
 
-    /// `right`: columns set to the right. The last column takes what is left of the width.
-    fn table(&mut self, header: &[&str], right: &[usize], rows: Vec<Vec<Cell<'_>>>) {
-        let rows: Vec<Vec<(Cow<'_, str>, Paint)>> =
+    /// `right`: columns set to the right; `spare`: columns to go without where there is no room, the first one first. The last
+    /// column takes what is left of the width.
+    fn table(&mut self, header: &[&str], right: &[usize], spare: &[usize], rows: Vec<Vec<Cell<'_>>>) {
+        let mut rows: Vec<Vec<(Cow<'_, str>, Paint)>> =
             rows.into_iter().map(|row| row.into_iter().map(|c| (clean_cow(c.text), c.paint)).collect()).collect();
+        let mut header = header.to_vec();
+        let mut right = right.to_vec();
+        for column in narrowed(&header, &rows, spare, self.width) {
+            header.remove(column);
+            rows.iter_mut().filter(|row| column < row.len()).for_each(|row| drop(row.remove(column)));
+            right.retain(|of| *of != column);
+            right.iter_mut().filter(|of| **of > column).for_each(|of| *of -= 1);
+        }
         let last = header.len().saturating_sub(1);
-        let widths: Vec<usize> = header
-            .iter()
-            .enumerate()
-            .map(|(column, name)| {
-                rows.iter()
-                    .filter_map(|row| row.get(column))
-                    .map(|(text, _)| text.chars().count())
-                    .chain([name.chars().count()])
-                    .max()
-                    .unwrap_or(0)
-            })
-            .collect();
+        let widths = widths(&header, &rows);
         let used: usize = widths.iter().take(last).map(|w| w + 2).sum();
         let room = self.width.saturating_sub(used).max(LAST_COLUMN);
 
         let header = header.iter().map(|name| (Cow::Borrowed(*name), Paint::Dim));
         for row in [header.collect()].into_iter().chain(rows) {
-            self.row(&row, &widths, right, room);
+            self.row(&row, &widths, &right, room);
         }
     }
 
     fn row(&mut self, row: &[(Cow<'_, str>, Paint)], widths: &[usize], right: &[usize], room: usize) {
         let last = widths.len().saturating_sub(1);
         // Padding is written when more text follows, so that no line ends in blanks.
-        let mut pending = 0;
+        let (mut pending, mut left) = (0, self.width);
         for (column, ((text, paint), width)) in row.iter().zip(widths).enumerate() {
-            let text = if column == last { cut(text, room) } else { Cow::Borrowed(text.as_ref()) };
             let padding = width.saturating_sub(text.chars().count());
-            if right.contains(&column) {
-                pending += padding;
+            let before = if right.contains(&column) { padding } else { 0 };
+            let room = left.saturating_sub(before).min(if column == last { room } else { usize::MAX });
+            if room == 0 {
+                break;
             }
-            if !text.is_empty() {
-                self.text.extend(std::iter::repeat_n(' ', pending));
-                pending = 0;
-                self.put(&text, *paint);
+            if text.is_empty() {
+                pending += 2 + padding;
+            } else {
+                self.text.extend(std::iter::repeat_n(' ', pending + before));
+                self.put(&cut(text, room), *paint);
+                pending = 2 + padding - before;
             }
-            pending += 2;
-            if !right.contains(&column) {
-                pending += padding;
-            }
+            left = left.saturating_sub(width + 2);
         }
         self.text.push('\n');
     }
@@ -315,8 +373,32 @@ impl Page {
     }
 }
 
+fn widths(header: &[&str], rows: &[Vec<(Cow<'_, str>, Paint)>]) -> Vec<usize> {
+    let of = |(column, name): (usize, &&str)| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|(text, _)| text.chars().count());
+        cells.chain([name.chars().count()]).max().unwrap_or(0)
+    };
+    header.iter().enumerate().map(of).collect()
+}
+
+/// The columns to go without, the last one first.
+fn narrowed(header: &[&str], rows: &[Vec<(Cow<'_, str>, Paint)>], spare: &[usize], width: usize) -> Vec<usize> {
+    let widths = widths(header, rows);
+    let mut used: usize = widths.iter().take(header.len().saturating_sub(1)).map(|width| width + 2).sum();
+    let mut gone = Vec::new();
+    for column in spare {
+        if used.saturating_add(LAST_COLUMN) <= width {
+            break;
+        }
+        used = used.saturating_sub(widths.get(*column).map_or(0, |width| width + 2));
+        gone.push(*column);
+    }
+    gone.sort_unstable_by(|a, b| b.cmp(a));
+    gone
+}
+
 /// Reasons quote what backends and peers said: nothing in them may reach the terminal as a control sequence.
-fn clean(text: &str) -> Cow<'_, str> {
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>().into()
     } else {

@@ -3,51 +3,33 @@
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
 
 use super::render;
+use super::watch::watch;
 use crate::admin::{AdminError, fetch_status};
 use crate::cli::StatusArgs;
 use crate::clock;
 
-/// Time between two drawings of `--watch`.
-const REDRAW: Duration = Duration::from_secs(1);
-
 /// Runs `xvip status`. Returns the exit code: 0, 3 when no agent answers, 1 when its answer cannot be used. With `--watch` it
-/// returns when the output is closed.
+/// returns when it is interrupted, or the output is closed.
 pub async fn show(args: &StatusArgs) -> u8 {
-    let terminal = io::stdout().is_terminal();
-    if !args.watch {
-        return match text(&args.socket, args.json, terminal).await {
-            Ok(text) => {
-                // Whoever closed the output has seen enough.
-                let _ = io::stdout().write_all(text.as_bytes());
-                0
-            }
-            Err(error) => {
-                let _ = writeln!(io::stderr(), "xvip: {error}");
-                error.exit_code()
-            }
-        };
+    if args.watch {
+        return watch(&args.socket).await;
     }
-    loop {
-        let text = match text(&args.socket, false, terminal).await {
-            Ok(text) => text,
-            Err(error) => format!("{error}\n"),
-        };
-        // Cursor home, clear to the end: drawn in one write, without flicker.
-        let (before, after) = if terminal { ("\x1b[H\x1b[2J", "") } else { ("", "\n") };
-        let frame = format!("{before}{text}{after}");
-        let mut out = io::stdout().lock();
-        if out.write_all(frame.as_bytes()).and_then(|()| out.flush()).is_err() {
-            return 0;
+    match text(&args.socket, args.json).await {
+        Ok(text) => {
+            // Whoever closed the output has seen enough.
+            let _ = io::stdout().write_all(text.as_bytes());
+            0
         }
-        drop(out);
-        tokio::time::sleep(REDRAW).await;
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "xvip: {error}");
+            error.exit_code()
+        }
     }
 }
 
-async fn text(socket: &Path, json: bool, terminal: bool) -> Result<String, AdminError> {
+async fn text(socket: &Path, json: bool) -> Result<String, AdminError> {
     let status = fetch_status(socket).await?;
     if json {
         let mut text = serde_json::to_string_pretty(&status)
@@ -55,19 +37,30 @@ async fn text(socket: &Path, json: bool, terminal: bool) -> Result<String, Admin
         text.push('\n');
         return Ok(text);
     }
-    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let now = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(render(&status, now.as_secs_f64(), colour, width().unwrap_or(usize::MAX)))
+    let now = clock::unix(clock::wall());
+    Ok(render(&status, now, colour(), size().map_or(usize::MAX, |size| size.columns)))
+}
+
+pub(super) fn colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// Characters of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) columns: usize,
+    pub(super) rows: usize,
 }
 
 nix::ioctl_read_bad!(window_size, libc::TIOCGWINSZ, libc::winsize);
 
-/// Characters per line of the terminal on standard output; none when that is something else.
-fn width() -> Option<usize> {
+/// The terminal on standard output; none when that is something else.
+pub(super) fn size() -> Option<Size> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCGWINSZ writes one winsize, which `size` is; the descriptor is open for the life of the process.
     unsafe { window_size(io::stdout().as_raw_fd(), &raw mut size) }.ok()?;
-    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+    let (columns, rows) = (usize::from(size.ws_col), usize::from(size.ws_row));
+    (columns > 0 && rows > 0).then_some(Size { columns, rows })
 }
 
 #[cfg(test)]
@@ -78,6 +71,7 @@ mod tests {
 
     use super::*;
     use crate::admin;
+    use crate::config::{Admin, Readers};
     use crate::status::{Status, example::example};
 
     #[tokio::test]
@@ -85,13 +79,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("admin.sock");
         let (_sender, status) = watch::channel(Arc::new(example()));
-        let _agent = admin::listen(&socket, status, mpsc::channel(1).0).await.unwrap();
+        let access = admin::Access { status, orders: mpsc::channel(1).0, events: Default::default() };
+        let admin = Admin { socket: socket.clone(), read: Readers::Nobody };
+        let _agent = admin::listen(&admin, access).await.unwrap();
 
-        let json = text(&socket, true, false).await.unwrap();
+        let json = text(&socket, true).await.unwrap();
         assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), example());
         assert!(json.ends_with("}\n"));
 
-        let table = text(&socket, false, false).await.unwrap();
+        let table = text(&socket, false).await.unwrap();
         assert!(table.contains("master1  192.0.2.31:6443  up"), "{table}");
         assert!(!table.contains('\x1b'));
     }

@@ -27,6 +27,28 @@ fn span(seconds: f64) -> String {
     }
 }
 
+/// A moment, in seconds since the Unix epoch, as RFC 3339 has it, in UTC: `2025-11-22T19:33:20.250Z`.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast from float saturates, and NaN gives 0"
+)]
+pub(crate) fn instant(seconds: f64) -> String {
+    let millis = (seconds.clamp(0.0, 253_402_300_799.0) * 1000.0).round() as u64;
+    let (days, of_day) = (millis / 86_400_000, millis % 86_400_000);
+    // Days from a year that begins in March, so that the leap day is its last one.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let of_years = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * of_years + of_years / 4 - of_years / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = of_years + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", of_day % 1000)
+}
+
 /// `part` of `whole` in per cent, e.g. `33%`; `-` of nothing.
 pub(crate) fn share(part: u64, whole: u64) -> String {
     if whole == 0 {
@@ -77,6 +99,22 @@ mod tests {
             assert_eq!(since(seconds, 0.0), words);
         }
         assert_eq!(ago(100.0, 88.0), "12s ago");
+    }
+
+    #[test]
+    fn instants() {
+        for (seconds, words) in [
+            (0.0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400.0, "2000-02-29T00:00:00.000Z"),
+            (1_763_840_000.25, "2025-11-22T19:33:20.250Z"),
+            (4_107_542_399.999, "2100-02-28T23:59:59.999Z"),
+            (4_107_542_400.0, "2100-03-01T00:00:00.000Z"),
+            (f64::INFINITY, "9999-12-31T23:59:59.000Z"),
+            (f64::NAN, "1970-01-01T00:00:00.000Z"),
+            (-1.0, "1970-01-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(instant(seconds), words);
+        }
     }
 
     #[test]

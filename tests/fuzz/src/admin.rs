@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use xvip::admin::{Order, answer, read_status};
+use xvip::admin::{Access, Order, Right, answer, read_status};
 use xvip::drivers::vrrp::Outcome;
+use xvip::events::Reporter;
 use xvip::status::Status;
 
 use crate::bytes::Bytes;
@@ -13,15 +14,16 @@ use crate::pipe::{Pipe, run};
 
 /// A request from whoever may use the socket, or an answer from whoever has taken the agent's place.
 ///
-/// A request is answered in HTTP or not at all, and reloads nothing but by asking for it. An answer is a status, or an error
-/// of one line.
+/// A request is answered in HTTP or not at all, and changes nothing but by asking for it where it may. An answer is a status, or
+/// an error of one line.
 pub fn admin(data: &[u8]) {
     let mut bytes = Bytes::new(data);
     let (how, step) = (bytes.byte(), bytes.byte());
-    if how & 1 == 0 { requested(bytes.rest(), step) } else { answered(bytes.rest(), step, how & 2 != 0) }
+    let right = if how & 2 == 0 { Right::Change } else { Right::Look };
+    if how & 1 == 0 { requested(bytes.rest(), step, right) } else { answered(bytes.rest(), step, how & 2 != 0) }
 }
 
-fn requested(words: &[u8], step: u8) {
+fn requested(words: &[u8], step: u8, right: Right) {
     let pipe = Pipe::asking(words, step);
     let heard = pipe.heard();
     let (_status, receiver) = watch::channel(Arc::new(example()));
@@ -36,6 +38,9 @@ fn requested(words: &[u8], step: u8) {
                     Order::Reload(request) => {
                         let _ = request.reply.send(if asked % 2 == 1 { Ok(()) } else { Err(vec!["no".to_owned()]) });
                     }
+                    Order::Backend(order) => {
+                        let _ = order.reply.send(if order.save { Ok(order.name) } else { Err(vec!["no".to_owned()]) });
+                    }
                     Order::StepDown(order) => {
                         let _ = order
                             .reply
@@ -45,13 +50,17 @@ fn requested(words: &[u8], step: u8) {
             }
             asked
         };
-        tokio::join!(answer(pipe, receiver, sender), agent).1
+        let events = Reporter::default();
+        events.report("datapath".to_owned(), "attached".to_owned());
+        let access = Access { status: receiver, orders: sender, events };
+        tokio::join!(answer(pipe, right, access), agent).1
     });
     let said = heard.bytes();
     assert!(said.is_empty() || said.starts_with(b"HTTP/1."), "{:?}", String::from_utf8_lossy(&said));
     if asked > 0 {
         assert_eq!(asked, 1, "one request for each connection");
-        assert!(words.windows(4).any(|word| word == b"POST"), "a reload is asked for");
+        assert!(words.windows(4).any(|word| word == b"POST"), "a change is asked for");
+        assert_eq!(right, Right::Change, "who may look changes nothing");
     }
 }
 

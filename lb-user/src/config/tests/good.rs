@@ -24,7 +24,7 @@ fn the_shortest_file_gets_every_default() {
             cgroup: None,
         },
         metrics: Metrics { listen: ([127, 0, 0, 1], 9910).into() },
-        admin: Admin { socket: "/run/xvip/admin.sock".into() },
+        admin: Admin { socket: "/run/xvip/admin.sock".into(), read: Readers::Everyone },
         sync: None,
         vrrp: vec![Vrrp {
             name: "k8s".into(),
@@ -73,6 +73,7 @@ fn the_shortest_file_gets_every_default() {
                 address: "192.0.2.31:6443".parse().unwrap(),
                 weight: 1,
                 max_connections: 0,
+                duty: Duty::Serving,
             }],
         }],
     };

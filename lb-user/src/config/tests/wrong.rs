@@ -105,7 +105,7 @@ const NODE: &[Case] = &[
     ("[[vrrp]]", "[admin]\nsocket = \"/run/\"\n[[vrrp]]",
      r#"6:10: socket "/run/" is a directory, name a file such as "/run/xvip/admin.sock""#),
     ("[[vrrp]]", "[admin]\nsocket = \"/sssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss\"\n[[vrrp]]",
-     r#"6:10: socket "/sssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss…" has 108 bytes, choose a path of at most 107"#),
+     r#"6:10: socket "/sssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss…" has 108 bytes, choose a path of at most 102"#),
     ("[[vrrp]]", "[admin]\nsocket = \"/run/a\\u0000b\"\n[[vrrp]]",
      r#"6:10: socket "/run/a\0b" has the character '\0', remove it"#),
     ("[node]", "interface = \"eth0\"\n[node]",

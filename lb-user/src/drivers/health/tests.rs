@@ -24,6 +24,7 @@ fn service(kind: CheckKind, backends: &[(&str, SocketAddr)]) -> Service {
         address: *address,
         weight: 1,
         max_connections: 0,
+        duty: Default::default(),
     };
     Service {
         name: "api".to_owned(),

@@ -30,7 +30,8 @@ pub(super) fn sync(out: &mut Page, status: &Status, now: f64) {
         ]
     });
     out.gap();
-    out.table(&["SYNC", "STATE", "FOR", "HEARD", "SENT", "RECEIVED", "LAG", "REFUSED"], &[4, 5, 6, 7], rows.collect());
+    let header = ["SYNC", "STATE", "FOR", "HEARD", "SENT", "RECEIVED", "LAG", "REFUSED"];
+    out.table(&header, &[4, 5, 6, 7], &[5, 4, 2, 7], rows.collect());
     // Flows that this node knows better are none that it lacks.
     let lacks = |row: &&super::super::SkippedFlows| row.flows > 0 && row.reason != "newer" && row.reason != "not_here";
     let lacking: Vec<_> =

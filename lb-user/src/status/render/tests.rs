@@ -11,11 +11,11 @@ fn the_example_as_a_whole() {
 const WHOLE: &str = "\
 node      lb1, xvip 0.1.0, up 2h 5m
 config    /etc/xvip/xvip.toml, applied 10m 0s ago
+          changed by command, until the next reload or start: apiserver/master2 drained
           the last reload was refused: /etc/xvip/xvip.toml:7:1: unknown key `prioritty`
 datapath  xdp on eth0: eth0 (veth) takes native programs
 local     own connections translated, hooks on /sys/fs/cgroup
 tables    established: 150 of 262144 entries, 36.0 MiB
-          half_open: 0 of 65536 entries
           49.0 MiB with all others
 
 VRRP     STATE   FOR    PRIORITY  ADDRESSES                      ACTIVE      WHY
@@ -51,15 +51,33 @@ EVENTS
 
 #[test]
 fn lines_fit_the_terminal() {
-    for width in [100, 120, 200] {
+    for width in [40, 60, 80, 100, 120, 200] {
         let text = render(&example(), NOW, false, width);
         for line in text.lines() {
             assert!(line.chars().count() <= width, "{width}: {line}");
         }
     }
-    let narrow = render(&example(), NOW, false, 20);
-    assert!(narrow.contains('…'));
-    assert!(narrow.contains("master1  192.0.2.31:6443  up"));
+    // What matters most goes last.
+    assert!(render(&example(), NOW, false, 80).contains("master1  192.0.2.31:6443  up"));
+    for narrow in [render(&example(), NOW, false, 40), render(&example(), NOW, false, 1)] {
+        assert!(narrow.contains("BACKEND  STATE     CONNS  WHY\nmaster1  up           25  HTTP 200\n"), "{narrow}");
+        assert!(narrow.contains('…'));
+    }
+}
+
+#[test]
+fn rates_are_of_the_time_in_between() {
+    let (before, mut after) = (example(), example());
+    after.services[0].backends[0].connections_total += 50;
+    after.services[0].backends[1].connections_total = 0;
+    let rates = Rates::between(&before, &after, 2.0).unwrap();
+    let text = render_live(&after, Some(&rates), NOW, false, 120);
+    assert!(text.contains("CONNS  NEW/S  SHARE"), "{text}");
+    assert!(text.contains("master1  192.0.2.31:6443  up        31m 0s     25     25"), "{text}");
+    assert!(text.contains("master2  192.0.2.32:6443  up        32m 0s     50      -"), "{text}");
+    assert!(Rates::between(&before, &after, 0.0).is_none());
+    after.started_at += 1.0;
+    assert!(Rates::between(&before, &after, 1.0).is_none());
 }
 
 #[test]
@@ -98,6 +116,7 @@ fn an_agent_with_nothing() {
     status.services.clear();
     status.events.clear();
     status.config.last_error = None;
+    status.config.changes.clear();
     status.datapath.program_id = 0;
     status.datapath.reason = "eth0 does not exist".to_owned();
     status.datapath.tables.clear();

@@ -11,6 +11,7 @@ mod incumbent;
 mod memory;
 mod moves;
 mod outage;
+mod reload;
 mod restart;
 mod spread;
 mod streams;
@@ -77,6 +78,8 @@ enum What {
         #[arg(long, value_name = "FILE")]
         other: Option<PathBuf>,
     },
+    /// What is noticed when the configuration of the holder is reloaded under load, 1,000 times, half of the files broken.
+    Reload,
     /// Whether 20,000 requests are served, and by whom.
     Spread,
     /// 200 MB in each direction through one connection.
@@ -190,6 +193,9 @@ fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, wh
             _ => xvip,
         };
         kept &= restart::measure(&ground, &mut pair, [xvip, other], runs(100))?;
+    }
+    if all || matches!(what, What::Reload) {
+        kept &= reload::measure(&ground, &mut pair, runs(1000))?;
     }
     if all || matches!(what, What::FailFast) {
         kept &= fail_fast::measure(&mut ground, &mut pair, runs(1))?;
