@@ -1,0 +1,1 @@
+//! What haproxy.cfg may look like.

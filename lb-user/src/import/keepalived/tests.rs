@@ -1,0 +1,1 @@
+//! What keepalived.conf may look like.
