@@ -35,52 +35,43 @@ pub struct ImportArgs {
 
 /// Imports; the exit status.
 pub fn run(arguments: &ImportArgs) -> u8 {
-    let mut stderr = io::stderr().lock();
-    let imported = match read(arguments).and_then(|input| {
-        let keepalived = arguments.keepalived.clone().unwrap_or_default();
-        convert(&input, &|program| files::script(program, &keepalived))
-    }) {
-        Ok(imported) => imported,
-        Err(notes) => {
-            report(&mut stderr, &notes);
-            let _ = writeln!(stderr, "Nothing is written.");
-            return 1;
-        }
-    };
+    let beside = arguments.keepalived.clone().unwrap_or_default();
+    let result = read(arguments).and_then(|input| convert(&input, &|program| files::script(program, &beside)));
+    // Where nobody listens, nobody is to be told.
+    let say = |text: &str| drop(io::stderr().write_all(text.as_bytes()));
+    say(&said(&result));
+    let Ok(imported) = result else { return 1 };
     let written = match &arguments.output {
         Some(path) => files::write(path, &imported.text, arguments.force),
         None => io::stdout().write_all(imported.text.as_bytes()).map_err(|error| format!("standard output: {error}")),
     };
-    report(&mut stderr, &imported.notes);
-    let result = match written {
-        Ok(()) => summary(&imported, arguments.output.as_deref()),
-        Err(error) => format!("{}\nNothing is written.", shown(&error)),
-    };
-    let failed = result.ends_with("Nothing is written.");
-    // Nobody is left to be told.
-    let _ = writeln!(stderr, "{result}");
-    failed.into()
+    match (written, &arguments.output) {
+        (Err(error), _) => {
+            say(&format!("{}\n{NOTHING}\n", shown(&error)));
+            return 1;
+        }
+        (Ok(()), Some(path)) => say(&format!("{} is written, and `xvip check` takes it.\n", path.display())),
+        (Ok(()), None) => {}
+    }
+    0
 }
 
-fn report(out: &mut impl io::Write, notes: &[Note]) {
-    for note in notes {
-        let _ = writeln!(out, "{note}");
+const NOTHING: &str = "Nothing is written.";
+
+/// What is to be said of what became of files.
+pub(super) fn said(result: &Result<Imported, Vec<Note>>) -> String {
+    let lines = |notes: &[Note]| notes.iter().map(|note| format!("{note}\n")).collect::<String>();
+    match result {
+        Ok(imported) => lines(&imported.notes) + &summary(imported),
+        Err(notes) => lines(notes) + NOTHING + "\n",
     }
 }
 
-fn summary(imported: &Imported, output: Option<&Path>) -> String {
+fn summary(imported: &Imported) -> String {
     let count = |kind| imported.notes.iter().filter(|note| note.kind == kind).count();
-    let mut text = String::new();
-    for open in &imported.open {
-        text.push_str(&format!("to fill in: {open}\n"));
-    }
+    let open: String = imported.open.iter().map(|open| format!("to fill in: {open}\n")).collect();
     let (mistakes, lost) = (count(Kind::Mistake), count(Kind::Lost));
-    let open = imported.open.len();
-    text.push_str(&format!("{lost} not carried over, {mistakes} mistakes, {open} to fill in"));
-    if let Some(path) = output {
-        text.push_str(&format!("; {} is written, and `xvip check` takes it", path.display()));
-    }
-    text
+    format!("{open}not carried over: {lost}; mistakes: {mistakes}; to fill in: {}.\n", imported.open.len())
 }
 
 /// Reads all files.

@@ -244,7 +244,9 @@ fn both_families(front: &Proxy, back: &Proxy, known: &Known, names: &mut Names, 
             }
             continue;
         }
-        let mut service = service(front, back, &binds, &of_family, known, names, notes);
+        let suffix = if services.is_empty() { "" } else { "-v6" };
+        let name = names.unique(&format!("{}{suffix}", front.name), "service");
+        let mut service = service(front, back, &binds, &of_family, known, name, notes);
         if service.backends.iter().all(|backend| backend.weight == Some(0)) {
             notes.lost(&front.place, title(front), "none of its servers takes connections");
             continue;
@@ -307,10 +309,8 @@ fn listened(front: &Proxy, known: &Known, notes: &mut Notes) -> Vec<Bind> {
 }
 
 fn service(
-    front: &Proxy, back: &Proxy, binds: &[&Bind], servers: &[&Server], known: &Known,
-    names: &mut Names, notes: &mut Notes,
+    front: &Proxy, back: &Proxy, binds: &[&Bind], servers: &[&Server], known: &Known, name: String, notes: &mut Notes,
 ) -> Service {
-    let name = names.unique(&front.name, "service");
     let mut remarks = Vec::new();
     if name != front.name {
         remarks.push(format!("{} in haproxy's file; names here have a-z, 0-9, - and .", front.name));

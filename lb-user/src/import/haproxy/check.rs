@@ -42,6 +42,7 @@ pub(in crate::import) enum Way {
 #[derive(Debug, Clone)]
 pub(in crate::import) struct Http {
     pub(in crate::import) place: Place,
+    pub(in crate::import) method: String,
     pub(in crate::import) path: String,
     pub(in crate::import) host: Option<String>,
 }
@@ -54,14 +55,12 @@ pub(in crate::import) struct Expect {
     pub(in crate::import) statuses: Option<Vec<u16>>,
 }
 
-const ASKS_GET: &str = "checks ask by GET";
-
 impl Check {
     /// `option NAME ...`; whether it is one of a check.
     pub(super) fn option(&mut self, line: &Line, at: usize, notes: &mut Notes) -> bool {
         self.way = match line.word(at) {
             "httpchk" => {
-                self.http = Some(request(line, at + 1, notes));
+                self.http = Some(request(line, at + 1));
                 Way::Http
             }
             "ssl-hello-chk" => Way::Hello,
@@ -116,14 +115,12 @@ impl Check {
 
     fn send(&mut self, line: &Line, notes: &mut Notes) {
         let place = &line.place;
-        let mut http =
-            self.http.take().unwrap_or_else(|| Http { place: place.clone(), path: "/".to_owned(), host: None });
+        let mut http = self.http.take().unwrap_or_else(|| request(line, line.words.len()));
         let mut words = line.words.iter().skip(2).map(String::as_str);
         while let Some(word) = words.next() {
             let value = words.next();
             match (word, value) {
-                ("meth", Some("GET")) => {}
-                ("meth", Some(method)) => notes.lost(place, format!("meth {method}"), ASKS_GET),
+                ("meth", Some(method)) => http.method = method.to_owned(),
                 ("uri", Some(path)) => http.path = path.to_owned(),
                 ("ver", Some(_)) => {}
                 ("hdr", Some(name)) => match words.next() {
@@ -194,20 +191,18 @@ impl Check {
 }
 
 /// After `option httpchk`: nothing, a path, or a method, a path and a version, which may hide headers.
-fn request(line: &Line, from: usize, notes: &mut Notes) -> Http {
+fn request(line: &Line, from: usize) -> Http {
     let words = line.words.get(from..).unwrap_or_default();
     let (method, path) = match words {
         [] => ("OPTIONS", "/"),
         [path] => ("OPTIONS", path.as_str()),
         [method, path, ..] => (method.as_str(), path.as_str()),
     };
-    if method != "GET" {
-        notes.lost(&line.place, format!("the method {method}"), ASKS_GET);
-    }
     let rest = words.iter().skip(2).cloned().collect::<Vec<_>>().join(" ");
     let headers = rest.split(['\r', '\n']).filter_map(|line| line.split_once(':'));
     let mut hosts = headers.filter(|(name, _)| name.trim().eq_ignore_ascii_case("host")).map(|(_, value)| value.trim());
-    Http { place: line.place.clone(), path: path.to_owned(), host: hosts.next().map(str::to_owned) }
+    let (place, host) = (line.place.clone(), hosts.next().map(str::to_owned));
+    Http { place, method: method.to_owned(), path: path.to_owned(), host }
 }
 
 /// `200`, `200-399`, `200,204`

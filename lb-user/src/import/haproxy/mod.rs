@@ -108,7 +108,7 @@ impl<E: Fn(&str) -> Option<String>> Reader<E> {
                 begun = true;
             } else if let Some(section) = self.tree.sections.last_mut().filter(|_| begun) {
                 if section.head.word(0) == "global" {
-                    set(&mut self.own, &line);
+                    set(&mut self.own, &self.environment, &line);
                 }
                 section.lines.push(line);
             } else {
@@ -141,11 +141,14 @@ pub fn parse(
 }
 
 /// What a line of `global` does to the variables of the lines after it.
-fn set(own: &mut BTreeMap<String, Option<String>>, line: &Line) {
+fn set(own: &mut BTreeMap<String, Option<String>>, environment: impl Fn(&str) -> Option<String>, line: &Line) {
     let (name, value) = (line.word(1).to_owned(), line.words.iter().skip(2).cloned().collect::<Vec<_>>().join(" "));
     match line.word(0) {
         "setenv" => drop(own.insert(name, Some(value))),
-        "presetenv" => drop(own.entry(name).or_insert(Some(value))),
+        "presetenv" => {
+            let before = own.remove(&name).flatten().or_else(|| environment(&name));
+            own.insert(name, before.or(Some(value)));
+        }
         "unsetenv" => drop(own.insert(name, None)),
         _ => {}
     }

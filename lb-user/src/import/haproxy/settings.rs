@@ -104,11 +104,7 @@ pub(in crate::import) fn read(tree: &Tree, notes: &mut Notes) -> Vec<Proxy> {
             "backend" => Kind::Backend,
             "listen" => Kind::Listen,
             other => {
-                notes.lost(
-                    &head.place,
-                    format!("{} with its {} lines", head.text(), section.lines.len()),
-                    words::section(other),
-                );
+                notes.lost(&head.place, format!("{} and what is in it", head.text()), words::section(other));
                 continue;
             }
         };

@@ -65,9 +65,10 @@ pub(super) fn check(back: &Proxy, servers: &[&Server], notes: &mut Notes) -> Che
         request(&mut check, back, notes);
     } else {
         check.path = None;
-        check.remarks.push(
-            "For an API server: type = \"https\" and path = \"/readyz\", which says whether it is ready.".to_owned(),
-        );
+        if of_api(servers) {
+            let remark = "Better: type = \"https\" and path = \"/readyz\", which says whether an API server is ready.";
+            check.remarks.push(remark.to_owned());
+        }
     }
     check.port = asked.port.or_else(|| first.and_then(|server| server.options.port));
     if check.port.is_none() && servers.iter().any(|server| server.port.is_none()) {
@@ -89,12 +90,17 @@ fn wants_tls(back: &Proxy, servers: &[&Server]) -> bool {
     back.settings.check.tls || servers.iter().any(|server| server.options.check_ssl)
 }
 
+/// Whether these are API servers, by their port.
+fn of_api(servers: &[&Server]) -> bool {
+    servers.iter().any(|server| server.port == Some(super::backend::API_PORT))
+}
+
 fn kind(back: &Proxy, servers: &[&Server], notes: &mut Notes) -> &'static str {
     let asked = &back.settings.check;
     let tls = wants_tls(back, servers);
     let checked = servers.iter().find(|server| server.options.check);
     let place = asked.place.as_ref().or(checked.map(|server| &server.place));
-    let of_api = servers.iter().any(|server| server.port == Some(super::backend::API_PORT));
+    let of_api = of_api(servers);
     let mut mistake = |place: Option<&Place>, what: String| {
         if let Some(place) = place {
             notes.mistake(place, what);
@@ -134,6 +140,9 @@ fn kind(back: &Proxy, servers: &[&Server], notes: &mut Notes) -> &'static str {
 fn request(check: &mut Check, back: &Proxy, notes: &mut Notes) {
     let asked = &back.settings.check;
     if let Some(http) = &asked.http {
+        if http.method != "GET" {
+            notes.lost(&http.place, format!("the method {}", http.method), "checks ask by GET");
+        }
         let good = http.path.starts_with('/')
             && http.path.len() <= 1024
             && http.path.chars().all(|c| c.is_ascii_graphic() && c != '#');
