@@ -233,7 +233,7 @@ mod tests {
             assert_eq!(is_like(pattern, name), like, "{pattern} {name}");
         }
         // What would take for ever if each star tried everything.
-        assert!(!is_like(&"a*".repeat(30), &"a".repeat(200).replace("aa", "ab")) || true);
+        assert!(!is_like(&("a*".repeat(30) + "b"), &"a".repeat(200)));
     }
 
     #[test]

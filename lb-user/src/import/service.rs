@@ -188,7 +188,7 @@ fn page(front: &Proxy, known: &Known, page: &mut Option<(String, Place)>, notes:
     if page.is_some() {
         return notes.lost(&front.place, title(front), "there is one status page, and it has another's place already");
     }
-    let everywhere = IpAddr::from(if address.is_ipv4() { [0_u8; 4].into() } else { IpAddr::from([0_u8; 16]) });
+    let everywhere = if address.is_ipv4() { IpAddr::from([0_u8; 4]) } else { IpAddr::from([0_u8; 16]) };
     let address = if known.vips.contains(&address) {
         notes.lost(
             &bind.place,

@@ -43,9 +43,8 @@ fn converted(input: &Input, text: &str) {
     match result {
         Ok(imported) => {
             let env = Env { host_name: "lb1".to_owned(), memory: 8 << 30 };
-            if let Err(faults) = parse(&imported.text, "xvip.toml", &env) {
-                panic!("{faults}\n{}", imported.text);
-            }
+            let faults = parse(&imported.text, "xvip.toml", &env).err().map(|faults| faults.to_string());
+            assert_eq!(faults, None, "{}", imported.text);
             assert!(!imported.text.contains('\0'));
             assert!(imported.notes.iter().all(|note| note.kind != Kind::Fault));
             judge(&imported.notes, text);
