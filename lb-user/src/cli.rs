@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::import::ImportArgs;
+
 /// Where `run` and `check` look for the configuration.
 pub const DEFAULT_CONFIG: &str = "/etc/xvip/xvip.toml";
 
@@ -50,6 +52,16 @@ pub enum Command {
     /// could not look at. It takes a few seconds.
     #[command(after_help = "Exit status: 0 when there is no problem, 1 otherwise.")]
     Doctor(DoctorArgs),
+
+    /// Make a configuration of those of haproxy and keepalived
+    ///
+    /// Says on standard error each line that is not carried over, with the reason, and each mistake found, as FILE:LINE: what.
+    /// Scripts that keepalived runs are looked into where they are readable. Nothing else of the host is looked at.
+    #[command(
+        after_help = "Exit status: 0 when a configuration was written that `xvip check` takes, 1 when a file is \
+                      broken or has nothing that can be carried over."
+    )]
+    Import(ImportArgs),
 
     /// Show what the agent on this machine does
     #[command(after_help = "Exit status: 0; 3 when no agent answers, 1 when its answer cannot be used.\n\

@@ -25,6 +25,7 @@ mod ethtool;
 pub mod events;
 pub mod heartbeat;
 pub mod http;
+pub mod import;
 pub mod leaving;
 pub mod logging;
 pub mod manual;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use xvip::cli::{Cli, Command, VrrpCommand};
-use xvip::{agent, config, doctor, logging, manual, status, steer};
+use xvip::{agent, config, doctor, import, logging, manual, status, steer};
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
@@ -35,6 +35,7 @@ fn main() -> anyhow::Result<ExitCode> {
             }
         },
         Command::Doctor(arguments) => Ok(runtime.block_on(doctor::run(arguments.config, arguments.json)).into()),
+        Command::Import(arguments) => Ok(import::run(&arguments).into()),
         Command::Status(arguments) => Ok(runtime.block_on(status::show(&arguments)).into()),
         Command::Reload(arguments) => Ok(runtime.block_on(steer::reload(&arguments)).into()),
         Command::Events(arguments) => Ok(runtime.block_on(status::events(&arguments)).into()),

@@ -41,6 +41,8 @@ pub use listen::Listen;
 pub use track::{Track, TrackCommand, Tracked};
 pub use valid::*;
 
+pub(crate) use values::spell;
+
 use reader::Section;
 use report::{Report, wrong};
 

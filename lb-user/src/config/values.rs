@@ -119,7 +119,7 @@ pub(super) fn duration_in(text: &str, range: RangeInclusive<Duration>) -> Result
 }
 
 /// The shortest spelling that [`duration`] reads back.
-pub(super) fn spell(duration: Duration) -> String {
+pub(crate) fn spell(duration: Duration) -> String {
     let mut rest = duration.as_millis();
     let mut text = String::new();
     for (unit, millis) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {

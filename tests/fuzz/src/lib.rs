@@ -11,6 +11,7 @@ mod answer;
 mod config;
 mod datapath;
 mod frame;
+mod import;
 mod pipe;
 mod sound;
 mod story;
@@ -22,6 +23,7 @@ pub use answer::answer;
 pub use config::config;
 pub use datapath::datapath;
 pub use frame::frame;
+pub use import::{haproxy, keepalived};
 pub use sync::sync;
 pub use wire::{neighbour, peer, vrrp};
 
@@ -29,12 +31,14 @@ pub use wire::{neighbour, peer, vrrp};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them, in the order of their names.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 11] = [
     ("admin", admin),
     ("answer", answer),
     ("config", config),
     ("datapath", datapath),
     ("frame", frame),
+    ("haproxy", haproxy),
+    ("keepalived", keepalived),
     ("neighbour", neighbour),
     ("peer", peer),
     ("sync", sync),

@@ -1,0 +1,242 @@
+//! What was understood, as a configuration with comments.
+
+use std::time::Duration;
+
+use super::keepalived::{Router, Track};
+use super::name::Names;
+use super::note::Place;
+use super::service::{Check, Service, Services};
+use super::toml::{Toml, list, quoted, time};
+
+/// What stands before words about something that only the administrator knows.
+pub(super) const MARK: &str = "CHANGE:";
+
+/// All of it.
+#[derive(Debug)]
+pub(super) struct Plan<'p> {
+    /// The files it comes from.
+    pub(super) sources: &'p [String],
+    pub(super) routers: &'p [Router],
+    pub(super) services: &'p Services,
+}
+
+/// The configuration, and what is open in it.
+pub(super) fn render(plan: &Plan<'_>) -> (String, Vec<String>) {
+    let mut out = Writer { toml: Toml::default(), open: Vec::new() };
+    out.head(plan);
+    out.node(plan.routers);
+    out.page(plan.services.page.as_ref());
+    let mut names = Names::default();
+    let interface = plan.routers.iter().find_map(|router| router.interface.as_deref());
+    for router in plan.routers {
+        out.router(router, interface, &mut names);
+    }
+    for service in &plan.services.services {
+        out.service(service);
+    }
+    (out.toml.finish(), out.open)
+}
+
+struct Writer {
+    toml: Toml,
+    open: Vec<String>,
+}
+
+impl Writer {
+    fn head(&mut self, plan: &Plan<'_>) {
+        let version = env!("CARGO_PKG_VERSION");
+        self.toml.comment(&format!("Made by `xvip import`, version {version}, from {}.", plan.sources.join(" and ")));
+        self.toml.comment("");
+        self.toml.comment(&format!("Lines behind {MARK} need what no file says. `xvip check` says whether this file is good, `xvip doctor` whether it suits the host, config/xvip.toml in the sources what each key means."));
+    }
+
+    /// Something that only the administrator knows, above the key it is about.
+    fn open(&mut self, key: &str, text: &str) {
+        self.toml.comment(&format!("{MARK} {text}"));
+        self.open.push(super::note::shown(&format!("{key}: {text}")));
+    }
+
+    fn node(&mut self, routers: &[Router]) {
+        self.toml.gap();
+        self.toml.line("[node]");
+        self.toml.comment("Unlike on the other nodes. Default: the host's name.");
+        self.toml.line("# name = \"lb1\"");
+        match routers.iter().find_map(|router| router.interface.as_ref()) {
+            Some(interface) => self.toml.text("interface", interface),
+            None => {
+                self.open("node.interface", "the interface where clients and backends come in, as `ip link` shows it");
+                self.toml.text("interface", "eth0");
+            }
+        }
+    }
+
+    fn page(&mut self, page: Option<&(String, Place)>) {
+        let Some((at, place)) = page else { return };
+        self.toml.gap();
+        self.toml.line("[metrics]");
+        self.toml.comment(&format!("In the place of the page of {place}: status at /, /metrics for Prometheus, /healthz and /readyz. It can only be read, by whoever reaches it."));
+        self.toml.text("listen", at);
+    }
+
+    fn router(&mut self, router: &Router, node_interface: Option<&str>, names: &mut Names) {
+        self.toml.gap();
+        self.toml.comment(&format!("vrrp_instance {} of {}", router.name, router.place));
+        self.toml.line("[[vrrp]]");
+        self.toml.text("name", &names.unique(&router.name, "vrrp"));
+        let interface = router.interface.as_deref();
+        if let Some(interface) = interface.filter(|_| interface != node_interface) {
+            self.toml.text("interface", interface);
+        }
+        self.toml.key("virtual_router_id", &router.id.to_string());
+        self.toml.comment("The node with the highest takes the VIPs; another one on each node.");
+        self.toml.key("priority", &router.priority.to_string());
+        match router.version {
+            2 => {
+                self.toml.comment("As keepalived speaks it, so that nodes can be replaced one by one. When no keepalived is left: version = 3 and advert_interval = \"100ms\" on all nodes at once, without auth_pass; a silent node is then replaced within half a second.");
+                self.toml.key("version", "2");
+            }
+            _ => self.toml.key("version", "3"),
+        }
+        self.toml.key("advert_interval", &time(router.advert));
+        if let Some(password) = &router.password {
+            self.toml.text("auth_pass", password);
+        }
+        self.toml.key("preempt", if router.preempt { "true" } else { "false" });
+        if let Some(delay) = router.preempt_delay {
+            self.toml.key("preempt_delay", &time(delay));
+        }
+        if let Some(source) = router.source {
+            self.toml.comment("This node's own address; another one on each node.");
+            self.toml.text("unicast_source", &source.to_string());
+        }
+        if !router.peers.is_empty() {
+            let peers: Vec<_> = router.peers.iter().map(ToString::to_string).collect();
+            self.toml.comment("The other nodes; other ones on each node.");
+            self.toml.key("unicast_peers", &list(peers.iter().map(String::as_str)));
+        }
+        let addresses: Vec<_> =
+            router.addresses.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect();
+        self.toml.key("virtual_addresses", &list(addresses.iter().map(String::as_str)));
+        if !router.excluded.is_empty() {
+            let excluded: Vec<_> =
+                router.excluded.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect();
+            self.toml.comment(&format!("Not advertised by keepalived, and not here: {}. Give them a [[vrrp]] of their own, on all nodes at once.", excluded.join(", ")));
+        }
+        for track in &router.tracks {
+            self.track(track);
+        }
+    }
+
+    fn track(&mut self, track: &Track) {
+        self.toml.gap();
+        self.toml.line("[[vrrp.track]]");
+        let weight = match track {
+            Track::Interface { name, weight } => {
+                self.toml.text("interface", name);
+                weight
+            }
+            Track::Command { words, interval, timeout, weight, rise, fall } => {
+                let bounded = |at: &Duration| {
+                    time(
+                        Duration::from_millis(u64::try_from(at.as_millis()).unwrap_or(u64::MAX))
+                            .clamp(Duration::from_millis(100), Duration::from_secs(3600)),
+                    )
+                };
+                self.toml.key("command", &list(words.iter().map(String::as_str)));
+                self.toml.key("interval", &bounded(interval));
+                self.toml.key("timeout", &bounded(timeout));
+                self.toml.key("rise", &rise.min(&100).to_string());
+                self.toml.key("fall", &fall.min(&100).to_string());
+                weight
+            }
+        };
+        if let Some(weight) = weight {
+            self.toml.key("weight", &weight.to_string());
+        }
+    }
+
+    fn service(&mut self, service: &Service) {
+        self.toml.gap();
+        match &service.place {
+            Some(place) => self.toml.comment(&format!("{} of {place}", service.name)),
+            None => self.toml.comment("The VIPs carried no balancer: clients reached the API server of the node that held them. Now they go to every ready one, and a node's own clients to its own first."),
+        }
+        self.toml.line("[[service]]");
+        for remark in &service.remarks {
+            self.toml.comment(remark);
+        }
+        self.toml.text("name", &service.name);
+        for open in &service.open {
+            if !service.backends.iter().any(|backend| backend.open.as_ref() == Some(open)) {
+                self.open(&format!("listen of {}", service.name), open);
+            }
+        }
+        match service.listen.as_slice() {
+            [one] => self.toml.text("listen", one),
+            more => self.toml.key("listen", &list(more.iter().map(String::as_str))),
+        }
+        self.toml.text("balance", service.balance);
+        if let Some(count) = service.max_connections {
+            self.toml.comment("Further connections are refused; haproxy lets them wait.");
+            self.toml.key("max_connections", &count.to_string());
+        }
+        if let Some(time_) = service.slow_start {
+            self.toml.key("slow_start", &time(time_));
+        }
+        self.toml.key("idle_timeout", &time(service.idle.unwrap_or(Duration::from_secs(7200))));
+        self.check(&service.check);
+        for backend in &service.backends {
+            self.toml.gap();
+            self.toml.line("[[service.backend]]");
+            for remark in &backend.remarks {
+                self.toml.comment(remark);
+            }
+            self.toml.text("name", &backend.name);
+            if let Some(open) = &backend.open {
+                self.open(&format!("address of {}", backend.name), open);
+            }
+            self.toml.text("address", &backend.address);
+            if let Some(weight) = backend.weight {
+                self.toml.key("weight", &weight.to_string());
+            }
+            if let Some(count) = backend.max_connections {
+                self.toml.key("max_connections", &count.to_string());
+            }
+        }
+    }
+
+    fn check(&mut self, check: &Check) {
+        self.toml.gap();
+        self.toml.line("[service.health_check]");
+        for remark in &check.remarks {
+            self.toml.comment(remark);
+        }
+        self.toml.text("type", check.kind);
+        if let Some(port) = check.port {
+            self.toml.key("port", &port.to_string());
+        }
+        if let Some(path) = &check.path {
+            self.toml.text("path", path);
+            let statuses: Vec<_> = check.statuses.iter().map(ToString::to_string).collect();
+            self.toml.key("expect_status", &format!("[{}]", statuses.join(", ")));
+        }
+        if let Some(host) = &check.host {
+            self.toml.text("host", host);
+        }
+        self.toml.key("interval", &time(check.interval));
+        self.toml.key("timeout", &time(check.timeout));
+        self.toml.key("rise", &check.rise.to_string());
+        self.toml.key("fall", &check.fall.to_string());
+        if let Some(file) = &check.ca_file {
+            self.toml.text("ca_file", file);
+        }
+        if let Some(file) = &check.certificate {
+            self.toml.comment("haproxy has both in one file.");
+            self.toml.key("client_certificate", &quoted(file));
+            self.toml.key("client_key", &quoted(file));
+        }
+        if let Some(name) = &check.server_name {
+            self.toml.text("server_name", name);
+        }
+    }
+}
