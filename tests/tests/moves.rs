@@ -4,7 +4,6 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
