@@ -25,6 +25,9 @@ pub struct Status {
     pub version: String,
     /// Seconds since the Unix epoch at which the agent started.
     pub started_at: f64,
+    /// Whether its health checks are still being made ready; backends are used unchecked until then.
+    #[serde(default)]
+    pub starting: bool,
     /// When the serving configuration was applied, and what became of the last attempt to replace it.
     pub config: ConfigStatus,
     /// How packets are handled.

@@ -52,6 +52,7 @@ pub(crate) fn example() -> Status {
         role: "balancer".to_owned(),
         version: "0.1.0".to_owned(),
         started_at: 1_700_000_000.0,
+        starting: false,
         config: ConfigStatus {
             file: "/etc/xvip/xvip.toml".to_owned(),
             applied_at: NOW - 600.0,
