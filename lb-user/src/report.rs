@@ -121,6 +121,7 @@ fn vrrp(sources: &Sources<'_>) -> Vec<VrrpStatus> {
         .map(|instance| VrrpStatus {
             name: instance.name.clone(),
             state: instance.state.label().to_owned(),
+            sync_group: instance.sync_group.clone().unwrap_or_default(),
             since: unix_of(instance.since),
             reason: instance.reason.clone(),
             virtual_router_id: instance.vrid,

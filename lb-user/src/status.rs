@@ -140,6 +140,9 @@ pub struct VrrpStatus {
     pub since: f64,
     /// Why it entered this state.
     pub reason: String,
+    /// The sync group it is a member of; empty: none.
+    #[serde(default)]
+    pub sync_group: String,
     /// VRID.
     pub virtual_router_id: u8,
     /// Configured priority.

@@ -18,6 +18,7 @@ mod hook;
 mod lookout;
 mod right;
 mod router;
+mod seat;
 mod steering;
 mod track;
 
@@ -38,6 +39,7 @@ use self::config::Order;
 pub use self::haste::Haste;
 use self::right::Right;
 use self::router::{Router, Steer};
+use self::seat::Seats;
 pub use self::steering::{Outcome, StepDown};
 use crate::bpf::Leases;
 use crate::config::{IpNet, Vrrp};
@@ -77,8 +79,10 @@ pub struct InstanceSnapshot {
     pub interface: String,
     /// `vrrp.virtual_router_id`
     pub vrid: u8,
-    /// `vrrp.priority`
+    /// `vrrp.priority`, after what it tracks and its sync group had their say.
     pub priority: u8,
+    /// The `vrrp_sync_group` it is a member of.
+    pub sync_group: Option<String>,
     /// Where it stands; the addresses belong on the interface while it is Active.
     pub state: State,
     /// Why it stands there.
@@ -122,6 +126,12 @@ fn key(vrrp: &Vrrp) -> Key<'_> {
 #[must_use]
 pub fn any_left(configs: &[Vrrp], leases: &Leases) -> bool {
     configs.iter().any(|vrrp| is_left(vrrp, leases))
+}
+
+/// Whether it is, or another of its sync group, without which it could not be gone on with.
+fn is_left_with_group(vrrp: &Vrrp, configs: &[Vrrp], leases: &Leases) -> bool {
+    let others = configs.iter().filter(|other| vrrp.sync_group.is_some() && other.sync_group == vrrp.sync_group);
+    is_left(vrrp, leases) || others.into_iter().any(|other| is_left(other, leases))
 }
 
 /// Whether its lease lasts. One that is over is taken up again where that disturbs nobody: not from a living router, whose
@@ -221,6 +231,7 @@ pub struct VrrpDriver {
     announcements: Arc<AtomicU64>,
     elsewhere: tokio::runtime::Handle,
     routers: Vec<Running>,
+    seats: Seats,
     tasks: JoinSet<()>,
 }
 
@@ -261,6 +272,7 @@ impl VrrpDriver {
             announcements: Arc::default(),
             elsewhere: tokio::runtime::Handle::current(),
             routers: Vec::new(),
+            seats: Seats::default(),
             tasks: JoinSet::new(),
         };
         std::thread::Builder::new().name("vrrp".to_owned()).spawn(move || {
@@ -298,7 +310,8 @@ impl VrrpDriver {
     /// Makes the routers those of `configs`.
     async fn converge(&mut self, Wanted { configs, only_left }: &Wanted) {
         let mut orders = Order::all(configs);
-        orders.retain(|order| !only_left || is_left(&order.vrrp, &self.leases));
+        self.seats.assign(&mut orders);
+        orders.retain(|order| !only_left || is_left_with_group(&order.vrrp, configs, &self.leases));
         let wanted = |running: &Running| orders.iter().any(|order| key(&order.vrrp) == key(&running.order.vrrp));
         let (mut stay, go) = std::mem::take(&mut self.routers).into_iter().partition::<Vec<_>, _>(wanted);
         // Told to stop, they release their addresses without delay and wait for who takes them. A successor must not speak
@@ -341,10 +354,16 @@ impl VrrpDriver {
 
     /// Passes an order on to the routers it is for.
     fn steer(&self, StepDown { name, hold, reply }: StepDown) {
+        let named = |vrrp: &Vrrp| name.as_ref().is_none_or(|name| *name == vrrp.name);
+        // They move together.
+        let groups: Vec<_> =
+            self.routers.iter().map(|running| &running.order.vrrp).filter(|vrrp| named(vrrp)).collect();
+        let grouped =
+            |vrrp: &Vrrp| vrrp.sync_group.is_some() && groups.iter().any(|of| of.sync_group == vrrp.sync_group);
         let mut waiting = Vec::new();
         for running in &self.routers {
             let its = &running.order.vrrp.name;
-            if name.as_ref().is_some_and(|name| name != its) {
+            if !named(&running.order.vrrp) && !grouped(&running.order.vrrp) {
                 continue;
             }
             let (tell, told) = oneshot::channel();
