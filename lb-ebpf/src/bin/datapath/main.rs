@@ -40,9 +40,16 @@ pub(crate) fn xvip(wrapped: XdpContext) -> u32 {
     let context = wrapped.ctx;
     match ethertype(&mut xdp::Frame::new(context)) {
         Ok(V4::ETHERTYPE) => {
-            let run = || {
+            // Most packets are of established flows. The kernel calls nothing for them: where it guards returns (SRSO),
+            // that spares a fifth of what they cost.
+            let action = xdp::known::<V4>(context);
+            if parts::is_action(action) {
+                return action;
+            }
+            let run = |action| {
                 parts::run(
                     context,
+                    action,
                     parts::Parts {
                         known: parts::xvip_known4,
                         unknown: parts::xvip_unknown4,
@@ -58,7 +65,8 @@ pub(crate) fn xvip(wrapped: XdpContext) -> u32 {
                     },
                 )
             };
-            parts::tunnel(context, run(), parts::xvip_unwrap4, run, parts::xvip_wrap4)
+            let again = || run(parts::xvip_known4(context));
+            parts::tunnel(context, run(action), parts::xvip_unwrap4, again, parts::xvip_wrap4)
         }
         Ok(V6::ETHERTYPE) => {
             // SAFETY: called by a program of XDP with its own context.
@@ -77,6 +85,7 @@ pub(crate) fn xvip6(context: XdpContext) -> u32 {
     let run = || {
         let action = parts::run(
             context,
+            parts::xvip_known6(context),
             parts::Parts {
                 known: parts::xvip_known6,
                 unknown: parts::xvip_unknown6,
@@ -102,9 +111,15 @@ pub(crate) fn xvip_tc(wrapped: TcContext) -> i32 {
     let context = wrapped.skb.skb;
     let action = match skb::Buffer::new(context).ethertype() {
         Some(V4::ETHERTYPE) => {
-            let run = || {
+            // As in `xvip`.
+            let action = skb::known::<V4>(context);
+            if parts::is_action(action) {
+                return action as i32;
+            }
+            let run = |action| {
                 parts::run(
                     context,
+                    action,
                     parts::Parts {
                         known: parts::xvip_tc_known4,
                         unknown: parts::xvip_tc_unknown4,
@@ -120,7 +135,8 @@ pub(crate) fn xvip_tc(wrapped: TcContext) -> i32 {
                     },
                 )
             };
-            parts::tunnel(context, run(), parts::xvip_tc_unwrap4, run, parts::xvip_tc_wrap4)
+            let again = || run(parts::xvip_tc_known4(context));
+            parts::tunnel(context, run(action), parts::xvip_tc_unwrap4, again, parts::xvip_tc_wrap4)
         }
         Some(V6::ETHERTYPE) => {
             // SAFETY: called by a program of TC with its own context.
@@ -140,6 +156,7 @@ pub(crate) fn xvip_tc6(context: TcContext) -> i32 {
     let run = || {
         let action = parts::run(
             context,
+            parts::xvip_tc_known6(context),
             parts::Parts {
                 known: parts::xvip_tc_known6,
                 unknown: parts::xvip_tc_unknown6,

@@ -88,10 +88,16 @@ pub(crate) struct Parts<C> {
     pub(crate) answer: PartWith<C>,
 }
 
-/// Runs part after part until there is an action.
+/// Whether a part has come to an action, and nobody goes on.
 #[inline(always)]
-pub(crate) fn run<C>(context: *mut C, parts: Parts<C>) -> u32 {
-    let mut action = (parts.known)(context);
+pub(crate) fn is_action(outcome: u32) -> bool {
+    // TC_ACT_UNSPEC is -1.
+    (outcome as i32) < UNKNOWN as i32
+}
+
+/// Runs part after part until there is an action; `action` is what the first one has returned.
+#[inline(always)]
+pub(crate) fn run<C>(context: *mut C, mut action: u32, parts: Parts<C>) -> u32 {
     if action == UNKNOWN {
         action = (parts.unknown)(context);
         if action == UNKNOWN {

@@ -35,8 +35,11 @@ pub(crate) fn known<F: Kept + datapath::Handled>(context: *mut __sk_buff) -> u32
     let Some(mut frame) = Frame::<F>::new(buffer) else {
         return TC_ACT_UNSPEC as u32;
     };
-    let step = datapath::known::<F>(&mut frame, &kernel);
-    done_with(context, &frame, step)
+    match datapath::known::<F>(&mut frame, &kernel) {
+        // Apart from the others, where this is a function that is called.
+        Step::End(reason) => end(context, frame.written(reason)),
+        step => done_with(context, &frame, step),
+    }
 }
 
 /// See [`datapath::unknown`]; returns as [`outcome`] says.
