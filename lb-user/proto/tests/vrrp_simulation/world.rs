@@ -332,6 +332,7 @@ impl World {
         self.note(format!("{router} pauses"));
         self.routers[router].paused = true;
         self.routers[router].emptied = self.moment(router);
+        self.observe();
     }
 
     pub(super) fn resume(&mut self, router: usize) {

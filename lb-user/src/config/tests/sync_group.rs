@@ -48,12 +48,12 @@ fn what_no_group_can_be_is_refused() {
         ),
         (
             "name = \"g\"\nmembers = [\"k8s\", \"back\", \"k8s\"]",
-            r#"member "k8s" is in a [[vrrp_sync_group]] already, in line 34, name it once: it can move with one group alone"#,
+            r#"member "k8s" is in a [[vrrp_sync_group]] already, in line 27, name it once: it can move with one group alone"#,
         ),
         (
             "name = \"g\"\nmembers = [\"k8s\", \"back\"]\n[[vrrp_sync_group]]\nname = \"g\"\nmembers = [\"k8s\", \"other\"]",
-            "name \"g\" is taken by the [[vrrp_sync_group]] in line 33, choose another\n\
-             member \"k8s\" is in a [[vrrp_sync_group]] already, in line 34, name it once: it can move with one group alone\n\
+            "name \"g\" is taken by the [[vrrp_sync_group]] in line 26, choose another\n\
+             member \"k8s\" is in a [[vrrp_sync_group]] already, in line 27, name it once: it can move with one group alone\n\
              member \"other\" is the name of no [[vrrp]], use some of [\"k8s\", \"back\"]",
         ),
         (
