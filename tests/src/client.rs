@@ -69,6 +69,7 @@ struct Log {
     attempts: VecDeque<Attempt>,
     watch_events: Vec<WatchEvent>,
     alive: Vec<Option<u16>>,
+    heard: Vec<Duration>,
     servers: Vec<String>,
 }
 
@@ -87,7 +88,11 @@ impl Client {
     pub fn start(netns: &Netns, options: Options) -> Result<Client> {
         let tls = options.ca_file.as_ref().map(connector).transpose()?;
         let origin = Instant::now();
-        let log = Arc::new(Mutex::new(Log { alive: vec![None; options.watches], ..Log::default() }));
+        let log = Arc::new(Mutex::new(Log {
+            alive: vec![None; options.watches],
+            heard: vec![Duration::ZERO; options.watches],
+            ..Log::default()
+        }));
         let (stop, stopped) = watch::channel(false);
         let load = Load { options: options.clone(), tls, origin, log: log.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -135,6 +140,11 @@ impl Client {
     /// For each watch the server it hears, or none.
     pub fn watches(&self) -> Vec<Option<u16>> {
         self.lock().alive.clone()
+    }
+
+    /// For each watch when it last got an event.
+    pub fn heard(&self) -> Vec<Duration> {
+        self.lock().heard.clone()
     }
 
     /// Names behind the servers' indices, in the order in which they first answered.
@@ -292,7 +302,10 @@ impl Load {
                     loop {
                         match timeout(WATCH_SILENCE, connection.read(&mut buffer)).await {
                             Ok(Ok(0)) => break Failure::Closed,
-                            Ok(Ok(_)) => silent_since = self.origin.elapsed(),
+                            Ok(Ok(_)) => {
+                                silent_since = self.origin.elapsed();
+                                self.lock().heard(stream, silent_since);
+                            }
                             Ok(Err(err)) => break failure(&err),
                             Err(_) => break Failure::Timeout,
                         }
@@ -334,6 +347,12 @@ impl Log {
             self.servers.len() - 1
         });
         u16::try_from(index).unwrap_or(u16::MAX)
+    }
+
+    fn heard(&mut self, stream: usize, at: Duration) {
+        if let Some(heard) = self.heard.get_mut(stream) {
+            *heard = at;
+        }
     }
 
     fn watch(&mut self, stream: usize, server: Option<u16>, event: WatchEvent) {

@@ -159,11 +159,20 @@ pub(crate) fn remove_namespace(name: &str) -> io::Result<()> {
 }
 
 fn remove_pins(run: &str) {
-    for name in names_in(Path::new(PIN_DIR)).filter(|name| belongs(&node_of(name), run)) {
+    remove_kept(|node| belongs(node, run));
+}
+
+/// Removes what the agent of a node, which has ended, pinned and kept: what does not survive the end of a machine.
+pub fn forget_node(node: &str) {
+    remove_kept(|name| name == node);
+}
+
+fn remove_kept(is_its: impl Fn(&str) -> bool) {
+    for name in names_in(Path::new(PIN_DIR)).filter(|name| is_its(&node_of(name))) {
         let _ = fs::remove_dir_all(Path::new(PIN_DIR).join(name));
     }
     let _ = fs::remove_dir(PIN_DIR);
-    for name in names_in(Path::new(KEPT_DIR)).filter(|name| belongs(name, run)) {
+    for name in names_in(Path::new(KEPT_DIR)).filter(|name| is_its(name)) {
         let _ = fs::remove_file(Path::new(KEPT_DIR).join(name));
     }
     let _ = fs::remove_dir(KEPT_DIR);

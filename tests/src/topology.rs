@@ -1,6 +1,9 @@
 //! The small world that the sandbox shows and the tests use: one segment, a client, balancers and three API servers.
 
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -219,6 +222,23 @@ pub fn config_of(index: usize, node: &str, socket: &Path, ca_file: &Path, change
         ],
     )?;
     adapt(&config, changes)
+}
+
+/// The section `[sync]` of balancers that share their flows; writes their key there, for root's eyes only, unless it is there.
+pub fn sharing(directory: &Path) -> Result<String> {
+    let path = directory.join("sync.key");
+    let mut options = OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(&path) {
+        Ok(mut file) => {
+            let mut key = [0_u8; 32];
+            File::open("/dev/urandom")?.read_exact(&mut key)?;
+            let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            writeln!(file, "{key}")?;
+        }
+        Err(err) if err.kind() == ErrorKind::AlreadyExists => {}
+        Err(err) => return Err(err).with_context(|| format!("writing {}", path.display())),
+    }
+    Ok(format!("[sync]\nkey_file = \"{}\"\n", path.display()))
 }
 
 /// Why these balancers, each with what it last said of itself, are not in their best state: one active, the others its backups, every

@@ -5,10 +5,12 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
 use common::{LIMIT, OFTEN, end, unstarted, wait};
@@ -16,7 +18,7 @@ use xvip_tests::agent::adapt;
 use xvip_tests::netns::Netns;
 use xvip_tests::pki::KeyFiles;
 use xvip_tests::process::{Process, output_within};
-use xvip_tests::topology::{SERVERS, Topology, server_keys};
+use xvip_tests::topology::{SERVERS, Topology, VIP_ADDRESS, server_keys, sharing};
 
 const ENDPOINT: &str = "https://192.0.2.100:2379";
 
@@ -193,32 +195,61 @@ fn point_at_etcd(topology: &Topology, keys: &KeyFiles) {
     }
 }
 
+/// Two balancers that serve three members.
+struct Cluster {
+    topology: Topology,
+    members: Vec<Member>,
+    member_keys: Vec<KeyFiles>,
+    control: Control,
+}
+
+impl Cluster {
+    /// Starts it; `more` is for the configuration of both balancers.
+    #[track_caller]
+    fn start(more: impl Fn(&Topology) -> String) -> Cluster {
+        let mut topology = unstarted(2, &[OFTEN]);
+        let keys = topology.authority.client("etcd-client").unwrap();
+        let mut members = Vec::new();
+        let mut member_keys = Vec::new();
+        for (index, server) in topology.servers.iter_mut().enumerate() {
+            server.kill9().unwrap();
+            let (name, address) = SERVERS[index];
+            let keys = server_keys(&topology.authority, &format!("{name}-etcd"), address).unwrap();
+            members.push(Member::start(server.netns(), index, &keys));
+            member_keys.push(keys);
+        }
+        point_at_etcd(&topology, &keys);
+        let more = more(&topology);
+        for balancer in &mut topology.balancers {
+            let config = fs::read_to_string(balancer.agent.config()).unwrap();
+            balancer.agent.write_config(&(config + &more)).unwrap();
+            balancer.agent.start().unwrap();
+        }
+        topology.wait_serving(LIMIT).unwrap_or_else(|err| {
+            let logs: Vec<_> = members.iter().map(|member| member.process.log_tail(5)).collect();
+            panic!("{err:#}\n{}", logs.join("\n"))
+        });
+        let control = Control { netns: topology.client.clone(), keys };
+        wait("the first put", || control.run(&["put", "first", "1"]).is_some());
+        assert_eq!(control.run(&["get", "first", "--print-value-only"]).as_deref(), Some("1\n"));
+        Cluster { topology, members, member_keys, control }
+    }
+
+    /// A watch that has heard of its first key.
+    #[track_caller]
+    fn watch(&self) -> Watcher {
+        let watcher = Watcher::start(&self.control);
+        let put = || self.control.run(&["put", "k/open", "1"]).is_some();
+        wait("the watch to be open", || put() && watcher.has_seen("k/open"));
+        watcher
+    }
+}
+
 #[test]
 fn puts_and_watches_outlive_a_member_and_a_balancer() {
-    let mut topology = unstarted(2, &[OFTEN]);
-    let client_keys = topology.authority.client("etcd-client").unwrap();
-    let mut members = Vec::new();
-    let mut member_keys = Vec::new();
-    for (index, server) in topology.servers.iter_mut().enumerate() {
-        server.kill9().unwrap();
-        let (name, address) = SERVERS[index];
-        let keys = server_keys(&topology.authority, &format!("{name}-etcd"), address).unwrap();
-        members.push(Member::start(server.netns(), index, &keys));
-        member_keys.push(keys);
-    }
-    point_at_etcd(&topology, &client_keys);
-    for balancer in &mut topology.balancers {
-        balancer.agent.start().unwrap();
-    }
-    topology.wait_serving(LIMIT).unwrap_or_else(|err| {
-        let logs: Vec<_> = members.iter().map(|member| member.process.log_tail(5)).collect();
-        panic!("{err:#}\n{}", logs.join("\n"))
-    });
-    let control = Control { netns: topology.client.clone(), keys: client_keys };
-    wait("the first put", || control.run(&["put", "first", "1"]).is_some());
-    assert_eq!(control.run(&["get", "first", "--print-value-only"]).as_deref(), Some("1\n"));
-    let mut watcher = Watcher::start(&control);
-    wait("the watch to be open", || control.run(&["put", "k/open", "1"]).is_some() && watcher.has_seen("k/open"));
+    let cluster = Cluster::start(|_| String::new());
+    let mut watcher = cluster.watch();
+    let Cluster { mut topology, mut members, member_keys, control } = cluster;
     let writer = Writer::start(&control);
     watcher.hears(&writer);
     writer.more(20);
@@ -278,5 +309,116 @@ fn puts_and_watches_outlive_a_member_and_a_balancer() {
         assert!(unheard.is_empty(), "a watch that was resumed has heard of everything: {unheard:?}");
     }
     drop((watcher, control, members, netns));
+    end(topology);
+}
+
+/// What SSH and the like are to a balancer: one side speaks when somebody types, the other answers.
+const SESSIONS: &str = "192.0.2.100:22";
+
+/// Answers each byte by itself, at port 22 of a server.
+fn echo(netns: &Netns) {
+    let serve = || {
+        let listener = TcpListener::bind("0.0.0.0:22").unwrap();
+        for session in listener.incoming() {
+            let mut session = session.unwrap();
+            std::thread::spawn(move || {
+                let mut byte = [0];
+                while session.read_exact(&mut byte).is_ok() && session.write_all(&byte).is_ok() {}
+            });
+        }
+    };
+    netns.spawn("echo", serve).unwrap();
+}
+
+/// Starts servers for these sessions; their service, and what makes connections live through a move.
+fn sessions_and_sync(topology: &Topology) -> String {
+    topology.servers.iter().for_each(|server| echo(server.netns()));
+    let backends = SERVERS.map(|(name, address)| format!("{{ name = \"{name}\", address = \"{address}:22\" }}"));
+    format!(
+        "\n[[service]]\nname = \"sessions\"\nlisten = \"{SESSIONS}\"\nbackend = [{}]\n\n{}",
+        backends.join(", "),
+        sharing(topology.run.dir()).unwrap()
+    )
+}
+
+/// The client's ports of the connections that a process has to the VIP.
+fn ports_of(netns: &Netns, pid: u32) -> Vec<String> {
+    let mut ss = netns.command("ss");
+    ss.args(["-Htnp", "state", "established", "dst", VIP_ADDRESS]);
+    let (status, text) = output_within(ss, Duration::from_secs(10)).unwrap();
+    assert!(status.success(), "{text}");
+    let its = text.lines().filter(|line| line.contains(&format!("pid={pid},")));
+    its.filter_map(|line| line.split_whitespace().nth(2)).map(str::to_owned).collect()
+}
+
+/// Lets the holder of the VIP fail, and puts it right when the other one has taken over.
+#[track_caller]
+fn fail(topology: &mut Topology, how: &str, meanwhile: &mut dyn FnMut()) {
+    topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
+    // The other one has to have been told everything.
+    sleep(Duration::from_secs(1));
+    let holder = topology.owner().unwrap();
+    let [failing, other] = [holder, 1 - holder];
+    match how {
+        "SIGTERM" => topology.balancers[failing].agent.terminate().unwrap(),
+        "step-down" => assert!(topology.balancers[failing].agent.step_down(&[]).unwrap().0.success()),
+        "kill -9" => topology.balancers[failing].agent.kill9().unwrap(),
+        "SIGSTOP" => topology.balancers[failing].agent.freeze().unwrap(),
+        "link cut" => topology.balancers[failing].port.cut().unwrap(),
+        _ => panic!("what is {how}?"),
+    }
+    topology.balancers[other].agent.wait_for("to be active", LIMIT, |status| status.is_active()).unwrap();
+    meanwhile();
+    match how {
+        "SIGTERM" => drop(topology.balancers[failing].agent.stop(LIMIT).unwrap()),
+        "SIGSTOP" => topology.balancers[failing].agent.thaw().unwrap(),
+        "link cut" => topology.balancers[failing].port.mend().unwrap(),
+        _ => {}
+    }
+    topology.balancers[failing].agent.start().unwrap();
+}
+
+#[test]
+fn watches_and_idle_sessions_live_through_every_fault_of_the_holder() {
+    let cluster = Cluster::start(sessions_and_sync);
+    let mut watcher = cluster.watch();
+    let Cluster { mut topology, members, control, .. } = cluster;
+    let connect = || {
+        let session = TcpStream::connect_timeout(&SESSIONS.parse().unwrap(), Duration::from_secs(1)).ok()?;
+        session.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Some(session)
+    };
+    let mut sessions = Vec::new();
+    wait("sessions with all servers", || {
+        sessions.extend(topology.client.enter(connect).unwrap());
+        sessions.len() == 6
+    });
+    let mut typed = 0_u8;
+    let mut answered = |when: &str| {
+        for session in &mut sessions {
+            typed = typed.wrapping_add(1);
+            let mut byte = [0];
+            let exchanged = session.write_all(&[typed]).and_then(|()| session.read_exact(&mut byte));
+            exchanged.unwrap_or_else(|error| panic!("a session ended {when}: {error}"));
+            assert_eq!(byte, [typed]);
+        }
+    };
+    answered("at once");
+    let writer = Writer::start(&control);
+    watcher.hears(&writer);
+    let ports = ports_of(&topology.client, watcher.process.pid());
+    assert!(!ports.is_empty(), "the watch has a connection");
+    for how in ["SIGTERM", "step-down", "kill -9", "SIGSTOP", "link cut"] {
+        fail(&mut topology, how, &mut || {
+            answered(how);
+            watcher.hears(&writer);
+        });
+        watcher.hears(&writer);
+        answered(how);
+        assert_eq!(ports_of(&topology.client, watcher.process.pid()), ports, "the same connection after {how}");
+    }
+    assert_eq!(watcher.starts, 1);
+    writer.end();
+    drop((sessions, watcher, control, members));
     end(topology);
 }

@@ -16,7 +16,7 @@ use xvip_tests::netns::Netns;
 use xvip_tests::run::leftovers;
 use xvip_tests::scrape::Scrape;
 use xvip_tests::stacked::{NODES, Stacked};
-use xvip_tests::topology::{CLIENT, VIP, host};
+use xvip_tests::topology::{CLIENT, VIP, host, sharing};
 use xvip_tests::until::until;
 use xvip_tests::version::Version;
 
@@ -29,13 +29,10 @@ fn stacked(version: Version, service: &str, datapath: &str) -> Stacked {
     let listen = format!("\"{VIP}\"");
     let built = Stacked::over(version, &xvip, Path::new(SANDBOX), &listen, service);
     let mut stacked = built.unwrap_or_else(|err| panic!("{err:#}"));
-    let key = stacked.run.dir().join("sync.key");
-    std::fs::write(&key, "a key of no fewer than thirty-two characters").unwrap();
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let sync = format!("{}[admin]", sharing(stacked.run.dir()).unwrap());
     for node in &mut stacked.nodes {
         let config = std::fs::read_to_string(node.agent.config()).unwrap();
         let (name, with) = ("interface = \"eth0\"", format!("interface = \"eth0\"\ndatapath = \"{datapath}\""));
-        let sync = format!("[sync]\nkey_file = \"{}\"\n[admin]", key.display());
         node.agent.write_config(&adapt(&config, &[(name, &with), ("[admin]", &sync)]).unwrap()).unwrap();
     }
     stacked.start(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));

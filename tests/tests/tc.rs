@@ -28,7 +28,7 @@ use xvip_tests::stats::Failure;
 use xvip_tests::status::Status;
 use xvip_tests::topology::{BALANCERS, CLIENT, Topology, VIP, VIP_ADDRESS, mac, program, tc_programs};
 use xvip_tests::version::Version;
-use xvip_tests::wire::finish_frames;
+use xvip_tests::wire::{finish_frames, single_packets};
 
 const TC: (&str, &str) = ("datapath = \"xdp\"", "datapath = \"tc\"");
 const AUTO: (&str, &str) = ("datapath = \"xdp\"", "datapath = \"auto\"");
@@ -69,25 +69,61 @@ fn mean_length(topology: &Topology, direction: &str, before: (f64, f64), bytes: 
 
 #[test]
 fn a_plain_veth_is_served_with_segments_joined_and_checksums_unfinished() {
-    bodies_arrive(false);
+    bodies_arrive(Wires::Plain);
 }
 
 /// Then receivers verify every checksum; on plain veths nobody does.
 #[test]
 fn what_came_unfinished_leaves_right_where_the_balancer_has_to_finish_it() {
-    bodies_arrive(true);
+    bodies_arrive(Wires::Finished);
 }
 
-fn bodies_arrive(finishes: bool) {
+/// Native XDP is not for frames of this length, which do not fit a page.
+#[test]
+fn long_frames_are_served_as_they_are() {
+    bodies_arrive(Wires::Jumbo);
+}
+
+/// What frames are like.
+#[derive(Clone, Copy, PartialEq)]
+enum Wires {
+    /// Joined, with checksums unfinished.
+    Plain,
+    /// The same, and the balancer finishes what it sends.
+    Finished,
+    /// Apart, finished, and of up to 9014 bytes.
+    Jumbo,
+}
+
+/// The longest that those are.
+const JUMBO: f64 = 9014.0;
+
+fn jumbo(topology: &Topology) {
+    let ends = topology.servers.iter().map(|server| server.netns());
+    let ends = ends.chain([&topology.client, topology.balancers[0].agent.netns()]);
+    for netns in ends {
+        let port = format!("{}.eth0", netns.role());
+        for (netns, device) in [(topology.lan.netns(), port.as_str()), (netns, "eth0")] {
+            netns.ip(&format!("link set {device} mtu 9000")).unwrap();
+            single_packets(netns, device).unwrap();
+        }
+    }
+}
+
+fn bodies_arrive(wires: Wires) {
     let (topology, servers) = serving_both(1, &[OFTEN, TC]);
     let netns = topology.balancers[0].agent.netns();
     // Next hops of clients come from the kernel's tables then.
     for version in ["ipv4", "ipv6"] {
         netns.sysctl(&format!("net/{version}/conf/eth0/forwarding"), "1").unwrap();
     }
-    plain(&topology);
-    if finishes {
-        finish_frames(netns, "eth0").unwrap();
+    match wires {
+        Wires::Plain => plain(&topology),
+        Wires::Finished => {
+            plain(&topology);
+            finish_frames(netns, "eth0").unwrap();
+        }
+        Wires::Jumbo => jumbo(&topology),
     }
     assert_eq!(topology.balancers[0].agent.status().unwrap().datapath.mode, "tc");
     let load = topology.load(Duration::from_millis(10), 6).unwrap();
@@ -114,7 +150,8 @@ fn bodies_arrive(finishes: bool) {
         assert_eq!(answer, digest, "to the backend, {version:?}");
         let up = mean_length(&topology, "in", before, bytes);
         println!("{version:?}: bytes a packet: {down:.0} to the client, {up:.0} to the backend");
-        assert!(down > 2.0 * WIRE && up > 2.0 * WIRE, "segments arrive joined and stay so");
+        assert!(down > 2.0 * WIRE && up > 2.0 * WIRE, "segments arrive joined and stay so, or are long");
+        assert!(wires != Wires::Jumbo || down <= JUMBO && up <= JUMBO);
     }
 
     let sum = load.summary(Duration::ZERO, settle(&load));

@@ -21,6 +21,8 @@ const GROUP: [u8; 4] = [224, 0, 0, 18];
 const GROUP_MAC: [u8; 6] = [0x01, 0x00, 0x5e, 0, 0, 18];
 /// 100 ms three times, and the skew of priority 110.
 const DOWN: Duration = Duration::from_millis(358);
+/// 100 ms two and three quarter times.
+const DOUBTED: Duration = Duration::from_millis(275);
 /// What a busy machine adds; far below what a believed interval of 40.95 s, or four of our own, would make of it.
 const SLACK: Duration = Duration::from_millis(700);
 
@@ -130,6 +132,11 @@ fn forged() -> Vec<u8> {
     [&GROUP_MAC[..], &[2, 0, 0, 0, 0, 77], &[8, 0], &header, &message].concat()
 }
 
+/// How many adverts are forged and played back; more with the variable `XVIP_FORGERIES`.
+fn forgeries() -> u32 {
+    std::env::var("XVIP_FORGERIES").map_or(30_000, |text| text.parse().unwrap())
+}
+
 /// RFC 1071, of what has no checksum yet.
 fn checksum(bytes: &[u8]) -> [u8; 2] {
     let sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
@@ -156,7 +163,7 @@ fn start(topology: &mut Topology) {
 }
 
 #[test]
-fn a_forged_advert_silences_the_vip_for_three_intervals_and_the_skew() {
+fn a_forged_advert_silences_the_vip_for_less_than_three_intervals() {
     let mut topology = unstarted(2, &[OFTEN]);
     by_multicast(&topology, "");
     start(&mut topology);
@@ -170,7 +177,7 @@ fn a_forged_advert_silences_the_vip_for_three_intervals_and_the_skew() {
         wait("the VIP to be back", || topology.owners().len() == 1);
         let blackout = sent.elapsed();
         println!("{times} forged adverts: the VIP is back after {blackout:?}");
-        assert!(blackout < DOWN + SLACK, "{blackout:?}");
+        assert!(blackout < DOUBTED + SLACK, "{blackout:?}");
         topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
     }
     end(topology);
@@ -207,9 +214,8 @@ fn authenticated_routers_believe_nobody_else_and_nothing_twice() {
     // Forged, played back, and bent, as fast as they go.
     let before = transitions(&topology);
     let sender = Sender::open(&topology.client, "eth0").unwrap();
-    let mut count = 0;
-    let flood_ends = Instant::now() + Duration::from_secs(3);
-    while Instant::now() < flood_ends {
+    let (mut count, wanted) = (0, forgeries());
+    while count < wanted {
         for (turn, advert) in recorded.iter().enumerate() {
             let mut bent = advert.clone();
             *bent.last_mut().unwrap() ^= 1;

@@ -359,6 +359,7 @@ fn directory(node: &str) -> Result<PathBuf, DatapathError> {
 fn usable_pins(directory: &Path, sizes: Sizes) -> Result<Vec<(&'static str, PathBuf)>, DatapathError> {
     let shapes = shapes(sizes);
     let (mut misfit, mut fitting) = (None, 0);
+    let lasting = shapes.iter().filter(|shape| !ANEW.contains(&shape.name)).count();
     for shape in &shapes {
         let path = directory.join(shape.name);
         match shape.compare(&path).map_err(|source| DatapathError::Io { path: path.clone(), source })? {
@@ -369,13 +370,12 @@ fn usable_pins(directory: &Path, sizes: Sizes) -> Result<Vec<(&'static str, Path
                     misfit = Some(format!("they are of version {version}, wanted is {VERSION}"));
                 }
             }
-            Pin::Fits => fitting += 1,
-            Pin::Missing if ANEW.contains(&shape.name) => fitting += 1,
-            Pin::Missing => {}
+            Pin::Fits if !ANEW.contains(&shape.name) => fitting += 1,
+            Pin::Fits | Pin::Missing => {}
         }
     }
-    if fitting > 0 && fitting < shapes.len() {
-        misfit.get_or_insert_with(|| format!("{} of {} are missing", shapes.len() - fitting, shapes.len()));
+    if fitting > 0 && fitting < lasting {
+        misfit.get_or_insert_with(|| format!("{} of {lasting} are missing", lasting - fitting));
     }
     if let Some(what) = misfit {
         warn!("the tables of an earlier agent do not fit and are replaced, their flows are lost: {what}");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::codec::{Item, ROOM, Receipt};
 
-/// The longest that a change waits for others to share its datagram.
+/// The longest that a change waits for others to share its datagram; one that comes after as long a pause goes at once.
 pub const FLUSH_AFTER: Duration = Duration::from_millis(5);
 /// Chunks under way at once: the largest burst, about 90 kB.
 pub const WINDOW: usize = 64;
@@ -49,6 +49,8 @@ pub(super) struct Outbox {
     /// The chunk that still grows, and since when.
     growing: Vec<u8>,
     growing_since: Option<Instant>,
+    /// When a chunk was sent for the first time, last.
+    sent_at: Option<Instant>,
     /// Fewer may be under way after losses; 0: none were.
     narrowed: usize,
     /// When it was narrowed: what was sent before does not narrow it again.
@@ -131,7 +133,7 @@ impl Outbox {
             sent.times = sent.times.saturating_add(1);
             return Some((chunk, &sent.items));
         }
-        if self.growing_since.is_some_and(|since| now >= since + FLUSH_AFTER) && self.waiting.is_empty() {
+        if self.flush_at().is_some_and(|at| now >= at) && self.waiting.is_empty() {
             // Nothing waits, so there is room.
             let _ = self.close();
         }
@@ -140,6 +142,7 @@ impl Outbox {
         }
         let Waiting { items, since } = self.waiting.pop_front()?;
         self.sent += 1;
+        self.sent_at = Some(now);
         let sent = Sent { items, since, datagram, at: now, times: 1, is_lost: false };
         let sent = self.under_way.entry(self.sent).insert_entry(sent).into_mut();
         Some((self.sent, &sent.items))
@@ -178,8 +181,14 @@ impl Outbox {
         let lost = |sent: &Sent| if sent.is_lost { sent.at } else { sent.at + repeat_after(sent.times) };
         let repeat = self.under_way.values().map(lost).min();
         let has_room = self.under_way.len() < self.width();
-        let flush = self.growing_since.filter(|_| has_room && self.waiting.is_empty());
-        [repeat, flush.map(|since| since + FLUSH_AFTER)].into_iter().flatten().min()
+        let flush = self.flush_at().filter(|_| has_room && self.waiting.is_empty());
+        [repeat, flush].into_iter().flatten().min()
+    }
+
+    /// When the chunk that grows has waited for long enough.
+    fn flush_at(&self) -> Option<Instant> {
+        let since = self.growing_since?;
+        Some(self.sent_at.map_or(since, |sent| since.max(sent + FLUSH_AFTER)))
     }
 }
 

@@ -94,6 +94,8 @@ struct Backup {
     excused: Option<Instant>,
     /// The timer ran out in time, and its sync group is what it waits for.
     ready: bool,
+    /// When one advert that anybody could have sent took the addresses away, while no second one has come.
+    doubted: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -275,6 +277,8 @@ impl Instance {
                 self.enter_active(backup.cause, now);
             }
             Phase::Active(_) | Phase::Leaving(_) if yields || fault => self.leave(Then::Yield, now),
+            // What made it give way is over before anybody has taken the addresses.
+            Phase::Leaving(Leaving { then: Then::Yield, .. }) => self.claim_again(now),
             _ => {}
         }
     }
@@ -391,6 +395,7 @@ impl Instance {
             lower_since: None,
             excused: None,
             ready: false,
+            doubted: None,
         }
     }
 

@@ -27,6 +27,12 @@ pub(super) fn lease(interval: Centis) -> Duration {
     interval.duration() * 5 / 2
 }
 
+/// How long somebody is waited for who took the addresses away by one advert that anybody could have sent: longer than its
+/// lease, and less than three intervals.
+pub(super) fn doubted(interval: Centis) -> Duration {
+    interval.duration() * 11 / 4
+}
+
 /// The longest a living router is silent, with what the network adds.
 pub(super) fn living_silence(interval: Centis) -> Duration {
     interval.duration() * 3 / 2
@@ -81,6 +87,13 @@ mod tests {
         for interval in [1, 10, 100, 4095] {
             let margin = active_down_interval(priority(254), centis(interval)) - lease(centis(interval));
             assert!(margin > centis(interval).duration() / 2, "{interval}");
+        }
+    }
+
+    #[test]
+    fn a_doubted_claim_is_waited_for_until_its_lease_is_over() {
+        for interval in [1, 10, 100, 4095].map(centis) {
+            assert!(doubted(interval) > lease(interval) && doubted(interval) < interval.duration() * 3);
         }
     }
 

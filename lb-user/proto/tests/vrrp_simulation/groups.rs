@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use lb_proto::units::Priority;
+use lb_proto::units::{Centis, Priority, WirePriority};
 use lb_proto::vrrp::{Config, Local};
+use lb_proto::wire::vrrp::{Advert, ChecksumForm};
 
 use super::rng::Rng;
 use super::world::{World, config};
@@ -186,6 +187,37 @@ fn what_one_member_loses_all_hand_over_and_nobody_notices_with_the_others() {
         nodes.world.local(nodes.members[holder][cut], Local::LinkUp);
         nodes.world.run_for(TICK * 20);
         assert_eq!(nodes.holder(), successor);
+    }
+}
+
+#[test]
+fn one_forged_advert_for_one_member_costs_less_than_three_intervals() {
+    for seed in seeds() {
+        let mut nodes = nodes(seed, true, |_, cfg| Config { preempt: false, ..cfg });
+        nodes.start_all();
+        nodes.world.run_for(TICK * 40);
+        let holder = nodes.holder().unwrap_or_else(|| panic!("not settled: {:?}", nodes.world.actives()));
+        let segments = nodes.members[holder].len();
+        let forged_on = nodes.world.rng.index(segments);
+        let cfg = nodes.world.routers[0].cfg.clone();
+        let forged =
+            Advert { vrid: cfg.vrid, priority: WirePriority::OWNER, interval: Centis::MAX, addresses: cfg.addresses };
+        let (stranger, group) = (nodes.world.address(77), nodes.world.group());
+        let message = forged.emit(stranger, group, ChecksumForm::Rfc9568);
+        nodes.world.inject_on(forged_on, stranger, group, &message);
+        let mut without = vec![0; segments];
+        for _ in 0..2000 {
+            nodes.world.run_for(Duration::from_millis(1));
+            let actives = nodes.world.actives();
+            for (segment, without) in without.iter_mut().enumerate() {
+                *without += u64::from(!actives.iter().any(|router| nodes.world.routers[*router].segment == segment));
+            }
+        }
+        for (segment, without) in without.into_iter().enumerate() {
+            let bound = if segment == forged_on { 300 } else { 0 };
+            assert!(without <= bound, "nobody on segment {segment} for {without} ms, forged on {forged_on}");
+        }
+        assert_eq!(nodes.holder(), Some(holder));
     }
 }
 

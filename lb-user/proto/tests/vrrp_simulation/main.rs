@@ -295,7 +295,7 @@ fn a_paused_holder_wakes_as_backup_and_takes_nothing_back_unasked() {
 }
 
 #[test]
-fn forged_adverts_cost_three_intervals_and_the_skew() {
+fn forged_adverts_cost_less_than_three_intervals() {
     for seed in seeds() {
         let (mut world, _, _) = settled(seed);
         let forged = Advert {
@@ -315,7 +315,7 @@ fn forged_adverts_cost_three_intervals_and_the_skew() {
         let slack = world.link.max_delay + LATENESS;
         let bound = match unicast {
             true => Duration::ZERO,
-            false => world.routers.iter().map(|router| down(&router.cfg)).min().unwrap() + slack,
+            false => TICK * 3 + slack,
         };
         assert!(world.longest_vacancy <= bound, "nobody for {:?} > {bound:?}", world.longest_vacancy);
         assert_eq!(world.actives().len(), 1);

@@ -414,7 +414,14 @@ impl World {
 
     /// Puts a packet on the wire in somebody's name.
     pub(super) fn inject(&mut self, src: IpAddr, dst: IpAddr, message: &[u8]) {
-        for to in 0..self.routers.len() {
+        for segment in 0..=self.routers.iter().map(|router| router.segment).max().unwrap_or_default() {
+            self.inject_on(segment, src, dst, message);
+        }
+    }
+
+    /// The same on one segment.
+    pub(super) fn inject_on(&mut self, segment: usize, src: IpAddr, dst: IpAddr, message: &[u8]) {
+        for to in (0..self.routers.len()).filter(|to| self.routers[*to].segment == segment).collect::<Vec<_>>() {
             self.fly(to, Carried::new(src, dst, message), self.now);
         }
     }

@@ -37,32 +37,35 @@ pub(crate) fn of(tables: &[Table], costs: &[Cost]) -> Vec<Bound> {
         cost.ratio(Program::Xvip, Program::Translation)
     };
     let fill = |percent: u32| costs.iter().find(|cost| cost.ports_used == Some(percent))?.to_empty;
-    let (xdp, tc, haproxy, nftables) = (Balancer::XvipXdp, Balancer::XvipTc, Balancer::Haproxy, Balancer::Nftables);
-    let all = [
-        ("connections/s on wire, xvip-xdp / haproxy", true, 1.4, rate(Wire::Wire, Phase::Connections, xdp, haproxy)),
-        ("connections/s on wire, xvip-xdp / nftables", true, 1.2, rate(Wire::Wire, Phase::Connections, xdp, nftables)),
+    let (haproxy, nftables) = (Balancer::Haproxy, Balancer::Nftables);
+    // By XDP, and by TC, which `auto` takes on these devices.
+    let by_wire = [Balancer::XvipXdp, Balancer::XvipTc].into_iter().flat_map(|xvip| {
+        let (connections, requests) = (Phase::Connections, Phase::Requests);
+        [
+            ("connections/s", haproxy, true, 1.4, rate(Wire::Wire, connections, xvip, haproxy)),
+            ("connections/s", nftables, true, 1.2, rate(Wire::Wire, connections, xvip, nftables)),
+            ("CPU added per request", haproxy, false, 0.12, added(Wire::Wire, requests, xvip, haproxy)),
+            ("CPU added per connection", haproxy, false, 0.22, added(Wire::Wire, connections, xvip, haproxy)),
+        ]
+        .map(|(what, other, is_least, limit, found)| {
+            (format!("{what} on wire, {} / {}", xvip.name(), other.name()), is_least, limit, found)
+        })
+    });
+    let others = [
         (
-            "CPU added per request on wire, xvip-xdp / haproxy",
-            false,
-            0.12,
-            added(Wire::Wire, Phase::Requests, xdp, haproxy),
+            "four streams on plain, xvip-tc / direct",
+            true,
+            0.9,
+            rate(Wire::Plain, Phase::Bulk4, Balancer::XvipTc, Balancer::Direct),
         ),
-        (
-            "CPU added per connection on wire, xvip-xdp / haproxy",
-            false,
-            0.22,
-            added(Wire::Wire, Phase::Connections, xdp, haproxy),
-        ),
-        ("four streams on plain, xvip-tc / direct", true, 0.9, rate(Wire::Plain, Phase::Bulk4, tc, Balancer::Direct)),
         ("packet of 1 flow, xvip / bare translation, net of XDP_DROP", false, 1.8, multiple(1)),
         ("packet of 100,000 flows, xvip / bare translation, net of XDP_DROP", false, 1.3, multiple(100_000)),
         ("new flow with 50 % of the source ports in use / with none", false, 1.3, fill(50)),
         ("new flow with 90 % of the source ports in use / with none", false, 1.5, fill(90)),
     ];
-    let found = all.into_iter().filter_map(|(what, is_least, limit, found)| {
-        Some(Bound { what: what.to_owned(), limit, is_least, found: found? })
-    });
-    found.collect()
+    let others = others.into_iter().map(|(what, is_least, limit, found)| (what.to_owned(), is_least, limit, found));
+    let all = by_wire.chain(others);
+    all.filter_map(|(what, is_least, limit, found)| Some(Bound { what, limit, is_least, found: found? })).collect()
 }
 
 #[cfg(test)]

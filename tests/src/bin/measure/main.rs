@@ -9,9 +9,11 @@ mod fail_fast;
 mod flood;
 mod incumbent;
 mod memory;
+mod moves;
 mod outage;
 mod restart;
 mod spread;
+mod streams;
 mod table;
 mod world;
 
@@ -29,6 +31,7 @@ use xvip_tests::stop::{self, say};
 use xvip_tests::{agent, apiserver};
 
 use crate::incumbent::Incumbent;
+use crate::moves::Trouble;
 use crate::world::{Fault, Ground, Xvip};
 
 /// A planned hand-over is made before it is broken.
@@ -47,8 +50,8 @@ struct Arguments {
     #[arg(long, value_name = "N", global = true)]
     runs: Option<usize>,
     /// From one VRRP advert to the next.
-    #[arg(long, value_name = "DURATION", default_value = "100ms", global = true)]
-    advert: String,
+    #[arg(long, value_name = "MILLISECONDS", default_value = "100ms", value_parser = milliseconds, global = true)]
+    advert: Duration,
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -58,6 +61,13 @@ enum What {
         /// Of haproxy and keepalived instead, at a link cut, with adverts every second and every 100 ms.
         #[arg(long)]
         incumbent: bool,
+    },
+    /// What 200 watch streams and a new connection every 5 ms notice when the holder of the VIP fails in each way, and whether one
+    /// host at a time answers ARP for it.
+    Moves {
+        /// In which ways [default: all].
+        #[arg(long, value_name = "WAY", num_args = 1..)]
+        only: Vec<Trouble>,
     },
     /// 700 connections, one each 20 ms, while one of three API servers is killed, cut off, or shuts down.
     FailFast,
@@ -104,6 +114,12 @@ fn serve(options: apiserver::Options) -> Result<()> {
     runtime.block_on(apiserver::serve(options))
 }
 
+/// `100ms`.
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix("ms").and_then(|number| number.parse().ok());
+    number.filter(|ms| *ms > 0).map(Duration::from_millis).ok_or_else(|| "say it in milliseconds: 100ms".to_owned())
+}
+
 /// True when every bound is kept and nothing is left behind.
 fn measure(arguments: &Arguments, what: &What) -> Result<bool> {
     let program = std::env::current_exe().context("finding this program")?;
@@ -144,7 +160,7 @@ fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, wh
         }
         return Ok(true);
     }
-    let mut pair = Xvip::start(&ground, xvip, &arguments.advert)?;
+    let mut pair = Xvip::start(&ground, xvip, arguments.advert)?;
     let all = matches!(what, What::All);
     let mut kept = true;
     if all || matches!(what, What::Spread) {
@@ -162,7 +178,11 @@ fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, wh
             (Fault::Killed, runs, Some(500.0)),
             (Fault::LinkCut, runs, Some(500.0)),
         ];
-        kept &= outage::measure(&format!("xvip, advert {}", arguments.advert), &ground, &mut pair, &faults)?;
+        kept &= outage::measure(&format!("xvip, advert {:?}", arguments.advert), &ground, &mut pair, &faults)?;
+    }
+    let ways = if let What::Moves { only } = what { Some(only.as_slice()) } else { all.then_some(&[][..]) };
+    if let Some(ways) = ways {
+        kept &= moves::measure(&ground, &mut pair, ways, runs(20), arguments.advert)?;
     }
     if all || matches!(what, What::Restart { .. }) {
         let other = match what {
@@ -191,5 +211,9 @@ mod tests {
         Arguments::command().debug_assert();
         assert!(Arguments::try_parse_from(["measure", "outage", "--incumbent", "--runs", "3", "--xvip", "/x"]).is_ok());
         assert!(Arguments::try_parse_from(["measure"]).is_ok());
+        let advert = |words: &[&str]| Arguments::try_parse_from(words).map(|arguments| arguments.advert).ok();
+        assert_eq!(advert(&["measure", "moves", "--advert", "10ms"]), Some(Duration::from_millis(10)));
+        assert_eq!(advert(&["measure", "--advert", "0ms"]), None);
+        assert_eq!(advert(&["measure", "--advert", "10"]), None);
     }
 }

@@ -12,7 +12,7 @@ use crate::table::{Row, print};
 use crate::world::{Fault, Ground, Pair, at_rest};
 
 /// Before the fault, so that a gap that began earlier is seen whole.
-const BEFORE: Duration = Duration::from_millis(300);
+pub(crate) const BEFORE: Duration = Duration::from_millis(300);
 /// The least time after the fault in which the gap is looked for.
 const AFTER: Duration = Duration::from_millis(2500);
 /// Faults come at any phase of what repeats within this time.
@@ -62,17 +62,11 @@ pub(crate) fn measure(
 
 fn one(client: &Client, pair: &mut dyn Pair, fault: Fault) -> Result<Outage> {
     let holder = at_rest(pair)?;
-    pause(BEFORE + Duration::from_millis(phase()?))?;
+    pause(BEFORE + phase()?)?;
     let from = client.now().saturating_sub(BEFORE);
     let at = client.now();
     pair.inflict(fault, holder)?;
-    pause(AFTER)?;
-    while !served_lately(client) {
-        if client.now() > at + HOPELESS {
-            bail!("nobody was served after {}:\n{}", fault.words(), pair.last_words());
-        }
-        pause(Duration::from_millis(100))?;
-    }
+    until_served(client, at, || format!("nobody was served after {}:\n{}", fault.words(), pair.last_words()))?;
     let to = client.now();
     pair.repair(fault, holder)?;
     while !client.settled(to) {
@@ -80,6 +74,18 @@ fn one(client: &Client, pair: &mut dyn Pair, fault: Fault) -> Result<Outage> {
     }
     let seen = client.summary(from, to);
     Ok(Outage { longest: seen.outage, failed: seen.failed(), pause: seen.pause })
+}
+
+/// Waits until the outage that began at `at` must be over and clients are served; without that, it ends as `hopeless` says.
+pub(crate) fn until_served(client: &Client, at: Duration, hopeless: impl Fn() -> String) -> Result<()> {
+    pause(AFTER)?;
+    while !served_lately(client) {
+        if client.now() > at + HOPELESS {
+            bail!("{}", hopeless());
+        }
+        pause(Duration::from_millis(100))?;
+    }
+    Ok(())
 }
 
 /// Whether the last half second was a good one.
@@ -90,12 +96,14 @@ fn served_lately(client: &Client) -> bool {
     seen.served > 0 && seen.outage < Duration::from_millis(250)
 }
 
-fn pause(duration: Duration) -> Result<()> {
+/// Waits, unless the measuring is to end.
+pub(crate) fn pause(duration: Duration) -> Result<()> {
     if stop::sleep(duration) { Ok(()) } else { bail!("stopped") }
 }
 
-fn phase() -> Result<u64> {
+/// Some time, so that faults come at any phase of what repeats.
+pub(crate) fn phase() -> Result<Duration> {
     let mut bytes = [0; 2];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(u64::from(u16::from_ne_bytes(bytes) % PHASES_MS))
+    Ok(Duration::from_millis(u64::from(u16::from_ne_bytes(bytes) % PHASES_MS)))
 }

@@ -7,16 +7,14 @@ use anyhow::{Result, bail, ensure};
 use xvip_tests::client::{Client, Options};
 use xvip_tests::owners::Owners;
 use xvip_tests::scrape::Scrape;
-use xvip_tests::stats::WatchChange;
 use xvip_tests::status::Status;
 use xvip_tests::stop::{self, say};
 use xvip_tests::topology::{CLIENT, VIP_ADDRESS, mac};
 
+use crate::streams::{STREAMS, Streams};
 use crate::table::{Row, print};
 use crate::world::{Ground, Pair as _, Xvip, at_rest};
 
-/// Streams that are open all the time.
-const STREAMS: usize = 200;
 /// How long an agent may take to end, and to begin.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -26,10 +24,7 @@ pub(crate) fn measure(ground: &Ground, pair: &mut Xvip, builds: [&Path; 2], runs
     let holder = at_rest(pair)?;
     let load =
         Client::start(ground.client(), Options { watches: 0, ..Options::https(ground.vip(), ground.ca_file()) })?;
-    let options = Options::https(ground.vip(), ground.ca_file());
-    let streams =
-        Client::start(ground.client(), Options { watches: STREAMS, every: Duration::from_secs(3600), ..options })?;
-    wait("the streams to be open", || Ok(streams.watches().iter().all(Option::is_some)))?;
+    let streams = Streams::open(ground)?;
     let before = transitions(pair, 1 - holder)?;
     let owners = Owners::ask(ground.client(), CLIENT.parse()?, VIP_ADDRESS.parse()?)?;
     let from = load.now();
@@ -52,10 +47,13 @@ pub(crate) fn measure(ground: &Ground, pair: &mut Xvip, builds: [&Path; 2], runs
         silences.push(longest.as_secs_f64() * 1000.0);
     }
     let to = load.now();
-    wait("attempts to end", || Ok(load.settled(to)))?;
+    while !load.settled(to) {
+        if !stop::sleep(Duration::from_millis(100)) {
+            bail!("stopped");
+        }
+    }
     let sum = load.summary(from, to);
-    let broke = |change: &WatchChange| matches!(change, WatchChange::Broke { .. });
-    let broken = streams.watch_events(0).iter().filter(|event| broke(&event.change)).count();
+    let broken = streams.broken_since(0);
     let moved = transitions(pair, 1 - holder)? != before || pair.holder() != Ok(holder);
     let turns = owners.turns();
     ensure!(turns == [mac(pair.agent(holder)?.netns())?], "others answered for the VIP: {turns:02x?}");
@@ -66,11 +64,10 @@ pub(crate) fn measure(ground: &Ground, pair: &mut Xvip, builds: [&Path; 2], runs
         sum.failures_in_words(),
         sum.outage
     ));
-    let number = |count: usize| u32::try_from(count).map_or(f64::INFINITY, f64::from);
     let kind = if builds[0] == builds[1] { "restarts" } else { "upgrades and downgrades" };
     let rows = [
         Row { bound: Some(0.0), ..Row::new("failed connections", 0, vec![f64::from(sum.failed())]) },
-        Row { bound: Some(0.0), ..Row::new("streams that broke", 0, vec![number(broken)]) },
+        Row { bound: Some(0.0), ..Row::new("streams that broke", 0, vec![f64::from(broken)]) },
         Row { bound: Some(0.0), ..Row::new("VRRP transitions", 0, vec![f64::from(u8::from(moved))]) },
         Row::new("nobody answered ARP, ms (asked every 10 ms)", 0, silences),
     ];
@@ -86,16 +83,4 @@ fn transitions(pair: &mut Xvip, index: usize) -> Result<f64> {
     let scrape = Scrape::of(pair.agent(index)?.netns())?;
     let to = |state: &&str| scrape.count("xvip_vrrp_transitions_total", &[("to", *state)]);
     Ok(["active", "backup", "fault", "initialize"].iter().map(to).sum())
-}
-
-fn wait(what: &str, mut probe: impl FnMut() -> Result<bool>) -> Result<()> {
-    for _ in 0..600 {
-        if probe()? {
-            return Ok(());
-        }
-        if !stop::sleep(Duration::from_millis(100)) {
-            bail!("stopped");
-        }
-    }
-    bail!("waited in vain for {what}")
 }

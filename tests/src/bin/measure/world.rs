@@ -9,10 +9,11 @@ use anyhow::{Context, Result, bail};
 use xvip_tests::agent::Agent;
 use xvip_tests::apiserver::ApiServer;
 use xvip_tests::netns::Netns;
-use xvip_tests::run::Run;
+use xvip_tests::run::{Run, forget_node};
 use xvip_tests::status::Status;
 use xvip_tests::stop;
-use xvip_tests::topology::{BALANCERS, Plan, Topology, config_of, host, unsettled};
+use xvip_tests::topology::{BALANCERS, Plan, Topology, config_of, host, sharing, unsettled};
+use xvip_tests::until::until;
 use xvip_tests::wire::Port;
 
 /// How long anything may take to come to rest.
@@ -121,6 +122,11 @@ impl Ground {
         host(&self.topology.lan, self.run(), role, address)
     }
 
+    /// Whether there is a wire to a host of this role.
+    fn has_wire(&self, role: &str) -> bool {
+        self.topology.lan.netns().ip(&format!("link show {role}.eth0")).is_ok()
+    }
+
     /// The API servers.
     pub(crate) fn api_servers(&mut self) -> &mut [ApiServer] {
         &mut self.topology.servers
@@ -139,27 +145,48 @@ impl Ground {
     }
 }
 
-/// Two nodes with xvip.
+/// Two nodes with xvip, which share their flows.
 pub(crate) struct Xvip {
     nodes: Vec<(Agent, Port)>,
+    xvip: PathBuf,
+    advert_interval: Duration,
 }
 
 impl Xvip {
     /// Starts both and waits until they are at rest.
-    pub(crate) fn start(ground: &Ground, xvip: &Path, advert_interval: &str) -> Result<Xvip> {
-        let mut nodes = Vec::new();
-        for (index, (name, address, _)) in BALANCERS.into_iter().enumerate() {
-            let (netns, port) = ground.plug(name, address)?;
-            let changes = [("\nadvert_interval = \"100ms\"", &*format!("\nadvert_interval = \"{advert_interval}\""))];
-            let socket = Agent::socket_of(&netns);
-            let config = config_of(index, netns.name(), &socket, &ground.ca_file(), &changes)?;
-            let mut agent = Agent::new(xvip, &netns, &config)?;
-            agent.start()?;
-            nodes.push((agent, port));
+    pub(crate) fn start(ground: &Ground, xvip: &Path, advert_interval: Duration) -> Result<Xvip> {
+        let mut pair = Xvip { nodes: Vec::new(), xvip: xvip.to_owned(), advert_interval };
+        for index in 0..BALANCERS.len() {
+            pair.rebuild(ground, index)?;
         }
-        let mut pair = Xvip { nodes };
         at_rest(&mut pair).context("bringing up two nodes with xvip")?;
         Ok(pair)
+    }
+
+    /// Deletes a node with everything in it, as if its machine had lost its power. [`Xvip::rebuild`] has to follow.
+    pub(crate) fn destroy(&mut self, index: usize) -> Result<()> {
+        if index >= self.nodes.len() {
+            bail!("no such node");
+        }
+        let (mut agent, _) = self.nodes.remove(index);
+        agent.kill9()
+    }
+
+    /// Makes a node that is not there, and starts its agent.
+    pub(crate) fn rebuild(&mut self, ground: &Ground, index: usize) -> Result<()> {
+        let (name, address, _) = BALANCERS.get(index).context("no such node")?;
+        // While anything of an earlier node is there, its datapath is: without it, its stack would refuse what still arrives.
+        until("the wire of an earlier node to be gone", REST_LIMIT, || (!ground.has_wire(name)).then_some(()))?;
+        let (netns, port) = ground.plug(name, address)?;
+        forget_node(netns.name());
+        let advert = format!("\nadvert_interval = \"{}ms\"", self.advert_interval.as_millis());
+        let sync = format!("\n{}\n[admin]", sharing(ground.run().dir())?);
+        let changes = [("\nadvert_interval = \"100ms\"", &*advert), ("\n[admin]", &*sync)];
+        let config = config_of(index, netns.name(), &Agent::socket_of(&netns), &ground.ca_file(), &changes)?;
+        let mut agent = Agent::new(&self.xvip, &netns, &config)?;
+        agent.start()?;
+        self.nodes.insert(index.min(self.nodes.len()), (agent, port));
+        Ok(())
     }
 
     /// An agent.

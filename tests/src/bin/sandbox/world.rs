@@ -1,9 +1,6 @@
 //! The small world of the sandbox: one segment, a client, two balancers, three API servers, and what can be done to them.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -26,17 +23,6 @@ use crate::stop;
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How long the world may take to come up: two agents, an election, two rounds of checks.
 const UP_LIMIT: Duration = Duration::from_secs(40);
-
-/// Writes the key that the balancers share, for root's eyes only.
-fn sync_key(directory: &Path) -> Result<PathBuf> {
-    let path = directory.join("sync.key");
-    let mut key = [0_u8; 32];
-    File::open("/dev/urandom")?.read_exact(&mut key)?;
-    let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    writeln!(file, "{key}")?;
-    Ok(path)
-}
 
 /// How the world is made.
 #[derive(Debug)]
@@ -74,7 +60,7 @@ impl World {
     /// Builds the world and waits until it serves.
     pub(crate) fn up(run: &Arc<Run>, plan: &Plan<'_>) -> Result<World> {
         let advert = format!("\nadvert_interval = \"{}\"", plan.advert_interval);
-        let sync = format!("\n[sync]\nkey_file = \"{}\"\n\n[admin]", sync_key(run.dir())?.display());
+        let sync = format!("\n{}\n[admin]", topology::sharing(run.dir())?);
         let changes = [("\nadvert_interval = \"100ms\"", advert.as_str()), ("\n[admin]", sync.as_str())];
         let topology = topology::Plan { xvip: plan.xvip, sandbox: plan.sandbox, balancers: 2, changes: &changes };
         let topology = Topology::build(run, &topology)?;

@@ -19,14 +19,16 @@ fn closed(n: u16) -> Item {
 #[test]
 fn changes_share_a_datagram_for_a_while() {
     let (now, mut outbox) = (start(), Outbox::default());
+    outbox.push(&closed(7), now).unwrap();
+    assert_eq!(outbox.next(0, now).map(|(chunk, _)| chunk), Some(1), "after a pause it goes at once");
     for n in 0..3 {
-        assert_eq!(outbox.push(&closed(n), now + Duration::from_millis(n.into())), Ok(1));
+        assert_eq!(outbox.push(&closed(n), now + Duration::from_millis(n.into())), Ok(2));
     }
     assert_eq!(outbox.next(0, now + FLUSH_AFTER - Duration::from_micros(1)), None);
     assert_eq!(outbox.deadline(), Some(now + FLUSH_AFTER));
     let (chunk, bytes) = outbox.next(0, now + FLUSH_AFTER).unwrap();
-    assert_eq!((chunk, items(bytes).unwrap().len()), (1, 3));
-    assert_eq!(outbox.push(&closed(9), now), Ok(2));
+    assert_eq!((chunk, items(bytes).unwrap().len()), (2, 3));
+    assert_eq!(outbox.push(&closed(9), now), Ok(3));
 }
 
 #[test]

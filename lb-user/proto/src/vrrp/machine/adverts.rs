@@ -7,7 +7,7 @@ use super::{Active, Backup, Instance, Phase};
 use crate::family::Family;
 use crate::units::{Centis, WirePriority};
 use crate::vrrp::output::{AdvertFault, Announcement, Mismatch, Output, Why};
-use crate::vrrp::timers::living_silence;
+use crate::vrrp::timers::{LEARNED_RANGE, doubted, living_silence};
 use crate::wire::ipv4::TTL;
 use crate::wire::vrrp::Advert;
 
@@ -88,6 +88,11 @@ impl Instance {
             return Backup { expires, heard: None, cause: Why::Released, lower_since: None, ..backup };
         }
         let interval = self.learn(src, advert.interval, heard);
+        let shortest = self.cfg.advert_interval.duration() / u32::from(LEARNED_RANGE);
+        if backup.doubted.is_some_and(|claimed| heard < claimed + shortest) {
+            // No router advertises this often: a burst proves no more than one advert.
+            return backup;
+        }
         let lower = advert.priority < self.cfg.priority.into();
         let lower_since = lower.then(|| backup.lower_since.unwrap_or(heard));
         let patience = lower_since.map(|since| heard.saturating_duration_since(since) < self.cfg.delay());
@@ -108,6 +113,7 @@ impl Instance {
             lower_since,
             excused,
             ready: false,
+            doubted: None,
         }
     }
 
@@ -124,7 +130,12 @@ impl Instance {
             self.assert_claim(active, Announcement::Contested, now);
             return;
         }
-        let backup = self.following(src, interval, now);
+        let mut backup = self.following(src, interval, now);
+        // Who has been heard often enough to be believed a longer interval has sent more than this.
+        if !self.cfg.authenticated && interval <= self.cfg.advert_interval {
+            backup.expires = backup.expires.min(now + doubted(self.cfg.advert_interval));
+            backup.doubted = Some(now);
+        }
         self.enter(Phase::Backup(backup), Why::Outranked { by: src, priority: advert.priority }, now);
     }
 

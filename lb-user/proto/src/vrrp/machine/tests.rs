@@ -60,7 +60,7 @@ fn origin() -> Instant {
     Instant::now()
 }
 
-fn ms(millis: u64) -> Duration {
+const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// How long one claim is believed.
+const DOUBTED: Duration = ms(2750);
+
 fn every(millis: u16, priority: u8) -> Advert {
     Advert { interval: Centis::new(millis / 10).unwrap(), ..advert(priority) }
 }
@@ -16,16 +19,44 @@ fn a_forged_interval_lengthens_nothing_whether_said_once_or_a_thousand_times() {
     let now = origin();
     let forged = Advert { interval: Centis::MAX, ..advert(255) };
     for times in [1, 1000] {
-        for mut instance in [backup(config(), now), active(config(), now)] {
+        for (is_active, mut instance) in [(false, backup(config(), now)), (true, active(config(), now))] {
             let mut at = now;
             for _ in 0..times {
                 at += Duration::from_micros(700);
                 instance.on_advert(ABOVE, 255, &forged, at, at);
             }
             assert_eq!(instance.state(), State::Backup);
-            assert_eq!(patience(&instance, at), DOWN, "three of our own intervals and the skew");
+            // The last of many comes too late to be part of a burst.
+            let expected = if is_active && times == 1 { DOUBTED } else { DOWN };
+            assert_eq!(patience(&instance, at), expected, "{times} {is_active}");
         }
     }
+}
+
+#[test]
+fn who_takes_the_addresses_by_one_burst_has_them_for_less_than_three_intervals() {
+    let now = origin();
+    for authenticated in [false, true] {
+        let mut instance = active(Config { authenticated, ..config() }, now);
+        for step in 0..100 {
+            let at = now + ms(2) * step;
+            instance.on_advert(ABOVE, 255, &advert(255), at, at);
+        }
+        if authenticated {
+            assert_eq!(patience(&instance, now + ms(198)), DOWN, "nobody else could have sent it");
+            continue;
+        }
+        assert_eq!(patience(&instance, now), DOUBTED);
+        drain(&mut instance);
+        instance.on_deadline(now + DOUBTED);
+        assert_eq!(heard(&mut instance), "send 100, backup>active silence");
+    }
+    // A router goes on, and is believed.
+    let mut instance = active(config(), now);
+    for at in [now, now + SECOND] {
+        instance.on_advert(ABOVE, 255, &advert(101), at, at);
+    }
+    assert_eq!(patience(&instance, now + SECOND), DOWN);
 }
 
 #[test]

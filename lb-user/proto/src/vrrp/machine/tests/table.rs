@@ -50,12 +50,12 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
         (
             "higher priority",
             from(BELOW, 101),
-            not_running("backup down", "backup down", "backup down: active>backup outranked"),
+            not_running("backup down", "backup down", "backup 2.75s: active>backup outranked"),
         ),
         (
             "same priority, higher address",
             from(ABOVE, 100),
-            not_running("backup down", "backup down", "backup down: active>backup outranked"),
+            not_running("backup down", "backup down", "backup 2.75s: active>backup outranked"),
         ),
         (
             "same priority, lower address",
@@ -70,7 +70,7 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
         (
             "the owner of the address",
             from(BELOW, 255),
-            not_running("backup down", "backup down", "backup down: active>backup outranked"),
+            not_running("backup down", "backup down", "backup 2.75s: active>backup outranked"),
         ),
         (
             "release",
@@ -83,7 +83,7 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
             not_running(
                 "backup down: mismatch_interval",
                 "backup down: mismatch_interval",
-                "backup down: mismatch_interval, active>backup outranked",
+                "backup 2.75s: mismatch_interval, active>backup outranked",
             ),
         ),
         (
@@ -92,7 +92,7 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
             not_running(
                 "backup down: mismatch_interval",
                 "backup down: mismatch_interval",
-                "backup down: mismatch_interval, active>backup outranked",
+                "backup 2.75s: mismatch_interval, active>backup outranked",
             ),
         ),
         (
@@ -101,7 +101,7 @@ fn table() -> Vec<(&'static str, Input, [&'static str; 5])> {
             not_running(
                 "backup down: mismatch_addresses",
                 "backup down: mismatch_addresses",
-                "backup down: mismatch_addresses, active>backup outranked",
+                "backup 2.75s: mismatch_addresses, active>backup outranked",
             ),
         ),
         (
