@@ -9,6 +9,7 @@ mod fault;
 mod local;
 mod lock;
 mod peering;
+mod preparing;
 mod sharing;
 mod start;
 mod steering;
@@ -38,9 +39,8 @@ use crate::bpf::{
 };
 use crate::clock::{self, unix};
 use crate::config::{self, Config, Faults, Loaded};
-use crate::direct;
 use crate::drivers::garp::GarpDriver;
-use crate::drivers::health::{self, HealthDriver, HealthSnapshot, Target, TargetError};
+use crate::drivers::health::{self, HealthDriver, HealthSnapshot, Target};
 use crate::drivers::passed;
 use crate::drivers::peer::PeerPortError;
 use crate::drivers::sync::SyncError;
@@ -61,6 +61,8 @@ use lock::Lock;
 pub use lock::LockError;
 pub(crate) use peering::NO_BACKEND_HERE;
 use peering::Peering;
+pub use preparing::PrepareError;
+use preparing::Preparing;
 use sharing::Sharing;
 use start::{Prepared, prepare, virtual_addresses};
 use steering::Steering;
@@ -72,6 +74,8 @@ use syncing::Syncing;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Where settings are kept, and the admin socket unless the configuration says otherwise.
 const RUN_DIR: &str = "/run/xvip";
+/// How long a reload waits for the files of health checks; nothing else is done meanwhile.
+const READ_WITHIN: Duration = Duration::from_secs(5);
 /// How soon after news from the kernel everything is looked at.
 const LOOK_AFTER: Duration = Duration::from_millis(30);
 
@@ -81,9 +85,9 @@ pub enum AgentError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] Faults),
-    /// A health check cannot be carried out.
+    /// Health checks cannot be carried out.
     #[error(transparent)]
-    Target(#[from] TargetError),
+    Prepare(#[from] PrepareError),
     /// The datapath.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
@@ -144,8 +148,8 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signal)?;
     let (reload, mut reloads) = mpsc::channel(4);
     let mut agent = Agent::start(file, reload).await?;
-    notify(&[sd_notify::NotifyState::Ready]);
     info!(node = agent.config.node.name, "xvip {} serves", env!("CARGO_PKG_VERSION"));
+    agent.tell_if_ready();
 
     let mut tick = interval(PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -195,6 +199,13 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
                 if changed.is_err() {
                     error!("the health driver has ended; the agent stops, to be started anew");
                     break;
+                }
+            }
+            prepared = agent.preparing.done() => {
+                if let Err(error) = agent.prepared(prepared) {
+                    notify(&[sd_notify::NotifyState::Stopping]);
+                    agent.stop().await?;
+                    return Err(error);
                 }
             }
             () = agent.peering.changed() => {}
@@ -251,6 +262,7 @@ struct Agent {
     vrrp_before: VrrpSnapshot,
     health: health::Handle,
     health_seen: watch::Receiver<HealthSnapshot>,
+    preparing: Preparing,
     metrics: Metrics,
     reporter: Reporter,
     status: watch::Sender<Arc<Status>>,
@@ -369,6 +381,7 @@ impl Agent {
         let status = report::status(report::Sources {
             config: &self.config,
             started: self.started,
+            starting: self.preparing.is_under_way(),
             config_status: ConfigStatus { changes: self.steering.changes(&self.config), ..self.config_status.clone() },
             attachment: self.datapath.as_ref().map(Datapath::attachment),
             detached_because: &self.detached_because,
@@ -392,6 +405,19 @@ impl Agent {
             }
         }
         self.heartbeat.beat(clock::now());
+    }
+
+    /// Begins with the health checks of the start.
+    fn prepared(&mut self, outcome: Result<Vec<Target>, PrepareError>) -> Result<(), AgentError> {
+        self.health.set_targets(outcome?);
+        self.tell_if_ready();
+        Ok(())
+    }
+
+    fn tell_if_ready(&self) {
+        if !self.preparing.is_under_way() {
+            notify(&[sd_notify::NotifyState::Ready]);
+        }
     }
 
     /// Has a backend checked at once that the datapath finds silent: only checks take it down.
@@ -525,9 +551,9 @@ impl Agent {
     }
 
     async fn try_reload(&mut self) -> Result<(), AgentError> {
-        let Prepared { config, targets, text } = prepare(config::load(&self.file)?, &self.netlink).await?;
+        let Prepared { config, text } = prepare(config::load(&self.file)?, &self.netlink).await?;
         let undone = self.steering.changes(&self.config);
-        self.apply(config, targets).await?;
+        self.apply(config).await?;
         for change in undone {
             warn!("the reload has undone what a command changed: {change}");
         }
@@ -536,7 +562,7 @@ impl Agent {
     }
 
     /// Makes a configuration the one that serves, whole or not at all.
-    async fn apply(&mut self, config: Config, targets: Vec<Target>) -> Result<(), AgentError> {
+    async fn apply(&mut self, config: Config) -> Result<(), AgentError> {
         let (old, new) = (&self.config.node, &config.node);
         for (changed, key) in [
             (old.name != new.name, "node.name"),
@@ -560,6 +586,8 @@ impl Agent {
             return Err(AgentError::NeedsRestart("admin.read"));
         }
         // What can fail comes first.
+        let targets = Preparing::start(&config)?.within(READ_WITHIN).await;
+        let targets = targets.unwrap_or(Err(PrepareError::Slow(READ_WITHIN)))?;
         let http = if self.config.metrics.listen == config.metrics.listen {
             None
         } else {
@@ -586,6 +614,9 @@ impl Agent {
         self.metrics.configure(&config);
         self.leases.configure(&virtual_addresses(&config))?;
         self.health.set_targets(targets);
+        if std::mem::replace(&mut self.preparing, Preparing::none()).is_under_way() {
+            self.tell_if_ready();
+        }
         self.vrrp.reconfigure(config.vrrp.clone());
         self.config = Arc::new(config);
         self.watch_over_hooks();

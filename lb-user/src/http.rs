@@ -148,6 +148,9 @@ async fn index(State(sources): State<Sources>) -> Response {
 /// Why the agent should not be sent work; nothing when it is ready.
 fn unready(status: &Status) -> Vec<String> {
     let mut faults = Vec::new();
+    if status.starting {
+        faults.push("health checks: not ready yet: their files are being read".to_owned());
+    }
     if !status.attached() {
         faults.push(format!("datapath: not attached: {}", status.datapath.reason));
     }

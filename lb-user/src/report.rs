@@ -32,6 +32,8 @@ pub struct Sources<'a> {
     pub config: &'a Config,
     /// When the agent started.
     pub started: Instant,
+    /// Whether health checks are still being made ready.
+    pub starting: bool,
     /// What became of configurations.
     pub config_status: ConfigStatus,
     /// How the datapath is attached; `None` while it is not.
@@ -72,6 +74,7 @@ pub fn status(sources: Sources<'_>) -> Result<Status, TableError> {
         role: sources.config.node.role.label().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: unix_of(sources.started),
+        starting: sources.starting,
         datapath: datapath(&sources)?,
         local: sources.local.clone(),
         sync: sources.sync.clone(),
@@ -121,6 +124,7 @@ fn vrrp(sources: &Sources<'_>) -> Vec<VrrpStatus> {
         .map(|instance| VrrpStatus {
             name: instance.name.clone(),
             state: instance.state.label().to_owned(),
+            sync_group: instance.sync_group.clone().unwrap_or_default(),
             since: unix_of(instance.since),
             reason: instance.reason.clone(),
             virtual_router_id: instance.vrid,

@@ -28,6 +28,9 @@ pub struct Status {
     pub version: String,
     /// Seconds since the Unix epoch at which the agent started.
     pub started_at: f64,
+    /// Whether its health checks are still being made ready; backends are used unchecked until then.
+    #[serde(default)]
+    pub starting: bool,
     /// When the serving configuration was applied, and what became of the last attempt to replace it.
     pub config: ConfigStatus,
     /// How packets are handled.
@@ -143,6 +146,9 @@ pub struct VrrpStatus {
     pub since: f64,
     /// Why it entered this state.
     pub reason: String,
+    /// The sync group it is a member of; empty: none.
+    #[serde(default)]
+    pub sync_group: String,
     /// VRID.
     pub virtual_router_id: u8,
     /// Configured priority.

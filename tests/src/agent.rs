@@ -30,12 +30,13 @@ pub struct Agent {
     xvip: PathBuf,
     netns: Netns,
     process: Option<Process>,
+    service_manager: Option<PathBuf>,
 }
 
 impl Agent {
     /// Writes the configuration; starts nothing yet.
     pub fn new(xvip: &Path, netns: &Netns, config: &str) -> Result<Agent> {
-        let agent = Agent { xvip: xvip.to_owned(), netns: netns.clone(), process: None };
+        let agent = Agent { xvip: xvip.to_owned(), netns: netns.clone(), process: None, service_manager: None };
         agent.write_config(config)?;
         Ok(agent)
     }
@@ -70,6 +71,11 @@ impl Agent {
         self.xvip = xvip.to_owned();
     }
 
+    /// From the next start on it has a service manager that listens at this datagram socket.
+    pub fn managed_by(&mut self, socket: &Path) {
+        self.service_manager = Some(socket.to_owned());
+    }
+
     /// Starts `xvip run` unless it is running.
     pub fn start(&mut self) -> Result<()> {
         if self.is_running() {
@@ -77,6 +83,7 @@ impl Agent {
         }
         let mut command = self.netns.command(&self.xvip);
         command.arg("run").arg("--config").arg(self.config());
+        command.envs(self.service_manager.iter().map(|socket| ("NOTIFY_SOCKET", socket)));
         self.process = Some(Process::spawn(self.netns.run(), self.name(), command)?);
         Ok(())
     }

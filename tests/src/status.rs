@@ -10,6 +10,9 @@ pub struct Status {
     /// `balancer` or `backend`.
     #[serde(default)]
     pub role: String,
+    /// Whether its health checks are still being made ready.
+    #[serde(default)]
+    pub starting: bool,
     /// The serving configuration.
     #[serde(default)]
     pub config: Config,

@@ -5,15 +5,18 @@ mod common;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 use std::thread::sleep;
 use std::time::Duration;
 
 use common::{LIMIT, OFTEN, both_served, breaks, end, served_more, serving, serving_both, settle, wait, watches_open};
 use lb_proto::wire::arp::{Arp, Mac, Operation};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use xvip_tests::capture::{Capture, Sender};
 use xvip_tests::ipv6;
 use xvip_tests::owners::Owners;
-use xvip_tests::scrape::Scrape;
+use xvip_tests::scrape::{Scrape, get};
 use xvip_tests::topology::{BALANCERS, CLIENT, Topology, VIP_ADDRESS, has_vip, mac};
 
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100));
@@ -206,6 +209,52 @@ fn an_agent_that_is_restarted_moves_nothing_and_loses_nothing() {
     assert_eq!(owners.turns(), [mac(topology.balancers[holder].agent.netns()).unwrap()]);
     let status = topology.balancers[holder].agent.status().unwrap();
     assert!(status.vrrp[0].reason.contains("earlier process"), "{}", status.vrrp[0].reason);
+
+    // Files of health checks that take long to read keep readiness waiting, and no virtual router: not one that is
+    // continued, and not one that begins.
+    let agent = &mut topology.balancers[holder].agent;
+    let config = fs::read_to_string(agent.config()).unwrap();
+    let (ca, slow) = (topology.authority.ca_file(), topology.run.dir().join("slow.pem"));
+    mkfifo(&slow, Mode::S_IRWXU).unwrap();
+    let slowly = config.replacen(ca.to_str().unwrap(), slow.to_str().unwrap(), 1);
+    let manager = UnixDatagram::bind(topology.run.dir().join("notify")).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    agent.managed_by(&topology.run.dir().join("notify"));
+    for is_continued in [true, false] {
+        let agent = &mut topology.balancers[holder].agent;
+        if is_continued {
+            assert!(agent.hand_over(LIMIT).unwrap().success());
+        } else {
+            topology.balancers[other].agent.stop(LIMIT).unwrap();
+            topology.balancers[holder].agent.stop(LIMIT).unwrap();
+        }
+        while manager.recv(&mut [0; 64]).is_ok() {}
+        let agent = &mut topology.balancers[holder].agent;
+        agent.write_config(&slowly).unwrap();
+        agent.start().unwrap();
+        agent.wait_for("to hold the VIP", LIMIT, |status| status.is_active() && status.starting).unwrap();
+        wait("the VIP", || topology.owners() == [holder]);
+        if is_continued {
+            sleep(Duration::from_secs(1));
+            assert_eq!(transitions(&topology, other), before, "the other one has noticed something");
+        }
+        served_more(&load, 20);
+        let netns = topology.balancers[holder].agent.netns().clone();
+        let ready = || get(&netns, ([127, 0, 0, 1], 9910).into(), "/readyz").is_ok();
+        let told = || {
+            let mut said = [0; 64];
+            manager.recv(&mut said).is_ok_and(|length| said[..length].starts_with(b"READY=1"))
+        };
+        assert!(!ready() && !told(), "ready without health checks");
+        fs::write(&slow, fs::read(&ca).unwrap()).unwrap();
+        wait("readiness", ready);
+        wait("the service manager to be told", told);
+    }
+    let agent = &mut topology.balancers[holder].agent;
+    agent.write_config(&config).unwrap();
+    agent.reload().unwrap();
+    topology.balancers[other].agent.start().unwrap();
+    topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
 
     // One that continues and cannot serve then gives the VIP up.
     let agent = &mut topology.balancers[holder].agent;

@@ -1,31 +1,40 @@
 //! The order in which an agent begins.
 //!
-//! Configuration, lock, then what an earlier agent's leases let it continue: a virtual router whose lease lasts is Active at
-//! once, and speaks before anything is loaded, which takes about a second. What is pinned serves meanwhile. Then the
-//! datapath, its tables, the listeners, and the other virtual routers.
+//! Configuration, lock, then what an earlier agent has left: a virtual router whose lease lasts is Active at once, one whose
+//! lease is over listens, before anything is loaded, which takes about a second of a processor's time, and on a busy host most
+//! of a minute. What is pinned serves meanwhile. Then a look at the host, the datapath, its tables, the listeners, and the
+//! other virtual routers. Health checks are made ready beside all of this: without them every backend is used, and the agent
+//! is not ready.
 
 use super::*;
 use crate::bpf::Leases;
 
+/// A fault in the files of health checks shows within this time before anything is loaded, where nothing is held by then.
+const FAULTS_SHOW: Duration = Duration::from_secs(1);
+
 impl Agent {
     pub(super) async fn start(file: PathBuf, reload: mpsc::Sender<Order>) -> Result<Self, AgentError> {
         let started = clock::now();
+        // An agent before this one may have left a lease that ends within a few adverts.
+        let haste = vrrp::Haste::begin();
         let netlink = Netlink::connect()?;
-        let Prepared { config, targets, text } = prepare(config::load(&file)?, &netlink).await?;
+        let loaded = armed(config::load(&file)?)?;
+        let (config, text) = (&loaded.config, loaded.text.clone());
         let lock = Lock::take(Path::new(RUN_DIR), &config.node.name)?;
         let node = config.node.name.clone();
         let was_here = bpf::is_pinned(&node);
         let metrics = Metrics::new();
-        metrics.configure(&config);
+        metrics.configure(config);
         let leases = Leases::pinned(&node);
-        leases.configure(&virtual_addresses(&config))?;
-        let held = vrrp::any_held(&config.vrrp, &leases);
-        let continued = match held && was_here {
+        leases.configure(&virtual_addresses(config))?;
+        let left = vrrp::any_left(&config.vrrp, &leases);
+        let continued = match left && was_here {
             true => Some(VrrpDriver::spawn(config.vrrp.clone(), metrics.clone(), leases.clone(), true)?),
             false => None,
         };
+        drop(haste);
         let mut vrrp = Routers { leases, continued };
-        let begun = Self::begin(file, started, config, targets, netlink, metrics, &mut vrrp, reload, lock).await;
+        let begun = Self::begin(file, started, loaded, netlink, metrics, &mut vrrp, reload, lock).await;
         if begun.is_err() {
             // Whoever cannot serve does not hold addresses either.
             if let Some(vrrp) = vrrp.continued {
@@ -53,9 +62,16 @@ impl Agent {
 
     #[allow(clippy::too_many_arguments, reason = "the second half of a function that has to undo the first")]
     async fn begin(
-        file: PathBuf, started: Instant, config: Config, targets: Vec<Target>, netlink: Netlink, metrics: Metrics,
-        routers: &mut Routers, reload: mpsc::Sender<Order>, lock: Lock,
+        file: PathBuf, started: Instant, loaded: Loaded, netlink: Netlink, metrics: Metrics, routers: &mut Routers,
+        reload: mpsc::Sender<Order>, lock: Lock,
     ) -> Result<Self, AgentError> {
+        loaded.check_host(&netlink.interfaces().await?.host_facts())?;
+        let config = loaded.config;
+        let mut preparing = Preparing::start(&config)?;
+        let targets = match routers.continued {
+            Some(_) => None,
+            None => preparing.within(FAULTS_SHOW).await.transpose()?,
+        };
         let monitor = Monitor::subscribe(&Group::ALL)?;
         let device = device(&netlink, &config.node.interface).await?;
         let reserved = ReservedPorts::new(kept_settings(&config.node.name, "ip_local_reserved_ports"));
@@ -77,7 +93,13 @@ impl Agent {
         let mut syncing = Syncing::new();
         syncing.apply(syncing.prepare(&config)?, &config);
         let health = HealthDriver::spawn(Arc::new(observer), Some(peering.asker()));
-        health.set_targets(targets);
+        let targets = match targets {
+            None => preparing.within(Duration::ZERO).await.transpose()?,
+            known => known,
+        };
+        if let Some(targets) = targets {
+            health.set_targets(targets);
+        }
         let config_status = ConfigStatus {
             file: file.display().to_string(),
             applied_at: unix(clock::wall()),
@@ -103,6 +125,7 @@ impl Agent {
         let first = report::status(report::Sources {
             config: &config,
             started,
+            starting: preparing.is_under_way(),
             config_status: config_status.clone(),
             attachment: Some(datapath.attachment()),
             detached_because: "",
@@ -158,6 +181,7 @@ impl Agent {
             vrrp_before: VrrpSnapshot::default(),
             health,
             health_seen,
+            preparing,
             metrics,
             reporter,
             status,
@@ -199,20 +223,21 @@ async fn withdraw(netlink: Netlink) -> Result<(), PassError> {
 /// A configuration that can serve on this host.
 pub(super) struct Prepared {
     pub(super) config: Config,
-    pub(super) targets: Vec<Target>,
     /// What it was read from.
     pub(super) text: String,
 }
 
-/// Compares a configuration with the host, and makes the health checks ready.
+/// Compares a configuration with the host.
 pub(super) async fn prepare(loaded: Loaded, netlink: &Netlink) -> Result<Prepared, AgentError> {
+    let loaded = armed(loaded)?;
     loaded.check_host(&netlink.interfaces().await?.host_facts())?;
-    let Loaded { mut config, text, .. } = loaded;
-    vrrp::arm(&mut config.vrrp, &config.node.name)?;
-    let mut targets = Vec::new();
-    for service in &config.services {
-        let asked = direct::asked(&config, service);
-        targets.extend(Target::of_service(service, None)?.into_iter().map(|target| target.delivering(asked.clone())));
-    }
-    Ok(Prepared { config, targets, text })
+    let Loaded { config, text, .. } = loaded;
+    Ok(Prepared { config, text })
+}
+
+/// Reads the keys of its virtual routers.
+fn armed(mut loaded: Loaded) -> Result<Loaded, AgentError> {
+    let node = loaded.config.node.name.clone();
+    vrrp::arm(&mut loaded.config.vrrp, &node)?;
+    Ok(loaded)
 }

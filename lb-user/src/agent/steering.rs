@@ -231,7 +231,7 @@ impl Agent {
         steering.stamp(&mut prepared.config);
         someone_serves(&prepared.config, found)?;
         let before = found.of(&self.config).map(|backend| format!("weight {}", backend.weight)).unwrap_or_default();
-        self.apply(prepared.config, prepared.targets).await.map_err(without_places)?;
+        self.apply(prepared.config).await.map_err(without_places)?;
         (self.steering.text, self.steering.duties) = (text, steering.duties);
         let to = match edit {
             Edit::Weight(weight) => format!("weight {weight}"),

@@ -1,5 +1,9 @@
 //! The ends of an agent: one gives the VIPs up and leaves the host as it was found, the other leaves all to its successor.
 
+use std::pin::pin;
+
+use tokio::select;
+
 use super::*;
 
 impl Agent {
@@ -18,11 +22,43 @@ impl Agent {
     pub(super) async fn stop(self) -> Result<(), AgentError> {
         info!("stopping");
         let Self {
-            config, mut reconciler, vrrp, health, datapath, kernel, reserved, http, admin, lock, peering, ..
+            config,
+            mut reconciler,
+            vrrp,
+            mut vrrp_seen,
+            health,
+            health_seen,
+            datapath,
+            kernel,
+            reserved,
+            http,
+            admin,
+            lock,
+            peering,
+            ..
         } = self;
         let left = peering.leave(&config).await;
         // Each goes on serving until another node has its addresses, so that nobody notices.
-        vrrp.stop().await;
+        let mut stopping = pin!(vrrp.stop());
+        loop {
+            select! {
+                biased;
+                () = &mut stopping => break,
+                Ok(()) = vrrp_seen.changed() => {}
+            }
+            let seen = vrrp_seen.borrow_and_update().clone();
+            let snapshots = Snapshots {
+                config: &config,
+                vrrp: &seen,
+                health: &health_seen.borrow().clone(),
+                sweep: &kernel.sweeping.latest(),
+                fellows: &peering.fellows(),
+            };
+            if let Err(error) = reconciler.addresses(&snapshots).await {
+                // All are removed in the end.
+                warn!("VIPs stay for a moment: {error}");
+            }
+        }
         let withdrawn = reconciler.withdraw().await;
         // Until the others have heard that nothing is delivered here any more.
         sleep_until(left.into()).await;

@@ -5,7 +5,7 @@
 //!                   └───────────── every step: faults with line and column ──────────────┘
 //! ```
 //! `file` reads, `report` collects the faults, `reader` knows TOML, `values` knows what a string may say, the section files (`node`, `vrrp`,
-//! `service`, `admission`, `health_check`, `sync`) know the keys, `between`, `direct` and `sources` compare sections, `host` compares with a host. Only `file` does I/O.
+//! `sync_group`, `service`, `admission`, `health_check`, `sync`) know the keys, `between`, `direct` and `sources` compare sections, `host` compares with a host. Only `file` does I/O.
 
 mod admission;
 mod between;
@@ -23,6 +23,7 @@ mod report;
 mod service;
 mod sources;
 mod sync;
+mod sync_group;
 #[cfg(test)]
 mod tests;
 mod track;
@@ -125,12 +126,15 @@ fn read(text: &str, report: &Report<'_>, env: &Env) -> Option<Loaded> {
     let routers: Vec<_> = (root.tables("vrrp", "[[vrrp]]").sections.iter())
         .map(|section| vrrp::read(section, node.interface.as_ref()))
         .collect();
+    let groups: Vec<_> =
+        (root.tables("vrrp_sync_group", "[[vrrp_sync_group]]").sections.iter()).map(sync_group::read).collect();
     let services = service::read_all(&root);
     let (has_sync, sync) = root.optional_table("sync", "[sync]");
     let sync = sync::read(&sync, has_sync);
     root.finish();
 
     vrrp::between(&routers, report);
+    sync_group::check(&groups, &routers, report);
     service::between(&services, report);
     admission::between(&services, report);
     between::check(&node, metrics.as_ref(), &routers, &services, report);
@@ -139,11 +143,13 @@ fn read(text: &str, report: &Report<'_>, env: &Env) -> Option<Loaded> {
     let shared = sync::check(&sync, &node, &routers, report);
 
     let places = host::Places::new(&node, &routers, &sync, report);
+    let mut vrrp = routers.into_iter().map(|r| r.built).collect::<Option<Vec<_>>>()?;
+    sync_group::assign(&groups, &mut vrrp);
     let config = Config {
         node: node.built?,
         metrics: Metrics { listen: metrics?.value },
         admin: admin?,
-        vrrp: routers.into_iter().map(|r| r.built).collect::<Option<_>>()?,
+        vrrp,
         services: services.into_iter().map(|s| s.built).collect::<Option<_>>()?,
         sync: shared?,
     };

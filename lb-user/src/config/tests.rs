@@ -6,6 +6,7 @@ mod good;
 mod host;
 mod mutated;
 mod sync;
+mod sync_group;
 mod wrong;
 
 use super::*;

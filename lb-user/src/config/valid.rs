@@ -164,6 +164,8 @@ pub struct Vrrp {
     pub tracks: Vec<Track>,
     /// Program and arguments run at every transition; empty: none.
     pub notify: Vec<String>,
+    /// The `[[vrrp_sync_group]]` it is a member of.
+    pub sync_group: Option<String>,
 }
 
 /// How the adverts of a virtual router are authenticated.

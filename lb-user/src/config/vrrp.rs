@@ -135,6 +135,7 @@ pub(super) fn read(section: &Section<'_>, node_interface: Option<&At<String>>) -
             auth: auth?.map(|file| Auth { key_file: file.value, keys: Keys::default(), journal: PathBuf::new() }),
             tracks: if tables.whole { tracks.iter().cloned().collect::<Option<_>>()? } else { return None },
             notify: notify.clone()?,
+            sync_group: None,
         })
     };
     let built = build();

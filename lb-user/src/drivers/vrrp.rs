@@ -13,10 +13,12 @@
 
 mod auth;
 mod config;
+mod haste;
 mod hook;
 mod lookout;
 mod right;
 mod router;
+mod seat;
 mod steering;
 mod track;
 
@@ -27,14 +29,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use lb_proto::family::Family;
+use lb_proto::units::Priority;
 use lb_proto::vrrp::{State, Why};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 pub use self::auth::{AuthError, arm};
 use self::config::Order;
+pub use self::haste::Haste;
 use self::right::Right;
 use self::router::{Router, Steer};
+use self::seat::Seats;
 pub use self::steering::{Outcome, StepDown};
 use crate::bpf::Leases;
 use crate::config::{IpNet, Vrrp};
@@ -74,8 +79,10 @@ pub struct InstanceSnapshot {
     pub interface: String,
     /// `vrrp.virtual_router_id`
     pub vrid: u8,
-    /// `vrrp.priority`
+    /// `vrrp.priority`, after what it tracks and its sync group had their say.
     pub priority: u8,
+    /// The `vrrp_sync_group` it is a member of.
+    pub sync_group: Option<String>,
     /// Where it stands; the addresses belong on the interface while it is Active.
     pub state: State,
     /// Why it stands there.
@@ -115,10 +122,24 @@ fn key(vrrp: &Vrrp) -> Key<'_> {
     (&vrrp.name, &vrrp.interface, vrrp.virtual_router_id.get(), vrrp.family())
 }
 
-/// Whether this node may continue any of these virtual routers, by leases that last.
+/// Whether an agent before this one has left any of these virtual routers to be gone on with.
 #[must_use]
-pub fn any_held(configs: &[Vrrp], leases: &Leases) -> bool {
-    configs.iter().any(|vrrp| Right::new(leases.clone(), vrrp, Arc::default()).lasts())
+pub fn any_left(configs: &[Vrrp], leases: &Leases) -> bool {
+    configs.iter().any(|vrrp| is_left(vrrp, leases))
+}
+
+/// Whether it is, or another of its sync group, without which it could not be gone on with.
+fn is_left_with_group(vrrp: &Vrrp, configs: &[Vrrp], leases: &Leases) -> bool {
+    let others = configs.iter().filter(|other| vrrp.sync_group.is_some() && other.sync_group == vrrp.sync_group);
+    is_left(vrrp, leases) || others.into_iter().any(|other| is_left(other, leases))
+}
+
+/// Whether its lease lasts. One that is over is taken up again where that disturbs nobody: not from a living router, whose
+/// flows this node does not know yet.
+fn is_left(vrrp: &Vrrp, leases: &Leases) -> bool {
+    let right = Right::new(leases.clone(), vrrp, Arc::default());
+    let disturbs = vrrp.preempt || vrrp.priority == Priority::OWNER.get();
+    right.lasts() || (right.was_held() && !disturbs)
 }
 
 /// Why the driver could not be started.
@@ -147,7 +168,7 @@ impl Handle {
     /// Replaces the virtual routers. One whose name, interface, VRID and family stay goes on, and stays Active if it is; one that is
     /// gone releases its addresses; a new one starts as Backup.
     pub fn reconfigure(&self, configs: Vec<Vrrp>) {
-        self.configs.send_replace(Wanted { configs, only_held: false });
+        self.configs.send_replace(Wanted { configs, only_left: false });
     }
 
     /// Whether this node can forward what the addresses attract; true at first. When it cannot, all routers are in fault, and
@@ -194,8 +215,8 @@ impl Handle {
 #[derive(Debug, Clone)]
 struct Wanted {
     configs: Vec<Vrrp>,
-    /// Only those of which this node has a lease that lasts.
-    only_held: bool,
+    /// Only those that an agent before this one has left.
+    only_left: bool,
 }
 
 /// Running virtual routers.
@@ -210,6 +231,7 @@ pub struct VrrpDriver {
     announcements: Arc<AtomicU64>,
     elsewhere: tokio::runtime::Handle,
     routers: Vec<Running>,
+    seats: Seats,
     tasks: JoinSet<()>,
 }
 
@@ -223,16 +245,16 @@ struct Running {
 
 impl VrrpDriver {
     /// Starts the thread, with these virtual routers. The datapath is attached by then: they may become Active after
-    /// the shortest wait, and one whose lease lasts, from an earlier agent, is Active at once. `only_held`: only such ones
-    /// start, the others with [`Handle::reconfigure`]. What they are told to run runs on the runtime that this is called on,
+    /// the shortest wait, and one whose lease lasts, from an earlier agent, is Active at once. `only_left`: only those
+    /// that an earlier agent left start, the others with [`Handle::reconfigure`]. What they are told to run runs on the runtime that this is called on,
     /// which it needs.
     ///
     /// # Errors
     /// No thread, no runtime, no netlink.
-    pub fn spawn(configs: Vec<Vrrp>, metrics: Metrics, leases: Leases, only_held: bool) -> Result<Handle, StartError> {
+    pub fn spawn(configs: Vec<Vrrp>, metrics: Metrics, leases: Leases, only_left: bool) -> Result<Handle, StartError> {
         let netlink = Netlink::connect()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (configs, desired) = watch::channel(Wanted { configs, only_held });
+        let (configs, desired) = watch::channel(Wanted { configs, only_left });
         let hands_over = Arc::new(AtomicBool::new(false));
         let (can_forward, can_forward_now) = watch::channel(true);
         let (steering, steered) = mpsc::unbounded_channel();
@@ -250,10 +272,11 @@ impl VrrpDriver {
             announcements: Arc::default(),
             elsewhere: tokio::runtime::Handle::current(),
             routers: Vec::new(),
+            seats: Seats::default(),
             tasks: JoinSet::new(),
         };
         std::thread::Builder::new().name("vrrp".to_owned()).spawn(move || {
-            hurry();
+            Haste::begin().keep();
             runtime.spawn(lookout::run(netlink, seen));
             runtime.block_on(driver.run(desired));
             // The driver is gone and all is said; an error means that nobody waits for it.
@@ -285,9 +308,10 @@ impl VrrpDriver {
     }
 
     /// Makes the routers those of `configs`.
-    async fn converge(&mut self, Wanted { configs, only_held }: &Wanted) {
+    async fn converge(&mut self, Wanted { configs, only_left }: &Wanted) {
         let mut orders = Order::all(configs);
-        orders.retain(|order| !only_held || Right::new(self.leases.clone(), &order.vrrp, Arc::default()).lasts());
+        self.seats.assign(&mut orders);
+        orders.retain(|order| !only_left || is_left_with_group(&order.vrrp, configs, &self.leases));
         let wanted = |running: &Running| orders.iter().any(|order| key(&order.vrrp) == key(&running.order.vrrp));
         let (mut stay, go) = std::mem::take(&mut self.routers).into_iter().partition::<Vec<_>, _>(wanted);
         // Told to stop, they release their addresses without delay and wait for who takes them. A successor must not speak
@@ -330,10 +354,16 @@ impl VrrpDriver {
 
     /// Passes an order on to the routers it is for.
     fn steer(&self, StepDown { name, hold, reply }: StepDown) {
+        let named = |vrrp: &Vrrp| name.as_ref().is_none_or(|name| *name == vrrp.name);
+        // They move together.
+        let groups: Vec<_> =
+            self.routers.iter().map(|running| &running.order.vrrp).filter(|vrrp| named(vrrp)).collect();
+        let grouped =
+            |vrrp: &Vrrp| vrrp.sync_group.is_some() && groups.iter().any(|of| of.sync_group == vrrp.sync_group);
         let mut waiting = Vec::new();
         for running in &self.routers {
             let its = &running.order.vrrp.name;
-            if name.as_ref().is_some_and(|name| name != its) {
+            if !named(&running.order.vrrp) && !grouped(&running.order.vrrp) {
                 continue;
             }
             let (tell, told) = oneshot::channel();
@@ -385,13 +415,6 @@ impl VrrpDriver {
 
 fn id_of(ended: &Result<(Id, ()), JoinError>) -> Id {
     ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id)
-}
-
-/// Asks for this thread to be preferred by the scheduler. Without the right to, it goes without.
-fn hurry() {
-    const NICE: libc::c_int = -15;
-    // SAFETY: takes and returns numbers alone; 0 is the calling thread.
-    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
 #[cfg(test)]

@@ -83,6 +83,7 @@ async fn readiness_is_datapath_and_vrrp() {
     assert_eq!(body, "ready\n");
 
     let mut status = example();
+    status.starting = true;
     status.datapath.program_id = 0;
     status.vrrp[0].state = "fault".to_owned();
     status.vrrp[0].reason = "eth0 is down".to_owned();
@@ -93,7 +94,8 @@ async fn readiness_is_datapath_and_vrrp() {
     assert!(head.starts_with("http/1.1 503 "));
     assert_eq!(
         body,
-        "datapath: not attached: eth0 (veth) takes native programs\n\
+        "health checks: not ready yet: their files are being read\n\
+         datapath: not attached: eth0 (veth) takes native programs\n\
          vrrp k8s: fault: eth0 is down\n\
          vrrp ingress: initialize: starting\n"
     );

@@ -57,6 +57,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
                 auth: None,
                 tracks: Vec::new(),
                 notify: Vec::new(),
+                sync_group: None,
             })
             .collect(),
         services: vec![Service {

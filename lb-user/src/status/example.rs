@@ -54,6 +54,7 @@ pub(crate) fn example() -> Status {
         role: "balancer".to_owned(),
         version: "0.1.0".to_owned(),
         started_at: 1_700_000_000.0,
+        starting: false,
         config: ConfigStatus {
             file: "/etc/xvip/xvip.toml".to_owned(),
             applied_at: NOW - 600.0,
@@ -86,6 +87,7 @@ pub(crate) fn example() -> Status {
                 state: "active".to_owned(),
                 since: NOW - 7_490.0,
                 reason: "no advert for 361 ms".to_owned(),
+                sync_group: String::new(),
                 virtual_router_id: 51,
                 priority: 100,
                 interface: "eth0".to_owned(),
@@ -98,6 +100,7 @@ pub(crate) fn example() -> Status {
                 state: "backup".to_owned(),
                 since: NOW - 90_000.0,
                 reason: "192.0.2.22 has priority 200".to_owned(),
+                sync_group: String::new(),
                 virtual_router_id: 52,
                 priority: 50,
                 interface: "eth0".to_owned(),

@@ -89,6 +89,9 @@ fn head(out: &mut Page, status: &Status, now: f64) {
     if let Some(error) = &config.last_error {
         out.line("", &format!("the last reload was refused: {error}"), Paint::Bad);
     }
+    if status.starting {
+        out.line("", "starting: health checks are not ready yet, their files are being read", Paint::Bad);
+    }
     if status.attached() {
         out.line("datapath", &format!("{} on {}: {}", datapath.mode, datapath.interface, datapath.reason), Paint::None);
     } else {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::config::Config;
 use super::faults::Faults;
+use super::group::{Part, Standing, Word};
 use super::output::{Announcement, FaultReason, Output, State, Transmit, Why};
 use super::timers::{learned_interval, lease, living_silence};
 use crate::units::{Centis, Priority, WirePriority};
@@ -43,6 +44,8 @@ pub enum Local {
     Fault(FaultReason),
     /// It does no longer.
     Cleared(FaultReason),
+    /// What its sync group wants of it; `None`: it is in none.
+    Group(Option<Word>),
     /// New parameters, all at once. Addresses that stay are not interrupted.
     Reconfigure(Config),
 }
@@ -59,6 +62,8 @@ pub struct Instance {
     known: Vec<Acquaintance>,
     /// Until when a living router is left in peace, after a step-down.
     held: Option<Instant>,
+    /// Of its sync group.
+    word: Option<Word>,
     out: VecDeque<Output>,
 }
 
@@ -87,6 +92,8 @@ struct Backup {
     lower_since: Option<Instant>,
     /// The timer ran out unseen, because this process did not run, and does not count before this.
     excused: Option<Instant>,
+    /// The timer ran out in time, and its sync group is what it waits for.
+    ready: bool,
     /// When one advert that anybody could have sent took the addresses away, while no second one has come.
     doubted: Option<Instant>,
 }
@@ -114,6 +121,7 @@ impl Instance {
             faults: Faults::default(),
             known: Vec::new(),
             held: None,
+            word: None,
             out: VecDeque::new(),
         }
     }
@@ -143,6 +151,7 @@ impl Instance {
             Local::LinkDown => self.faults.set(FaultReason::LinkDown, true),
             Local::Fault(reason) => self.faults.set(reason, true),
             Local::Cleared(reason) => self.faults.set(reason, false),
+            Local::Group(word) => self.heed(word, now),
             Local::Reconfigure(cfg) => self.reconfigure(cfg, now),
         }
         self.settle(now);
@@ -152,15 +161,17 @@ impl Instance {
     pub fn on_deadline(&mut self, now: Instant) {
         self.notice_sleep(now);
         match self.phase {
-            Phase::Backup(backup) if now >= backup.expires => {
+            Phase::Backup(backup) if now >= backup.expires && !backup.ready => {
                 // A timer that runs out this late means that we did not run: adverts that would have
                 // reset it may be queued unread. Once, and for as long as a living router can be silent, believe that.
                 let late = now.saturating_duration_since(backup.expires);
                 if late >= backup.interval.duration() && backup.excused != Some(backup.expires) {
                     let expires = now + living_silence(backup.interval);
                     self.phase = Phase::Backup(Backup { expires, excused: Some(expires), ..backup });
-                } else {
+                } else if self.may_claim() {
                     self.enter_active(backup.cause, now);
+                } else {
+                    self.phase = Phase::Backup(Backup { ready: true, ..backup });
                 }
             }
             Phase::Active(active) if now >= active.next => self.advertise(active, now),
@@ -169,12 +180,12 @@ impl Instance {
         }
     }
 
-    /// When to call [`Self::on_deadline`]; `None` in Initialize and Fault.
+    /// When to call [`Self::on_deadline`]; `None` in Initialize and Fault, and while its sync group is what it waits for.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Initialize | Phase::Fault => None,
-            Phase::Backup(backup) => Some(backup.expires),
+            Phase::Backup(backup) => (!backup.ready).then_some(backup.expires),
             Phase::Active(active) => Some(active.next),
             Phase::Leaving(leaving) => Some(leaving.deadline()),
         }
@@ -232,6 +243,46 @@ impl Instance {
         }
     }
 
+    /// What its sync group has to know.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let part = match self.phase {
+            Phase::Initialize | Phase::Fault => Part::Absent,
+            Phase::Backup(Backup { ready: true, .. }) => Part::Ready,
+            Phase::Backup(Backup { heard: Some(_), .. }) => Part::Following,
+            Phase::Backup(_) => Part::Listening,
+            Phase::Active(_) => Part::Active,
+            Phase::Leaving(_) => Part::Leaving,
+        };
+        let fault = self.fault().is_some_and(|reason| reason != FaultReason::Group);
+        Standing { part, fault, down: self.cfg.down(self.cfg.advert_interval) }
+    }
+
+    /// Whether nothing but its sync group keeps it from claiming the addresses.
+    #[must_use]
+    pub fn waits_for_group(&self) -> bool {
+        matches!(self.phase, Phase::Backup(Backup { ready: true, .. }))
+    }
+
+    fn may_claim(&self) -> bool {
+        self.word.is_none_or(|word| word.may_claim)
+    }
+
+    fn heed(&mut self, word: Option<Word>, now: Instant) {
+        self.word = word;
+        let Word { yields, fault, .. } = word.unwrap_or_default();
+        self.faults.set(FaultReason::Group, fault);
+        match self.phase {
+            Phase::Backup(backup) if backup.ready && self.may_claim() && !fault => {
+                self.enter_active(backup.cause, now);
+            }
+            Phase::Active(_) | Phase::Leaving(_) if yields || fault => self.leave(Then::Yield, now),
+            // What made it give way is over before anybody has taken the addresses.
+            Phase::Leaving(Leaving { then: Then::Yield, .. }) => self.claim_again(now),
+            _ => {}
+        }
+    }
+
     /// While Active, so long without an advert that a peer may have declared us dead: it may hold the addresses by
     /// now, so listen before speaking. No peer waits for less than three intervals and a skew.
     fn notice_sleep(&mut self, now: Instant) {
@@ -277,7 +328,7 @@ impl Instance {
                         None => self.cfg.advert_interval,
                     };
                     let expires = now + self.cfg.down(interval);
-                    self.phase = Phase::Backup(Backup { expires, interval, ..backup });
+                    self.phase = Phase::Backup(Backup { expires, interval, ready: false, ..backup });
                 }
             }
             Phase::Active(mut active) => {
@@ -301,6 +352,8 @@ impl Instance {
             (Phase::Initialize, _) | (Phase::Backup(_) | Phase::Active(_) | Phase::Leaving(_), None) => {}
             (Phase::Fault, Some(reason)) => self.why = Why::Fault(reason),
             (Phase::Fault, None) => self.begin(Why::Cleared, now),
+            // It is on its way already, and holds the addresses until another does.
+            (Phase::Active(_) | Phase::Leaving(_), Some(FaultReason::Group)) => {}
             (Phase::Leaving(Leaving { then: Then::Stop, .. }), Some(_)) => {
                 self.enter(Phase::Initialize, Why::Stopped, now);
             }
@@ -320,7 +373,7 @@ impl Instance {
 
     /// Who owns the addresses claims them without listening first (RFC 9568 section 6.4.1).
     fn begin(&mut self, why: Why, now: Instant) {
-        if self.cfg.priority == Priority::OWNER {
+        if self.cfg.priority == Priority::OWNER && self.word.is_none() {
             self.enter_active(Why::Owner, now);
         } else {
             self.enter_backup(why, now);
@@ -341,6 +394,7 @@ impl Instance {
             cause: Why::Silence,
             lower_since: None,
             excused: None,
+            ready: false,
             doubted: None,
         }
     }

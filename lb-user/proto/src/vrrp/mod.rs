@@ -16,6 +16,7 @@
 
 mod config;
 mod faults;
+mod group;
 mod machine;
 mod output;
 mod replay;
@@ -23,6 +24,7 @@ mod stamp;
 mod timers;
 
 pub use config::Config;
+pub use group::{Group, Part, Standing, Word};
 pub use machine::{Instance, Local};
 pub use output::{AdvertFault, Announcement, FaultReason, Mismatch, Output, State, Transmit, Why};
 pub use replay::{Kept, ReplayFault, Sequences};

@@ -49,13 +49,15 @@ pub enum FaultReason {
     CannotForward,
     /// Something that the virtual router was told to heed is bad.
     Tracked,
+    /// Another virtual router of its sync group cannot take part.
+    Group,
 }
 
 impl FaultReason {
     /// Every reason, the most telling first.
-    pub const ALL: [Self; 4] = [Self::LinkDown, Self::NoAddress, Self::CannotForward, Self::Tracked];
+    pub const ALL: [Self; 5] = [Self::LinkDown, Self::NoAddress, Self::CannotForward, Self::Tracked, Self::Group];
 
-    /// `link_down`, `no_address`, `cannot_forward` or `tracked`.
+    /// `link_down`, `no_address`, `cannot_forward`, `tracked` or `group`.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -63,6 +65,7 @@ impl FaultReason {
             Self::NoAddress => "no_address",
             Self::CannotForward => "cannot_forward",
             Self::Tracked => "tracked",
+            Self::Group => "group",
         }
     }
 }
@@ -96,6 +99,8 @@ pub enum Why {
         /// Its address.
         to: IpAddr,
     },
+    /// Another of its sync group lost its addresses.
+    Yielded,
     /// This router owns the addresses.
     Owner,
     /// Active, this process did not run for so long that a peer may have taken over.
@@ -122,6 +127,7 @@ impl Why {
             Self::Preempted => "preempted",
             Self::Outranked { .. } => "outranked",
             Self::SteppedDown { .. } => "stepped_down",
+            Self::Yielded => "yielded",
             Self::Owner => "owner",
             Self::Slept => "slept",
             Self::Fault(reason) => reason.label(),
@@ -145,12 +151,14 @@ impl fmt::Display for Why {
             Self::Preempted => f.write_str("the active router had a lower priority"),
             Self::Outranked { by, priority } => write!(f, "{by} advertises priority {priority}"),
             Self::SteppedDown { to } => write!(f, "handed over to {to} by command"),
+            Self::Yielded => f.write_str("another of its sync group does not hold its addresses"),
             Self::Owner => f.write_str("this router owns the addresses"),
             Self::Slept => f.write_str("the process did not run for too long"),
             Self::Fault(FaultReason::LinkDown) => f.write_str("the interface is down"),
             Self::Fault(FaultReason::NoAddress) => f.write_str("the interface has no address"),
             Self::Fault(FaultReason::CannotForward) => f.write_str("this node cannot forward"),
             Self::Fault(FaultReason::Tracked) => f.write_str("something it tracks is bad"),
+            Self::Fault(FaultReason::Group) => f.write_str("another of its sync group is in fault"),
             Self::Cleared => f.write_str("the fault is over"),
             Self::Reconfigured => f.write_str("reconfigured"),
         }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod groups;
 mod leases;
 #[path = "../rng/mod.rs"]
 mod rng;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::rng::Rng;
 use lb_proto::family::Family;
 use lb_proto::units::{Centis, Priority, Version, Vrid};
-use lb_proto::vrrp::{Config, Instance, Local, Moment, Output, State, Transmit, reached};
+use lb_proto::vrrp::{Config, Group, Instance, Local, Moment, Output, Standing, State, Transmit, Word, reached};
 use lb_proto::wire::ipv4::{PROTOCOL_VRRP, TTL, parse_ipv4_packet};
 use lb_proto::wire::vrrp::{Addresses, Advert, ChecksumForm};
 use lb_proto::wire::{Packet, ipv4, ipv6};
@@ -52,8 +52,11 @@ pub(super) struct Router {
     pub(super) stopping: bool,
     /// Until when it answers for the addresses, as the datapath was told: outlives the process.
     pub(super) lease: Option<Instant>,
-    /// Only routers of the same island hear each other.
+    /// Only routers of the same segment and island hear each other.
+    pub(super) segment: usize,
     pub(super) island: u64,
+    /// The last of its sync group.
+    word: Option<Word>,
     /// The process wakes this long after its deadline.
     lateness: Duration,
 }
@@ -103,6 +106,10 @@ pub(super) struct World {
     origin: Instant,
     pub(super) link: Link,
     pub(super) routers: Vec<Router>,
+    /// Sync groups: their members, what they know, and since when some of them hold their addresses and not all.
+    groups: Vec<(Vec<usize>, Group, Option<Instant>)>,
+    /// The longest such time.
+    pub(super) longest_apart: Duration,
     /// One-way cuts, from and to.
     pub(super) cuts: BTreeSet<(usize, usize)>,
     max_lateness: Duration,
@@ -165,7 +172,9 @@ impl World {
             wall: (Duration::ZERO, true),
             stopping: false,
             lease: None,
+            segment: 0,
             island: 0,
+            word: None,
             lateness: Duration::ZERO,
         };
         Self {
@@ -182,6 +191,8 @@ impl World {
                 reflect: false,
             },
             routers: configs.into_iter().map(router).collect(),
+            groups: Vec::new(),
+            longest_apart: Duration::ZERO,
             cuts: BTreeSet::new(),
             max_lateness: Duration::from_millis(1),
             careless_drivers: false,
@@ -219,12 +230,47 @@ impl World {
         (0..self.routers.len()).filter(|router| self.routers[*router].is_active()).collect()
     }
 
+    /// These routers of one process are a sync group.
+    pub(super) fn join(&mut self, members: Vec<usize>) {
+        let group = Group::new(members.len());
+        self.groups.push((members, group, None));
+    }
+
+    /// Hands the word of its group to each member for which it is new, until there is nothing new.
+    fn consult(&mut self, router: usize) {
+        let Some(at) = self.groups.iter().position(|(members, ..)| members.contains(&router)) else { return };
+        let now = self.now;
+        for _ in 0..16 {
+            let (members, group, _) = &mut self.groups[at];
+            for (member, router) in members.iter().map(|router| &self.routers[*router]).enumerate() {
+                let standing = router.instance.as_ref().map_or(Standing::NONE, Instance::standing);
+                group.tell(member, standing, router.cfg.priority, now);
+            }
+            let (members, group) = (members.clone(), group.clone());
+            let mut news = false;
+            for (member, router) in members.into_iter().enumerate() {
+                let Router { instance: Some(instance), word, cfg, .. } = &mut self.routers[router] else { continue };
+                let new = group.word(member, now);
+                news |= *word != Some(new) || instance.config().priority != group.priority();
+                *word = Some(new);
+                instance.on_local(Local::Reconfigure(Config { priority: group.priority(), ..cfg.clone() }), now);
+                instance.on_local(Local::Group(Some(new)), now);
+                self.act(router);
+            }
+            if !news {
+                return;
+            }
+        }
+        panic!("words without end");
+    }
+
     /// Forgets the longest times seen so far.
     pub(super) fn measure_anew(&mut self) {
         self.longest_shared_lease = Duration::ZERO;
         self.shared_leases.clear();
         self.longest_dual = Duration::ZERO;
         self.longest_vacancy = Duration::ZERO;
+        self.longest_apart = Duration::ZERO;
         self.dual_since = None;
         self.vacant_since = None;
         self.observe();
@@ -247,11 +293,12 @@ impl World {
     /// Ends the process without a word.
     pub(super) fn crash(&mut self, router: usize) {
         self.note(format!("{router} crashes"));
-        let router = &mut self.routers[router];
-        router.instance = None;
-        router.paused = false;
-        router.stopping = false;
-        router.inbox.clear();
+        let dead = &mut self.routers[router];
+        dead.instance = None;
+        dead.word = None;
+        dead.paused = false;
+        dead.stopping = false;
+        dead.inbox.clear();
         self.observe();
     }
 
@@ -285,6 +332,7 @@ impl World {
         self.note(format!("{router} pauses"));
         self.routers[router].paused = true;
         self.routers[router].emptied = self.moment(router);
+        self.observe();
     }
 
     pub(super) fn resume(&mut self, router: usize) {
@@ -366,7 +414,14 @@ impl World {
 
     /// Puts a packet on the wire in somebody's name.
     pub(super) fn inject(&mut self, src: IpAddr, dst: IpAddr, message: &[u8]) {
-        for to in 0..self.routers.len() {
+        for segment in 0..=self.routers.iter().map(|router| router.segment).max().unwrap_or_default() {
+            self.inject_on(segment, src, dst, message);
+        }
+    }
+
+    /// The same on one segment.
+    pub(super) fn inject_on(&mut self, segment: usize, src: IpAddr, dst: IpAddr, message: &[u8]) {
+        for to in (0..self.routers.len()).filter(|to| self.routers[*to].segment == segment).collect::<Vec<_>>() {
             self.fly(to, Carried::new(src, dst, message), self.now);
         }
     }
@@ -378,8 +433,11 @@ impl World {
     }
 
     fn wake_time(&self, router: usize) -> Option<Instant> {
+        let groups = self.groups.iter().filter(|(members, ..)| members.first() == Some(&router));
+        let overdue = groups.filter_map(|(_, group, _)| group.deadline().filter(|deadline| *deadline > self.now)).min();
         let router = &self.routers[router];
-        let deadline = router.instance.as_ref().filter(|_| !router.paused)?.deadline()?;
+        let instance = router.instance.as_ref().filter(|_| !router.paused)?;
+        let deadline = instance.deadline().into_iter().chain(overdue).min()?;
         Some(deadline + router.lateness)
     }
 
@@ -422,6 +480,12 @@ impl World {
     }
 
     fn drain(&mut self, router: usize) {
+        self.act(router);
+        self.consult(router);
+        self.observe();
+    }
+
+    fn act(&mut self, router: usize) {
         while let Some(output) = self.routers[router].instance.as_mut().and_then(Instance::poll) {
             match output {
                 Output::Send(transmit) => self.transmit(router, &transmit),
@@ -436,7 +500,6 @@ impl World {
         if self.routers[router].stopping && state == Some(State::Initialize) {
             self.crash(router);
         }
-        self.observe();
     }
 
     fn transmit(&mut self, from: usize, transmit: &Transmit) {
@@ -454,7 +517,8 @@ impl World {
     }
 
     fn connected(&self, from: usize, to: usize) -> bool {
-        self.routers[from].island == self.routers[to].island && !self.cuts.contains(&(from, to))
+        let place = |router: usize| (self.routers[router].segment, self.routers[router].island);
+        place(from) == place(to) && !self.cuts.contains(&(from, to))
     }
 
     fn carry(&mut self, from: usize, to: usize, packet: &Carried) {
@@ -508,6 +572,12 @@ impl World {
         };
         measure(&mut self.dual_since, &mut self.longest_dual, actives > 1);
         measure(&mut self.vacant_since, &mut self.longest_vacancy, actives == 0);
+        for (members, _, since) in &mut self.groups {
+            let members = || members.iter().map(|member| &self.routers[*member]);
+            let runs = members().all(|member| member.instance.is_some() && !member.paused && !member.stopping);
+            let active = members().filter(|member| member.is_active()).count();
+            measure(since, &mut self.longest_apart, runs && active > 0 && active < members().count());
+        }
     }
 }
 

@@ -43,6 +43,7 @@ fn the_shortest_file_gets_every_default() {
             auth: None,
             tracks: Vec::new(),
             notify: Vec::new(),
+            sync_group: None,
         }],
         services: vec![Service {
             name: "apiserver".into(),

@@ -8,6 +8,7 @@ use lb_proto::units::{Centis, Priority, Vrid};
 use lb_proto::vrrp::Config;
 use lb_proto::wire::vrrp::{Addresses, AddressesError, ChecksumForm};
 
+use super::seat::Seat;
 use crate::config::{self, Vrrp};
 use crate::netlink::{Interfaces, Speaker};
 
@@ -19,6 +20,8 @@ pub(super) struct Order {
     pub(super) vips: Arc<[IpAddr]>,
     /// VRIDs of this node's other routers of the family on the same interface, whose adverts this one overhears.
     pub(super) siblings: Vec<Vrid>,
+    /// In its sync group.
+    pub(super) seat: Option<Seat>,
 }
 
 impl Order {
@@ -32,7 +35,8 @@ impl Order {
             let ids = others.map(|other| other.virtual_router_id).filter(|id| *id != vrrp.virtual_router_id);
             ids.map(Vrid::from).collect()
         };
-        let order = |vrrp: &Vrrp| Self { siblings: siblings(vrrp), vrrp: vrrp.clone(), vips: Arc::clone(&vips) };
+        let order =
+            |vrrp: &Vrrp| Self { siblings: siblings(vrrp), vrrp: vrrp.clone(), vips: Arc::clone(&vips), seat: None };
         configs.iter().map(order).collect()
     }
 

@@ -45,8 +45,17 @@ impl Right {
     /// Whether every lease lasts, of this router and not about to be given up.
     pub(super) fn lasts(&self) -> bool {
         let now = clock::boot_nanoseconds();
-        let lasts = |lease: Lease| lease.until > now && lease.router == self.router && lease.flags == 0;
-        !self.addresses.is_empty() && self.addresses.iter().all(|address| self.leases.of(*address).is_some_and(lasts))
+        self.all(|until| until > now)
+    }
+
+    /// Whether it was held until its leases were over, without being given up.
+    pub(super) fn was_held(&self) -> bool {
+        self.all(|until| until > 0)
+    }
+
+    fn all(&self, good: impl Fn(u64) -> bool) -> bool {
+        let good = |lease: Lease| good(lease.until) && lease.router == self.router && lease.flags == 0;
+        !self.addresses.is_empty() && self.addresses.iter().all(|address| self.leases.of(*address).is_some_and(good))
     }
 
     /// An advert has left. By one that releases the addresses, this node `yields`: it speaks for them until another does.
@@ -104,7 +113,7 @@ mod tests {
         assert!(!right(51, &leases).lasts(), "of one address");
         let past = clock::now();
         right(51, &leases).renew(past, false);
-        assert!(!right(51, &leases).lasts(), "it is over");
+        assert!(!right(51, &leases).lasts() && right(51, &leases).was_held(), "it is over");
     }
 
     #[test]
@@ -119,6 +128,7 @@ mod tests {
         assert!(right(51, &leases).lasts(), "nobody took it");
         held.end();
         assert_eq!(leases.of([192, 0, 2, 101].into()).map(|lease| lease.until), Some(0));
+        assert!(!right(51, &leases).was_held());
     }
 
     #[test]

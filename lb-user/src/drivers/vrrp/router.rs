@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use lb_proto::units::{Priority, Version, WirePriority};
 use lb_proto::vrrp::{
-    AdvertFault, Config, FaultReason, Instance, Local, Moment, Output, State, Transmit, Why, reached,
+    AdvertFault, Config, FaultReason, Instance, Local, Moment, Output, Standing, State, Transmit, Why, reached,
 };
 use lb_proto::wire::vrrp::{Advert, v2};
 use lb_proto::wire::{Packet, WireError};
@@ -21,6 +21,7 @@ use super::auth::{Authenticator, Journal};
 use super::config::{Order, Place};
 use super::hook::Hook;
 use super::right::Right;
+use super::seat::{Said, Seat};
 use super::steering::Outcome;
 use super::track::Tracking;
 use super::{InstanceSnapshot, VrrpSnapshot};
@@ -54,7 +55,7 @@ enum Wake {
     Steer(Steer),
     /// A socket is open, or could not be opened.
     Opened(Option<(bool, Result<Opened, OpenError>)>),
-    /// A packet, or the deadline.
+    /// A packet, the deadline, or news of its sync group.
     Due,
 }
 
@@ -81,6 +82,11 @@ pub(super) struct Router {
     hook: Option<Hook>,
     /// What it tracks and is bad.
     bad: Option<String>,
+    /// By what it tracks.
+    priority: Priority,
+    /// In its sync group, and what was last said to it there.
+    seat: Option<Seat>,
+    said: Option<Said>,
     writing: Option<JoinHandle<io::Result<()>>>,
     /// When the socket was last seen empty.
     emptied: Moment,
@@ -136,6 +142,9 @@ impl Router {
             tracking: None,
             hook: None,
             bad: None,
+            priority: Priority::DEFAULT,
+            seat: None,
+            said: None,
             writing: None,
             emptied: moment(),
             machine: None,
@@ -157,13 +166,16 @@ impl Router {
     pub(super) async fn run(mut self) {
         self.settle(true);
         while !(self.stopping && self.is_idle()) {
-            let deadline = self.machine.as_ref().and_then(Instance::deadline).into_iter().chain(self.linger).min();
+            let deadline = self.machine.as_ref().and_then(Instance::deadline).into_iter().chain(self.linger);
+            let overdue = self.seat.as_ref().and_then(|seat| seat.deadline(clock::now()));
+            let deadline = deadline.chain(overdue).min();
             let wake = tokio::select! {
                 biased;
                 told = self.desired.changed(), if !self.stopping => told.map_or(Wake::Stop, |()| Wake::News),
                 () = changed(&mut self.interfaces) => Wake::News,
                 () = changed(&mut self.can_forward) => Wake::News,
                 () = tracked(&mut self.tracking) => Wake::News,
+                () = called(&mut self.seat) => Wake::Due,
                 opened = finished(&mut self.opening) => Wake::Opened(opened),
                 () = readable(self.socket.as_ref()) => Wake::Due,
                 () = passed(deadline) => Wake::Due,
@@ -192,10 +204,14 @@ impl Router {
                 Wake::Due => {}
             }
             self.feed(|machine, now| machine.on_deadline(now));
+            self.confer();
             self.linger = self.linger.filter(|until| *until > clock::now());
             self.answer();
             self.publish();
             self.write_journal();
+        }
+        if let Some(seat) = &self.seat {
+            seat.tell(Standing::NONE, self.priority, clock::now());
         }
         self.close();
         if let Some(auth) = &mut self.auth {
@@ -308,6 +324,11 @@ impl Router {
         self.order = self.desired.borrow_and_update().clone();
         self.right.concerns(&self.order.vrrp);
         self.rekey();
+        if self.seat != self.order.seat {
+            self.seat.clone_from(&self.order.seat);
+            self.said = None;
+            self.feed(|machine, now| machine.on_local(Local::Group(None), now));
+        }
         let can_forward = *self.can_forward.borrow_and_update();
         let Some(interfaces) = self.interfaces.borrow_and_update().clone() else {
             self.trouble = Some("links and addresses are not known yet".to_owned());
@@ -316,7 +337,11 @@ impl Router {
         let place = Place::of(&self.order, &interfaces);
         self.converge_socket(place, may_open);
         let config = match self.order.machine(place.and_then(|place| place.primary)) {
-            Ok(config) => Config { priority: self.track(&interfaces).unwrap_or(config.priority), ..config },
+            Ok(config) => {
+                self.priority = self.track(&interfaces).unwrap_or(config.priority);
+                let groups = self.said.map_or(self.priority, |(_, priority)| priority);
+                Config { priority: self.priority.min(groups), ..config }
+            }
             Err(error) => {
                 self.trouble = Some(error.to_string());
                 return;
@@ -344,6 +369,25 @@ impl Router {
             }
         });
         self.started = true;
+    }
+
+    /// Tells its sync group how it stands, and does what that wants, until there is nothing new between them.
+    fn confer(&mut self) {
+        let Some(seat) = self.seat.clone() else { return };
+        // Each word that is heeded leaves less to be said; whatever is left then, the next event takes up.
+        for _ in 0..8 {
+            let standing = self.machine.as_ref().map_or(Standing::NONE, Instance::standing);
+            let said = seat.tell(standing, self.priority, clock::now());
+            if self.machine.is_none() || self.said.replace(said) == Some(said) {
+                return;
+            }
+            let (word, priority) = said;
+            self.feed(|machine, now| {
+                let config = Config { priority, ..machine.config().clone() };
+                machine.on_local(Local::Reconfigure(config), now);
+                machine.on_local(Local::Group(Some(word)), now);
+            });
+        }
     }
 
     /// Looks at what the newest order says; the priority that follows.
@@ -512,7 +556,7 @@ impl Router {
     }
 
     fn entered(&mut self, from: State, state: State, why: Why) {
-        let handed_over = matches!(why, Why::Outranked { .. } | Why::SteppedDown { .. } | Why::Stopped);
+        let handed_over = matches!(why, Why::Outranked { .. } | Why::SteppedDown { .. } | Why::Yielded | Why::Stopped);
         self.linger = (from == State::Active && handed_over).then(|| clock::now() + LINGER);
         if state == State::Active {
             self.announce_again();
@@ -557,6 +601,11 @@ impl Router {
     /// In words, with what the state machine cannot know.
     fn reason(&self, why: Why) -> String {
         let Vrrp { interface, unicast_source, .. } = &self.order.vrrp;
+        if let Some(group) = &self.order.vrrp.sync_group
+            && self.machine.as_ref().is_some_and(Instance::waits_for_group)
+        {
+            return format!("nobody better advertises, but not all of sync group {group:?} could be active here");
+        }
         match (why, &self.trouble, unicast_source) {
             (Why::Fault(FaultReason::Tracked), ..) => self.bad.clone().unwrap_or_else(|| why.to_string()),
             (Why::Fault(FaultReason::LinkDown) | Why::New, Some(trouble), _) => trouble.clone(),
@@ -584,6 +633,7 @@ impl Router {
             interface: vrrp.interface.clone(),
             vrid: vrrp.virtual_router_id.get(),
             priority: machine.map_or(vrrp.priority, |machine| machine.config().priority.get()),
+            sync_group: vrrp.sync_group.clone(),
             state: machine.map_or(State::Initialize, Instance::state),
             why,
             reason: self.reason(why),
@@ -617,6 +667,13 @@ async fn changed<T>(watched: &mut watch::Receiver<T>) {
 async fn tracked(tracking: &mut Option<Tracking>) {
     match tracking {
         Some(tracking) => tracking.changed().await,
+        None => pending().await,
+    }
+}
+
+async fn called(seat: &mut Option<Seat>) {
+    match seat {
+        Some(seat) => seat.changed().await,
         None => pending().await,
     }
 }

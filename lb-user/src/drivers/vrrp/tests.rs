@@ -33,6 +33,7 @@ pub(super) fn vrrp(name: &str, interface: &str, id: u8, vips: &[&str]) -> Vrrp {
         auth: None,
         tracks: Vec::new(),
         notify: Vec::new(),
+        sync_group: None,
     }
 }
 
@@ -140,6 +141,7 @@ fn instance(name: &str, vrid: u8) -> InstanceSnapshot {
         interface: "eth0".to_owned(),
         vrid,
         priority: 100,
+        sync_group: None,
         state: State::Initialize,
         why: Why::New,
         reason: String::new(),

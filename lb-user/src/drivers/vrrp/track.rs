@@ -6,6 +6,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use lb_proto::units::Priority;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -129,12 +131,15 @@ async fn run_again_and_again(command: TrackCommand, put: impl Fn(bool)) {
     }
 }
 
-/// Runs a program with these arguments, by no shell; whether it ended well in time. Otherwise it is killed.
+/// Runs a program with these arguments, by no shell; whether it ended well in time. Otherwise it is killed, with what it has
+/// started.
 pub(super) async fn run(words: &[String], limit: Duration, environment: &[(&str, String)]) -> bool {
     let Some((program, arguments)) = words.split_first() else { return false };
     let mut command = Command::new(program);
     command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value)));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // With all that it starts, so that nothing of it outlives its time.
+    command.process_group(0);
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -142,12 +147,29 @@ pub(super) async fn run(words: &[String], limit: Duration, environment: &[(&str,
             return false;
         }
     };
+    let mut leash = Leash(child.id().and_then(|id| i32::try_from(id).ok()));
     match timeout(limit, child.wait()).await {
-        Ok(ended) => ended.is_ok_and(|status| status.success()),
+        Ok(ended) => {
+            leash.0 = None;
+            ended.is_ok_and(|status| status.success())
+        }
         Err(_) => {
-            // It may have ended just now.
+            drop(leash);
+            // Collects what is left of it.
             let _ = child.kill().await;
             false
+        }
+    }
+}
+
+/// A process group that does not outlive this.
+struct Leash(Option<i32>);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // It may have ended just now.
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
     }
 }

@@ -101,7 +101,7 @@ impl Instance {
             return Backup { heard: Some(src), cause: Why::Preempted, lower_since, ..backup };
         }
         // Read this late, the queue may have been too full for what came last.
-        let late = now >= backup.expires;
+        let late = now >= backup.expires && !backup.ready;
         let excused =
             if late { Some(now + living_silence(interval)) } else { backup.excused.filter(|until| *until > now) };
         let expires = heard + self.cfg.down(interval);
@@ -112,6 +112,7 @@ impl Instance {
             cause: Why::Silence,
             lower_since,
             excused,
+            ready: false,
             doubted: None,
         }
     }

@@ -30,6 +30,8 @@ pub(super) enum Then {
     Stop,
     /// By command, to go on as Backup.
     StepDown,
+    /// For its sync group's sake, to go on as Backup or in Fault.
+    Yield,
 }
 
 impl Leaving {
@@ -65,7 +67,9 @@ impl Instance {
                 self.phase = Phase::Leaving(Leaving { sent: now, next, until, then });
             }
             // Once leaving for good, for good.
-            Phase::Leaving(leaving) if then == Then::Stop => self.phase = Phase::Leaving(Leaving { then, ..leaving }),
+            Phase::Leaving(leaving) if then == Then::Stop || (then, leaving.then) == (Then::Yield, Then::StepDown) => {
+                self.phase = Phase::Leaving(Leaving { then, ..leaving });
+            }
             Phase::Leaving(_) => {}
             Phase::Initialize | Phase::Fault | Phase::Backup(_) => {
                 self.enter(Phase::Initialize, Why::Stopped, now);
@@ -79,6 +83,10 @@ impl Instance {
                 Then::Stop => self.enter(Phase::Initialize, Why::Stopped, now),
                 // Nobody wants them: better held by us than by nobody.
                 Then::StepDown => self.claim_again(now),
+                Then::Yield => {
+                    self.enter_backup(Why::Yielded, now);
+                    self.settle(now);
+                }
             }
         } else if now >= leaving.next {
             self.send(WirePriority::RELEASE);
@@ -96,10 +104,15 @@ impl Instance {
         }
         match leaving.then {
             Then::Stop => self.enter(Phase::Initialize, Why::Stopped, now),
-            Then::StepDown => {
+            Then::StepDown | Then::Yield => {
                 let interval = self.learn(src, advert.interval, heard);
                 let backup = self.following(src, interval, now);
-                self.enter(Phase::Backup(backup), Why::SteppedDown { to: src }, now);
+                let why = match leaving.then {
+                    Then::Yield => Why::Yielded,
+                    _ => Why::SteppedDown { to: src },
+                };
+                self.enter(Phase::Backup(backup), why, now);
+                self.settle(now);
             }
         }
     }
