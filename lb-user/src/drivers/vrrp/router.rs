@@ -175,11 +175,12 @@ impl Router {
                 () = changed(&mut self.interfaces) => Wake::News,
                 () = changed(&mut self.can_forward) => Wake::News,
                 () = tracked(&mut self.tracking) => Wake::News,
+                // Before the others of its group, which have the same order, take it along.
+                Some(steer) = self.steering.recv() => Wake::Steer(steer),
                 () = called(&mut self.seat) => Wake::Due,
                 opened = finished(&mut self.opening) => Wake::Opened(opened),
                 () = readable(self.socket.as_ref()) => Wake::Due,
                 () = passed(deadline) => Wake::Due,
-                Some(steer) = self.steering.recv() => Wake::Steer(steer),
             };
             self.hear();
             match wake {
@@ -245,6 +246,7 @@ impl Router {
             let outcome = match (machine.state(), machine.why()) {
                 (State::Active, _) => Outcome::NobodyTookOver,
                 (_, Why::SteppedDown { to }) => Outcome::HandedOver { to },
+                (State::Backup, Why::Yielded) if let Some(to) = machine.active_router() => Outcome::HandedOver { to },
                 (state, _) => Outcome::NotTheHolder { state, holder: machine.active_router() },
             };
             // Who asked may be gone.
