@@ -157,6 +157,7 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
     let mut look_at: Option<Instant> = None;
     loop {
         let look = passed(look_at);
+        let mut looked = false;
         tokio::select! {
             biased;
             _ = terminate.recv() => break,
@@ -178,7 +179,7 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
                 agent.watch_over_hooks();
                 agent.defend();
                 agent.addresses().await;
-                notify(&[sd_notify::NotifyState::Watchdog]);
+                looked = true;
             }
             _ = hangup.recv() => {
                 // The outcome is in the log and the status.
@@ -227,6 +228,10 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
             }
         }
         agent.pass().await;
+        // After all that a second asks for was done, by this loop and by the thread that writes the leases.
+        if looked && agent.heartbeat.age(clock::now()) < PERIOD {
+            notify(&[sd_notify::NotifyState::Watchdog]);
+        }
     }
     notify(&[sd_notify::NotifyState::Stopping]);
     agent.stop().await
@@ -404,7 +409,10 @@ impl Agent {
                 self.table_fault.note(Err(error));
             }
         }
-        self.heartbeat.beat(clock::now());
+        let now = clock::now();
+        if self.vrrp.is_alive(now) {
+            self.heartbeat.beat(now);
+        }
     }
 
     /// Begins with the health checks of the start.
@@ -487,7 +495,10 @@ impl Agent {
         let text = if ahead.is_empty() {
             "no other program sees packets before it any more".to_owned()
         } else {
-            format!("other programs see packets before it: {}; what they take does not reach it", ahead.join(", "))
+            format!(
+                "other programs see packets before it: {} (see `bpftool net`); what they take does not reach it",
+                ahead.join(", ")
+            )
         };
         warn!("datapath: {text}");
         self.reporter.report("datapath".to_owned(), text);

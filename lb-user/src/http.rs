@@ -165,7 +165,7 @@ fn unready(status: &Status) -> Vec<String> {
 /// What is wrong with the control loop; nothing while it is alive.
 fn dead(heartbeat: &Heartbeat) -> Option<String> {
     let age = heartbeat.age(clock::now());
-    (age > STALE).then(|| format!("control loop: no sign of life for {} s", age.as_secs()))
+    (age > STALE).then(|| format!("control loop or VRRP thread: no sign of life for {} s", age.as_secs()))
 }
 
 fn words(code: StatusCode, lines: &[String]) -> Response {

@@ -4,22 +4,25 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use xvip::cli::{Cli, Command, VrrpCommand};
-use xvip::{agent, config, doctor, import, logging, manual, status, steer};
+use xvip::{agent, bpf, config, doctor, import, logging, manual, privileges, status, steer};
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
+    if let Command::Run(arguments) = &cli.command {
+        logging::init(arguments.log_format);
+        // Nothing else needs more than what is kept; the start says what is wrong with a file system that is not there.
+        let _ = bpf::provide_file_system();
+        privileges::reduce()?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match cli.command {
-        Command::Run(arguments) => {
-            logging::init(arguments.log_format);
-            match runtime.block_on(agent::run(arguments.config.config)) {
-                Ok(()) => Ok(ExitCode::SUCCESS),
-                Err(error) => {
-                    eprintln!("{:#}", anyhow::Error::from(error));
-                    Ok(ExitCode::FAILURE)
-                }
+        Command::Run(arguments) => match runtime.block_on(agent::run(arguments.config.config)) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => {
+                eprintln!("{:#}", anyhow::Error::from(error));
+                Ok(ExitCode::FAILURE)
             }
-        }
+        },
         Command::Check(arguments) => match config::load(&arguments.config) {
             Ok(loaded) => {
                 let role = match loaded.config.node.role {

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use crate::netns::Netns;
 use crate::process::{Process, output_within};
 use crate::status::Status;
+use crate::unit::Limits;
 use crate::until::until;
 
 /// The agent to test: the file named by the variable XVIP, else `release/xvip` in the target directory of this program.
@@ -31,12 +32,13 @@ pub struct Agent {
     netns: Netns,
     process: Option<Process>,
     service_manager: Option<PathBuf>,
+    limits: Option<Limits>,
 }
 
 impl Agent {
     /// Writes the configuration; starts nothing yet.
     pub fn new(xvip: &Path, netns: &Netns, config: &str) -> Result<Agent> {
-        let agent = Agent { xvip: xvip.to_owned(), netns: netns.clone(), process: None, service_manager: None };
+        let agent = Agent { xvip: xvip.to_owned(), netns: netns.clone(), process: None, service_manager: None, limits: None };
         agent.write_config(config)?;
         Ok(agent)
     }
@@ -76,6 +78,11 @@ impl Agent {
         self.service_manager = Some(socket.to_owned());
     }
 
+    /// From the next start on it is held to the limits of a unit.
+    pub fn limited_by(&mut self, limits: &Limits) {
+        self.limits = Some(limits.clone());
+    }
+
     /// Starts `xvip run` unless it is running.
     pub fn start(&mut self) -> Result<()> {
         if self.is_running() {
@@ -84,6 +91,9 @@ impl Agent {
         let mut command = self.netns.command(&self.xvip);
         command.arg("run").arg("--config").arg(self.config());
         command.envs(self.service_manager.iter().map(|socket| ("NOTIFY_SOCKET", socket)));
+        if let Some(limits) = &self.limits {
+            limits.lay_on(&mut command);
+        }
         self.process = Some(Process::spawn(self.netns.run(), self.name(), command)?);
         Ok(())
     }

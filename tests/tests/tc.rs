@@ -231,7 +231,7 @@ fn other_peoples_programs_stay_where_they_are() {
     // Somebody puts one in front: it is reported, not fought.
     let in_front = Foreign::attach_tc(&netns, "eth0", true).unwrap();
     let agent = &mut topology.balancers[0].agent;
-    let reported = |status: &Status| told(status).iter().any(|text| text.contains("foreign ("));
+    let reported = |status: &Status| told(status).iter().any(|text| text.contains("see packets before it: program "));
     agent.wait_for("the report", LIMIT, reported).unwrap();
     assert!(topology.curl(&["-f"], "/livez").unwrap().0.success());
     assert_eq!(tc_programs(&netns, "eth0").unwrap().len(), 3);

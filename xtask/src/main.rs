@@ -1,14 +1,18 @@
 //! `cargo xtask`: prepares, builds, checks and runs xvip.
 
+mod audit;
 mod bench;
+mod dist;
 mod fuzz;
 mod lint;
 mod measure;
+mod package;
 mod run;
 mod setup;
 mod step;
 mod test;
 mod tidy;
+mod tool;
 
 use std::path::PathBuf;
 
@@ -40,6 +44,12 @@ enum Task {
     Measure(measure::Options),
     /// Measures xvip beside haproxy, nftables and no balancer, on a machine with nothing else to do
     Bench(bench::Options),
+    /// Builds the Debian package of target/release/xvip
+    Package,
+    /// Builds target/dist: what is released, the same bytes wherever it is built
+    Dist,
+    /// Checks the dependencies: licences, sources, duplicates, known vulnerabilities
+    Audit(audit::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -53,6 +63,9 @@ fn main() -> anyhow::Result<()> {
         Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Measure(options) => measure::measure(&options),
         Task::Bench(options) => bench::bench(&options),
+        Task::Package => package::package().map(|_| ()),
+        Task::Dist => dist::dist(),
+        Task::Audit(options) => audit::audit(&options),
     }
 }
 

@@ -14,7 +14,7 @@ const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 const LINKER_PACKAGES: [&str; 4] = ["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "g++"];
 
 /// Programs the namespace tests talk to, and the Debian package each comes in.
-const TEST_PROGRAMS: [(&str, &str); 11] = [
+const TEST_PROGRAMS: [(&str, &str); 12] = [
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
     ("curl", "curl"),
@@ -24,6 +24,8 @@ const TEST_PROGRAMS: [(&str, &str); 11] = [
     ("haproxy", "haproxy"),
     ("keepalived", "keepalived"),
     ("nft", "nftables"),
+    // For what its groups of system calls are; it does not run here.
+    ("systemd-analyze", "systemd"),
     ("tshark", "tshark"),
     // Its daemons are on nobody's path.
     ("vtysh", "frr"),
@@ -69,6 +71,11 @@ pub(crate) fn test_programs() -> anyhow::Result<()> {
 /// Makes sure that what measurements compare with is there.
 pub(crate) fn measured_programs() -> anyhow::Result<()> {
     packages_for(&MEASURED_PROGRAMS)
+}
+
+/// Makes sure that Debian packages can be made and looked through.
+pub(crate) fn packaging_programs() -> anyhow::Result<()> {
+    packages_for(&[("dpkg-shlibdeps", "dpkg-dev"), ("lintian", "lintian"), ("xz", "xz-utils")])
 }
 
 /// Makes sure that libFuzzer can be built.

@@ -26,14 +26,16 @@ pub(crate) fn test(options: &Options) -> anyhow::Result<()> {
         return Ok(());
     }
     crate::setup::test_programs()?;
-    let binary = crate::run::build()?;
+    let package = crate::package::package()?;
+    let binary = crate::workspace().join("target/release/xvip");
     say("Tests in the kernel and in namespaces");
     run(cargo()
         .args(["test", "--release", "--locked", "--package", "xvip-tests", "--target-dir", "target"])
         .args(filter)
         // They share one kernel, two cores and the wall clock of the protocols under test.
         .args(["--", "--test-threads=1", "--nocapture"])
-        .env("XVIP", &binary))?;
+        .env("XVIP", &binary)
+        .env("XVIP_PACKAGE", &package))?;
     say(&format!("All tests passed in {} s", started.elapsed().as_secs()));
     Ok(())
 }

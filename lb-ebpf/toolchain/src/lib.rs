@@ -119,7 +119,7 @@ pub fn build(toolchain: &Toolchain, workspace: &Path, target_dir: &Path) -> Resu
             cargo
         }
     };
-    let flags = [
+    let mut flags = vec![
         format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH),
         // 32-bit registers and jumps; kernels know them since 5.1.
         "-Ctarget-cpu=v3".to_owned(),
@@ -127,6 +127,8 @@ pub fn build(toolchain: &Toolchain, workspace: &Path, target_dir: &Path) -> Resu
         format!("-Clinker={}", toolchain.linker.display()),
         "-Clink-arg=--btf".to_owned(),
     ];
+    // BTF has the names of source files, and the object is part of the agent: the same wherever it was built.
+    flags.extend(cargo_home().map(|home| remapped(workspace, &home)).unwrap_or_default());
     let status = cargo
         .current_dir(workspace)
         .args(["--package", "lb-ebpf", "--bin", OBJECT, "--features", "kernel"])
@@ -141,6 +143,13 @@ pub fn build(toolchain: &Toolchain, workspace: &Path, target_dir: &Path) -> Resu
         return Err(format!("the kernel side did not build with {}", toolchain.compiler));
     }
     Ok(target_dir.join(TARGET).join("release").join(OBJECT))
+}
+
+/// Flags by which the compiler writes the same paths wherever workspace and cargo's home are.
+#[must_use]
+pub fn remapped(workspace: &Path, home: &Path) -> Vec<String> {
+    let places = [(workspace, "/usr/src/xvip"), (home, "/usr/src/cargo")];
+    places.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect()
 }
 
 /// Cargo's home directory.

@@ -260,12 +260,11 @@ impl Datapath {
         Ok(())
     }
 
-    /// Programs of others that see packets before ours, by name and number, in their order. Only TC has any; empty
-    /// too where the kernel does not tell (it asks for CAP_SYS_ADMIN).
+    /// Programs of others that see packets before ours, in their order. Only TC has any.
     #[must_use]
     pub fn ahead(&self) -> Vec<String> {
         match self.attachment.mode {
-            Mode::Tc => observe::ahead(&self.attachment.device.name, self.attachment.program_id),
+            Mode::Tc => observe::ahead(self.attachment.device.index, self.attachment.program_id),
             Mode::Native | Mode::Generic => Vec::new(),
         }
     }
@@ -339,13 +338,21 @@ pub(super) fn directory_of(node: &str) -> PathBuf {
     Path::new(BPFFS).join("xvip").join(pin_name(node))
 }
 
-/// The directory of this node's pins, made if it is not there.
-fn directory(node: &str) -> Result<PathBuf, DatapathError> {
+/// Mounts the file system of pins unless it is there. systemd does at boot; a container or a minimal system may not have it yet.
+///
+/// # Errors
+/// When it cannot be mounted, for want of CAP_SYS_ADMIN for one.
+pub fn provide_file_system() -> Result<(), DatapathError> {
     if !has_bpffs() {
-        // systemd mounts it at boot; a container or a minimal system may not have it yet.
         mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(DatapathError::NoBpffs)?;
         info!("mounted a BPF file system on {BPFFS}; it stays, as systemd would leave it");
     }
+    Ok(())
+}
+
+/// The directory of this node's pins, made if it is not there.
+fn directory(node: &str) -> Result<PathBuf, DatapathError> {
+    provide_file_system()?;
     let directory = directory_of(node);
     let io = |source| DatapathError::Io { path: directory.clone(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(io)?;

@@ -12,12 +12,12 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{Array, Map, MapData};
+use aya::maps::{Array, MapData};
 use lb_ebpf::abi::{Backend, Flow, FlowKey, map};
 use lb_ebpf::net::Address;
 use lb_proto::wire::reset::reset;
 
-use super::tables::{TableError, at};
+use super::tables::{TableError, at, share};
 use crate::sock::raw::{RawSockets, is_here};
 
 /// RSTs at once.
@@ -39,13 +39,8 @@ pub(super) struct Ending {
 impl Ending {
     /// A view of the table of backends, which somebody else may take out of the object afterwards.
     pub(super) fn look(ebpf: &Ebpf) -> Result<Self, TableError> {
-        let Some(Map::Array(backends)) = ebpf.map(map::BACKENDS) else {
-            return Err(TableError::Missing(map::BACKENDS));
-        };
-        let id = backends.info().map_err(at(map::BACKENDS))?.id();
-        let backends = Map::Array(MapData::from_id(id).map_err(at(map::BACKENDS))?);
         Ok(Self {
-            backends: backends.try_into().map_err(at(map::BACKENDS))?,
+            backends: share(ebpf, map::BACKENDS)?,
             sockets: RawSockets::open(),
             seen: BTreeMap::new(),
             here: BTreeMap::new(),

@@ -32,7 +32,9 @@ mod sweep;
 mod tables;
 
 pub(crate) use attach::facts;
-pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, choose, flush, is_pinned, join_six};
+pub use attach::{
+    Attachment, Datapath, DatapathError, Device, Mode, Spec, choose, flush, is_pinned, join_six, provide_file_system,
+};
 pub use changes::{FlowChanges, PATIENCE, SharingSwitch};
 pub use counters::{Counters, PacketCounts};
 pub use flows::{FlowTable, Skipped};

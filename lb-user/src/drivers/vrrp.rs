@@ -26,7 +26,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lb_proto::family::Family;
 use lb_proto::units::Priority;
@@ -42,9 +42,16 @@ use self::router::{Router, Steer};
 use self::seat::Seats;
 pub use self::steering::{Outcome, StepDown};
 use crate::bpf::Leases;
+use crate::clock;
 use crate::config::{IpNet, Vrrp};
+use crate::heartbeat::Heartbeat;
 use crate::metrics::Metrics;
 use crate::netlink::{Interfaces, Netlink, NetlinkError};
+
+/// How often a router shows that it lives, at least.
+const BEAT: Duration = Duration::from_secs(1);
+/// Without a beat for so long, one is taken for stuck.
+const STUCK: Duration = Duration::from_secs(4);
 
 /// The virtual routers of this node at one moment, in the order of the configuration.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -161,6 +168,7 @@ pub struct Handle {
     hands_over: Arc<AtomicBool>,
     steering: mpsc::UnboundedSender<StepDown>,
     snapshot: watch::Receiver<VrrpSnapshot>,
+    heartbeat: Heartbeat,
     ended: oneshot::Receiver<()>,
 }
 
@@ -182,6 +190,12 @@ impl Handle {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<VrrpSnapshot> {
         self.snapshot.clone()
+    }
+
+    /// Whether the thread comes round, and every router on it: those that write the leases.
+    #[must_use]
+    pub fn is_alive(&self, now: Instant) -> bool {
+        self.heartbeat.age(now) < STUCK
     }
 
     /// Has addresses handed over to other nodes; the outcome goes to whoever asks.
@@ -230,6 +244,7 @@ pub struct VrrpDriver {
     snapshot: Arc<watch::Sender<VrrpSnapshot>>,
     announcements: Arc<AtomicU64>,
     elsewhere: tokio::runtime::Handle,
+    heartbeat: Heartbeat,
     routers: Vec<Running>,
     seats: Seats,
     tasks: JoinSet<()>,
@@ -237,6 +252,7 @@ pub struct VrrpDriver {
 
 /// A router's task, and what it was last told.
 struct Running {
+    heartbeat: Heartbeat,
     order: Order,
     desired: watch::Sender<Order>,
     steer: mpsc::UnboundedSender<Steer>,
@@ -261,6 +277,7 @@ impl VrrpDriver {
         let (snapshot, published) = watch::channel(VrrpSnapshot::default());
         let (ending, ended) = oneshot::channel();
         let (seen, interfaces) = watch::channel(None);
+        let heartbeat = Heartbeat::new(clock::now());
         let driver = Self {
             leases,
             hands_over: Arc::clone(&hands_over),
@@ -271,6 +288,7 @@ impl VrrpDriver {
             snapshot: Arc::new(snapshot),
             announcements: Arc::default(),
             elsewhere: tokio::runtime::Handle::current(),
+            heartbeat: heartbeat.clone(),
             routers: Vec::new(),
             seats: Seats::default(),
             tasks: JoinSet::new(),
@@ -284,14 +302,17 @@ impl VrrpDriver {
             // Not waiting for requests that hang in the kernel.
             runtime.shutdown_background();
         })?;
-        Ok(Handle { configs, can_forward, hands_over, steering, snapshot: published, ended })
+        Ok(Handle { configs, can_forward, hands_over, steering, snapshot: published, heartbeat, ended })
     }
 
     async fn run(mut self, mut desired: watch::Receiver<Wanted>) {
         desired.mark_changed();
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
+                _ = beat.tick() => self.beat(),
                 changed = desired.changed() => match changed {
                     Ok(()) => {
                         let wanted = desired.borrow_and_update().clone();
@@ -305,6 +326,14 @@ impl VrrpDriver {
         }
         self.routers.clear();
         while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// The sign of life of all: while each router has shown its own.
+    fn beat(&self) {
+        let now = clock::now();
+        if self.routers.iter().all(|running| running.heartbeat.age(now) < STUCK) {
+            self.heartbeat.beat(now);
+        }
     }
 
     /// Makes the routers those of `configs`.
@@ -384,6 +413,7 @@ impl VrrpDriver {
     fn start(&mut self, order: Order) -> Running {
         let (desired, told) = watch::channel(order.clone());
         let (steer, steered) = mpsc::unbounded_channel();
+        let heartbeat = Heartbeat::new(clock::now());
         let router = Router::new(
             told,
             self.interfaces.clone(),
@@ -394,9 +424,10 @@ impl VrrpDriver {
             self.metrics.clone(),
             Right::new(self.leases.clone(), &order.vrrp, Arc::clone(&self.hands_over)),
             self.elsewhere.clone(),
+            heartbeat.clone(),
         );
         let task = self.tasks.spawn(router.run()).id();
-        Running { order, desired, steer, task }
+        Running { heartbeat, order, desired, steer, task }
     }
 
     /// A router ends when it is told to. One that ends otherwise has met a defect, and starts again.

@@ -66,7 +66,7 @@ async fn health_is_the_heartbeat() {
     for path in ["/healthz", "/readyz"] {
         let (head, body) = get(agent.server.address(), path).await;
         assert!(head.starts_with("http/1.1 503 "), "{path}: {head}");
-        assert!(body.starts_with("control loop: no sign of life for 1"), "{body}");
+        assert!(body.starts_with("control loop or VRRP thread: no sign of life for 1"), "{body}");
     }
     heartbeat.beat(clock::now());
     for path in ["/healthz", "/readyz"] {

@@ -11,6 +11,10 @@ use std::path::Path;
 // linux/bpf.h
 const OBJECT_GET: libc::c_long = 7;
 const INFO_BY_FD: libc::c_long = 15;
+const PROGRAM_QUERY: libc::c_long = 16;
+const TCX_INGRESS: u32 = 46;
+/// The kernel lets no more programs be at one place.
+const MOST_PROGRAMS: usize = 64;
 const TYPE_XDP: u32 = 6;
 const TYPE_TCX: u32 = 11;
 
@@ -50,6 +54,40 @@ struct Info {
     /// For the two types above.
     ifindex: u32,
     attach_type: u32,
+}
+
+/// Attributes of BPF_PROG_QUERY.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    padding: u32,
+    /// Of programs, of links, of links again, and the revision: not asked for.
+    others: [u64; 4],
+}
+
+/// The programs that TC runs for what enters a device, by number and in their order. Their names, which aya asks for as
+/// well, are told to nobody but CAP_SYS_ADMIN.
+///
+/// # Errors
+/// When the kernel does not tell: it has no tcx, or there is no such device.
+pub(super) fn programs_of_tc(ifindex: u32) -> io::Result<Vec<u32>> {
+    let mut programs = vec![0_u32; MOST_PROGRAMS];
+    let mut query = Query {
+        ifindex,
+        attach_type: TCX_INGRESS,
+        programs: programs.as_mut_ptr() as u64,
+        count: MOST_PROGRAMS as u32,
+        ..Query::default()
+    };
+    bpf(PROGRAM_QUERY, &mut query)?;
+    programs.truncate(query.count as usize);
+    Ok(programs)
 }
 
 /// Reads what is pinned at `path`.
@@ -101,5 +139,6 @@ mod tests {
         assert!(read(Path::new("/sys/fs/bpf/no such pin")).is_err());
         assert!(read(Path::new("with\0zero")).is_err());
         assert!(!is_live(Path::new("/proc/self/status"), 1));
+        assert!(programs_of_tc(u32::MAX).is_err());
     }
 }

@@ -3,12 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, loaded_programs};
 use aya::util::KernelVersion;
 use tracing::warn;
 
 use super::choose::Facts;
-use super::{Device, PROGRAM, TC_PROGRAM, is_link, link};
+use super::{Device, is_link, link};
 use crate::ethtool;
 use crate::netlink::{has_vlans, members, mtu, runs_xdp, xdp_program};
 
@@ -62,19 +61,15 @@ pub(super) fn has_tcx() -> bool {
     KernelVersion::current().is_ok_and(|version| version >= TCX)
 }
 
-/// The program of another node's agent on a device, whichever way it is attached; none where the kernel does not tell
-/// names (it asks for CAP_SYS_ADMIN).
+/// The program of another node's agent on a device, whichever way it is attached: one that is pinned beside
+/// `directory`.
 pub(super) fn rival(device: &Device, directory: &Path) -> Option<u32> {
-    let foreign = |id: &u32| !is_ours(*id, directory);
-    let (_, programs) = SchedClassifier::query_tcx(&device.name, TcAttachType::Ingress).unwrap_or_default();
-    let by_tc =
-        programs.iter().filter(|info| info.name_as_str() == Some(TC_PROGRAM)).map(ProgramInfo::id).find(foreign);
-    let by_xdp = || {
-        let id = xdp_program(device.index).ok().flatten().filter(foreign)?;
-        let is_it = |info: &ProgramInfo| info.id() == id && info.name_as_str() == Some(PROGRAM);
-        loaded_programs().flatten().any(|info| is_it(&info)).then_some(id)
-    };
-    by_tc.or_else(by_xdp)
+    let by_tc = link::programs_of_tc(device.index).unwrap_or_default();
+    let by_xdp = xdp_program(device.index).ok().flatten();
+    let nodes = directory.parent().and_then(|all| fs::read_dir(all).ok());
+    let others: Vec<_> = nodes.into_iter().flatten().flatten().map(|node| node.path()).collect();
+    let of_others = |id: &u32| others.iter().any(|node| node != directory && is_ours(*id, node));
+    by_tc.into_iter().chain(by_xdp).find(of_others)
 }
 
 /// Whether a link that is pinned below `directory` is of this program.
@@ -83,14 +78,9 @@ pub(super) fn is_ours(program: u32, directory: &Path) -> bool {
     entries.any(|path| is_link(&path) && link::read(&path).is_ok_and(|link| link.program_id == program))
 }
 
-/// Programs before `program` in the order of TC, by name and number; none where the kernel does not tell.
-pub(super) fn ahead(interface: &str, program: u32) -> Vec<String> {
-    let Ok((_, programs)) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress) else {
-        return Vec::new();
-    };
-    if !programs.iter().any(|other| other.id() == program) {
-        return Vec::new();
-    }
-    let before = programs.iter().take_while(|other| other.id() != program);
-    before.map(|other| format!("{} ({})", other.name_as_str().unwrap_or("?"), other.id())).collect()
+/// Programs before `program` in the order of TC; none where the kernel does not tell.
+pub(super) fn ahead(ifindex: u32, program: u32) -> Vec<String> {
+    let programs = link::programs_of_tc(ifindex).unwrap_or_default();
+    let ours = programs.iter().position(|other| *other == program).unwrap_or_default();
+    programs[..ours].iter().map(|other| format!("program {other}")).collect()
 }

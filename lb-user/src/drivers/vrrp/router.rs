@@ -24,11 +24,12 @@ use super::right::Right;
 use super::seat::{Said, Seat};
 use super::steering::Outcome;
 use super::track::Tracking;
-use super::{InstanceSnapshot, VrrpSnapshot};
+use super::{BEAT, InstanceSnapshot, VrrpSnapshot};
 use crate::clock;
 use crate::config::Vrrp;
 use crate::drivers::passed;
 use crate::drivers::seldom::Seldom;
+use crate::heartbeat::Heartbeat;
 use crate::metrics::Metrics;
 use crate::netlink::{Interfaces, Speaker};
 use crate::sock::vrrp::{LARGEST, OpenError, Opened, Received, VrrpSocket};
@@ -68,6 +69,7 @@ pub(super) struct Router {
     snapshot: Arc<watch::Sender<VrrpSnapshot>>,
     metrics: Metrics,
     right: Right,
+    heartbeat: Heartbeat,
     order: Order,
     /// Told to stop.
     stopping: bool,
@@ -122,7 +124,7 @@ impl Router {
         desired: watch::Receiver<Order>, interfaces: watch::Receiver<Option<Arc<Interfaces>>>,
         can_forward: watch::Receiver<bool>, steering: mpsc::UnboundedReceiver<Steer>,
         snapshot: Arc<watch::Sender<VrrpSnapshot>>, announcements: Arc<AtomicU64>, metrics: Metrics, right: Right,
-        elsewhere: Handle,
+        elsewhere: Handle, heartbeat: Heartbeat,
     ) -> Self {
         let order = desired.borrow().clone();
         let router = Self {
@@ -133,6 +135,7 @@ impl Router {
             snapshot,
             metrics,
             right,
+            heartbeat,
             order,
             stopping: false,
             linger: None,
@@ -168,7 +171,9 @@ impl Router {
         while !(self.stopping && self.is_idle()) {
             let deadline = self.machine.as_ref().and_then(Instance::deadline).into_iter().chain(self.linger);
             let overdue = self.seat.as_ref().and_then(|seat| seat.deadline(clock::now()));
-            let deadline = deadline.chain(overdue).min();
+            let now = clock::now();
+            self.heartbeat.beat(now);
+            let deadline = deadline.chain(overdue).chain([now + BEAT]).min();
             let wake = tokio::select! {
                 biased;
                 told = self.desired.changed(), if !self.stopping => told.map_or(Wake::Stop, |()| Wake::News),

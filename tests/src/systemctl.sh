@@ -1,0 +1,41 @@
+#!/bin/sh
+# Stands in for systemd in a copy of the machine that has none: starts, stops and restarts xvip as its installed unit says, and
+# knows nothing else.
+unit=/usr/lib/systemd/system/xvip.service
+pid_file=/run/xvip.pid
+echo "$*" >>/run/systemctl.log
+
+value() {
+    sed -n "s/^$1=//p" $unit | tail -n 1
+}
+# Also false for one that has ended and nobody has asked about.
+runs() {
+    [ -e $pid_file ] && [ -e "/proc/$(cat $pid_file)/exe" ]
+}
+start() {
+    eval "$(value ExecCondition)" || return 0
+    $(value ExecStartPre) || return 1
+    mkdir -p "/run/$(value RuntimeDirectory)" "/var/lib/$(value StateDirectory)"
+    setsid $(value ExecStart) >>/run/xvip.log 2>&1 </dev/null &
+    echo $! >$pid_file
+}
+stop() {
+    kill -s "$1" "$(cat $pid_file)"
+    while runs; do sleep 0.02; done
+}
+
+for word in "$@"; do
+    case "$word" in
+        is-enabled) echo enabled && exit 0 ;;
+        is-active) runs && exit 0 || exit 3 ;;
+        start) runs || start; exit ;;
+        stop)
+            if runs; then stop TERM; fi
+            # systemd removes it with the service.
+            rm -rf "/run/$(value RuntimeDirectory)"
+            exit 0 ;;
+        restart)
+            if runs; then stop "$(value RestartKillSignal)"; fi
+            start; exit ;;
+    esac
+done

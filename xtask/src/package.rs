@@ -1,0 +1,82 @@
+//! The Debian package: what goes into it beside the binary, and cargo-deb.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use crate::step::{command, run_quietly, say};
+use crate::tool::Tool;
+
+/// Without its own xz: there is one wherever Debian packages are made.
+const CARGO_DEB: Tool = Tool { name: "cargo-deb", version: "3.8.0", options: &["--no-default-features"] };
+
+/// Builds target/debian/xvip_VERSION_ARCHITECTURE.deb of an ordinary build.
+pub(crate) fn package() -> anyhow::Result<PathBuf> {
+    let binary = crate::run::build()?;
+    debian(&binary, &crate::workspace().join("target/debian"), epoch()?)
+}
+
+/// Packs `binary`, which is release/xvip of some target directory, into `directory`. The files in it are of `epoch`, in seconds
+/// since 1970.
+pub(crate) fn debian(binary: &Path, directory: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
+    let build = binary.parent().and_then(Path::parent).context("the binary is in no target directory")?;
+    crate::setup::packaging_programs()?;
+    let version = version_of_changelog()?;
+    stage(binary)?;
+    let program = CARGO_DEB.program()?;
+    let package = directory.join(format!("xvip_{version}_amd64.deb"));
+    fs::create_dir_all(directory)?;
+    let mut deb = command(program);
+    deb.current_dir(crate::workspace().join("lb-user"));
+    deb.args(["deb", "--package", "xvip", "--no-build", "--no-strip", "--deb-version", &version, "--output"]);
+    deb.arg(&package).env("CARGO_TARGET_DIR", build).env("SOURCE_DATE_EPOCH", epoch.to_string());
+    run_quietly("packing", &mut deb)?;
+    say(&package.display().to_string());
+    Ok(package)
+}
+
+/// Writes what is made of the binary and of files that differ in a package.
+pub(crate) fn stage(binary: &Path) -> anyhow::Result<PathBuf> {
+    let stage = crate::workspace().join("target/package");
+    if stage.exists() {
+        fs::remove_dir_all(&stage)?;
+    }
+    let (man, completions) = (stage.join("man"), stage.join("completions"));
+    fs::create_dir_all(&completions)?;
+    run_quietly("manual pages", command(binary).arg("man-pages").arg(&man))?;
+    for (shell, file) in [("bash", "xvip.bash"), ("fish", "xvip.fish"), ("zsh", "_xvip")] {
+        let output = command(binary).args(["completions", shell]).output()?;
+        if !output.status.success() {
+            bail!("`xvip completions {shell}` failed: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        fs::write(completions.join(file), output.stdout)?;
+    }
+    let unit = crate::workspace().join("config/xvip.service");
+    let unit = fs::read_to_string(&unit).with_context(|| unit.display().to_string())?;
+    // What an administrator installs by hand is below /usr/local, what a package brings is not.
+    fs::write(stage.join("xvip.service"), unit.replace("/usr/local/bin/", "/usr/bin/"))?;
+    Ok(stage)
+}
+
+/// The version that the changelog of the package begins with, which has to be the workspace's.
+fn version_of_changelog() -> anyhow::Result<String> {
+    let path = crate::workspace().join("config/debian/changelog");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let version = text.split(['(', ')']).nth(1).unwrap_or_default();
+    let own = env!("CARGO_PKG_VERSION");
+    if version.rsplit_once('-').map(|(upstream, _)| upstream) != Some(own) {
+        bail!("{} begins with version {version:?}, the workspace is at {own}: add an entry", path.display());
+    }
+    Ok(version.to_owned())
+}
+
+/// The time of all files in what is packed: SOURCE_DATE_EPOCH, else that of the commit.
+pub(crate) fn epoch() -> anyhow::Result<u64> {
+    if let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") {
+        return text.parse().with_context(|| format!("SOURCE_DATE_EPOCH={text} is no number of seconds"));
+    }
+    let output = command("git").args(["log", "-1", "--format=%ct"]).output().context("git did not start")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.trim().parse().context("this is no git repository: set SOURCE_DATE_EPOCH to the time of the source in seconds")
+}
