@@ -95,6 +95,17 @@ fn installed_upgraded_removed_and_purged() {
     ] {
         assert!(files.lines().any(|line| line == file), "no {file}");
     }
+    let unit = "/usr/lib/systemd/system/xvip.service";
+    let text = sh(&chroot, &netns, &format!("systemd-analyze verify {unit}"));
+    assert_eq!(text, "", "the unit has faults");
+    // 3.5 of 10, where 10 is no limit at all.
+    sh(
+        &chroot,
+        &netns,
+        &format!(
+            "systemd-analyze security --no-pager --offline=true --threshold=35 {unit} >/tmp/seen; s=$?; tail -n 1 /tmp/seen; exit $s"
+        ),
+    );
     let wanted = chroot.path("/etc/systemd/system/multi-user.target.wants/xvip.service");
     assert!(fs::symlink_metadata(&wanted).is_ok(), "the unit is not enabled");
 

@@ -32,6 +32,9 @@ pub(crate) fn debian(binary: &Path, directory: &Path, epoch: u64) -> anyhow::Res
     deb.args(["deb", "--package", "xvip", "--no-build", "--no-strip", "--deb-version", &version, "--output"]);
     deb.arg(&package).env("CARGO_TARGET_DIR", build).env("SOURCE_DATE_EPOCH", epoch.to_string());
     run_quietly("packing", &mut deb)?;
+    let mut lintian = command("lintian");
+    lintian.args(["--allow-root", "--fail-on", "error,warning", "--suppress-tags", "initial-upload-closes-no-bugs"]);
+    run_quietly("lintian", lintian.arg(&package))?;
     say(&package.display().to_string());
     Ok(package)
 }
