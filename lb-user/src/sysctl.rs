@@ -116,6 +116,10 @@ impl AcceptLocal {
         // What an earlier agent has kept was there before it.
         if !self.kept.exists() {
             let before = read(&setting)?;
+            if before == "1" {
+                // Somebody else's setting, and in a container one that cannot be written.
+                return Ok(());
+            }
             if let Some(directory) = self.kept.parent() {
                 fs::create_dir_all(directory).map_err(at(directory))?;
             }

@@ -190,7 +190,7 @@ const fn when(code: u16, k: u32) -> libc::sock_filter {
 /// Fails what is not allowed as the unit says.
 fn filter(allowed: &BTreeSet<u32>, families: &[u32]) -> Vec<libc::sock_filter> {
     let fails = |errno: Errno| statement(RETURN, FAIL | errno as u32);
-    let namespaces = CloneFlags::all() & all_namespaces();
+    let namespaces = all_namespaces();
     let socket: Vec<_> = [statement(LOAD, FIRST_ARGUMENT)]
         .into_iter()
         .chain(families.iter().flat_map(|family| [when(JUMP_IF_EQUAL, *family), statement(RETURN, ALLOW)]))

@@ -146,7 +146,7 @@ impl Stopped {
         let thread = thread.file_name().unwrap().to_str().unwrap().parse().unwrap();
         for request in [libc::PTRACE_SEIZE, libc::PTRACE_INTERRUPT] {
             // SAFETY: numbers alone.
-            Errno::result(unsafe { libc::ptrace(request, thread, 0, 0) }).unwrap();
+            Errno::result(unsafe { libc::ptrace(request, thread, 0_usize, 0_usize) }).unwrap();
         }
         // SAFETY: no status is asked for.
         Errno::result(unsafe { libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL) }).unwrap();
@@ -157,7 +157,7 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         // SAFETY: numbers alone.
-        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, 0, 0) };
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, 0_usize, 0_usize) };
     }
 }
 

@@ -45,7 +45,7 @@ enum Task {
     /// Measures xvip beside haproxy, nftables and no balancer, on a machine with nothing else to do
     Bench(bench::Options),
     /// Builds the Debian package of target/release/xvip
-    Package,
+    Package(package::Options),
     /// Builds target/dist: what is released, the same bytes wherever it is built
     Dist,
     /// Checks the dependencies: licences, sources, duplicates, known vulnerabilities
@@ -63,7 +63,7 @@ fn main() -> anyhow::Result<()> {
         Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Measure(options) => measure::measure(&options),
         Task::Bench(options) => bench::bench(&options),
-        Task::Package => package::package().map(|_| ()),
+        Task::Package(options) => package::package(&options).map(|_| ()),
         Task::Dist => dist::dist(),
         Task::Audit(options) => audit::audit(&options),
     }

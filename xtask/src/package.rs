@@ -11,9 +11,27 @@ use crate::tool::Tool;
 /// Without its own xz: there is one wherever Debian packages are made.
 const CARGO_DEB: Tool = Tool { name: "cargo-deb", version: "3.8.0", options: &["--no-default-features"] };
 
+/// What to pack.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// A release/xvip of a target directory; without it, target/release/xvip is built
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
+impl Options {
+    /// To pack this one.
+    pub(crate) fn of(binary: PathBuf) -> Self {
+        Self { binary: Some(binary) }
+    }
+}
+
 /// Builds target/debian/xvip_VERSION_ARCHITECTURE.deb of an ordinary build.
-pub(crate) fn package() -> anyhow::Result<PathBuf> {
-    let binary = crate::run::build()?;
+pub(crate) fn package(options: &Options) -> anyhow::Result<PathBuf> {
+    let binary = match &options.binary {
+        Some(binary) => std::path::absolute(binary)?,
+        None => crate::run::build()?,
+    };
     debian(&binary, &crate::workspace().join("target/debian"), epoch()?)
 }
 

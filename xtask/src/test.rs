@@ -26,8 +26,8 @@ pub(crate) fn test(options: &Options) -> anyhow::Result<()> {
         return Ok(());
     }
     crate::setup::test_programs()?;
-    let package = crate::package::package()?;
-    let binary = crate::workspace().join("target/release/xvip");
+    let binary = crate::run::build()?;
+    let package = crate::package::package(&crate::package::Options::of(binary.clone()))?;
     say("Tests in the kernel and in namespaces");
     run(cargo()
         .args(["test", "--release", "--locked", "--package", "xvip-tests", "--target-dir", "target"])
