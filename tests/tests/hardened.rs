@@ -143,7 +143,7 @@ impl Stopped {
         let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
         let named = |path: &Path| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name);
         let thread = threads.map(|thread| thread.path()).find(|path| named(path)).unwrap();
-        let thread = thread.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let thread: libc::pid_t = thread.file_name().unwrap().to_str().unwrap().parse().unwrap();
         for request in [libc::PTRACE_SEIZE, libc::PTRACE_INTERRUPT] {
             // SAFETY: numbers alone.
             Errno::result(unsafe { libc::ptrace(request, thread, 0_usize, 0_usize) }).unwrap();

@@ -72,6 +72,7 @@ fn installed_upgraded_removed_and_purged() {
     let third = later(&first, "99.0-2", run.dir());
     let chroot = Chroot::create(&run).unwrap();
     let systemctl = chroot.path("/usr/bin/systemctl");
+    fs::copy(&systemctl, chroot.path("/usr/bin/systemctl.real")).unwrap();
     fs::write(&systemctl, include_str!("../src/systemctl.sh")).unwrap();
     fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
     let _ = fs::remove_file(chroot.path("/usr/sbin/policy-rc.d"));
