@@ -38,7 +38,8 @@ pub struct Agent {
 impl Agent {
     /// Writes the configuration; starts nothing yet.
     pub fn new(xvip: &Path, netns: &Netns, config: &str) -> Result<Agent> {
-        let agent = Agent { xvip: xvip.to_owned(), netns: netns.clone(), process: None, service_manager: None, limits: None };
+        let agent =
+            Agent { xvip: xvip.to_owned(), netns: netns.clone(), process: None, service_manager: None, limits: None };
         agent.write_config(config)?;
         Ok(agent)
     }
