@@ -33,6 +33,8 @@ pub mod metrics;
 pub mod netlink;
 pub mod probe;
 pub mod reconcile;
+#[cfg(test)]
+mod reference;
 pub mod report;
 mod serve;
 pub mod sock;

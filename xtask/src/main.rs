@@ -1,6 +1,7 @@
 //! `cargo xtask`: prepares, builds, checks and runs xvip.
 
 mod bench;
+mod docs;
 mod fuzz;
 mod lint;
 mod measure;
@@ -32,6 +33,8 @@ enum Task {
     Run(run::Options),
     /// Checks formatting, lints and house rules
     Lint,
+    /// Writes docs/reference from the code
+    Docs,
     /// Prepares, lints and runs every test
     Test(test::Options),
     /// Feeds hostile bytes to all that reads bytes, by libFuzzer
@@ -49,6 +52,7 @@ fn main() -> anyhow::Result<()> {
         Task::Build => run::build().map(|_| ()),
         Task::Run(options) => run::run(&options),
         Task::Lint => lint::lint(),
+        Task::Docs => docs::docs(),
         Task::Test(options) => test::test(&options),
         Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Measure(options) => measure::measure(&options),

@@ -27,6 +27,7 @@ pub struct Metrics(Arc<Families>);
 struct Families {
     checks: Counters,
     check_seconds: Durations,
+    backends: Counters,
     transitions: Counters,
     adverts: Counters,
     advert_errors: Counters,
@@ -48,6 +49,7 @@ impl Metrics {
         Self(Arc::new(Families {
             checks: Counters::new(&defs::HEALTH_CHECKS, &[]),
             check_seconds: Durations::new(),
+            backends: Counters::new(&defs::BACKEND_TRANSITIONS, &[Some("up"), Some("down"), Some("lost")]),
             transitions: Counters::new(&defs::VRRP_TRANSITIONS, &super::VRRP_STATES.map(Some)),
             adverts: Counters::new(&defs::VRRP_ADVERTS, &[Some(SENT), Some(RECEIVED)]),
             advert_errors: Counters::new(&defs::VRRP_ADVERT_ERRORS, &[]),
@@ -80,6 +82,7 @@ impl Metrics {
 
         let families = &self.0;
         families.checks.configure(backends.clone());
+        families.backends.configure(backends.clone());
         families.check_seconds.configure(backends);
         families.transitions.configure(instances.clone());
         families.adverts.configure(instances.clone());
@@ -94,6 +97,11 @@ impl Metrics {
     pub fn health_checked(&self, service: &str, backend: &str, result: &'static str, took: Duration) {
         self.0.checks.count(&[service, backend], Some(result));
         self.0.check_seconds.observe(&[service, backend], took);
+    }
+
+    /// Health checks changed their mind on a backend: it is `up`, `down`, or `lost`, and its connections with it.
+    pub fn backend_transition(&self, service: &str, backend: &str, to: &'static str) {
+        self.0.backends.count(&[service, backend], Some(to));
     }
 
     /// The virtual router entered a state: `active`, `backup`, `initialize` or `fault`.
@@ -132,6 +140,7 @@ impl Metrics {
         let families = &self.0;
         for counters in [
             &families.checks,
+            &families.backends,
             &families.transitions,
             &families.adverts,
             &families.advert_errors,
