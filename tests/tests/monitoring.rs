@@ -17,7 +17,8 @@ use xvip_tests::until::until;
 
 const DASHBOARD: &str = include_str!("../../config/grafana/xvip.json");
 /// Panels that may show nothing while nothing is wrong; promtool and the tests of the definitions check what they ask for.
-const SILENT: [&str; 6] = [
+const SILENT: [&str; 7] = [
+    "Failed health checks",
     "Adverts refused",
     "Transitions",
     "Announcements of VIPs",
@@ -26,7 +27,8 @@ const SILENT: [&str; 6] = [
     "What went wrong",
 ];
 /// Alerts about times, which depend on how busy the machine of the test is.
-const TIMES: [&str; 4] = ["XvipHandshakesSlow", "XvipSyncLagging", "XvipLeaseOver", "XvipSynsRetried"];
+const TIMES: [&str; 5] =
+    ["XvipHandshakesSlow", "XvipSyncLagging", "XvipLeaseOver", "XvipLeaseLapsed", "XvipSynsRetried"];
 
 fn shipped(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/prometheus").join(file)

@@ -5,7 +5,6 @@ use std::fs;
 use std::sync::Arc;
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
-use nix::unistd::{SysconfVar, sysconf};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use tokio::sync::watch;
@@ -53,10 +52,10 @@ fn process(out: &mut Out<'_, '_>) -> fmt::Result {
     out.family(&defs::PROCESS_FDS_MAX, most.map(|most| ([], most)))
 }
 
-/// Bytes, from the second number of /proc/self/statm (proc(5)), which counts pages.
+/// Bytes, of a line such as `VmRSS:     1234 kB` (proc_pid_status(5)).
 fn resident() -> Option<u64> {
-    let statm = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok()??;
-    Some(pages * u64::try_from(page).ok()?)
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
 }

@@ -93,6 +93,8 @@ metrics! {
         "VRRP advertisements sent, and received and accepted";
     VRRP_ADVERT_ERRORS = Counter "xvip_vrrp_advert_errors_total" ["router", "reason"]
         "VRRP advertisements refused, by reason";
+    VRRP_LEASE_LAPSES = Counter "xvip_vrrp_lease_lapses_total" ["router"]
+        "Times that the right to the addresses ran out before the next advert renewed it, because the agent had no time";
     GRATUITOUS_ARP = Counter "xvip_gratuitous_arp_total" ["router", "address"]
         "Gratuitous ARP announcements sent for the address";
     UNSOLICITED_NA = Counter "xvip_unsolicited_na_total" ["router", "address"]

@@ -31,6 +31,7 @@ struct Families {
     transitions: Counters,
     adverts: Counters,
     advert_errors: Counters,
+    lapses: Counters,
     garps: Counters,
     advertisements: Counters,
     claims: Counters,
@@ -53,6 +54,7 @@ impl Metrics {
             transitions: Counters::new(&defs::VRRP_TRANSITIONS, &super::VRRP_STATES.map(Some)),
             adverts: Counters::new(&defs::VRRP_ADVERTS, &[Some(SENT), Some(RECEIVED)]),
             advert_errors: Counters::new(&defs::VRRP_ADVERT_ERRORS, &[]),
+            lapses: Counters::new(&defs::VRRP_LEASE_LAPSES, &[None]),
             garps: Counters::new(&defs::GRATUITOUS_ARP, &[None]),
             advertisements: Counters::new(&defs::UNSOLICITED_NA, &[None]),
             claims: Counters::new(&defs::VIP_CLAIMS, &[None]),
@@ -86,7 +88,8 @@ impl Metrics {
         families.check_seconds.configure(backends);
         families.transitions.configure(instances.clone());
         families.adverts.configure(instances.clone());
-        families.advert_errors.configure(instances);
+        families.advert_errors.configure(instances.clone());
+        families.lapses.configure(instances);
         let (four, six): (BTreeSet<Subject>, BTreeSet<Subject>) = (addresses(true), addresses(false));
         families.claims.configure(four.union(&six).cloned().collect());
         families.garps.configure(four);
@@ -124,6 +127,11 @@ impl Metrics {
         self.0.advert_errors.count(&[instance], Some(reason));
     }
 
+    /// The lease of the addresses was over when an advert renewed it.
+    pub fn lease_lapsed(&self, instance: &str) {
+        self.0.lapses.count(&[instance], None);
+    }
+
     /// A frame that announces an address left this node.
     pub fn announced(&self, instance: &str, address: IpAddr) {
         let counters = if address.is_ipv4() { &self.0.garps } else { &self.0.advertisements };
@@ -144,6 +152,7 @@ impl Metrics {
             &families.transitions,
             &families.adverts,
             &families.advert_errors,
+            &families.lapses,
             &families.garps,
             &families.advertisements,
             &families.claims,

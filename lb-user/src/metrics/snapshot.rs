@@ -42,11 +42,10 @@ fn backends(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
         })
     };
     out.family(&defs::BACKEND_UP, each(|b| u64::from(b.state == "up")))?;
-    let states = |&(service, b): &(_, &_)| {
-        let BackendStatus { name, state, .. } = b;
-        super::BACKEND_STATES.map(|word| ([service, name.as_str(), word], u64::from(state == word)))
-    };
-    out.family(&defs::BACKEND_STATE, rows.iter().flat_map(states))?;
+    let states = rows.iter().flat_map(|&(service, b)| {
+        super::BACKEND_STATES.map(|word| ([service, b.name.as_str(), word], u64::from(b.state == word)))
+    });
+    out.family(&defs::BACKEND_STATE, states)?;
     out.family(&defs::BACKEND_WEIGHT, each(|b| u64::from(b.weight)))?;
     let weights = rows.iter().map(|&(service, b)| ([service, b.name.as_str()], b.effective_weight));
     out.family(&defs::BACKEND_EFFECTIVE_WEIGHT, weights)?;

@@ -192,6 +192,7 @@ fn names_are_stable() {
             "Counter xvip_vrrp_transitions_total{router,to}",
             "Counter xvip_vrrp_adverts_total{router,direction}",
             "Counter xvip_vrrp_advert_errors_total{router,reason}",
+            "Counter xvip_vrrp_lease_lapses_total{router}",
             "Counter xvip_gratuitous_arp_total{router,address}",
             "Counter xvip_unsolicited_na_total{router,address}",
             "Counter xvip_vip_claims_total{router,address}",
@@ -331,6 +332,7 @@ fn events_are_counted() {
     metrics.advert_rejected("k8s", "checksum");
     metrics.announced("k8s", Ipv4Addr::new(192, 0, 2, 100).into());
     metrics.announced("k8s6", VIP_V6);
+    metrics.lease_lapsed("k8s");
     metrics.vrrp_transition("k8s", "active");
     metrics.backend_transition("apiserver", "master1", "lost");
 
@@ -348,6 +350,7 @@ fn events_are_counted() {
         (r#"xvip_vrrp_adverts_total{router="k8s",direction="sent"}"#, 1.0),
         (r#"xvip_vrrp_adverts_total{router="k8s",direction="received"}"#, 2.0),
         (r#"xvip_vrrp_advert_errors_total{router="k8s",reason="checksum"}"#, 1.0),
+        (r#"xvip_vrrp_lease_lapses_total{router="k8s"}"#, 1.0),
         (r#"xvip_gratuitous_arp_total{router="k8s",address="192.0.2.100"}"#, 1.0),
         (r#"xvip_unsolicited_na_total{router="k8s6",address="2001:db8::100"}"#, 1.0),
         (r#"xvip_vrrp_transitions_total{router="k8s",to="active"}"#, 1.0),

@@ -49,6 +49,7 @@ name = "both"
 members = ["a", "b"]
 [sync]
 key_file = "/etc/xvip/sync.key"
+peers = ["192.0.2.22"]
 [[service]]
 name = "apiserver"
 listen = "192.0.2.100:8443"
@@ -113,14 +114,15 @@ impl Entry {
         self.sentence("Default: ")
     }
 
-    /// The first "X to Y" as it is written.
+    /// The first "X to Y" of two numbers or durations, as it is written.
     fn bounds(&self) -> Option<(String, String)> {
         let words = self.words();
-        let (before, after) = words.split_once(" to ")?;
-        let number = |word: &str| word.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit());
-        let (first, last) = (before.rsplit(' ').next()?, after.split(' ').next()?);
-        let last = last.trim_end_matches(['.', ',', ';', ':']);
-        (number(first) && number(last)).then(|| (first.to_owned(), last.to_owned()))
+        let is_number = |word: &str| word.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit());
+        words.match_indices(" to ").find_map(|(at, to)| {
+            let first = words[..at].rsplit(' ').next()?;
+            let last = words[at + to.len()..].split(' ').next()?.trim_end_matches(['.', ',', ';', ':']);
+            (is_number(first) && is_number(last)).then(|| (first.to_owned(), last.to_owned()))
+        })
     }
 }
 
