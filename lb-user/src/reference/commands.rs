@@ -20,7 +20,7 @@ fn written() -> String {
 }
 
 fn section(command: &mut clap::Command, text: &mut String) {
-    let name = command.get_bin_name().unwrap_or_default().to_owned();
+    let name = command.get_bin_name().unwrap_or(command.get_name()).to_owned();
     let help = command.render_long_help().to_string();
     let help: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
     text.push_str(&format!("\n## `{name}`\n\n```text\n{}\n```\n", help.join("\n")));
@@ -32,7 +32,7 @@ fn section(command: &mut clap::Command, text: &mut String) {
 #[test]
 fn the_reference_of_commands_is_current() {
     let text = written();
-    for name in ["xvip run", "xvip backend add", "xvip vrrp step-down", "xvip man-pages"] {
+    for name in ["xvip", "xvip run", "xvip backend add", "xvip vrrp step-down", "xvip man-pages"] {
         assert!(text.contains(&format!("\n## `{name}`\n")), "{name}");
     }
     is_current("commands.md", &text);

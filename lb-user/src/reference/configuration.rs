@@ -61,6 +61,9 @@ timeout = "50ms"
 [[service.backend]]
 name = "master1"
 address = "192.0.2.31:6443"
+[[service.backend]]
+name = "master2"
+address = "192.0.2.32:6443"
 "#;
 
 /// Tables in the order of the file: header, and the way to the first of them in [`WHOLE`].
@@ -180,7 +183,7 @@ fn kind(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Integer(_) => "integer",
         Value::Boolean(_) => "boolean",
-        Value::Array(list) if list.iter().all(Value::is_integer) => "list of integers",
+        Value::Array(list) if !list.is_empty() && list.iter().all(Value::is_integer) => "list of integers",
         Value::Array(_) => "list of strings",
         other => panic!("{other} is of no kind that the configuration has"),
     }
@@ -207,16 +210,14 @@ fn written() -> String {
         if !section.text.is_empty() {
             text.push_str(&format!("\n{}", paragraphs(&section.text)));
         }
+        let table = section.header.trim_matches(['[', ']']);
         for entry in &section.entries {
-            let names: Vec<_> = entry.keys.iter().map(|(key, _)| format!("`{key}`")).collect();
-            let examples: Vec<_> =
-                entry.keys.iter().map(|(key, value)| format!("`{key} = {}`", value.to_string().trim())).collect();
-            text.push_str(&format!(
-                "\n### {}\n\n*{}* {}\n",
-                names.join(", "),
-                kind(&entry.keys[0].1),
-                examples.join(" ")
-            ));
+            let names: Vec<_> = entry.keys.iter().map(|(key, _)| format!("`{table}.{key}`")).collect();
+            let examples = entry.keys.iter().map(|(key, value)| format!("`{key} = {}`", value.to_string().trim()));
+            let required = if entry.is_required() { ", required" } else { "" };
+            text.push_str(&format!("\n### {}\n\n", names.join(", ")));
+            let examples: Vec<_> = examples.collect();
+            text.push_str(&format!("*{}{required}*: {}\n", kind(&entry.keys[0].1), examples.join(", ")));
             text.push_str(&format!("\n{}", paragraphs(&entry.text)));
         }
     }
