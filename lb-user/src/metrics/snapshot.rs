@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::defs::{self, Def, Kind};
 use super::labels::Labels;
-use crate::status::{BackendStatus, Handshakes, ServiceStatus, Status};
+use crate::status::{BackendStatus, HandshakeBucket, Handshakes, ServiceStatus, Status};
 
 /// The collector of everything a status contains.
 #[derive(Debug)]
@@ -145,9 +145,8 @@ impl Out<'_, '_> {
         let help = format!("{}.", def.help);
         let mut family = self.0.encode_descriptor(def.name, &help, None, MetricType::Histogram)?;
         for (values, times) in rows {
-            // The library writes its largest number as "+Inf".
-            let buckets: Vec<_> =
-                times.buckets.iter().map(|bucket| (bucket.up_to.unwrap_or(f64::MAX), bucket.handshakes)).collect();
+            let up_to = |bucket: &HandshakeBucket| bucket.up_to.unwrap_or(f64::INFINITY);
+            let buckets: Vec<_> = times.buckets.iter().map(|bucket| (up_to(bucket), bucket.handshakes)).collect();
             let count = buckets.iter().map(|(_, handshakes)| handshakes).sum();
             let labels = Labels::of(def, &values);
             let mut metric = family.encode_family(&labels)?;

@@ -286,6 +286,10 @@ fn the_status_shows_in_the_samples() {
         (r#"xvip_datapath_packets_total{verdict="reply",reason="table_full"}"#, 0.0),
         (r#"xvip_backend_state{service="apiserver",backend="master3",state="down"}"#, 1.0),
         (r#"xvip_backend_state{service="apiserver",backend="master3",state="up"}"#, 0.0),
+        // Without the bucket of everything Prometheus works out no quantile.
+        (r#"xvip_backend_handshake_duration_seconds_bucket{le="+Inf",service="apiserver",backend="master1"}"#, 26.0),
+        (r#"xvip_backend_handshake_duration_seconds_count{service="apiserver",backend="master1"}"#, 26.0),
+        (r#"xvip_sync_lag_seconds_bucket{le="+Inf",peer="192.0.2.22"}"#, 1_103.0),
         (r#"xvip_vrrp_priority{router="k8s"}"#, 100.0),
         (r#"xvip_vrrp_state_timestamp_seconds{router="k8s"}"#, NOW - 7_490.0),
         ("xvip_config_unsaved_changes", 1.0),
