@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lb_proto::health::Transition;
+use lb_proto::health::{State, Transition};
 
 use crate::clock;
 use crate::drivers::health::Observer;
@@ -102,6 +102,12 @@ impl Observer for HealthObserver {
     }
 
     fn changed(&self, service: &str, backend: &str, transition: &Transition) {
+        match transition.to {
+            State::Up => self.metrics.backend_transition(service, backend, "up"),
+            State::Down { lost: false } => self.metrics.backend_transition(service, backend, "down"),
+            State::Down { lost: true } => self.metrics.backend_transition(service, backend, "lost"),
+            State::Unchecked => {}
+        }
         let (from, to) = (transition.from.to_string(), transition.to.to_string());
         self.reporter.changed(format!("backend {service}/{backend}"), &from, &to, &transition.why());
     }

@@ -146,7 +146,7 @@ async fn index(State(sources): State<Sources>) -> Response {
 }
 
 /// Why the agent should not be sent work; nothing when it is ready.
-fn unready(status: &Status) -> Vec<String> {
+pub(crate) fn unready(status: &Status) -> Vec<String> {
     let mut faults = Vec::new();
     if status.starting {
         faults.push("health checks: not ready yet: their files are being read".to_owned());
@@ -163,7 +163,7 @@ fn unready(status: &Status) -> Vec<String> {
 }
 
 /// What is wrong with the control loop; nothing while it is alive.
-fn dead(heartbeat: &Heartbeat) -> Option<String> {
+pub(crate) fn dead(heartbeat: &Heartbeat) -> Option<String> {
     let age = heartbeat.age(clock::now());
     (age > STALE).then(|| format!("control loop or VRRP thread: no sign of life for {} s", age.as_secs()))
 }

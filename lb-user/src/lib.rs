@@ -34,6 +34,8 @@ pub mod netlink;
 pub mod privileges;
 pub mod probe;
 pub mod reconcile;
+#[cfg(test)]
+mod reference;
 pub mod report;
 mod serve;
 pub mod sock;

@@ -2,6 +2,7 @@
 //!
 //! State comes from the status snapshot (`snapshot`), events are counted where they happen (`events`); no value has two sources.
 
+mod agent;
 pub mod defs;
 mod events;
 mod labels;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 
 pub use events::Metrics;
 
+use crate::heartbeat::Heartbeat;
 use crate::status::Status;
 
 /// Media type of what `Exposition::render` returns: the Prometheus text format.
@@ -25,17 +27,21 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The states of a virtual router, as they appear in status and labels.
 const VRRP_STATES: [&str; 4] = ["active", "backup", "initialize", "fault"];
 
+/// The states of a backend, likewise.
+const BACKEND_STATES: [&str; 4] = ["up", "down", "draining", "disabled"];
+
 /// All metrics together, ready to be scraped.
 #[derive(Debug)]
 pub struct Exposition(Registry);
 
 impl Exposition {
-    /// Joins the event counters and the newest status.
+    /// Joins the event counters, the newest status, and what the agent is itself.
     #[must_use]
-    pub fn new(metrics: &Metrics, status: watch::Receiver<Arc<Status>>) -> Self {
+    pub fn new(metrics: &Metrics, status: watch::Receiver<Arc<Status>>, heartbeat: Heartbeat) -> Self {
         let mut registry = Registry::default();
         metrics.register(&mut registry);
-        registry.register_collector(Box::new(snapshot::Snapshot(status)));
+        registry.register_collector(Box::new(snapshot::Snapshot(status.clone())));
+        registry.register_collector(Box::new(agent::Agent { status, heartbeat }));
         Self(registry)
     }
 

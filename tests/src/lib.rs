@@ -33,6 +33,7 @@ pub mod owners;
 pub mod ping;
 pub mod pki;
 pub mod process;
+pub mod prometheus;
 pub mod reloads;
 pub mod run;
 pub mod scrape;

@@ -236,5 +236,5 @@ fn what_is_tracked_moves_the_vip_and_programs_are_told_of_it() {
 /// Of the first virtual router.
 fn transitions(topology: &Topology, node: usize) -> usize {
     let scrape = Scrape::of(topology.balancers[node].agent.netns()).unwrap();
-    scrape.count("xvip_vrrp_transitions_total", &[("instance", "k8s")]) as usize
+    scrape.count("xvip_vrrp_transitions_total", &[("router", "k8s")]) as usize
 }

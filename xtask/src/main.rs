@@ -3,6 +3,7 @@
 mod audit;
 mod bench;
 mod dist;
+mod docs;
 mod fuzz;
 mod lint;
 mod measure;
@@ -36,6 +37,8 @@ enum Task {
     Run(run::Options),
     /// Checks formatting, lints and house rules
     Lint,
+    /// Writes docs/reference from the code
+    Docs,
     /// Prepares, lints and runs every test
     Test(test::Options),
     /// Feeds hostile bytes to all that reads bytes, by libFuzzer
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         Task::Build => run::build().map(|_| ()),
         Task::Run(options) => run::run(&options),
         Task::Lint => lint::lint(),
+        Task::Docs => docs::docs(),
         Task::Test(options) => test::test(&options),
         Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Measure(options) => measure::measure(&options),

@@ -14,7 +14,7 @@ const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 const LINKER_PACKAGES: [&str; 4] = ["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "g++"];
 
 /// Programs the namespace tests talk to, and the Debian package each comes in.
-const TEST_PROGRAMS: [(&str, &str); 13] = [
+const TEST_PROGRAMS: [(&str, &str); 14] = [
     ("ansible-playbook", "ansible-core"),
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
@@ -27,6 +27,8 @@ const TEST_PROGRAMS: [(&str, &str); 13] = [
     ("nft", "nftables"),
     // For what its groups of system calls are; it does not run here.
     ("systemd-analyze", "systemd"),
+    // With it comes promtool.
+    ("prometheus", "prometheus"),
     ("tshark", "tshark"),
     // Its daemons are on nobody's path.
     ("vtysh", "frr"),

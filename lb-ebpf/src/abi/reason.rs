@@ -30,12 +30,12 @@ impl Verdict {
 }
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $verdict:ident $label:literal,)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $verdict:ident $label:literal,)*) => {
         /// The one reason a packet ends with.
         #[repr(u32)]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Reason {
-            $($(#[$doc])* $name,)*
+            $($(#[doc = $doc])+ $name,)*
         }
 
         impl Reason {
@@ -59,6 +59,14 @@ macro_rules! reasons {
             pub const fn label(self) -> &'static str {
                 match self {
                     $(Self::$name => $label,)*
+                }
+            }
+
+            /// What it means, in words: its description here.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),+).trim_ascii(),)*
                 }
             }
         }

@@ -143,7 +143,7 @@ impl Agent {
         let (status, status_seen) = watch::channel(Arc::new(first));
         let heartbeat = Heartbeat::new(clock::now());
         let sources = Sources {
-            exposition: Arc::new(Exposition::new(&metrics, status_seen.clone())),
+            exposition: Arc::new(Exposition::new(&metrics, status_seen.clone(), heartbeat.clone())),
             status: status_seen.clone(),
             heartbeat: heartbeat.clone(),
         };

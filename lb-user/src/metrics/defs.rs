@@ -43,6 +43,10 @@ macro_rules! metrics {
 metrics! {
     BACKEND_UP = Gauge "xvip_backend_up" ["service", "backend"]
         "1 while the backend is up, 0 while it is down, draining or disabled";
+    BACKEND_STATE = Gauge "xvip_backend_state" ["service", "backend", "state"]
+        "1 for the state the backend is in, 0 for the others";
+    BACKEND_TRANSITIONS = Counter "xvip_backend_transitions_total" ["service", "backend", "to"]
+        "Changes of what health checks say of the backend, by what they say then";
     BACKEND_WEIGHT = Gauge "xvip_backend_weight" ["service", "backend"]
         "Configured weight of the backend";
     BACKEND_EFFECTIVE_WEIGHT = Gauge "xvip_backend_effective_weight" ["service", "backend"]
@@ -77,22 +81,28 @@ metrics! {
         "Duration of health checks, from connecting to the verdict";
     HEALTH_CHECKS = Counter "xvip_health_check_total" ["service", "backend", "result"]
         "Health checks that ended, by result";
-    VRRP_STATE = Gauge "xvip_vrrp_state" ["instance", "state"]
+    VRRP_STATE = Gauge "xvip_vrrp_state" ["router", "state"]
         "1 for the state the virtual router is in, 0 for the others";
-    VRRP_TRANSITIONS = Counter "xvip_vrrp_transitions_total" ["instance", "to"]
+    VRRP_STATE_SINCE = Gauge "xvip_vrrp_state_timestamp_seconds" ["router"]
+        "When the virtual router entered its state, in seconds since the Unix epoch";
+    VRRP_PRIORITY = Gauge "xvip_vrrp_priority" ["router"]
+        "Configured priority of the virtual router";
+    VRRP_TRANSITIONS = Counter "xvip_vrrp_transitions_total" ["router", "to"]
         "State changes of the virtual router, by the state entered";
-    VRRP_ADVERTS = Counter "xvip_vrrp_adverts_total" ["instance", "direction"]
+    VRRP_ADVERTS = Counter "xvip_vrrp_adverts_total" ["router", "direction"]
         "VRRP advertisements sent, and received and accepted";
-    VRRP_ADVERT_ERRORS = Counter "xvip_vrrp_advert_errors_total" ["instance", "reason"]
+    VRRP_ADVERT_ERRORS = Counter "xvip_vrrp_advert_errors_total" ["router", "reason"]
         "VRRP advertisements refused, by reason";
-    GRATUITOUS_ARP = Counter "xvip_gratuitous_arp_total" ["instance", "address"]
+    VRRP_LEASE_LAPSES = Counter "xvip_vrrp_lease_lapses_total" ["router"]
+        "Times that the right to the addresses ran out before the next advert renewed it, because the agent had no time";
+    GRATUITOUS_ARP = Counter "xvip_gratuitous_arp_total" ["router", "address"]
         "Gratuitous ARP announcements sent for the address";
-    UNSOLICITED_NA = Counter "xvip_unsolicited_na_total" ["instance", "address"]
+    UNSOLICITED_NA = Counter "xvip_unsolicited_na_total" ["router", "address"]
         "Unsolicited neighbour advertisements sent for the IPv6 address";
-    VIP_CLAIMS = Counter "xvip_vip_claims_total" ["instance", "address"]
+    VIP_CLAIMS = Counter "xvip_vip_claims_total" ["router", "address"]
         "Times that another host said it has the address while this node held it, as told by the datapath, a few a second at most";
     DATAPATH_PACKETS = Counter "xvip_datapath_packets_total" ["verdict", "reason"]
-        "Packets seen by the datapath, by what became of them and why";
+        "Packets seen by the datapath, by what became of them and why; each packet counts once";
     DATAPATH_INFO = Gauge "xvip_datapath_info" ["mode", "interface"]
         "1, with the mode the datapath is attached in and the interface it is attached to";
     TABLE_ENTRIES = Gauge "xvip_connection_table_entries" ["table"]
@@ -137,8 +147,26 @@ metrics! {
         "1 unless the last reload of the configuration was refused";
     CONFIG_APPLIED = Gauge "xvip_config_applied_timestamp_seconds" []
         "When the serving configuration was applied, in seconds since the Unix epoch";
+    CONFIG_CHANGES = Gauge "xvip_config_unsaved_changes" []
+        "Changes that commands have made and the file does not have; the next reload or start undoes them";
+    EVENTS = Counter "xvip_events_total" []
+        "State changes that `xvip events` tells of";
+    READY = Gauge "xvip_ready" []
+        "1 while /readyz says that the agent is ready";
+    HEARTBEAT_AGE = Gauge "xvip_heartbeat_age_seconds" []
+        "Time since the control loop last came round; from 10 seconds on /healthz says that it is dead";
+    PROCESS_CPU = Counter "xvip_process_cpu_seconds_total" []
+        "Processor time of the agent, without that of the datapath, which runs in the kernel's interrupts";
+    PROCESS_MEMORY = Gauge "xvip_process_resident_memory_bytes" []
+        "Memory of the agent that is resident; tables of the datapath are not among it";
+    PROCESS_FDS = Gauge "xvip_process_open_fds" []
+        "File descriptors that the agent has open";
+    PROCESS_FDS_MAX = Gauge "xvip_process_max_fds" []
+        "File descriptors that the agent may have open";
     START_TIME = Gauge "xvip_start_time_seconds" []
         "When the agent started, in seconds since the Unix epoch";
+    NODE_INFO = Gauge "xvip_node_info" ["node", "role"]
+        "1, with the node's name and what it is for";
     BUILD_INFO = Gauge "xvip_build_info" ["version"]
         "1, with the version of the agent";
 }

@@ -27,9 +27,11 @@ pub struct Metrics(Arc<Families>);
 struct Families {
     checks: Counters,
     check_seconds: Durations,
+    backends: Counters,
     transitions: Counters,
     adverts: Counters,
     advert_errors: Counters,
+    lapses: Counters,
     garps: Counters,
     advertisements: Counters,
     claims: Counters,
@@ -48,9 +50,11 @@ impl Metrics {
         Self(Arc::new(Families {
             checks: Counters::new(&defs::HEALTH_CHECKS, &[]),
             check_seconds: Durations::new(),
+            backends: Counters::new(&defs::BACKEND_TRANSITIONS, &[Some("up"), Some("down"), Some("lost")]),
             transitions: Counters::new(&defs::VRRP_TRANSITIONS, &super::VRRP_STATES.map(Some)),
             adverts: Counters::new(&defs::VRRP_ADVERTS, &[Some(SENT), Some(RECEIVED)]),
             advert_errors: Counters::new(&defs::VRRP_ADVERT_ERRORS, &[]),
+            lapses: Counters::new(&defs::VRRP_LEASE_LAPSES, &[None]),
             garps: Counters::new(&defs::GRATUITOUS_ARP, &[None]),
             advertisements: Counters::new(&defs::UNSOLICITED_NA, &[None]),
             claims: Counters::new(&defs::VIP_CLAIMS, &[None]),
@@ -80,10 +84,12 @@ impl Metrics {
 
         let families = &self.0;
         families.checks.configure(backends.clone());
+        families.backends.configure(backends.clone());
         families.check_seconds.configure(backends);
         families.transitions.configure(instances.clone());
         families.adverts.configure(instances.clone());
-        families.advert_errors.configure(instances);
+        families.advert_errors.configure(instances.clone());
+        families.lapses.configure(instances);
         let (four, six): (BTreeSet<Subject>, BTreeSet<Subject>) = (addresses(true), addresses(false));
         families.claims.configure(four.union(&six).cloned().collect());
         families.garps.configure(four);
@@ -94,6 +100,11 @@ impl Metrics {
     pub fn health_checked(&self, service: &str, backend: &str, result: &'static str, took: Duration) {
         self.0.checks.count(&[service, backend], Some(result));
         self.0.check_seconds.observe(&[service, backend], took);
+    }
+
+    /// Health checks changed their mind on a backend: it is `up`, `down`, or `lost`, and its connections with it.
+    pub fn backend_transition(&self, service: &str, backend: &str, to: &'static str) {
+        self.0.backends.count(&[service, backend], Some(to));
     }
 
     /// The virtual router entered a state: `active`, `backup`, `initialize` or `fault`.
@@ -116,6 +127,11 @@ impl Metrics {
         self.0.advert_errors.count(&[instance], Some(reason));
     }
 
+    /// The lease of the addresses was over when an advert renewed it.
+    pub fn lease_lapsed(&self, instance: &str) {
+        self.0.lapses.count(&[instance], None);
+    }
+
     /// A frame that announces an address left this node.
     pub fn announced(&self, instance: &str, address: IpAddr) {
         let counters = if address.is_ipv4() { &self.0.garps } else { &self.0.advertisements };
@@ -132,9 +148,11 @@ impl Metrics {
         let families = &self.0;
         for counters in [
             &families.checks,
+            &families.backends,
             &families.transitions,
             &families.adverts,
             &families.advert_errors,
+            &families.lapses,
             &families.garps,
             &families.advertisements,
             &families.claims,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use lb_ebpf::abi::Reason;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -10,7 +11,7 @@ use tokio::sync::watch;
 
 use super::defs::{self, Def, Kind};
 use super::labels::Labels;
-use crate::status::{BackendStatus, Handshakes, ServiceStatus, Status};
+use crate::status::{BackendStatus, HandshakeBucket, Handshakes, ServiceStatus, Status};
 
 /// The collector of everything a status contains.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ impl Collector for Snapshot {
         vrrp(&mut out, &status)?;
         datapath(&mut out, &status)?;
         super::sync::sync(&mut out, &status)?;
-        agent(&mut out, &status)
+        configuration(&mut out, &status)
     }
 }
 
@@ -41,6 +42,10 @@ fn backends(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
         })
     };
     out.family(&defs::BACKEND_UP, each(|b| u64::from(b.state == "up")))?;
+    let states = rows.iter().flat_map(|&(service, b)| {
+        super::BACKEND_STATES.map(|word| ([service, b.name.as_str(), word], u64::from(b.state == word)))
+    });
+    out.family(&defs::BACKEND_STATE, states)?;
     out.family(&defs::BACKEND_WEIGHT, each(|b| u64::from(b.weight)))?;
     let weights = rows.iter().map(|&(service, b)| ([service, b.name.as_str()], b.effective_weight));
     out.family(&defs::BACKEND_EFFECTIVE_WEIGHT, weights)?;
@@ -93,15 +98,19 @@ fn vrrp(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
             .vrrp
             .iter()
             .flat_map(|v| super::VRRP_STATES.map(|state| ([v.name.as_str(), state], u64::from(v.state == state)))),
-    )
+    )?;
+    out.family(&defs::VRRP_STATE_SINCE, status.vrrp.iter().map(|v| ([v.name.as_str()], v.since)))?;
+    out.family(&defs::VRRP_PRIORITY, status.vrrp.iter().map(|v| ([v.name.as_str()], u64::from(v.priority))))
 }
 
 fn datapath(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
     let datapath = &status.datapath;
-    out.family(
-        &defs::DATAPATH_PACKETS,
-        datapath.packets.iter().map(|row| ([row.verdict.as_str(), row.reason.as_str()], row.packets)),
-    )?;
+    // Of every reason, because a rate takes no notice of a series that begins above zero.
+    let packets = |reason: &Reason| {
+        let row = datapath.packets.iter().find(|row| row.reason == reason.label());
+        ([reason.verdict().label(), reason.label()], row.map_or(0, |row| row.packets))
+    };
+    out.family(&defs::DATAPATH_PACKETS, Reason::ALL.iter().map(packets))?;
     out.family(
         &defs::DATAPATH_INFO,
         status.attached().then_some(([datapath.mode.as_str(), datapath.interface.as_str()], 1_u64)),
@@ -113,17 +122,16 @@ fn datapath(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
     out.family(&defs::DATAPATH_BYTES, (datapath.bytes > 0).then_some(([], datapath.bytes)))
 }
 
-fn agent(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
+fn configuration(out: &mut Out<'_, '_>, status: &Status) -> fmt::Result {
     let config = &status.config;
     out.family(&defs::CONFIG_RELOADS, [(["applied"], config.reloads), (["refused"], config.reload_failures)])?;
     out.family(&defs::CONFIG_GOOD, [([], u64::from(config.last_error.is_none()))])?;
     out.family(&defs::CONFIG_APPLIED, [([], config.applied_at)])?;
-    out.family(&defs::START_TIME, [([], status.started_at)])?;
-    out.family(&defs::BUILD_INFO, [([status.version.as_str()], 1_u64)])
+    out.family(&defs::CONFIG_CHANGES, [([], config.changes.len() as u64)])
 }
 
 /// Where families are written.
-pub(super) struct Out<'a, 'e>(&'a mut DescriptorEncoder<'e>);
+pub(super) struct Out<'a, 'e>(pub(super) &'a mut DescriptorEncoder<'e>);
 
 impl Out<'_, '_> {
     /// Writes durations in buckets.
@@ -137,9 +145,8 @@ impl Out<'_, '_> {
         let help = format!("{}.", def.help);
         let mut family = self.0.encode_descriptor(def.name, &help, None, MetricType::Histogram)?;
         for (values, times) in rows {
-            // The library writes its largest number as "+Inf".
-            let buckets: Vec<_> =
-                times.buckets.iter().map(|bucket| (bucket.up_to.unwrap_or(f64::MAX), bucket.handshakes)).collect();
+            let up_to = |bucket: &HandshakeBucket| bucket.up_to.unwrap_or(f64::INFINITY);
+            let buckets: Vec<_> = times.buckets.iter().map(|bucket| (up_to(bucket), bucket.handshakes)).collect();
             let count = buckets.iter().map(|(_, handshakes)| handshakes).sum();
             let labels = Labels::of(def, &values);
             let mut metric = family.encode_family(&labels)?;

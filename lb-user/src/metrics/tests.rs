@@ -1,5 +1,7 @@
 //! What a scrape says: names, shape, values, and which series exist.
 
+mod shipped;
+
 use lb_proto::units::Version;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,6 +10,7 @@ use std::time::Duration;
 
 use super::defs::{ALL, Kind};
 use super::*;
+use crate::clock;
 use crate::config::{
     Admin, Backend, Balance, CheckKind, ChecksumForm, Config, Datapath, HealthCheck, IpNet, Local, Node, Role, Service,
     ServiceMode, Vrrp,
@@ -106,7 +109,7 @@ impl Scraper {
         let metrics = Metrics::new();
         metrics.configure(&config(&["master1", "master2", "master3"], &["k8s", "k8s6"]));
         let (status, receiver) = watch::channel(Arc::new(example()));
-        let exposition = Exposition::new(&metrics, receiver);
+        let exposition = Exposition::new(&metrics, receiver, Heartbeat::new(clock::now()));
         Self { metrics, status, exposition }
     }
 
@@ -164,6 +167,8 @@ fn names_are_stable() {
         defined,
         [
             "Gauge xvip_backend_up{service,backend}",
+            "Gauge xvip_backend_state{service,backend,state}",
+            "Counter xvip_backend_transitions_total{service,backend,to}",
             "Gauge xvip_backend_weight{service,backend}",
             "Gauge xvip_backend_effective_weight{service,backend}",
             "Gauge xvip_backend_max_connections{service,backend}",
@@ -181,13 +186,16 @@ fn names_are_stable() {
             "Gauge xvip_service_fail_open{service}",
             "Histogram xvip_health_check_duration_seconds{service,backend}",
             "Counter xvip_health_check_total{service,backend,result}",
-            "Gauge xvip_vrrp_state{instance,state}",
-            "Counter xvip_vrrp_transitions_total{instance,to}",
-            "Counter xvip_vrrp_adverts_total{instance,direction}",
-            "Counter xvip_vrrp_advert_errors_total{instance,reason}",
-            "Counter xvip_gratuitous_arp_total{instance,address}",
-            "Counter xvip_unsolicited_na_total{instance,address}",
-            "Counter xvip_vip_claims_total{instance,address}",
+            "Gauge xvip_vrrp_state{router,state}",
+            "Gauge xvip_vrrp_state_timestamp_seconds{router}",
+            "Gauge xvip_vrrp_priority{router}",
+            "Counter xvip_vrrp_transitions_total{router,to}",
+            "Counter xvip_vrrp_adverts_total{router,direction}",
+            "Counter xvip_vrrp_advert_errors_total{router,reason}",
+            "Counter xvip_vrrp_lease_lapses_total{router}",
+            "Counter xvip_gratuitous_arp_total{router,address}",
+            "Counter xvip_unsolicited_na_total{router,address}",
+            "Counter xvip_vip_claims_total{router,address}",
             "Counter xvip_datapath_packets_total{verdict,reason}",
             "Gauge xvip_datapath_info{mode,interface}",
             "Gauge xvip_connection_table_entries{table}",
@@ -211,7 +219,16 @@ fn names_are_stable() {
             "Counter xvip_config_reloads_total{result}",
             "Gauge xvip_config_last_reload_successful{}",
             "Gauge xvip_config_applied_timestamp_seconds{}",
+            "Gauge xvip_config_unsaved_changes{}",
+            "Counter xvip_events_total{}",
+            "Gauge xvip_ready{}",
+            "Gauge xvip_heartbeat_age_seconds{}",
+            "Counter xvip_process_cpu_seconds_total{}",
+            "Gauge xvip_process_resident_memory_bytes{}",
+            "Gauge xvip_process_open_fds{}",
+            "Gauge xvip_process_max_fds{}",
             "Gauge xvip_start_time_seconds{}",
+            "Gauge xvip_node_info{node,role}",
             "Gauge xvip_build_info{version}",
         ]
     );
@@ -260,12 +277,23 @@ fn the_status_shows_in_the_samples() {
         (r#"xvip_backend_packets_total{service="apiserver",backend="master1",direction="out"}"#, 225.0),
         (r#"xvip_service_fail_open{service="apiserver"}"#, 0.0),
         (r#"xvip_service_fail_open{service="web"}"#, 1.0),
-        (r#"xvip_vrrp_state{instance="k8s",state="active"}"#, 1.0),
-        (r#"xvip_vrrp_state{instance="k8s",state="backup"}"#, 0.0),
-        (r#"xvip_vrrp_state{instance="k8s",state="initialize"}"#, 0.0),
-        (r#"xvip_vrrp_state{instance="k8s",state="fault"}"#, 0.0),
-        (r#"xvip_vrrp_state{instance="ingress",state="backup"}"#, 1.0),
-        (r#"xvip_datapath_packets_total{verdict="drop",reason="no_backend"}"#, 1_200.0),
+        (r#"xvip_vrrp_state{router="k8s",state="active"}"#, 1.0),
+        (r#"xvip_vrrp_state{router="k8s",state="backup"}"#, 0.0),
+        (r#"xvip_vrrp_state{router="k8s",state="initialize"}"#, 0.0),
+        (r#"xvip_vrrp_state{router="k8s",state="fault"}"#, 0.0),
+        (r#"xvip_vrrp_state{router="ingress",state="backup"}"#, 1.0),
+        (r#"xvip_datapath_packets_total{verdict="reply",reason="no_backend"}"#, 1_200.0),
+        (r#"xvip_datapath_packets_total{verdict="reply",reason="table_full"}"#, 0.0),
+        (r#"xvip_backend_state{service="apiserver",backend="master3",state="down"}"#, 1.0),
+        (r#"xvip_backend_state{service="apiserver",backend="master3",state="up"}"#, 0.0),
+        // Without the bucket of everything Prometheus works out no quantile.
+        (r#"xvip_backend_handshake_duration_seconds_bucket{le="+Inf",service="apiserver",backend="master1"}"#, 26.0),
+        (r#"xvip_backend_handshake_duration_seconds_count{service="apiserver",backend="master1"}"#, 26.0),
+        (r#"xvip_sync_lag_seconds_bucket{le="+Inf",peer="192.0.2.22"}"#, 1_103.0),
+        (r#"xvip_vrrp_priority{router="k8s"}"#, 100.0),
+        (r#"xvip_vrrp_state_timestamp_seconds{router="k8s"}"#, NOW - 7_490.0),
+        ("xvip_config_unsaved_changes", 1.0),
+        (r#"xvip_node_info{node="lb1",role="balancer"}"#, 1.0),
         (r#"xvip_datapath_info{mode="xdp",interface="eth0"}"#, 1.0),
         (r#"xvip_connection_table_entries{table="established"}"#, 150.0),
         (r#"xvip_connection_table_capacity{table="half_open"}"#, 65_536.0),
@@ -308,7 +336,9 @@ fn events_are_counted() {
     metrics.advert_rejected("k8s", "checksum");
     metrics.announced("k8s", Ipv4Addr::new(192, 0, 2, 100).into());
     metrics.announced("k8s6", VIP_V6);
+    metrics.lease_lapsed("k8s");
     metrics.vrrp_transition("k8s", "active");
+    metrics.backend_transition("apiserver", "master1", "lost");
 
     let samples = scraper.samples();
     for (series, value) in [
@@ -319,13 +349,16 @@ fn events_are_counted() {
         (r#"xvip_health_check_duration_seconds_bucket{le="0.25",service="apiserver",backend="master1"}"#, 1.0),
         (r#"xvip_health_check_duration_seconds_bucket{le="5.0",service="apiserver",backend="master1"}"#, 2.0),
         (r#"xvip_health_check_duration_seconds_bucket{le="+Inf",service="apiserver",backend="master1"}"#, 3.0),
-        (r#"xvip_vrrp_adverts_total{instance="k8s",direction="sent"}"#, 1.0),
-        (r#"xvip_vrrp_adverts_total{instance="k8s",direction="received"}"#, 2.0),
-        (r#"xvip_vrrp_advert_errors_total{instance="k8s",reason="checksum"}"#, 1.0),
-        (r#"xvip_gratuitous_arp_total{instance="k8s",address="192.0.2.100"}"#, 1.0),
-        (r#"xvip_unsolicited_na_total{instance="k8s6",address="2001:db8::100"}"#, 1.0),
-        (r#"xvip_vrrp_transitions_total{instance="k8s",to="active"}"#, 1.0),
-        (r#"xvip_vrrp_transitions_total{instance="k8s",to="backup"}"#, 0.0),
+        (r#"xvip_backend_transitions_total{service="apiserver",backend="master1",to="lost"}"#, 1.0),
+        (r#"xvip_backend_transitions_total{service="apiserver",backend="master1",to="up"}"#, 0.0),
+        (r#"xvip_vrrp_adverts_total{router="k8s",direction="sent"}"#, 1.0),
+        (r#"xvip_vrrp_adverts_total{router="k8s",direction="received"}"#, 2.0),
+        (r#"xvip_vrrp_advert_errors_total{router="k8s",reason="checksum"}"#, 1.0),
+        (r#"xvip_vrrp_lease_lapses_total{router="k8s"}"#, 1.0),
+        (r#"xvip_gratuitous_arp_total{router="k8s",address="192.0.2.100"}"#, 1.0),
+        (r#"xvip_unsolicited_na_total{router="k8s6",address="2001:db8::100"}"#, 1.0),
+        (r#"xvip_vrrp_transitions_total{router="k8s",to="active"}"#, 1.0),
+        (r#"xvip_vrrp_transitions_total{router="k8s",to="backup"}"#, 0.0),
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series}");
     }
@@ -359,18 +392,18 @@ fn series_follow_the_configuration() {
         })
         .collect();
     let expected = [
-        (r#"xvip_gratuitous_arp_total{instance="other",address="192.0.2.100"}"#, 0.0),
+        (r#"xvip_gratuitous_arp_total{router="other",address="192.0.2.100"}"#, 0.0),
         (r#"xvip_health_check_duration_seconds_count{service="apiserver",backend="master2"}"#, 1.0),
         (r#"xvip_health_check_duration_seconds_count{service="apiserver",backend="master4"}"#, 0.0),
         (r#"xvip_health_check_total{service="apiserver",backend="master2",result="success"}"#, 1.0),
         (r#"xvip_health_check_total{service="apiserver",backend="master4",result="success"}"#, 0.0),
-        (r#"xvip_vrrp_advert_errors_total{instance="other",reason="checksum"}"#, 0.0),
-        (r#"xvip_vrrp_adverts_total{instance="other",direction="received"}"#, 0.0),
-        (r#"xvip_vrrp_adverts_total{instance="other",direction="sent"}"#, 0.0),
-        (r#"xvip_vrrp_transitions_total{instance="other",to="active"}"#, 0.0),
-        (r#"xvip_vrrp_transitions_total{instance="other",to="backup"}"#, 0.0),
-        (r#"xvip_vrrp_transitions_total{instance="other",to="fault"}"#, 0.0),
-        (r#"xvip_vrrp_transitions_total{instance="other",to="initialize"}"#, 0.0),
+        (r#"xvip_vrrp_advert_errors_total{router="other",reason="checksum"}"#, 0.0),
+        (r#"xvip_vrrp_adverts_total{router="other",direction="received"}"#, 0.0),
+        (r#"xvip_vrrp_adverts_total{router="other",direction="sent"}"#, 0.0),
+        (r#"xvip_vrrp_transitions_total{router="other",to="active"}"#, 0.0),
+        (r#"xvip_vrrp_transitions_total{router="other",to="backup"}"#, 0.0),
+        (r#"xvip_vrrp_transitions_total{router="other",to="fault"}"#, 0.0),
+        (r#"xvip_vrrp_transitions_total{router="other",to="initialize"}"#, 0.0),
     ];
     assert_eq!(events, expected.into_iter().map(|(s, v)| (s.to_owned(), v)).collect());
 }

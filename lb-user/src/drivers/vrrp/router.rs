@@ -588,6 +588,7 @@ impl Router {
             let until = self.machine.as_ref().and_then(Instance::lease_until);
             let yields = transmit.advert.priority == WirePriority::RELEASE;
             if until.is_some_and(|until| self.right.renew(until, yields)) {
+                self.metrics.lease_lapsed(&self.order.vrrp.name);
                 self.announce_again();
             }
         }
