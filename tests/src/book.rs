@@ -106,12 +106,20 @@ fn append(heading: &mut Option<String>, block: &mut Option<Block>, text: &CowStr
 /// What `src`, `srcset` and `href` of HTML name.
 fn attributes(html: &str) -> impl Iterator<Item = String> {
     let names = [" src=\"", " srcset=\"", " href=\""];
-    names.into_iter().flat_map(|name| html.split(name).skip(1)).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))
+    names
+        .into_iter()
+        .flat_map(|name| html.split(name).skip(1))
+        .filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))
 }
 
 /// As GitHub makes the anchor of a heading: letters in lower case, digits, _ and -, and - for a blank.
 fn slug(heading: &str) -> String {
-    let kept = heading.trim().to_lowercase().chars().filter(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | ' ')).collect::<String>();
+    let kept = heading
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | ' '))
+        .collect::<String>();
     kept.replace(' ', "-")
 }
 
@@ -129,7 +137,10 @@ mod tests {
         assert_eq!(page.anchors, ["a-b-c", "same", "same-1"].map(str::to_owned).into());
         let [first, second] = page.blocks.as_slice() else { panic!("{page:?}") };
         assert_eq!((first.line, first.language.as_str(), first.text.as_str()), (5, "sh", "ls\n"));
-        assert_eq!((first.chapter.as_str(), first.marks.as_slice()), ("", ["lb1", "lb2"].map(str::to_owned).as_slice()));
+        assert_eq!(
+            (first.chapter.as_str(), first.marks.as_slice()),
+            ("", ["lb1", "lb2"].map(str::to_owned).as_slice())
+        );
         assert_eq!((second.chapter.as_str(), second.language.as_str(), second.marks.len()), ("same-1", "", 0));
     }
 }

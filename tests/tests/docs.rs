@@ -52,7 +52,8 @@ fn links_lead_somewhere() {
             if ["https://", "http://", "mailto:"].iter().any(|scheme| link.starts_with(scheme)) {
                 continue;
             }
-            let (file, anchor) = link.split_once('#').map_or((link.as_str(), None), |(file, anchor)| (file, Some(anchor)));
+            let (file, anchor) =
+                link.split_once('#').map_or((link.as_str(), None), |(file, anchor)| (file, Some(anchor)));
             let directory = path.parent().unwrap();
             let target = if file.is_empty() { Some(path.clone()) } else { joined(directory, file) };
             let leads = target.is_some_and(|target| match (pages.get(&target), anchor) {
