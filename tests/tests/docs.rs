@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use lb_ebpf::abi::{Reason, Verdict};
 use xvip::config::{Env, parse};
 use xvip_tests::book::{self, Page};
 
@@ -76,6 +77,15 @@ fn every_page_of_the_book_is_in_its_contents() {
     for path in pages.keys().filter(|path| path.parent() == Some(Path::new("docs"))) {
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(name == "README.md" || contents.contains(&name), "docs/README.md does not name {name}");
+    }
+}
+
+#[test]
+fn every_reason_for_a_client_to_fail_is_explained() {
+    let text = fs::read_to_string(book::root().join("docs/troubleshooting.md")).unwrap();
+    let fails = |reason: &&Reason| matches!(reason.verdict(), Verdict::Drop | Verdict::Reply);
+    for reason in Reason::ALL.iter().filter(fails) {
+        assert!(text.contains(&format!("`{}`", reason.label())), "docs/troubleshooting.md is without {reason:?}");
     }
 }
 

@@ -116,7 +116,7 @@ impl Tour {
                 // Before there are any nodes.
                 ["build"] => {}
                 [host, "meanwhile"] => {
-                    let node = &self.nodes[host];
+                    let node = &self.nodes[*host];
                     let mut command = node.command("sh").unwrap();
                     command.args(["-c", &block.text]);
                     let name = format!("{host}-{}", block.line);
