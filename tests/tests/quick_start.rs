@@ -21,6 +21,7 @@ use xvip_tests::node::Node;
 use xvip_tests::pki::Authority;
 use xvip_tests::process::Process;
 use xvip_tests::run::{Run, leftovers};
+use xvip_tests::scrape::Scrape;
 use xvip_tests::status::Status;
 use xvip_tests::until::until;
 use xvip_tests::wire::{Lan, Port};
@@ -232,6 +233,20 @@ impl Tour {
         self.known(holder)
     }
 
+    /// Whether every agent that runs has been told the flows of all the others.
+    fn shared(&self) -> bool {
+        let running: Vec<_> = self.nodes.values().filter(|node| node.service.is_some()).collect();
+        running.iter().all(|node| {
+            let others = running.iter().map(|other| other.name()).filter(|other| *other != node.name());
+            let scrape = Scrape::of(node.netns());
+            let told = |other: &str| {
+                let labels = [("peer", self.addresses[other]), ("direction", "received")];
+                scrape.as_ref().is_ok_and(|scrape| scrape.value("xvip_sync_tables_total", &labels) > Some(0.0))
+            };
+            others.into_iter().all(told)
+        })
+    }
+
     /// Kills the holder's agent: what is open stays open, and what is new is served.
     #[track_caller]
     fn lose_holder(&mut self) {
@@ -240,6 +255,7 @@ impl Tour {
         let options = Options { every: Duration::from_millis(20), timeout: Duration::from_secs(5), ..options };
         let load = Client::start(self.nodes["client"].netns(), options).unwrap();
         watches_open(&load);
+        wait("flows to be shared", || self.shared());
         served_more(&load, 50);
         let holder = self.holder();
         let from = load.now();

@@ -108,7 +108,7 @@ fn of_groups() {
         says("", &(group("x", lines) + &three), expected);
     }
     let two = group("x", "group {\n A\n BB\n}") + &group("y", "group {\n BB\n CCC\n}");
-    says("", &(two.clone() + &three), "keepalived.conf:8: mistake: vrrp_instance BB is in vrrp_sync_group x already");
+    says("", &(two.clone() + &three), "keepalived.conf:9: mistake: vrrp_instance BB is in vrrp_sync_group x already");
     assert_eq!(members(&two), ["x", "x", ""]);
     let owned = group("x", "group {\n A\n BB\n}") + &router("A", " priority 255") + &router("BB", "");
     says("", &owned, "not carried over: vrrp_sync_group x: vrrp_instance A has priority 255");
