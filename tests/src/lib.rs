@@ -10,6 +10,7 @@
 
 pub mod agent;
 pub mod apiserver;
+pub mod book;
 pub mod bpf;
 pub mod capture;
 pub mod cgroup;
@@ -29,6 +30,7 @@ pub mod keepalived;
 pub mod kernel;
 pub mod machine;
 pub mod netns;
+pub mod node;
 pub mod owners;
 pub mod ping;
 pub mod pki;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use common::{LIMIT, SANDBOX, served_more, settle, wait};
 use nix::sys::signal::Signal;
 use xvip_tests::agent::{self, Agent, adapt};
+use xvip_tests::book;
 use xvip_tests::client::Client;
 use xvip_tests::deployment::Kind::{Balancer, Other, Server};
 use xvip_tests::deployment::{Deployment, Plan};
@@ -32,6 +33,28 @@ const PAIR: Plan = Plan {
         ("client", "192.168.56.50", Other),
     ],
 };
+/// What the page has typed, in its order; what changes there has to change below.
+const STEPS: [&str; 15] = [
+    // Before, on each node: `import`.
+    "install -m 755 xvip /usr/local/bin/xvip",
+    "install -d /etc/xvip",
+    "xvip import --haproxy /etc/haproxy/haproxy.cfg --keepalived /etc/keepalived/keepalived.conf --output /etc/xvip/xvip.toml",
+    "xvip check --config /etc/xvip/xvip.toml",
+    "xvip doctor --config /etc/xvip/xvip.toml",
+    // The node without the VIP: `stop`, `start`.
+    "systemctl disable --now keepalived haproxy",
+    "systemctl enable --now xvip",
+    "xvip status",
+    // The node with the VIP: `import` without preemption, `stop` with a look in between, `start`.
+    "sed -i 's/^preempt = true/preempt = false/' /etc/xvip/xvip.toml",
+    "systemctl disable --now keepalived",
+    "xvip status",
+    "systemctl disable --now haproxy",
+    "systemctl enable --now xvip",
+    "xvip status",
+    // When no keepalived is left.
+    "xvip vrrp step-down",
+];
 const MASTER: usize = 0;
 const BACKUP: usize = 1;
 
@@ -126,6 +149,14 @@ fn is(deployment: &mut Deployment, node: usize, state: &str) {
 fn failed(load: &Client, from: Duration, to: Duration) -> Vec<String> {
     let attempts = load.attempts_since(from).into_iter().filter(|attempt| (from..to).contains(&attempt.began));
     attempts.filter(|attempt| attempt.outcome.is_err()).map(|attempt| format!("{attempt:?}")).collect()
+}
+
+#[test]
+fn the_page_has_the_steps_that_are_taken() {
+    let blocks = book::read("docs/migration.md").unwrap().blocks.into_iter();
+    let text: String = blocks.filter(|block| block.language == "sh").map(|block| block.text).collect();
+    let typed: Vec<_> = text.lines().map(|line| line.split("  #").next().unwrap_or_default().trim()).collect();
+    assert_eq!(typed, STEPS);
 }
 
 #[test]

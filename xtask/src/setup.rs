@@ -14,7 +14,7 @@ const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 const LINKER_PACKAGES: [&str; 4] = ["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "g++"];
 
 /// Programs the namespace tests talk to, and the Debian package each comes in.
-const TEST_PROGRAMS: [(&str, &str); 14] = [
+const TEST_PROGRAMS: [(&str, &str); 15] = [
     ("ansible-playbook", "ansible-core"),
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
@@ -29,6 +29,8 @@ const TEST_PROGRAMS: [(&str, &str); 14] = [
     ("systemd-analyze", "systemd"),
     // With it comes promtool.
     ("prometheus", "prometheus"),
+    // The quick starts make their keys with it.
+    ("openssl", "openssl"),
     ("tshark", "tshark"),
     // Its daemons are on nobody's path.
     ("vtysh", "frr"),

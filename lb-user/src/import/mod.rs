@@ -25,7 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 pub use command::{ImportArgs, run};
 pub use note::{Kind, Note, Place};
 
-use keepalived::Router;
+use keepalived::{Router, Vrrp};
 use note::Notes;
 use service::{Backend, Check, Known, Service, Services};
 
@@ -62,17 +62,17 @@ pub struct Input {
 /// What is to be said about the files when nothing can be written: a fault at least.
 pub fn convert(input: &Input, content: &dyn Fn(&str) -> Option<String>) -> Result<Imported, Vec<Note>> {
     let mut notes = Notes::default();
-    let routers = input.keepalived.as_deref().map(|tree| keepalived::read(tree, content, &mut notes));
+    let vrrp = input.keepalived.as_deref().map(|tree| keepalived::read(tree, content, &mut notes));
     let proxies = input.haproxy.as_ref().map(|tree| haproxy::read(tree, &mut notes));
     if notes.has_faults() {
         return Err(notes.into_faults());
     }
     let whole = |line| Place { file: input.sources.first().map_or("", String::as_str).into(), line };
-    if routers.as_ref().is_some_and(Vec::is_empty) {
+    if vrrp.as_ref().is_some_and(|vrrp| vrrp.routers.is_empty()) {
         notes.fault(&whole(1), "keepalived's file has no vrrp_instance, and nothing else of it can be carried over");
         return Err(notes.sorted());
     }
-    let routers = routers.unwrap_or_default();
+    let Vrrp { routers, groups } = vrrp.unwrap_or_default();
     let services = match &proxies {
         Some(proxies) => service::services(proxies, &Known::of(&routers), &mut notes),
         None => Services { services: alone(&routers), page: None },
@@ -88,7 +88,7 @@ pub fn convert(input: &Input, content: &dyn Fn(&str) -> Option<String>) -> Resul
         );
         return Err(notes.sorted());
     }
-    let plan = render::Plan { sources: &input.sources, routers: &routers, services: &services };
+    let plan = render::Plan { sources: &input.sources, routers: &routers, groups: &groups, services: &services };
     let (text, open) = render::render(&plan);
     // The host's name, and nothing else of the host, may make a difference; it is that of the node where it runs.
     let env = config::Env { host_name: "node".to_owned(), memory: 0 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::keepalived::{Router, Track};
+use super::keepalived::{Group, Router, Track};
 use super::name::Names;
 use super::note::Place;
 use super::service::{Check, Service, Services};
@@ -17,6 +17,7 @@ pub(super) struct Plan<'p> {
     /// The files it comes from.
     pub(super) sources: &'p [String],
     pub(super) routers: &'p [Router],
+    pub(super) groups: &'p [Group],
     pub(super) services: &'p Services,
 }
 
@@ -28,8 +29,13 @@ pub(super) fn render(plan: &Plan<'_>) -> (String, Vec<String>) {
     out.page(plan.services.page.as_ref());
     let mut names = Names::default();
     let interface = plan.routers.iter().find_map(|router| router.interface.as_deref());
-    for router in plan.routers {
-        out.router(router, interface, &mut names);
+    let routers: Vec<_> = plan.routers.iter().map(|router| names.unique(&router.name, "vrrp")).collect();
+    for (router, name) in plan.routers.iter().zip(&routers) {
+        out.router(router, name, interface);
+    }
+    let mut names = Names::default();
+    for group in plan.groups {
+        out.group(group, &names.unique(&group.name, "group"), &routers);
     }
     for service in &plan.services.services {
         out.service(service);
@@ -78,11 +84,11 @@ impl Writer {
         self.toml.text("listen", at);
     }
 
-    fn router(&mut self, router: &Router, node_interface: Option<&str>, names: &mut Names) {
+    fn router(&mut self, router: &Router, name: &str, node_interface: Option<&str>) {
         self.toml.gap();
         self.toml.comment(&format!("vrrp_instance {} of {}", router.name, router.place));
         self.toml.line("[[vrrp]]");
-        self.toml.text("name", &names.unique(&router.name, "vrrp"));
+        self.toml.text("name", name);
         let interface = router.interface.as_deref();
         if let Some(interface) = interface.filter(|_| interface != node_interface) {
             self.toml.text("interface", interface);
@@ -125,6 +131,19 @@ impl Writer {
         for track in &router.tracks {
             self.track(track);
         }
+    }
+
+    /// `routers` has the names that the configuration gives them.
+    fn group(&mut self, group: &Group, name: &str, routers: &[String]) {
+        self.toml.gap();
+        self.toml.comment(&format!(
+            "vrrp_sync_group {} of {}; all advertise the lowest of their priorities",
+            group.name, group.place
+        ));
+        self.toml.line("[[vrrp_sync_group]]");
+        self.toml.text("name", name);
+        let members = group.members.iter().filter_map(|member| routers.get(*member)).map(String::as_str);
+        self.toml.key("members", &list(members));
     }
 
     fn track(&mut self, track: &Track) {

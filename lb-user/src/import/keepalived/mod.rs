@@ -1,8 +1,9 @@
 //! keepalived.conf: text in, a tree of statements out. Knows how a line is written, not what it means.
 //!
 //! Definitions, conditional lines and includes are followed as keepalived follows them; who reads the included files is the
-//! caller. `words` names the keywords, `router` and `script` read them.
+//! caller. `words` names the keywords, `router`, `script` and `group` read them.
 
+mod group;
 mod router;
 mod script;
 #[cfg(test)]
@@ -14,7 +15,8 @@ use std::sync::Arc;
 
 use super::note::{Note, Notes, Place};
 
-pub(super) use router::{Router, Track, read};
+pub(super) use group::Group;
+pub(super) use router::{Router, Track};
 
 /// Blocks in blocks; keepalived's own go three deep.
 const DEEPEST: usize = 16;
@@ -56,6 +58,20 @@ pub type Tree = Vec<Statement>;
 
 /// A file that is included: what it is called, and its text.
 pub type Included = (String, String);
+
+/// What a configuration says of VRRP.
+#[derive(Debug, Default)]
+pub(super) struct Vrrp {
+    pub(super) routers: Vec<Router>,
+    pub(super) groups: Vec<Group>,
+}
+
+/// Reads the statements; `content` has the text of a script's file, where it is known.
+pub(super) fn read(tree: &[Statement], content: &dyn Fn(&str) -> Option<String>, notes: &mut Notes) -> Vrrp {
+    let routers = router::read(tree, content, notes);
+    let groups = group::read(tree, &routers, notes);
+    Vrrp { routers, groups }
+}
 
 /// Reads a file and what it includes. `L` is given what stands behind `include` and the name of the file it stands in.
 #[derive(Debug)]

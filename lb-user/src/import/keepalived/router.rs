@@ -1,4 +1,4 @@
-//! `vrrp_instance` and what belongs to it.
+//! `vrrp_instance` and what belongs to it, but for `vrrp_sync_group`.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -72,14 +72,9 @@ pub(in crate::import) fn read(
     for statement in tree {
         let place = &statement.place;
         match statement.word(0) {
-            "global_defs" | "vrrp_script" => {}
+            // Groups are read by `group` when all routers are known.
+            "global_defs" | "vrrp_script" | "vrrp_sync_group" => {}
             "vrrp_instance" => routers.extend(Draft::read(statement, &globals, &mut scripts, content, notes)),
-            "vrrp_sync_group" => {
-                let of = statement.within().iter().find(|line| line.word(0) == "group");
-                let of: Vec<_> = of.map(Statement::within).unwrap_or_default().iter().map(Statement::text).collect();
-                let why = "each [[vrrp]] is elected by itself; with equal priorities and tracks they move together";
-                notes.lost(place, format!("{} of {}", statement.text(), of.join(", ")), why);
-            }
             keyword => match words::top(keyword) {
                 Some(why) => notes.lost(place, statement.text(), why),
                 None => {
@@ -432,7 +427,7 @@ impl Draft {
 }
 
 /// The entries of a block, or what stands behind its keyword in one line.
-fn entries(line: &Statement) -> Vec<Statement> {
+pub(super) fn entries(line: &Statement) -> Vec<Statement> {
     let behind = line.words.get(1..).filter(|words| !words.is_empty());
     let behind = behind.map(|words| Statement { place: line.place.clone(), words: words.to_vec(), block: None });
     behind.into_iter().chain(line.within().iter().cloned()).collect()

@@ -15,6 +15,7 @@ const CHECKED: &str = "xvip checks it always";
 const LOWER: &str = "xvip answers lower priorities as RFC 9568 says";
 const TIMES: &str = "xvip follows the times of RFC 9568";
 const NAME: &str = "it only describes";
+const TRACKED: &str = "[[vrrp.track]] knows interfaces, files that are there or not, and commands";
 
 /// Reasons, and the keywords that they are for.
 type Table = &'static [(&'static str, &'static [&'static str])];
@@ -228,12 +229,23 @@ const INSTANCE: Table = &[
     ("a VIP is a further address of the interface", &["promote_secondaries", "native_ipv6", "vrf"]),
     ("adverts have the checksum that keepalived's unicast has today", &["old_unicast_checksum"]),
     (NETLINK, &["kernel_rx_buf_size"]),
-    (
-        "[[vrrp.track]] knows interfaces, files that are there or not, and commands",
-        &["track_file", "track_bfd", "track_src_ip"],
-    ),
+    (TRACKED, &["track_file", "track_bfd", "track_src_ip"]),
     (NAME, &["debug", "snmp_name"]),
     ("a router without peers is as good as one with", &["unicast_fault_no_peer"]),
+];
+
+const GROUP: Table = &[
+    (NOTIFY, &["notify", "notify_master", "notify_backup", "notify_fault", "notify_stop", "notify_priority_changes"]),
+    (MAIL, &["smtp_alert"]),
+    (
+        "write it as [[vrrp.track]] of one member: what keeps one from its addresses keeps all",
+        &["track_interface", "track_script"],
+    ),
+    (TRACKED, &["track_file", "track_bfd", "track_process"]),
+    (
+        "what each member tracks counts for the group, weights included",
+        &["global_tracking", "sync_group_tracking_weight"],
+    ),
 ];
 
 fn reason(table: Table, keyword: &str) -> Option<&'static str> {
@@ -281,14 +293,22 @@ pub(super) fn instances() -> impl Iterator<Item = &'static str> {
     read.into_iter().chain(INSTANCE.iter().flat_map(|(_, words)| words.iter().copied()))
 }
 
+/// Why a keyword of a `vrrp_sync_group` is not carried over; `None`: it is carried over, or unknown.
+pub(super) fn group(keyword: &str) -> Option<&'static str> {
+    reason(GROUP, keyword)
+}
+
+/// The known keywords of a `vrrp_sync_group`.
+pub(super) fn groups() -> impl Iterator<Item = &'static str> {
+    ["group"].into_iter().chain(GROUP.iter().flat_map(|(_, words)| words.iter().copied()))
+}
+
 /// Why a statement outside of all blocks is not carried over; `None`: it is carried over, or unknown.
 pub(super) fn top(keyword: &str) -> Option<&'static str> {
     Some(match keyword {
         "virtual_server" => "a balancer by IPVS; write it as [[service]] where it is of TCP",
         "virtual_server_group" | "real_server" => "it is of a balancer by IPVS",
-        "vrrp_track_process" | "track_process" | "vrrp_track_file" | "track_file" | "track_group" => {
-            "[[vrrp.track]] knows interfaces, files that are there or not, and commands"
-        }
+        "vrrp_track_process" | "track_process" | "vrrp_track_file" | "track_file" | "track_group" => TRACKED,
         "static_ipaddress" | "static_routes" | "static_rules" => ROUTES,
         "garp_group" => ANNOUNCED,
         "bfd_instance" => "xvip speaks no BFD",

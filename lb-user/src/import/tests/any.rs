@@ -8,6 +8,7 @@ const HAPROXY: &str = include_str!("../testdata/several/haproxy.cfg");
 const KEEPALIVED: &str = concat!(
     include_str!("../testdata/stacked-nopreempt/keepalived.conf"),
     include_str!("../testdata/several/conf.d/20-api6.conf"),
+    "vrrp_sync_group both {\n    group {\n        VI_1\n        api6\n    }\n}\n",
 );
 
 /// Panics unless what comes of the texts is as promised.

@@ -92,4 +92,5 @@ fn several_services_and_routers() {
     let config = becomes("several", true, "");
     assert_eq!((config.vrrp.len(), config.services.len()), (2, 4));
     assert_eq!(config.vrrp[0].tracks.len(), 2);
+    assert!(config.vrrp.iter().all(|router| router.sync_group.as_deref() == Some("api")), "{:?}", config.vrrp);
 }

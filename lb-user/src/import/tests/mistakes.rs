@@ -83,6 +83,39 @@ fn of_keepalived() {
 }
 
 #[test]
+fn of_groups() {
+    let router = |name: &str, lines: &str| {
+        let id = 51 + name.len();
+        format!(
+            "vrrp_instance {name} {{\n virtual_router_id {id}\n{lines}\n virtual_ipaddress {{\n 192.0.2.{id}/24\n }}\n}}\n"
+        )
+    };
+    let group = |name: &str, lines: &str| format!("vrrp_sync_group {name} {{\n{lines}\n}}\n");
+    let three = router("A", "") + &router("BB", "") + &router("CCC", "");
+    let members = |text: &str| {
+        let routers = config("", &(text.to_owned() + &three)).vrrp.into_iter();
+        routers.map(|router| router.sync_group.unwrap_or_default()).collect::<Vec<_>>()
+    };
+    assert_eq!(members(&group("VG_1", "group {\n CCC\n A\n}")), ["vg-1", "", "vg-1"]);
+    assert_eq!(members(&group("x", "group {\n BB A\n}\nglobal_tracking")), ["x", "x", ""]);
+    for (lines, expected) in [
+        ("group {\n A\n B\n}", "keepalived.conf:4: mistake: there is no vrrp_instance B"),
+        ("group {\n A\n}", "keepalived.conf:1: not carried over: vrrp_sync_group x: a group of fewer than two"),
+        ("group {\n A\n A\n}", "keepalived.conf:4: mistake: vrrp_instance A is listed twice"),
+        ("group {\n A\n BB\n}\ntrack_interface {\n eth1\n}", "keepalived.conf:6: not carried over: track_interface"),
+        ("group {\n A\n BB\n}\nnotify_master /bin/x", "keepalived.conf:6: not carried over: notify_master /bin/x"),
+    ] {
+        says("", &(group("x", lines) + &three), expected);
+    }
+    let two = group("x", "group {\n A\n BB\n}") + &group("y", "group {\n BB\n CCC\n}");
+    says("", &(two.clone() + &three), "keepalived.conf:9: mistake: vrrp_instance BB is in vrrp_sync_group x already");
+    assert_eq!(members(&two), ["x", "x", ""]);
+    let owned = group("x", "group {\n A\n BB\n}") + &router("A", " priority 255") + &router("BB", "");
+    says("", &owned, "not carried over: vrrp_sync_group x: vrrp_instance A has priority 255");
+    assert!(config("", &owned).vrrp.iter().all(|router| router.sync_group.is_none()));
+}
+
+#[test]
 fn a_script_is_looked_into() {
     let text =
         "vrrp_script chk {\n script /etc/check.sh\n}\n".to_owned() + &keepalived_with(" track_script {\n  chk\n }");

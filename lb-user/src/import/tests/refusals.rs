@@ -72,6 +72,8 @@ fn of_keepalived() {
             "keepalived.conf:1: \"vrrp_instnace\" is unknown here; did you mean \"vrrp_instance\"?",
         ),
         ("vrrp_instance a {\n interface eth0\n", "keepalived.conf:1: the block vrrp_instance a { is not closed"),
+        ("vrrp_sync_group {\n}\n", "keepalived.conf:1: vrrp_sync_group is without a name"),
+        ("vrrp_sync_group a {\n grup {\n }\n}\n", "keepalived.conf:2: \"grup\" is no keyword of vrrp_sync_group"),
         ("}\n", "keepalived.conf:1: } closes no block"),
         ("{\n}\n", "keepalived.conf:1: { is without a keyword"),
         ("global_defs {\n router_id \"a\n}\n", "keepalived.conf:2: a \" is not closed"),

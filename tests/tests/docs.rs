@@ -1,0 +1,109 @@
+//! What the Markdown files say of other places is there: links, anchors, and configurations that `xvip check` takes.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "functions shared by tests fail as tests do")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use lb_ebpf::abi::{Reason, Verdict};
+use xvip::config::{Env, parse};
+use xvip_tests::book::{self, Page};
+
+/// Every Markdown file of the repository, by its path from the top.
+fn pages() -> BTreeMap<PathBuf, Page> {
+    let mut pages = BTreeMap::new();
+    let mut directories = vec![PathBuf::new()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(book::root().join(&directory)).unwrap().map(Result::unwrap) {
+            let (name, path) = (entry.file_name(), directory.join(entry.file_name()));
+            // What was built, and other people's.
+            if name.as_encoded_bytes().starts_with(b".") || name == "target" || name == "node_modules" {
+                continue;
+            }
+            if entry.file_type().unwrap().is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.insert(path.clone(), book::read(&path).unwrap());
+            }
+        }
+    }
+    pages
+}
+
+/// `from/to` without `.` and `..`; nothing where it leaves the repository.
+fn joined(from: &Path, to: &str) -> Option<PathBuf> {
+    let mut path = PathBuf::new();
+    for part in from.join(to).components() {
+        match part {
+            Component::Normal(name) => path.push(name),
+            Component::ParentDir => path.pop().then_some(())?,
+            _ => {}
+        }
+    }
+    Some(path)
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let pages = pages();
+    assert!(pages.contains_key(Path::new("docs/README.md")), "{:?}", pages.keys());
+    let mut dead = Vec::new();
+    for (path, page) in &pages {
+        for (line, link) in &page.links {
+            if ["https://", "http://", "mailto:"].iter().any(|scheme| link.starts_with(scheme)) {
+                continue;
+            }
+            let (file, anchor) =
+                link.split_once('#').map_or((link.as_str(), None), |(file, anchor)| (file, Some(anchor)));
+            let directory = path.parent().unwrap();
+            let target = if file.is_empty() { Some(path.clone()) } else { joined(directory, file) };
+            let leads = target.is_some_and(|target| match (pages.get(&target), anchor) {
+                (Some(of), Some(anchor)) => of.anchors.contains(anchor),
+                (None, Some(_)) => false,
+                (_, None) => book::root().join(target).exists(),
+            });
+            if !leads {
+                dead.push(format!("{}:{line}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "links that lead nowhere:\n{}", dead.join("\n"));
+}
+
+#[test]
+fn every_page_of_the_book_is_in_its_contents() {
+    let pages = pages();
+    let contents: Vec<_> = pages[Path::new("docs/README.md")].links.iter().map(|(_, link)| link.as_str()).collect();
+    for path in pages.keys().filter(|path| path.parent() == Some(Path::new("docs"))) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(name == "README.md" || contents.contains(&name), "docs/README.md does not name {name}");
+    }
+}
+
+#[test]
+fn every_reason_for_a_client_to_fail_is_explained() {
+    let text = fs::read_to_string(book::root().join("docs/troubleshooting.md")).unwrap();
+    let fails = |reason: &&Reason| matches!(reason.verdict(), Verdict::Drop | Verdict::Reply);
+    for reason in Reason::ALL.iter().filter(fails) {
+        assert!(text.contains(&format!("`{}`", reason.label())), "docs/troubleshooting.md is without {reason:?}");
+    }
+}
+
+#[test]
+fn configurations_are_good() {
+    let shipped = fs::read_to_string(book::root().join("config/xvip.toml")).unwrap();
+    // `node.name` is the host's by default.
+    let env = Env { host_name: "lb1".to_owned(), memory: 0 };
+    let mut seen = 0;
+    for (path, page) in pages() {
+        for block in page.blocks.iter().filter(|block| block.language == "toml") {
+            let at = format!("{}:{}", path.display(), block.line);
+            // What is a part is added to the file that ships.
+            let whole = block.text.contains("[node]");
+            let text = if whole { block.text.clone() } else { format!("{shipped}\n{}", block.text) };
+            parse(&text, &at, &env).unwrap_or_else(|faults| panic!("{at}:\n{faults}"));
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}
