@@ -23,7 +23,7 @@ struct Agent {
 async fn start(path: &Path) -> Result<Agent, ClaimError> {
     let (status, receiver) = watch::channel(Arc::new(example()));
     let (sender, reloads) = mpsc::channel(1);
-    let access = Access { status: receiver, orders: sender, events: Reporter::default() };
+    let access = Access { status: receiver, orders: sender, events: Reporter::default(), flows: Flows::default() };
     let admin = Admin { socket: path.to_owned(), read: Readers::Everyone };
     let server = listen(&admin, access).await?;
     Ok(Agent { server, reloads, status })
@@ -356,7 +356,8 @@ async fn the_socket_for_looking_is_as_configured() {
         let dir = temporary();
         let admin = Admin { socket: dir.path().join("admin.sock"), read };
         let (_sender, status) = watch::channel(Arc::new(example()));
-        let access = Access { status, orders: mpsc::channel(1).0, events: Reporter::default() };
+        let access =
+            Access { status, orders: mpsc::channel(1).0, events: Reporter::default(), flows: Flows::default() };
         let _server = listen(&admin, access).await.unwrap();
         let found = fs::symlink_metadata(admin.read_socket()).ok().map(|meta| meta.mode() & 0o7777);
         assert_eq!(found, mode);
@@ -416,7 +417,7 @@ async fn events_are_told_from_a_number_on() {
     let path = dir.path().join("admin.sock");
     let (_sender, status) = watch::channel(Arc::new(example()));
     let events = Reporter::default();
-    let access = Access { status, orders: mpsc::channel(1).0, events: events.clone() };
+    let access = Access { status, orders: mpsc::channel(1).0, events: events.clone(), flows: Flows::default() };
     let admin = Admin { socket: path.clone(), read: Readers::Nobody };
     let _server = listen(&admin, access).await.unwrap();
     for n in 1..=3 {
