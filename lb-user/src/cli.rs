@@ -548,6 +548,37 @@ mod tests {
     }
 
     #[test]
+    fn connections() {
+        let agent = SocketArgs { socket: DEFAULT_SOCKET.into() };
+        let client = crate::connections::peer("192.0.2.10:40000").ok();
+        let backend = BackendName { service: Some("api".to_owned()), name: "master1".to_owned() };
+        let expected = ConnectionsArgs {
+            client,
+            service: None,
+            backend: Some(backend),
+            limit: 7,
+            json: true,
+            agent: agent.clone(),
+        };
+        let line = "xvip connections --client 192.0.2.10:40000 --backend api/master1 --limit 7 --json";
+        assert_eq!(parse(line).unwrap(), Command::Connections(expected));
+        let (from, to) = ("192.0.2.10:40000".parse().unwrap(), "192.0.2.100:8443".parse().unwrap());
+        let expected = ExplainArgs { client: from, listener: Some(to), json: false, agent: agent.clone() };
+        assert_eq!(parse("xvip explain 192.0.2.10:40000 192.0.2.100:8443").unwrap(), Command::Explain(expected));
+        let expected = CaptureArgs {
+            write: Some("-".into()),
+            client,
+            backend: None,
+            count: Some(9),
+            seconds: Some(60),
+            all: false,
+            agent,
+        };
+        let line = "xvip capture --write - --client 192.0.2.10:40000 --count 9 --for 60";
+        assert_eq!(parse(line).unwrap(), Command::Capture(expected));
+    }
+
+    #[test]
     fn refusals() {
         for (line, kind) in [
             ("xvip", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),

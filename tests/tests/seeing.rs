@@ -143,8 +143,8 @@ fn connections_are_listed_explained_and_logged() {
     let packets = dissected(&file);
     let sides =
         |from: &str, to: &str| packets.iter().filter(|[a, b, ..]| a.starts_with(from) && b.starts_with(to)).count();
-    let (vip, servers) = ("192.0.2.100:", "192.0.2.3");
-    let counts = [sides(CLIENT, vip), sides(vip, servers), sides(servers, vip), sides(vip, CLIENT)];
+    let (client, vip, servers) = (&*format!("{CLIENT}:"), "192.0.2.100:", "192.0.2.3");
+    let counts = [sides(client, vip), sides(vip, servers), sides(servers, vip), sides(vip, client)];
     assert!(counts.iter().all(|count| *count > 5) && counts.iter().sum::<usize>() == 60, "{counts:?}: {packets:?}");
     assert!(packets.iter().all(|[.., comment]| comment == "sent"), "{packets:?}");
     let text = said(holder, 0, "capture --client 192.0.2.99 --for 1");

@@ -1,8 +1,8 @@
 //! Leave for aya to move these types to and from the kernel as bytes.
 
 use super::{
-    Allowed, Backend, Bucket, Claim, Correction, Dialled, Endpoint, Flow, FlowKey, Hook, Lease, Load, Logged, Node,
-    PortKey, PortSet, Pulse, Service, Sharing, Source, SourceLimit, Suspicion, Syn, Traffic,
+    Allowed, Backend, Bucket, Claim, Correction, Dialled, Endpoint, Flow, FlowKey, Hook, Lease, Load, Node, PortKey,
+    PortSet, Pulse, Service, Sharing, Source, SourceLimit, Suspicion, Syn, Traffic,
 };
 use crate::net::Be128;
 

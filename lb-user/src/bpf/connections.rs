@@ -91,6 +91,9 @@ pub struct Listed {
     pub total: u64,
 }
 
+/// A table of an IP version's flows.
+type Table<A> = HashMap<MapData, FlowKey<A>, Flow<A>>;
+
 /// The tables of flows of an agent, as it has pinned them.
 pub struct ConnectionTables {
     established: View,
@@ -150,7 +153,7 @@ impl ConnectionTables {
     }
 
     fn find<A: Address>(
-        &self, key: &FlowKey<A>, tables: [(&HashMap<MapData, FlowKey<A>, Flow<A>>, &'static str); 2],
+        &self, key: &FlowKey<A>, tables: [(&Table<A>, &'static str); 2],
     ) -> Result<Option<Connection>, TableError>
     where
         FlowKey<A>: Pod,
@@ -174,8 +177,8 @@ impl ConnectionTables {
 
     #[allow(clippy::too_many_arguments, reason = "one pass over one of four tables")]
     fn collect<A: Address>(
-        &self, table: &HashMap<MapData, FlowKey<A>, Flow<A>>, name: &'static str, opening: bool, wanted: &Wanted,
-        backends: &BTreeMap<u32, Backend>, now: u32, listed: &mut Listed,
+        &self, table: &Table<A>, name: &'static str, opening: bool, wanted: &Wanted, backends: &BTreeMap<u32, Backend>,
+        now: u32, listed: &mut Listed,
     ) -> Result<(), TableError>
     where
         FlowKey<A>: Pod + Default,
@@ -206,7 +209,7 @@ impl ConnectionTables {
 }
 
 /// Seconds since a flow's last answer passed, where they pass here.
-fn answers_idle<A: Address>(table: &HashMap<MapData, FlowKey<A>, Flow<A>>, flow: &Flow<A>, now: u32) -> u32
+fn answers_idle<A: Address>(table: &Table<A>, flow: &Flow<A>, now: u32) -> u32
 where
     FlowKey<A>: Pod,
     Flow<A>: Pod,

@@ -191,7 +191,7 @@ fn code(way: Way, number: u8, length: Option<u32>, output: i32) -> Vec<Code> {
         instruction(WIDE, 2, DESCRIPTOR, 0, output),
         instruction(0, 0, 0, 0, 0),
         instruction(COPY, 4, 10, 0, 0),
-        instruction(ADD, 4, 0, 0, AT as i32),
+        instruction(ADD, 4, 0, 0, i32::from(AT)),
         instruction(SET, 5, 0, 0, META as i32),
         instruction(CALL, 0, 0, 0, if length.is_some() { SKB_OUTPUT } else { XDP_OUTPUT }),
         instruction(SET, 0, 0, 0, 0),

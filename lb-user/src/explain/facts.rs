@@ -91,7 +91,7 @@ impl Facts {
     /// How the backend in a slot answers.
     pub(super) fn is_suspect(&self, slot: u32) -> bool {
         let trial = Trial::new(self, 0);
-        let millis = u32::try_from(self.now / 1_000_000 & u64::from(u32::MAX)).unwrap_or_default();
+        let millis = u32::try_from((self.now / 1_000_000) & u64::from(u32::MAX)).unwrap_or_default();
         trial.pulses.get(&slot).is_some_and(|pulse| lb_ebpf::datapath::is_suspect(pulse, &self.node, millis))
     }
 }
