@@ -97,15 +97,6 @@ pub enum Command {
     #[command(after_help = "Exit status: 0; 3 when no agent answers, 1 when its answer cannot be used.")]
     Explain(ExplainArgs),
 
-    /// Show packets as they enter and leave the datapath
-    ///
-    /// A program that listens at the interface does not see what XDP takes. Each packet that the datapath sends on, delivers or
-    /// drops is shown as it came and, where it goes on, as it leaves; what it leaves to the host is not. At most 2048 bytes of each
-    /// are kept. It takes root's rights, costs the datapath something while it runs, and nothing afterwards.
-    #[command(after_help = "For example: xvip capture --client 192.0.2.10 --write - | tshark -r -\n\
-                      Exit status: 0; 3 when no agent answers, 1 when nothing can be captured.")]
-    Capture(CaptureArgs),
-
     /// Change a backend of the agent on this machine
     ///
     /// NAME is that of a backend, or SERVICE/NAME where several services have one of this name. Each node has its own say: what
@@ -279,38 +270,6 @@ pub struct ConnectionsArgs {
     /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,
-
-    /// The agent.
-    #[command(flatten)]
-    pub agent: SocketArgs,
-}
-
-/// Arguments of `capture`.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct CaptureArgs {
-    /// Write a pcapng file, "-": to standard output; without, a line for each packet is printed
-    #[arg(short, long, value_name = "FILE")]
-    pub write: Option<PathBuf>,
-
-    /// Only packets from or to this client: ADDRESS or ADDRESS:PORT
-    #[arg(long, value_name = "CLIENT", value_parser = crate::connections::peer)]
-    pub client: Option<Peer>,
-
-    /// Only packets from or to this backend: its name, or SERVICE/NAME
-    #[arg(long, value_name = "BACKEND", value_parser = backend_name)]
-    pub backend: Option<BackendName>,
-
-    /// End after so many packets
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-
-    /// End after so many seconds
-    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub seconds: Option<u64>,
-
-    /// Also what the datapath leaves to the host, as it came
-    #[arg(long)]
-    pub all: bool,
 
     /// The agent.
     #[command(flatten)]
@@ -563,19 +522,8 @@ mod tests {
         let line = "xvip connections --client 192.0.2.10:40000 --backend api/master1 --limit 7 --json";
         assert_eq!(parse(line).unwrap(), Command::Connections(expected));
         let (from, to) = ("192.0.2.10:40000".parse().unwrap(), "192.0.2.100:8443".parse().unwrap());
-        let expected = ExplainArgs { client: from, listener: Some(to), json: false, agent: agent.clone() };
+        let expected = ExplainArgs { client: from, listener: Some(to), json: false, agent };
         assert_eq!(parse("xvip explain 192.0.2.10:40000 192.0.2.100:8443").unwrap(), Command::Explain(expected));
-        let expected = CaptureArgs {
-            write: Some("-".into()),
-            client,
-            backend: None,
-            count: Some(9),
-            seconds: Some(60),
-            all: false,
-            agent,
-        };
-        let line = "xvip capture --write - --client 192.0.2.10:40000 --count 9 --for 60";
-        assert_eq!(parse(line).unwrap(), Command::Capture(expected));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use xvip::cli::{Cli, Command, VrrpCommand};
-use xvip::{agent, capture, config, connections, doctor, import, logging, manual, status, steer};
+use xvip::{agent, config, connections, doctor, import, logging, manual, status, steer};
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
@@ -39,7 +39,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Status(arguments) => Ok(runtime.block_on(status::show(&arguments)).into()),
         Command::Reload(arguments) => Ok(runtime.block_on(steer::reload(&arguments)).into()),
         Command::Events(arguments) => Ok(runtime.block_on(status::events(&arguments)).into()),
-        Command::Capture(arguments) => Ok(runtime.block_on(capture::run(arguments)).into()),
         Command::Connections(arguments) => Ok(runtime.block_on(connections::list(&arguments)).into()),
         Command::Explain(arguments) => Ok(runtime.block_on(connections::explain(&arguments)).into()),
         Command::Backend(command) => Ok(runtime.block_on(steer::backend(&command)).into()),

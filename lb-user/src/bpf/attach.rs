@@ -290,22 +290,6 @@ pub fn is_pinned(node: &str) -> bool {
         .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|e| is_link(&e.path()))))
 }
 
-/// The kernel's ids of the programs that a node's pinned links hold.
-///
-/// # Errors
-/// When the pins cannot be read.
-pub fn program_ids(node: &str) -> io::Result<Vec<u32>> {
-    let mut ids = Vec::new();
-    for entry in fs::read_dir(directory_of(node))? {
-        let path = entry?.path();
-        if is_link(&path) {
-            // One that holds no device any more sees no packet.
-            ids.extend(link::read(&path).ok().filter(|link| link.ifindex != 0).map(|link| link.program_id));
-        }
-    }
-    Ok(ids)
-}
-
 /// Detaches the program of a node and removes all its pins: the host as it was.
 ///
 /// # Errors
