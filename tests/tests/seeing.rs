@@ -55,29 +55,33 @@ fn of<'l>(lines: &'l [Value], event: &str) -> Vec<&'l Value> {
 }
 
 /// Two balancers that share their flows and log them.
-fn world() -> (Topology, PathBuf) {
+fn world() -> Topology {
     let mut topology = unstarted(2, &[OFTEN]);
     let shared = sharing(topology.run.dir()).unwrap();
     for balancer in &mut topology.balancers {
         let agent = &mut balancer.agent;
-        let log = topology.run.dir().join(format!("{}.flows", agent.name()));
+        let log = log_of(agent);
         let config = fs::read_to_string(agent.config()).unwrap();
         let text = format!("{config}\n{shared}\n[flow_log]\npath = \"{}\"\n", log.display());
         agent.write_config(&text).unwrap();
         agent.start().unwrap();
     }
     topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
-    let log = topology.run.dir().join(format!("{}.flows", topology.balancers[0].agent.name()));
-    (topology, log)
+    topology
+}
+
+fn log_of(agent: &Agent) -> PathBuf {
+    agent.config().with_extension("flows")
 }
 
 #[test]
 fn connections_are_listed_explained_and_logged() {
-    let (mut topology, log) = world();
-    assert_eq!(topology.owner().unwrap(), 0);
+    let topology = world();
+    let owner = topology.owner().unwrap();
     let load = topology.load(Duration::from_millis(15), STREAMS).unwrap();
     watches_open(&load);
-    let (holder, backup) = (&topology.balancers[0].agent, &topology.balancers[1].agent);
+    let (holder, backup) = (&topology.balancers[owner].agent, &topology.balancers[1 - owner].agent);
+    let log = log_of(holder);
 
     // What is there, whole and in parts.
     wait("the streams in the table", || streams(holder).len() >= STREAMS);

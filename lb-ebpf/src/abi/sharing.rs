@@ -47,6 +47,8 @@ pub mod hears {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Logged {
+    /// When, nanosecond of the monotonic clock of the kernel.
+    pub at: u64,
     /// As [`Told::client`].
     pub client: FlowKey<Be128>,
     /// The key that the client's packets have when they leave.
@@ -63,6 +65,8 @@ pub struct Logged {
     pub from_client: u32,
     /// The same of the backend's.
     pub from_backend: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// What is told of a flow.
@@ -81,7 +85,7 @@ pub const CHANGE_BYTES: u32 = 524_288;
 pub const LOG_BYTES: u32 = 524_288;
 
 const _: () = {
-    assert!(size_of::<Logged>() == 92);
+    assert!(size_of::<Logged>() == 104);
     assert!(size_of::<Sharing>() == 16);
     assert!(size_of::<Told>() == 40);
 };

@@ -89,8 +89,11 @@ pub(super) async fn explain(
         Ok(Found::Any(listeners)) => {
             let some: Vec<_> = listeners.iter().take(NAMED).map(SocketAddr::to_string).collect();
             let more = if listeners.len() > NAMED { " and others" } else { "" };
-            let what = if some.is_empty() { "nothing".to_owned() } else { some.join(", ") };
-            fault(StatusCode::BAD_REQUEST, format!("say to which listener: there is {what}{more}"))
+            let words = match some.is_empty() {
+                true => "nobody listens at a VIP of the client's IP version".to_owned(),
+                false => format!("say to which listener: there is {}{more}", some.join(", ")),
+            };
+            fault(StatusCode::BAD_REQUEST, words)
         }
         Err(response) => response,
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aya::Pod;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
@@ -12,6 +13,7 @@ use lb_ebpf::net::{Address, Be16, Be32, Be128};
 
 use super::attach::directory_of;
 use super::flows::{Found as _, Kept, Pins, View, narrow};
+use super::sweep::nanoseconds;
 use super::tables::{TableError, at};
 
 /// Flows that the sweep has removed and that the log has not taken yet.
@@ -54,6 +56,8 @@ impl What {
 pub struct Happened {
     /// What.
     pub what: What,
+    /// When, nanosecond of the monotonic clock of the kernel.
+    pub at: u64,
     /// The client.
     pub client: SocketAddr,
     /// Where it connected to.
@@ -70,7 +74,8 @@ pub struct Happened {
 
 impl Happened {
     fn of<A: Address>(
-        what: What, client: &FlowKey<A>, translated: &FlowKey<A>, place: (u16, u32), next: [Option<u32>; 2],
+        (what, at): (What, u64), client: &FlowKey<A>, translated: &FlowKey<A>, place: (u16, u32),
+        next: [Option<u32>; 2],
     ) -> Self {
         let socket = |address: A, port: Be16| {
             let address: Be128 = address.into();
@@ -79,6 +84,7 @@ impl Happened {
         let changed = (client != translated).then_some(translated);
         Self {
             what,
+            at,
             client: socket(client.source, client.source_port),
             listener: socket(client.destination, client.destination_port),
             place,
@@ -118,7 +124,7 @@ impl Removals {
             return;
         };
         let place = (flow.backend, flow.generation);
-        let happened = Happened::of(what, key, &flow.translated, place, numbers(flow, answers));
+        let happened = Happened::of((what, nanoseconds()), key, &flow.translated, place, numbers(flow, answers));
         if let Err(std::sync::mpsc::TrySendError::Disconnected(_)) = sender.try_send(happened) {
             *listener = None;
         }
@@ -150,6 +156,12 @@ impl LoggedFlows {
 
     fn count(&self) -> Result<u64, TableError> {
         Ok(self.unlogged.get(&0, 0).map_err(at(map::UNLOGGED))?.iter().sum())
+    }
+
+    /// The clock that [`Happened::at`] is of.
+    #[must_use]
+    pub fn clock(&self) -> Duration {
+        Duration::from_nanos(nanoseconds())
     }
 
     /// How many had no room in the ring since this was last asked.
@@ -192,16 +204,16 @@ impl LoggedFlows {
         let place = (logged.backend, logged.generation);
         if logged.what == told::OPENED {
             let next = [Some(logged.from_client), (client != translated).then_some(logged.from_backend)];
-            return Ok(Happened::of(What::Opened, &client, &translated, place, next));
+            return Ok(Happened::of((What::Opened, logged.at), &client, &translated, place, next));
         }
         // Its entries stay for a while, unless its client has used the port again or its backend is gone.
         let flow = self.view.flow(&client)?.filter(|flow| flow.is_closed() && flow.translated == translated);
         let Some(flow) = flow else {
-            return Ok(Happened::of(What::Ended, &client, &translated, place, [None, None]));
+            return Ok(Happened::of((What::Ended, logged.at), &client, &translated, place, [None, None]));
         };
         let answers = if flow.is_direct() { None } else { self.view.flow(&flow.other())? };
         let what = if flow.state & state::RESET != 0 { What::Reset } else { What::Closed };
-        Ok(Happened::of(what, &client, &translated, place, numbers(&flow, answers.as_ref())))
+        Ok(Happened::of((what, logged.at), &client, &translated, place, numbers(&flow, answers.as_ref())))
     }
 }
 
@@ -212,7 +224,7 @@ impl AsRawFd for LoggedFlows {
 }
 
 fn read(bytes: &[u8]) -> Option<Logged> {
-    const { assert!(size_of::<Logged>() == 92) };
+    const { assert!(size_of::<Logged>() == 104) };
     let address = |at: usize| Some(Be128::from_wire(*bytes.get(at..)?.first_chunk()?));
     let port = |at: usize| Some(Be16::from_raw(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?)));
     let key = |at: usize| {
@@ -226,14 +238,16 @@ fn read(bytes: &[u8]) -> Option<Logged> {
     let half = |at: usize| Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
     let word = |at: usize| Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?));
     Some(Logged {
-        client: key(0)?,
-        translated: key(36)?,
-        what: word(72)?,
-        generation: word(76)?,
-        backend: half(80)?,
-        service: half(82)?,
-        from_client: word(84)?,
-        from_backend: word(88)?,
+        at: u64::from_ne_bytes(*bytes.first_chunk()?),
+        client: key(8)?,
+        translated: key(44)?,
+        what: word(80)?,
+        generation: word(84)?,
+        backend: half(88)?,
+        service: half(90)?,
+        from_client: word(92)?,
+        from_backend: word(96)?,
+        pad: word(100)?,
     })
 }
 
@@ -255,6 +269,7 @@ mod tests {
     #[test]
     fn what_the_kernel_writes_is_read() {
         let logged = Logged {
+            at: 5,
             client: key(10, 40000).wide(),
             translated: key(11, 1024).wide(),
             what: told::OPENED,
@@ -263,11 +278,12 @@ mod tests {
             service: 1,
             from_client: 77,
             from_backend: 88,
+            pad: 0,
         };
         // SAFETY: the type has no padding, which its size asserts.
         let bytes: [u8; size_of::<Logged>()] = unsafe { std::mem::transmute(logged) };
         assert_eq!(read(&bytes), Some(logged));
-        assert_eq!(read(&bytes[..91]), None);
+        assert_eq!(read(&bytes[..103]), None);
     }
 
     #[test]

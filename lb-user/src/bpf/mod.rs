@@ -36,9 +36,7 @@ mod sweep;
 mod tables;
 
 pub(crate) use attach::facts;
-pub use attach::{
-    Attachment, Datapath, DatapathError, Device, Mode, Spec, choose, flush, is_pinned, join_six, program_ids,
-};
+pub use attach::{Attachment, Datapath, DatapathError, Device, Mode, Spec, choose, flush, is_pinned, join_six};
 pub use changes::{FlowChanges, PATIENCE, SharingSwitch};
 pub use connections::{Connection, ConnectionTables, Stage, Wanted};
 pub use counters::{Counters, PacketCounts};

@@ -95,8 +95,8 @@ impl Journal {
         self.left_out = self.left_out.saturating_add(lines);
     }
 
-    /// Adds the line about what has happened, if there may be another; `at` is in seconds since the Unix epoch.
-    pub fn note(&mut self, happened: &Happened, naming: &Naming, at: f64, lines: &mut String) {
+    /// Adds the line about what has happened at a moment, if there may be another now; both in seconds since the Unix epoch.
+    pub fn note(&mut self, happened: &Happened, naming: &Naming, (at, now): (f64, f64), lines: &mut String) {
         let key = (happened.client, happened.listener);
         let began = match happened.what {
             What::Opened => {
@@ -107,7 +107,7 @@ impl Journal {
             }
             _ => self.open.remove(&key),
         };
-        if !self.may_write(at) {
+        if !self.may_write(now) {
             self.leave_out(1);
             return;
         }
@@ -180,6 +180,7 @@ mod tests {
     fn happened(what: What, port: u16, next: [Option<u32>; 2]) -> Happened {
         Happened {
             what,
+            at: 0,
             client: SocketAddr::from(([192, 0, 2, 10], port)),
             listener: "192.0.2.100:8443".parse().unwrap(),
             place: (3, 7),
@@ -202,8 +203,13 @@ mod tests {
     fn a_connection_has_two_lines() {
         let (mut journal, mut lines) = (Journal::new(10), String::new());
         let start = 1_763_840_000.25;
-        journal.note(&happened(What::Opened, 1, [Some(u32::MAX), Some(10)]), &naming(), start, &mut lines);
-        journal.note(&happened(What::Closed, 1, [Some(516), Some(4010)]), &naming(), start + 1.5, &mut lines);
+        journal.note(&happened(What::Opened, 1, [Some(u32::MAX), Some(10)]), &naming(), (start, start), &mut lines);
+        journal.note(
+            &happened(What::Closed, 1, [Some(516), Some(4010)]),
+            &naming(),
+            (start + 1.5, start + 1.5),
+            &mut lines,
+        );
         journal.settle(start + 3.0, &mut lines);
         let entries = entries(&lines);
         assert_eq!(entries.len(), 2);
@@ -222,7 +228,7 @@ mod tests {
     #[test]
     fn what_opened_elsewhere_ends_without_a_beginning() {
         let (mut journal, mut lines) = (Journal::new(10), String::new());
-        journal.note(&happened(What::Idle, 1, [Some(5), None]), &Naming::default(), 10.0, &mut lines);
+        journal.note(&happened(What::Idle, 1, [Some(5), None]), &Naming::default(), (10.0, 10.0), &mut lines);
         let entry = &entries(&lines)[0];
         assert_eq!((entry.cause.as_deref(), &entry.backend, &entry.opened_at), (Some("idle"), &None, &None));
         assert_eq!((entry.duration_seconds, entry.bytes_from_client), (None, None));
@@ -232,7 +238,7 @@ mod tests {
     fn a_flood_is_counted() {
         let (mut journal, mut lines) = (Journal::new(5), String::new());
         for port in 0..1000 {
-            journal.note(&happened(What::Opened, port, [None, None]), &naming(), 10.0, &mut lines);
+            journal.note(&happened(What::Opened, port, [None, None]), &naming(), (10.0, 10.0), &mut lines);
         }
         journal.leave_out(7);
         journal.settle(10.9, &mut lines);
@@ -241,10 +247,10 @@ mod tests {
         let left: Left = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
         assert_eq!((left.event.as_str(), left.lines), ("left_out", 1002));
         journal.settle(12.0, &mut lines);
-        journal.note(&happened(What::Closed, 1, [None, None]), &naming(), 12.5, &mut lines);
+        journal.note(&happened(What::Closed, 1, [None, None]), &naming(), (12.5, 12.5), &mut lines);
         assert_eq!(lines.lines().count(), 7);
         // The clock was set back.
-        journal.note(&happened(What::Closed, 2, [None, None]), &naming(), 1.0, &mut lines);
+        journal.note(&happened(What::Closed, 2, [None, None]), &naming(), (1.0, 1.0), &mut lines);
         assert_eq!(lines.lines().count(), 8);
     }
 }

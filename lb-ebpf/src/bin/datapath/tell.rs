@@ -2,6 +2,7 @@
 //!
 //! Functions of their own, for the stack's sake.
 
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use aya_log_ebpf::{debug, warn};
@@ -68,6 +69,7 @@ macro_rules! logged {
             let to = room.as_mut_ptr();
             // SAFETY: the room is one record's; each field is written where it lies, because the stack has no room for them.
             unsafe {
+                (&raw mut (*to).at).write(bpf_ktime_get_ns());
                 (&raw mut (*to).client).write(client.wide());
                 (&raw mut (*to).translated).write(flow.translated.wide());
                 (&raw mut (*to).what).write(what);
@@ -76,6 +78,7 @@ macro_rules! logged {
                 (&raw mut (*to).service).write(flow.service);
                 (&raw mut (*to).from_client).write(from_client);
                 (&raw mut (*to).from_backend).write(flow.acknowledged.get());
+                (&raw mut (*to).pad).write(0);
             }
             room.submit(0);
         }
