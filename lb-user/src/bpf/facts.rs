@@ -35,6 +35,7 @@ pub struct FactTables {
     allowed: LpmTrie<MapData, Allowed, u32>,
     limits: Array<MapData, SourceLimit>,
     limited: HashMap<MapData, Source, u64>,
+    full: HashMap<MapData, Source, u64>,
 }
 
 impl FactTables {
@@ -58,6 +59,7 @@ impl FactTables {
             allowed: pins.table(map::ALLOWED)?,
             limits: pins.table(map::LIMITS)?,
             limited: pins.table(map::LIMITED)?,
+            full: pins.table(map::FULL_SOURCES)?,
         })
     }
 
@@ -89,6 +91,7 @@ impl FactTables {
             is_allowed: true,
             limit: None,
             filled: None,
+            full_until: None,
             ring: Vec::new(),
             backends: BTreeMap::new(),
             connections: BTreeMap::new(),
@@ -107,6 +110,7 @@ impl FactTables {
             let limit = self.limits.get(&number, 0).map_err(at(map::LIMITS))?;
             let source = Source::of(number, from, &limit);
             facts.filled = there(self.limited.get(&source, 0)).map_err(at(map::LIMITED))?;
+            facts.full_until = there(self.full.get(&source, 0)).map_err(at(map::FULL_SOURCES))?;
             facts.limit = Some(limit);
         }
         let length = (u32::from(service.ring_length) + u32::from(service.set_length)).min(RING_SIZE);

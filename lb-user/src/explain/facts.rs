@@ -35,6 +35,8 @@ pub struct Facts {
     pub limit: Option<SourceLimit>,
     /// When the bucket of the client's source is full again, nanoseconds of the kernel's monotonic clock.
     pub filled: Option<u64>,
+    /// Until when the client's source is taken for one that has as many connections as it may; of the same clock.
+    pub full_until: Option<u64>,
     /// The service's round, and behind it the slots of its backends with a share.
     pub ring: Vec<u32>,
     /// Its backends by slot.
@@ -201,6 +203,10 @@ macro_rules! tables {
             }
 
             fn add_limited(&self, _source: &Source, _filled: u64) {}
+
+            fn full_until(&self, _source: &Source) -> Option<u64> {
+                self.facts.full_until
+            }
 
             fn is_fellow(&self, _mac: [u8; 6]) -> bool {
                 false

@@ -39,6 +39,7 @@ fn facts(client: &str) -> Facts {
         is_allowed: true,
         limit: None,
         filled: None,
+        full_until: None,
         ring: vec![0, 1, 2, 0, 1, 0, 0, 1, 2],
         backends: (0..3).map(|slot| (u32::from(slot), backend(31 + slot))).collect(),
         connections: BTreeMap::new(),
@@ -113,7 +114,9 @@ fn hashes_and_the_fewest_connections_leave_one() {
 
 #[test]
 fn refusals_are_those_of_the_datapath() {
-    let limit = SourceLimit { interval: 1_000_000_000, tolerance: 0, mask: lb_ebpf::abi::mask(128) };
+    let limit =
+        SourceLimit { interval: 1_000_000_000, tolerance: 0, mask: lb_ebpf::abi::mask(128), ..SourceLimit::default() };
+    let five = SourceLimit { connections: 5, mask: limit.mask, ..SourceLimit::default() };
     for (facts, reason) in [
         (with(|facts| facts.vips.clear()), Reason::NotVip),
         (with(|facts| facts.service = None), Reason::NotService),
@@ -130,6 +133,13 @@ fn refusals_are_those_of_the_datapath() {
                 (facts.limit, facts.filled) = (Some(limit), Some(NOW + 1_000_000_000));
             }),
             Reason::SourceLimit,
+        ),
+        (
+            with(|facts| {
+                facts.service.as_mut().unwrap().is_limited = 1;
+                (facts.limit, facts.full_until) = (Some(five), Some(NOW + 1));
+            }),
+            Reason::SourceFull,
         ),
         (
             with(|facts| {

@@ -85,8 +85,14 @@ fn source_limit(facts: &Facts, service: &Service, known: Option<&ServiceStatus>)
         return "none".to_owned();
     };
     let words = known.map(|known| known.source_limit.as_str()).unwrap_or_default();
-    let has_room = facts.filled.is_none_or(|filled| limit.admit(filled, facts.now).is_some());
-    let state = if has_room { "it has room for another" } else { "used up for now" };
+    let is_fast = |filled| limit.interval != 0 && limit.admit(filled, facts.now).is_none();
+    let state = if limit.connections != 0 && facts.full_until.is_some_and(|until| facts.now < until) {
+        "it has as many connections as it may"
+    } else if facts.filled.is_some_and(is_fast) {
+        "used up for now"
+    } else {
+        "it has room for another"
+    };
     format!("{words}: {state}")
 }
 
@@ -160,6 +166,7 @@ fn outcome(facts: &Facts, decision: &Decision, candidates: &[Candidate]) -> Stri
         Reason::SourceLimit => {
             "dropped for now: its source opens connections too fast; a SYN that it sends again may pass".to_owned()
         }
+        Reason::SourceFull => "refused (RST): its source has as many connections as it may".to_owned(),
         Reason::NoBackend => "refused (RST): no backend takes new connections".to_owned(),
         Reason::BackendsFull => "refused (RST): every backend has as many connections as it may".to_owned(),
         Reason::ServiceFull => "refused (RST): the service has as many connections as it may".to_owned(),
