@@ -4,9 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
@@ -140,11 +139,14 @@ pub(super) async fn list(State((status, flows)): State<(watch::Receiver<Arc<Stat
         Err(why) => return fault(StatusCode::NOT_FOUND, why),
     };
     let node = status.node.clone();
-    match flows.look(move || ConnectionTables::pinned(&node)?.list(&wanted)).await {
-        Ok(listed) => {
-            let connections = listed.connections.iter().map(|found| Connection::of(found, &naming)).collect();
-            Json(Connections { connections, total: listed.total }).into_response()
-        }
+    // Many connections are a long text, which is made on that thread too.
+    let look = move || {
+        let listed = ConnectionTables::pinned(&node)?.list(&wanted)?;
+        let connections = listed.connections.iter().map(|found| Connection::of(found, &naming)).collect();
+        Ok(serde_json::to_vec(&Connections { connections, total: listed.total }).unwrap_or_default())
+    };
+    match flows.look(look).await {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(response) => response,
     }
 }
