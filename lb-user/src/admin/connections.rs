@@ -140,7 +140,7 @@ pub(super) async fn list(State((status, flows)): State<(watch::Receiver<Arc<Stat
     };
     let node = status.node.clone();
     // Many connections are a long text, which is made on that thread too.
-    let look = move || {
+    let look = move || -> Result<Vec<u8>, TableError> {
         let listed = ConnectionTables::pinned(&node)?.list(&wanted)?;
         let connections = listed.connections.iter().map(|found| Connection::of(found, &naming)).collect();
         Ok(serde_json::to_vec(&Connections { connections, total: listed.total }).unwrap_or_default())
