@@ -189,7 +189,7 @@ async fn reload_speaks_http() {
 
     let get = raw(&path, b"GET /v1/reload HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(get.starts_with("HTTP/1.1 405 "), "{get}");
-    for (other, words) in [("/v2/status", "speaks version 1"), ("/v1/explain", "does not know this request")] {
+    for (other, words) in [("/v2/status", "speaks version 1"), ("/v1/forecast", "does not know this request")] {
         let other = raw(&path, format!("GET {other} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await;
         assert!(other.starts_with("HTTP/1.1 404 ") && other.contains("xvip-protocol: 1\r\n"), "{other}");
         assert!(other.contains(words), "{other}");

@@ -17,7 +17,7 @@ fn there_is_none_unless_it_is_asked_for() {
 fn faults() {
     for (section, words) in [
         ("[flow_log]", "path"),
-        ("[flow_log]\npath = \"flows.log\"", "absolute path"),
+        ("[flow_log]\npath = \"flows.log\"", "write the whole path"),
         ("[flow_log]\npath = \"-\"\nmax_lines_per_second = 0", "whole number from 1 to 100000"),
         ("[flow_log]\npath = \"-\"\nfile = \"x\"", "file"),
     ] {
