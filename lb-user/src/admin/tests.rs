@@ -197,6 +197,27 @@ async fn reload_speaks_http() {
 }
 
 #[tokio::test]
+async fn the_tables_are_asked_for_in_words_that_mean_something() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let _agent = start(&path).await.unwrap();
+    for (asked, code, words) in [
+        ("connections?limit=0", 400, "limit is"),
+        ("connections?service=none", 404, "there is no service"),
+        ("connections?backend=none", 404, "there is no backend"),
+        ("explain", 400, "client=ADDRESS:PORT is missing"),
+        ("explain?client=192.0.2.10:1&listener=[2001:db8::1]:1", 400, "different IP versions"),
+        // The agent of this test has no datapath.
+        ("connections", 503, "the tables of flows cannot be read"),
+        ("explain?client=192.0.2.10:1", 503, "the tables of flows cannot be read"),
+    ] {
+        let request = format!("GET /v1/{asked} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let answer = raw(&path, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")) && answer.contains(words), "{asked}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_too_long_is_refused() {
     let dir = temporary();
     let path = dir.path().join("admin.sock");
