@@ -9,7 +9,7 @@
 //! Byte order: an address or a port is always held as it is on the wire ([`net::Be32`], [`net::Be16`]).
 //! Stack: the kernel allows 512 bytes in all, so nothing here keeps more than two flow records alive.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
-#![cfg_attr(not(any(test, feature = "cases")), no_std)]
+#![cfg_attr(not(any(test, feature = "cases", feature = "user")), no_std)]
 #![allow(clippy::cast_lossless, reason = "`From` cannot be used in constant functions, which much of this is")]
 
 pub mod abi;

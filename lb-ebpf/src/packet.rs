@@ -1,7 +1,7 @@
 //! The packet as the datapath sees it: a checked head of known length, and a tail that can be cut.
 
 use crate::abi::SYN_OPTIONS;
-#[cfg(any(test, feature = "cases"))]
+#[cfg(any(test, feature = "cases", feature = "user"))]
 use crate::net::header::ETHERNET;
 
 /// The packet is shorter than what was asked for.
@@ -73,14 +73,14 @@ pub trait Packet {
 }
 
 /// A frame in memory of our own.
-#[cfg(any(test, feature = "cases"))]
+#[cfg(any(test, feature = "cases", feature = "user"))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owned {
     halfwords: Vec<u16>,
     length: usize,
 }
 
-#[cfg(any(test, feature = "cases"))]
+#[cfg(any(test, feature = "cases", feature = "user"))]
 impl Owned {
     /// A copy of a frame.
     #[must_use]
@@ -97,7 +97,7 @@ impl Owned {
     }
 }
 
-#[cfg(any(test, feature = "cases"))]
+#[cfg(any(test, feature = "cases", feature = "user"))]
 impl Packet for Owned {
     fn len(&self) -> usize {
         self.length

@@ -3,7 +3,9 @@
 
 mod backend;
 mod client;
+mod connections;
 mod events;
+mod explain;
 mod protocol;
 mod socket;
 mod steering;
@@ -25,8 +27,10 @@ use tokio::time::timeout;
 pub(crate) use backend::address;
 pub use backend::{BackendOrder, Change};
 pub use client::{
-    AdminError, fetch_events, fetch_status, read_status, request_backend, request_reload, request_step_down,
+    AdminError, fetch_connections, fetch_events, fetch_explanation, fetch_status, read_status, request_backend,
+    request_reload, request_step_down,
 };
+pub use connections::Flows;
 pub use events::Page;
 pub use protocol::{Caller, Right, VERSION};
 pub use socket::ClaimError;
@@ -57,6 +61,8 @@ pub struct Access {
     pub orders: mpsc::Sender<Order>,
     /// What has happened.
     pub events: Reporter,
+    /// The tables of flows.
+    pub flows: Flows,
 }
 
 /// What a command wants of the agent.
@@ -145,9 +151,11 @@ where
 
 /// What can be asked. Nothing that changes anything is reachable by who only may look.
 fn router(right: Right, access: Access) -> Router {
-    let Access { status, orders, events } = access;
+    let Access { status, orders, events, flows } = access;
     let looking = Router::new()
         .route("/v1/status", get(show).with_state(status.clone()))
+        .route("/v1/connections", get(connections::list).with_state((status.clone(), flows.clone())))
+        .route("/v1/explain", get(explain::explain).with_state((status.clone(), flows)))
         .route("/v1/events", get(events::tell).with_state((status, events)));
     let all = match right {
         Right::Look => looking,

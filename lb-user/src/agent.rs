@@ -6,6 +6,7 @@
 
 mod claims;
 mod fault;
+mod flow_logging;
 mod local;
 mod lock;
 mod peering;
@@ -35,7 +36,8 @@ use tracing::{error, info, warn};
 
 use crate::admin::{self, Access, AdminServer, ClaimError, Order, ReloadRequest, ReloadResult};
 use crate::bpf::{
-    self, Datapath, DatapathError, Device, Entries, Leases, Sizes, Spec, Suspicions, Sweeper, TableError, Tables, Word,
+    self, Datapath, DatapathError, Device, Entries, Leases, Removals, Sizes, Spec, Suspicions, Sweeper, TableError,
+    Tables, Word,
 };
 use crate::clock::{self, unix};
 use crate::config::{self, Config, Faults, Loaded};
@@ -46,9 +48,11 @@ use crate::drivers::peer::PeerPortError;
 use crate::drivers::sync::SyncError;
 use crate::drivers::vrrp::{self, AuthError, StartError, VrrpDriver, VrrpSnapshot};
 use crate::events::{HealthObserver, Reporter};
+use crate::flow_log::FlowLogError;
 use crate::heartbeat::Heartbeat;
 use crate::http::{self, HttpServer, ListenError, Sources};
 use crate::metrics::{Exposition, Metrics};
+use crate::naming::Naming;
 use crate::netlink::{Addresses, Group, Monitor, Netlink, NetlinkError};
 use crate::reconcile::{PassError, Reconciler, Snapshots};
 use crate::report;
@@ -56,6 +60,7 @@ use crate::status::{ConfigStatus, Status};
 use crate::sysctl::{AcceptLocal, ReservedPorts, SysctlError};
 pub use claims::Claims;
 use fault::Fault;
+use flow_logging::FlowLogging;
 use local::Local;
 use lock::Lock;
 pub use lock::LockError;
@@ -112,6 +117,9 @@ pub enum AgentError {
     /// Flows cannot be shared.
     #[error(transparent)]
     Sync(#[from] SyncError),
+    /// Connections cannot be logged.
+    #[error(transparent)]
+    FlowLog(#[from] FlowLogError),
     /// The metrics listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -256,6 +264,8 @@ struct Agent {
     local: Local,
     peering: Peering,
     syncing: Syncing,
+    flow_logging: FlowLogging,
+    naming: watch::Sender<Arc<Naming>>,
     reserved: ReservedPorts,
     netlink: Netlink,
     monitor: Monitor,
@@ -289,6 +299,7 @@ struct Kernel {
     tables: Tables,
     capacities: Entries,
     sweeping: Sweeping,
+    removals: Removals,
     suspecting: Suspecting,
     sharing: Sharing,
     log: Option<JoinHandle<()>>,
@@ -304,8 +315,8 @@ impl Kernel {
         let sweeper = Sweeper::take(ebpf, footprint, sizes)?;
         let suspecting = Suspecting::start(Suspicions::take(ebpf)?);
         let tables = Tables::take(ebpf)?;
-        let capacities = sweeper.capacities();
-        Ok(Self { tables, capacities, sweeping: Sweeping::start(sweeper), suspecting, sharing, log })
+        let (capacities, removals) = (sweeper.capacities(), sweeper.removals());
+        Ok(Self { tables, capacities, sweeping: Sweeping::start(sweeper), removals, suspecting, sharing, log })
     }
 }
 
@@ -378,6 +389,15 @@ impl Agent {
                 self.kernel.sweeping.lay_out(self.reconciler.port_layout());
                 ready = true;
                 self.syncing.converge(&self.config, &mut self.kernel.sharing);
+                let naming = self.reconciler.naming();
+                self.naming.send_if_modified(|known| {
+                    let is_new = **known != naming;
+                    if is_new {
+                        *known = Arc::new(naming);
+                    }
+                    is_new
+                });
+                self.flow_logging.converge(&self.config, &self.kernel.removals);
                 self.kernel.sharing.converge(datapath, kept_settings(&self.config.node.name, AcceptLocal::NAME));
                 self.vrrp.set_can_forward(true);
             }
@@ -516,6 +536,7 @@ impl Agent {
                 self.reporter.report("datapath".to_owned(), text);
                 self.kernel = kernel;
                 self.syncing.forget();
+                self.flow_logging.forget();
                 self.datapath = Some(datapath);
                 self.local.forget();
                 self.detached_because.clear();
@@ -611,6 +632,7 @@ impl Agent {
         };
         let sockets = self.peering.open(&config)?;
         let syncing = self.syncing.prepare(&config)?;
+        let flow_log = FlowLogging::prepare(&config)?;
         reserve(&self.reserved, &config)?;
         if let Some(sockets) = sockets {
             self.peering.listen(sockets).await;
@@ -622,6 +644,7 @@ impl Agent {
             tokio::spawn(std::mem::replace(&mut self.admin, admin).stop());
         }
         self.syncing.apply(syncing, &config);
+        self.flow_logging.apply(flow_log);
         self.metrics.configure(&config);
         self.leases.configure(&virtual_addresses(&config))?;
         self.health.set_targets(targets);

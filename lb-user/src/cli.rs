@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::connections::{MOST, Peer};
 use crate::import::ImportArgs;
 
 /// Where `run` and `check` look for the configuration.
@@ -80,6 +81,21 @@ pub enum Command {
     /// The newest thousand changes of backends, virtual routers, configuration and datapath since the agent started.
     #[command(after_help = "Exit status: 0; 3 when no agent answers, 1 when its answer cannot be used.")]
     Events(EventsArgs),
+
+    /// List the connections that this node's datapath knows
+    ///
+    /// Established ones, and those whose handshake is under way. SEEN AS is the address and port that the backend has for
+    /// its client. ORIGIN is `own`, or `sync` for what another balancer has told of. Connections of this node's own clients,
+    /// which are translated at connect(2), are not among them.
+    #[command(after_help = "Exit status: 0; 3 when no agent answers, 1 when its answer cannot be used.")]
+    Connections(ConnectionsArgs),
+
+    /// Say which backend a client's connection is on, or would go to, and why
+    ///
+    /// The datapath's own decision on a copy of its tables: nothing is sent and nothing counted. LISTENER may be left out
+    /// where the client has one connection, or the node one listener of its IP version.
+    #[command(after_help = "Exit status: 0; 3 when no agent answers, 1 when its answer cannot be used.")]
+    Explain(ExplainArgs),
 
     /// Change a backend of the agent on this machine
     ///
@@ -230,6 +246,59 @@ pub struct EventsArgs {
     /// The agent.
     #[command(flatten)]
     pub agent: SocketArgs,
+}
+
+/// Arguments of `connections`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ConnectionsArgs {
+    /// Only those of this client: ADDRESS or ADDRESS:PORT
+    #[arg(long, value_name = "CLIENT", value_parser = crate::connections::peer)]
+    pub client: Option<Peer>,
+
+    /// Only those of this service
+    #[arg(long, value_name = "SERVICE", value_parser = vrrp_name)]
+    pub service: Option<String>,
+
+    /// Only those to this backend: its name, or SERVICE/NAME
+    #[arg(long, value_name = "BACKEND", value_parser = backend_name)]
+    pub backend: Option<BackendName>,
+
+    /// So many at most, up to 50000
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = limit)]
+    pub limit: usize,
+
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+
+    /// The agent.
+    #[command(flatten)]
+    pub agent: SocketArgs,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ExplainArgs {
+    /// The client, ADDRESS:PORT
+    #[arg(value_name = "CLIENT:PORT")]
+    pub client: SocketAddr,
+
+    /// Where it connects to, VIP:PORT
+    #[arg(value_name = "LISTENER")]
+    pub listener: Option<SocketAddr>,
+
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+
+    /// The agent.
+    #[command(flatten)]
+    pub agent: SocketArgs,
+}
+
+fn limit(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=MOST).contains(number));
+    number.ok_or_else(|| format!("a whole number from 1 to {MOST} is wanted"))
 }
 
 /// Arguments of `completions`.
@@ -438,6 +507,26 @@ mod tests {
     }
 
     #[test]
+    fn connections() {
+        let agent = SocketArgs { socket: DEFAULT_SOCKET.into() };
+        let client = crate::connections::peer("192.0.2.10:40000").ok();
+        let backend = BackendName { service: Some("api".to_owned()), name: "master1".to_owned() };
+        let expected = ConnectionsArgs {
+            client,
+            service: None,
+            backend: Some(backend),
+            limit: 7,
+            json: true,
+            agent: agent.clone(),
+        };
+        let line = "xvip connections --client 192.0.2.10:40000 --backend api/master1 --limit 7 --json";
+        assert_eq!(parse(line).unwrap(), Command::Connections(expected));
+        let (from, to) = ("192.0.2.10:40000".parse().unwrap(), "192.0.2.100:8443".parse().unwrap());
+        let expected = ExplainArgs { client: from, listener: Some(to), json: false, agent };
+        assert_eq!(parse("xvip explain 192.0.2.10:40000 192.0.2.100:8443").unwrap(), Command::Explain(expected));
+    }
+
+    #[test]
     fn refusals() {
         for (line, kind) in [
             ("xvip", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
@@ -452,6 +541,9 @@ mod tests {
             ("xvip backend weight a 257", ErrorKind::ValueValidation),
             ("xvip backend add a master1:6443", ErrorKind::ValueValidation),
             ("xvip completions cmd", ErrorKind::InvalidValue),
+            ("xvip connections --limit 50001", ErrorKind::ValueValidation),
+            ("xvip connections --client master1", ErrorKind::ValueValidation),
+            ("xvip explain 192.0.2.10", ErrorKind::ValueValidation),
             ("xvip vrrp", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("xvip vrrp step-down a&b", ErrorKind::ValueValidation),
             ("xvip vrrp step-down --hold 86401", ErrorKind::ValueValidation),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use xvip::cli::{Cli, Command, VrrpCommand};
-use xvip::{agent, bpf, config, doctor, import, logging, manual, privileges, status, steer};
+use xvip::{agent, bpf, config, connections, doctor, import, logging, manual, privileges, status, steer};
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
@@ -42,6 +42,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Status(arguments) => Ok(runtime.block_on(status::show(&arguments)).into()),
         Command::Reload(arguments) => Ok(runtime.block_on(steer::reload(&arguments)).into()),
         Command::Events(arguments) => Ok(runtime.block_on(status::events(&arguments)).into()),
+        Command::Connections(arguments) => Ok(runtime.block_on(connections::list(&arguments)).into()),
+        Command::Explain(arguments) => Ok(runtime.block_on(connections::explain(&arguments)).into()),
         Command::Backend(command) => Ok(runtime.block_on(steer::backend(&command)).into()),
         Command::Completions(arguments) => {
             manual::completions(arguments.shell, &mut std::io::stdout())?;

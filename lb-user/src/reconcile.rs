@@ -29,6 +29,7 @@ use crate::drivers::garp::GarpHandle;
 use crate::drivers::health::HealthSnapshot;
 use crate::drivers::vrrp::VrrpSnapshot;
 use crate::leaving::{Leaving, Left};
+use crate::naming::{Named, Naming};
 use crate::netlink::{Added, Addresses, Interfaces, Link, Netlink, NetlinkError, Observed};
 
 /// How often an unresolved next hop is asked for.
@@ -201,6 +202,21 @@ impl Reconciler {
     #[must_use]
     pub fn place(&self, service: &str, backend: &str) -> Option<Place> {
         self.places.get(&(service.to_owned(), backend.to_owned())).copied()
+    }
+
+    /// What all places are called, those of backends that are leaving as well.
+    #[must_use]
+    pub fn naming(&self) -> Naming {
+        let entry = |place: Place, service: &str, backend: &str| {
+            let named = Named { service: service.to_owned(), backend: backend.to_owned() };
+            Some(((u16::try_from(place.slot).ok()?, place.generation), named))
+        };
+        let here = self.places.iter().filter_map(|((service, backend), place)| entry(*place, service, backend));
+        let left = self.left_places.iter().filter_map(|((service, address), place)| {
+            let left = self.leaving.of(service).find(|left| left.backend.address == *address)?;
+            entry(*place, service, &left.backend.name)
+        });
+        left.chain(here).collect()
     }
 
     /// Service and name of the backend at a place.

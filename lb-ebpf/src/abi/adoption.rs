@@ -62,7 +62,7 @@ impl Adoption {
             service: self.service,
             generation: self.generation,
             idle_seconds: self.idle_seconds,
-            state: state::UNSURE,
+            state: state::UNSURE | state::LEARNT,
             mac_high,
             mac_low,
             // Nobody looks for the client of such a flow.
@@ -71,7 +71,7 @@ impl Adoption {
         };
         let back = (!is_direct).then(|| {
             let back = there.answering(&key, self.seen);
-            (there.other(), Flow { state: state::UNSURE, ..back })
+            (there.other(), Flow { state: state::UNSURE | state::LEARNT, ..back })
         });
         ((key, there), back)
     }

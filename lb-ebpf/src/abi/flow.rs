@@ -86,6 +86,8 @@ pub mod state {
     pub const LAST: u32 = 32;
     /// Its packets may have gone through another node unseen: the next one in this direction is believed, and sets the numbers.
     pub const UNSURE: u32 = 64;
+    /// Another node has told of it.
+    pub const LEARNT: u32 = 128;
 }
 
 /// A flow in one direction: what to write into its packets, and what has been seen of it.

@@ -32,7 +32,7 @@ pub use pulse::{
     SharedPulse, Suspicion, handshake_bucket,
 };
 pub use reason::{Reason, Verdict};
-pub use sharing::{CHANGE_BYTES, Sharing, Told, told};
+pub use sharing::{CHANGE_BYTES, LOG_BYTES, Logged, Sharing, Told, hears, told};
 pub use syn::{MAX_TRIED, SYN_ENTRIES, SYN_HEAD, SYN_OPTIONS, SharedSyn, Syn};
 pub use word::{Bits, Moment, Readable, Word};
 
@@ -140,6 +140,10 @@ pub mod map {
     pub const CHANGES: &str = "CHANGES";
     /// Flows that [`CHANGES`] had no room for, per CPU, one entry.
     pub const UNTOLD: &str = "UNTOLD";
+    /// [`super::Logged`] after [`super::Logged`], a ring buffer.
+    pub const LOGGED: &str = "LOGGED";
+    /// Flows that [`LOGGED`] had no room for, per CPU, one entry.
+    pub const UNLOGGED: &str = "UNLOGGED";
     /// [`super::Reason`] -> packets, per CPU.
     pub const PACKETS: &str = "PACKETS";
     /// Slot -> [`super::Traffic`], per CPU.

@@ -8,7 +8,7 @@ use super::{Executor, World};
 use crate::abi::{
     Adoption, Backend, Change, Correction, ERRORS_PER_SECOND, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES, Lease, Load,
     Moment, NoHint, Node, PortKey, Pulse, Readable as _, Reason, Service, SharedFlow, SharedLease, SharedPortSet,
-    SharedPulse, SharedSyn, Sharing, Source, SourceLimit, Syn, Told, Traffic, handshake_bucket, mask,
+    SharedPulse, SharedSyn, Sharing, Source, SourceLimit, Syn, Told, Traffic, handshake_bucket, hears, mask,
 };
 use crate::datapath::balance::{Connections, Rounds};
 use crate::datapath::lease::Leases;
@@ -362,7 +362,7 @@ impl<F: Kept> Tables<F> for Model {
     }
 
     fn sharing(&self) -> Option<&Sharing> {
-        Some(&self.world.sharing).filter(|sharing| sharing.is_on != 0)
+        Some(&self.world.sharing).filter(|sharing| sharing.is_on & hears::SHARED != 0)
     }
 
     fn now(&self) -> u32 {
@@ -581,7 +581,7 @@ impl<F: Kept> Tables<F> for Model {
 
     fn note(&self, note: Note, client: &FlowKey<F::Address>, _slot: u32) {
         self.notes.borrow_mut().push(note);
-        if let Some(what) = note.told().filter(|_| self.world.sharing.is_on != 0) {
+        if let Some(what) = note.told().filter(|_| self.world.sharing.is_on & hears::SHARED != 0) {
             self.told.borrow_mut().push(Told::of(client, what));
         }
     }

@@ -187,6 +187,36 @@ fn is_full(backend: &Backend, has: Connections) -> bool {
     backend.max_connections != 0 && has.open >= backend.max_connections
 }
 
+/// How a backend stands when a service looks for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may be taken.
+    Takes,
+    /// It has no share of new connections.
+    NoShare,
+    /// It has as many connections as it may.
+    Full,
+    /// It is another service's, or gone.
+    NotOfService,
+}
+
+/// How the backend in a slot stands; for explanations, by the same rules as choices.
+#[must_use]
+pub fn standing(rounds: &impl Rounds, service: &Service, slot: u32) -> Standing {
+    match rounds.backend(slot) {
+        Some(backend) if is_of(backend, service) => {
+            if backend.share == 0 {
+                Standing::NoShare
+            } else if has_room(rounds, slot, backend) {
+                Standing::Takes
+            } else {
+                Standing::Full
+            }
+        }
+        _ => Standing::NotOfService,
+    }
+}
+
 /// Counts the beginning or the end of a handshake.
 #[inline(always)]
 pub(super) fn count_opening(rounds: &impl Rounds, slot: u32, change: Change) {

@@ -57,7 +57,7 @@ pub use error::error;
 use failure::Told;
 pub use ports::elsewhere;
 pub use reset::answer;
-pub use retry::{keep, retry};
+pub use retry::{is_suspect, keep, retry};
 
 /// A flow's key, in one IP version.
 type Key<F> = FlowKey<<F as Family>::Address>;

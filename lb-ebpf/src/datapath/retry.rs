@@ -254,9 +254,10 @@ pub(super) fn unless_suspect<F: Family>(tables: &impl Tables<F>, node: &Node, se
     other::<F>(tables, service, now, is_better).unwrap_or(slot)
 }
 
-/// Whether a backend leaves several SYNs unanswered.
+/// Whether a backend leaves several SYNs unanswered; `now` is in milliseconds.
 #[inline(always)]
-fn is_suspect(pulse: &SharedPulse, node: &Node, now: u32) -> bool {
+#[must_use]
+pub fn is_suspect(pulse: &SharedPulse, node: &Node, now: u32) -> bool {
     let silent = now.wrapping_sub(pulse.last.get());
     pulse.waiting.get() >= SUSPECT_SYNS
         && now.wrapping_sub(pulse.since.get()) >= node.suspect_after as u32

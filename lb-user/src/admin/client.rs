@@ -1,6 +1,7 @@
 //! The commands' side of the admin socket.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,8 +15,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{Change, Handover, Page, ReloadAnswer, ReloadResult, VERSION, backend, events, protocol, steering};
+use super::{
+    Change, Handover, Page, ReloadAnswer, ReloadResult, VERSION, backend, connections, events, explain, protocol,
+    steering,
+};
 use crate::config::read_socket;
+use crate::connections::{Connections, Filter};
+use crate::explain::Explanation;
 use crate::status::Status;
 
 /// An answer longer than this is not from an agent.
@@ -24,6 +30,8 @@ const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 const STATUS: &str = "/v1/status";
 const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 const RELOAD_PATIENCE: Duration = Duration::from_secs(6);
+/// A full table takes a while.
+const TABLES_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Why a command got nothing from the agent.
 #[derive(Debug, thiserror::Error)]
@@ -93,11 +101,34 @@ pub async fn fetch_events(socket: &Path, after: u64) -> Result<Page, AdminError>
     }
 }
 
+/// Connections of the agent that listens on `socket`.
+pub async fn fetch_connections(socket: &Path, filter: &Filter) -> Result<Connections, AdminError> {
+    match look_for(socket, &connections::path(filter), TABLES_PATIENCE).await? {
+        (StatusCode::OK, body) => decode(socket, &body),
+        (code, body) => Err(unexpected(socket, code, &body)),
+    }
+}
+
+/// What the agent that listens on `socket` says of a client's connection.
+pub async fn fetch_explanation(
+    socket: &Path, client: SocketAddr, listener: Option<SocketAddr>,
+) -> Result<Explanation, AdminError> {
+    match look_for(socket, &explain::path(client, listener), TABLES_PATIENCE).await? {
+        (StatusCode::OK, body) => decode(socket, &body),
+        (code, body) => Err(unexpected(socket, code, &body)),
+    }
+}
+
 /// Asks for what changes nothing: who may not use the socket may look by the one beside it.
 async fn look(socket: &Path, path: &str) -> Result<(StatusCode, Bytes), AdminError> {
-    match exchange(socket, Method::GET, path, STATUS_PATIENCE).await {
+    look_for(socket, path, STATUS_PATIENCE).await
+}
+
+/// The same for what may take longer.
+async fn look_for(socket: &Path, path: &str, patience: Duration) -> Result<(StatusCode, Bytes), AdminError> {
+    match exchange(socket, Method::GET, path, patience).await {
         Err(AdminError::Denied { socket: denied }) => {
-            let looked = exchange(&read_socket(socket), Method::GET, path, STATUS_PATIENCE).await;
+            let looked = exchange(&read_socket(socket), Method::GET, path, patience).await;
             looked.map_err(|_| AdminError::Denied { socket: denied })
         }
         other => other,

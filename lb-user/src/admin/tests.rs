@@ -23,7 +23,7 @@ struct Agent {
 async fn start(path: &Path) -> Result<Agent, ClaimError> {
     let (status, receiver) = watch::channel(Arc::new(example()));
     let (sender, reloads) = mpsc::channel(1);
-    let access = Access { status: receiver, orders: sender, events: Reporter::default() };
+    let access = Access { status: receiver, orders: sender, events: Reporter::default(), flows: Flows::default() };
     let admin = Admin { socket: path.to_owned(), read: Readers::Everyone };
     let server = listen(&admin, access).await?;
     Ok(Agent { server, reloads, status })
@@ -189,10 +189,31 @@ async fn reload_speaks_http() {
 
     let get = raw(&path, b"GET /v1/reload HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(get.starts_with("HTTP/1.1 405 "), "{get}");
-    for (other, words) in [("/v2/status", "speaks version 1"), ("/v1/explain", "does not know this request")] {
+    for (other, words) in [("/v2/status", "speaks version 1"), ("/v1/forecast", "does not know this request")] {
         let other = raw(&path, format!("GET {other} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await;
         assert!(other.starts_with("HTTP/1.1 404 ") && other.contains("xvip-protocol: 1\r\n"), "{other}");
         assert!(other.contains(words), "{other}");
+    }
+}
+
+#[tokio::test]
+async fn the_tables_are_asked_for_in_words_that_mean_something() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let _agent = start(&path).await.unwrap();
+    for (asked, code, words) in [
+        ("connections?limit=0", 400, "limit is"),
+        ("connections?service=none", 404, "there is no service"),
+        ("connections?backend=none", 404, "there is no backend"),
+        ("explain", 400, "client=ADDRESS:PORT is missing"),
+        ("explain?client=192.0.2.10:1&listener=[2001:db8::1]:1", 400, "different IP versions"),
+        // The agent of this test has no datapath.
+        ("connections", 503, "the tables of flows cannot be read"),
+        ("explain?client=192.0.2.10:1", 503, "the tables of flows cannot be read"),
+    ] {
+        let request = format!("GET /v1/{asked} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let answer = raw(&path, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")) && answer.contains(words), "{asked}: {answer}");
     }
 }
 
@@ -356,7 +377,8 @@ async fn the_socket_for_looking_is_as_configured() {
         let dir = temporary();
         let admin = Admin { socket: dir.path().join("admin.sock"), read };
         let (_sender, status) = watch::channel(Arc::new(example()));
-        let access = Access { status, orders: mpsc::channel(1).0, events: Reporter::default() };
+        let access =
+            Access { status, orders: mpsc::channel(1).0, events: Reporter::default(), flows: Flows::default() };
         let _server = listen(&admin, access).await.unwrap();
         let found = fs::symlink_metadata(admin.read_socket()).ok().map(|meta| meta.mode() & 0o7777);
         assert_eq!(found, mode);
@@ -416,7 +438,7 @@ async fn events_are_told_from_a_number_on() {
     let path = dir.path().join("admin.sock");
     let (_sender, status) = watch::channel(Arc::new(example()));
     let events = Reporter::default();
-    let access = Access { status, orders: mpsc::channel(1).0, events: events.clone() };
+    let access = Access { status, orders: mpsc::channel(1).0, events: events.clone(), flows: Flows::default() };
     let admin = Admin { socket: path.clone(), read: Readers::Nobody };
     let _server = listen(&admin, access).await.unwrap();
     for n in 1..=3 {

@@ -7,6 +7,7 @@
 //! is not ready.
 
 use super::*;
+use crate::admin::Flows;
 use crate::bpf::Leases;
 
 /// A fault in the files of health checks shows within this time before anything is loaded, where nothing is held by then.
@@ -92,6 +93,9 @@ impl Agent {
         }
         let mut syncing = Syncing::new();
         syncing.apply(syncing.prepare(&config)?, &config);
+        let (naming, naming_seen) = watch::channel(Arc::new(Naming::default()));
+        let mut flow_logging = FlowLogging::new(naming_seen.clone());
+        flow_logging.apply(FlowLogging::prepare(&config)?);
         let health = HealthDriver::spawn(Arc::new(observer), Some(peering.asker()));
         let targets = match targets {
             None => preparing.within(Duration::ZERO).await.transpose()?,
@@ -148,7 +152,8 @@ impl Agent {
             heartbeat: heartbeat.clone(),
         };
         let http = http::listen(config.metrics.listen, sources.clone()).await?;
-        let access = Access { status: status_seen, orders: reload, events: reporter.clone() };
+        let access =
+            Access { status: status_seen, orders: reload, events: reporter.clone(), flows: Flows::new(naming_seen) };
         let admin = admin::listen(&config.admin, access.clone()).await?;
         let vrrp = match routers.continued.take() {
             Some(vrrp) => {
@@ -170,6 +175,8 @@ impl Agent {
             local,
             peering,
             syncing,
+            flow_logging,
+            naming,
             reserved,
             netlink,
             monitor,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use lb_ebpf::abi::{FlowKey, Sharing, Told, map, told};
+use lb_ebpf::abi::{FlowKey, Sharing, Told, hears, map, told};
 use lb_ebpf::net::{Be16, Be128};
 use lb_proto::sync::Change;
 
@@ -133,7 +133,7 @@ impl SharingSwitch {
     /// # Errors
     /// When the kernel refuses.
     pub fn is_on(&self) -> Result<bool, TableError> {
-        Ok(self.0.get(&0, 0).map_err(at(map::SHARING))?.is_on != 0)
+        Ok(self.0.get(&0, 0).map_err(at(map::SHARING))?.is_on & hears::SHARED != 0)
     }
 
     /// Says whether flows are shared: the datapath tells of them, and believes that they may have been elsewhere.
@@ -141,7 +141,20 @@ impl SharingSwitch {
     /// # Errors
     /// When the kernel refuses.
     pub fn set(&mut self, is_on: bool) -> Result<(), TableError> {
-        self.change(|sharing| Sharing { is_on: is_on.into(), ..sharing })
+        self.switch(hears::SHARED, is_on)
+    }
+
+    /// Says whether the log of flows hears of them.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn log(&mut self, is_on: bool) -> Result<(), TableError> {
+        self.switch(hears::LOGGED, is_on)
+    }
+
+    fn switch(&mut self, bit: u32, is_on: bool) -> Result<(), TableError> {
+        let with = |bits: u32| if is_on { bits | bit } else { bits & !bit };
+        self.change(|sharing| Sharing { is_on: with(sharing.is_on), ..sharing })
     }
 
     /// This node gains a VIP now: to be said before it has the address.

@@ -21,9 +21,9 @@ use super::batch::entries;
 use super::sweep::kernel_seconds;
 use super::tables::{TableError, at, share};
 use crate::drivers::sync::{Adopted, Flows};
+use words::Place;
 pub use words::Skipped;
-pub(super) use words::ends;
-use words::{Place, key_of, narrow};
+pub(super) use words::{ends, key_of, narrow};
 
 /// A flow that is known is only written anew when the record knows of packets so much later.
 const REFRESH_SECONDS: u32 = 30;
@@ -39,8 +39,8 @@ pub struct FlowTable {
 
 /// The tables that records are read from.
 pub(super) struct View {
-    four: HashMap<MapData, FlowKey, Flow>,
-    six: HashMap<MapData, FlowKey<Be128>, Flow<Be128>>,
+    pub(super) four: HashMap<MapData, FlowKey, Flow>,
+    pub(super) six: HashMap<MapData, FlowKey<Be128>, Flow<Be128>>,
     backends: Array<MapData, Backend>,
 }
 
@@ -67,7 +67,7 @@ impl Found for Pins<'_> {
 }
 
 /// An IP version's table.
-trait Kept: Address {
+pub(super) trait Kept: Address {
     fn table(view: &View) -> &HashMap<MapData, FlowKey<Self>, Flow<Self>>;
     fn table_mut(view: &mut View) -> &mut HashMap<MapData, FlowKey<Self>, Flow<Self>>;
     const NAME: &'static str;
@@ -122,7 +122,7 @@ impl View {
         Ok(words::record(key, &flow, &backend, now))
     }
 
-    fn flow<A: Kept>(&self, key: &FlowKey<A>) -> Result<Option<Flow<A>>, TableError>
+    pub(super) fn flow<A: Kept>(&self, key: &FlowKey<A>) -> Result<Option<Flow<A>>, TableError>
     where
         FlowKey<A>: Pod,
         Flow<A>: Pod,
@@ -130,11 +130,11 @@ impl View {
         there(A::table(self).get(key, 0)).map_err(at(A::NAME))
     }
 
-    fn backend(&self, slot: u32) -> Result<Backend, TableError> {
+    pub(super) fn backend(&self, slot: u32) -> Result<Backend, TableError> {
         self.backends.get(&slot, 0).map_err(at(map::BACKENDS))
     }
 
-    fn all_backends(&self) -> Result<BTreeMap<u32, Backend>, TableError> {
+    pub(super) fn all_backends(&self) -> Result<BTreeMap<u32, Backend>, TableError> {
         let mut all = BTreeMap::new();
         let data = IterableMap::map(&self.backends);
         let used = |slot, backend: Backend| {
@@ -211,7 +211,7 @@ fn refusal(error: &MapError) -> Option<Skipped> {
 }
 
 /// What is not there is none.
-fn there<T>(outcome: Result<T, MapError>) -> Result<Option<T>, MapError> {
+pub(super) fn there<T>(outcome: Result<T, MapError>) -> Result<Option<T>, MapError> {
     match outcome {
         Ok(value) => Ok(Some(value)),
         Err(MapError::KeyNotFound) => Ok(None),

@@ -8,9 +8,10 @@ use std::path::Path;
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
     ALLOWED_ENTRIES, Allowed, Backend, Bucket, CHANGE_BYTES, Correction, Dialled, EVENT_BYTES, Endpoint, Flow, FlowKey,
-    Hook, LOADS, Lease, Load, MAX_BACKENDS, MAX_FELLOWS, MAX_FULL_SOURCES, MAX_LIMITED_SOURCES, MAX_LISTENERS,
-    MAX_OWN_ADDRESSES, MAX_PORT_SETS, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Node,
-    PortKey, PortSet, Pulse, RING_SIZE, Service, Sharing, Source, SourceLimit, Syn, Traffic, budget, map,
+    Hook, LOADS, LOG_BYTES, Lease, Load, MAX_BACKENDS, MAX_FELLOWS, MAX_FULL_SOURCES, MAX_LIMITED_SOURCES,
+    MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_PORT_SETS, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS,
+    MAX_VIPS, Node, PortKey, PortSet, Pulse, RING_SIZE, Service, Sharing, Source, SourceLimit, Syn, Traffic, budget,
+    map,
 };
 use lb_ebpf::net::Be128;
 
@@ -58,7 +59,7 @@ impl Sizes {
 }
 
 /// All maps that are pinned, with connection tables of these sizes.
-pub(super) fn shapes(sizes: Sizes) -> [Shape; 40] {
+pub(super) fn shapes(sizes: Sizes) -> [Shape; 42] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
     let index = size_of::<u32>();
     let (entries, half_open, syns) = (sizes.established(), sizes.half_open(), sizes.max_half_open);
@@ -88,6 +89,8 @@ pub(super) fn shapes(sizes: Sizes) -> [Shape; 40] {
         shape(map::SHARING, MapType::Array, index, size_of::<Sharing>(), 1),
         shape(map::CHANGES, MapType::RingBuf, 0, 0, CHANGE_BYTES),
         shape(map::UNTOLD, MapType::PerCpuArray, index, size_of::<u64>(), 1),
+        shape(map::LOGGED, MapType::RingBuf, 0, 0, LOG_BYTES),
+        shape(map::UNLOGGED, MapType::PerCpuArray, index, size_of::<u64>(), 1),
         shape(map::PACKETS, MapType::PerCpuArray, index, size_of::<u64>(), MAX_REASONS),
         shape(map::TRAFFIC, MapType::PerCpuArray, index, size_of::<Traffic>(), MAX_BACKENDS),
         shape(map::LOADS, MapType::Array, index, size_of::<Load>(), LOADS),

@@ -7,6 +7,7 @@
 //! - `ports`: hints about source ports, kept true by every sweep.
 //! - `sweep`: the connection tables, aged and counted (`batch`: read, `loads`: the datapath's own counts put right).
 //! - `flows`: the tables of flows as records that other nodes understand, and back (`changes`: those that open and close).
+//! - `connections`, `facts`: flows for people, and what a connection is decided by. `logged`: flows for their log.
 //! - `ending`: RSTs to the clients of a backend that is gone.
 //! - `suspicions`: backends that the datapath finds silent, and hosts that claim a VIP.
 //! - `leases`: up to when this node may say that it has a VIP.
@@ -18,8 +19,10 @@
 mod attach;
 mod batch;
 mod changes;
+mod connections;
 mod counters;
 mod ending;
+mod facts;
 mod flows;
 mod footprint;
 mod full;
@@ -27,6 +30,7 @@ mod hooks;
 mod layout;
 mod leases;
 mod loads;
+mod logged;
 mod ports;
 mod suspicions;
 mod sweep;
@@ -37,13 +41,16 @@ pub use attach::{
     Attachment, Datapath, DatapathError, Device, Mode, Spec, choose, flush, is_pinned, join_six, provide_file_system,
 };
 pub use changes::{FlowChanges, PATIENCE, SharingSwitch};
+pub use connections::{Connection, ConnectionTables, Stage, Wanted};
 pub use counters::{Counters, PacketCounts};
+pub use facts::FactTables;
 pub use flows::{FlowTable, Skipped};
 pub use footprint::{Bytes, Footprint};
 pub use full::FULL;
 pub use hooks::{HookError, Hooks, cgroup_root};
 pub use layout::Sizes;
 pub use leases::Leases;
+pub use logged::{Happened, LoggedFlows, Removals, What};
 pub use ports::{PortLayout, PortUse};
 pub use suspicions::{Suspicions, Word};
 pub use sweep::{Entries, LIMITED, Sweep, Sweeper};

@@ -21,6 +21,7 @@ use super::footprint::{Bytes, Footprint};
 use super::full::{FullSources, Held};
 use super::layout::Sizes;
 use super::loads::{FoundBy, Loads};
+use super::logged::{Removals, What};
 use super::ports::{Found, PortLayout, PortSets, PortUse};
 use super::tables::{TableError, at, take};
 
@@ -81,6 +82,7 @@ pub struct Sweeper {
     loads: Loads,
     ports: PortSets,
     ending: Ending,
+    removals: Removals,
     limited: HashMap<MapData, Source, u64>,
     full: FullSources,
     footprint: Footprint,
@@ -124,11 +126,18 @@ impl Sweeper {
             loads: Loads::share(ebpf)?,
             ports: PortSets::take(ebpf)?,
             ending,
+            removals: Removals::default(),
             limited: take(ebpf, map::LIMITED)?,
             full: FullSources::take(ebpf)?,
             footprint,
             sizes,
         })
+    }
+
+    /// Where it tells of flows that it removes.
+    #[must_use]
+    pub fn removals(&self) -> Removals {
+        self.removals.clone()
     }
 
     /// Entries the tables of either IP version can hold.
@@ -148,8 +157,8 @@ impl Sweeper {
         self.ending.begin();
         let mut seen = Seen { held: self.full.begin()?, ..Seen::default() };
         sweep.entries = [
-            self.four.sweep(&mut sweep, &mut seen, &mut self.ending)?,
-            self.six.sweep(&mut sweep, &mut seen, &mut self.ending)?,
+            self.four.sweep(&mut sweep, &mut seen, &mut self.ending, &self.removals)?,
+            self.six.sweep(&mut sweep, &mut seen, &mut self.ending, &self.removals)?,
         ];
         self.loads.correct(&loads, &seen.loads)?;
         self.ports.mend(layout, &ports, &seen.ports)?;
@@ -194,15 +203,17 @@ where
         Ok(Self { names, established: take(ebpf, names.established)?, half_open: take(ebpf, names.half_open)? })
     }
 
-    fn sweep(&mut self, sweep: &mut Sweep, seen: &mut Seen, ending: &mut Ending) -> Result<Entries, TableError> {
+    fn sweep(
+        &mut self, sweep: &mut Sweep, seen: &mut Seen, ending: &mut Ending, removals: &Removals,
+    ) -> Result<Entries, TableError> {
         Ok(Entries {
-            established: self.sweep_established(sweep, seen, ending)?,
+            established: self.sweep_established(sweep, seen, ending, removals)?,
             half_open: self.sweep_half_open(seen)?,
         })
     }
 
     fn sweep_established(
-        &mut self, sweep: &mut Sweep, seen: &mut Seen, ending: &mut Ending,
+        &mut self, sweep: &mut Sweep, seen: &mut Seen, ending: &mut Ending, removals: &Removals,
     ) -> Result<u64, TableError> {
         let now = kernel_seconds();
         let mut number = 0_u64;
@@ -254,6 +265,7 @@ where
             if self.remove(&key)? {
                 if is_open {
                     ending.expire(&key, &flow, pair.as_ref());
+                    removals.tell(What::Idle, &key, &flow, pair.as_ref());
                 }
                 number = number.saturating_sub(1);
                 sweep.expired += u64::from(flow.is_from_client());
@@ -272,6 +284,9 @@ where
             ending.reset(&key, &flow);
             let answers = flow.other();
             let pair = self.flow(&answers)?.filter(|pair| pair.other() == key);
+            if !flow.is_closed() {
+                removals.tell(What::BackendGone, &key, &flow, pair.as_ref());
+            }
             let removed = [pair.is_some() && self.remove(&answers)?, self.remove(&key)?];
             number = number.saturating_sub(removed.into_iter().map(u64::from).sum());
             sweep.ended += 1;

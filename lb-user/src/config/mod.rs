@@ -5,7 +5,7 @@
 //!                   └───────────── every step: faults with line and column ──────────────┘
 //! ```
 //! `file` reads, `report` collects the faults, `reader` knows TOML, `values` knows what a string may say, the section files (`node`, `vrrp`,
-//! `sync_group`, `service`, `admission`, `health_check`, `sync`) know the keys, `between`, `direct` and `sources` compare sections, `host` compares with a host. Only `file` does I/O.
+//! `sync_group`, `service`, `admission`, `health_check`, `sync`, `flow_log`) know the keys, `between`, `direct` and `sources` compare sections, `host` compares with a host. Only `file` does I/O.
 
 mod admission;
 mod between;
@@ -13,6 +13,7 @@ mod direct;
 mod edit;
 mod fault;
 mod file;
+mod flow_log;
 mod health_check;
 mod host;
 mod keys;
@@ -131,6 +132,8 @@ fn read(text: &str, report: &Report<'_>, env: &Env) -> Option<Loaded> {
     let services = service::read_all(&root);
     let (has_sync, sync) = root.optional_table("sync", "[sync]");
     let sync = sync::read(&sync, has_sync);
+    let (has_flow_log, flow_log) = root.optional_table("flow_log", "[flow_log]");
+    let flow_log = flow_log::read(&flow_log, has_flow_log);
     root.finish();
 
     vrrp::between(&routers, report);
@@ -152,6 +155,7 @@ fn read(text: &str, report: &Report<'_>, env: &Env) -> Option<Loaded> {
         vrrp,
         services: services.into_iter().map(|s| s.built).collect::<Option<_>>()?,
         sync: shared?,
+        flow_log: flow_log?,
     };
     Some(Loaded { config, text: String::new(), places })
 }

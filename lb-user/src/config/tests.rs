@@ -2,6 +2,7 @@
 
 mod admission;
 mod files;
+mod flow_log;
 mod good;
 mod host;
 mod mutated;

@@ -29,6 +29,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// With whom flows are shared; `None`: with nobody.
     pub sync: Option<Sync>,
+    /// Where connections are logged; `None`: nowhere.
+    pub flow_log: Option<FlowLog>,
 }
 
 /// `[node]`
@@ -114,6 +116,24 @@ pub enum Readers {
     Group,
     /// There is no such socket.
     Nobody,
+}
+
+/// `[flow_log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowLog {
+    /// Where the lines go.
+    pub to: LogTo,
+    /// Lines in a second, at most.
+    pub max_lines_per_second: u32,
+}
+
+/// `flow_log.path`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTo {
+    /// To the end of this file, which is opened anew at each reload.
+    File(PathBuf),
+    /// To standard output.
+    Stdout,
 }
 
 /// `[sync]`

@@ -38,6 +38,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
         metrics: crate::config::Metrics { listen: ([127, 0, 0, 1], 0).into() },
         admin: Admin { socket: "/run/xvip/admin.sock".into(), read: crate::config::Readers::Everyone },
         sync: None,
+        flow_log: None,
         vrrp: instances
             .iter()
             .map(|name| Vrrp {

@@ -38,6 +38,15 @@ pub fn render_live(status: &Status, rates: Option<&Rates>, now: f64, colour: boo
     out.text
 }
 
+/// A table without colours, as wide as it is; `right`: columns set to the right.
+#[must_use]
+pub(crate) fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+    let mut out = Page { text: String::new(), colour: false, width: usize::MAX };
+    let rows = rows.into_iter().map(|row| row.into_iter().map(Cell::plain).collect()).collect();
+    out.table(header, right, &[], rows);
+    out.text
+}
+
 /// How fast connections come to each backend, from two looks at it.
 #[derive(Debug, Default)]
 pub struct Rates(BTreeMap<(String, String), f64>);

@@ -79,7 +79,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("admin.sock");
         let (_sender, status) = watch::channel(Arc::new(example()));
-        let access = admin::Access { status, orders: mpsc::channel(1).0, events: Default::default() };
+        let access =
+            admin::Access { status, orders: mpsc::channel(1).0, events: Default::default(), flows: Default::default() };
         let admin = Admin { socket: socket.clone(), read: Readers::Nobody };
         let _agent = admin::listen(&admin, access).await.unwrap();
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use xvip::admin::{Access, Order, Right, answer, read_status};
+use xvip::admin::{Access, Flows, Order, Right, answer, read_status};
 use xvip::drivers::vrrp::Outcome;
 use xvip::events::Reporter;
 use xvip::status::Status;
@@ -52,7 +52,7 @@ fn requested(words: &[u8], step: u8, right: Right) {
         };
         let events = Reporter::default();
         events.report("datapath".to_owned(), "attached".to_owned());
-        let access = Access { status: receiver, orders: sender, events };
+        let access = Access { status: receiver, orders: sender, events, flows: Flows::default() };
         tokio::join!(answer(pipe, right, access), agent).1
     });
     let said = heard.bytes();

@@ -11,7 +11,7 @@ use lb_ebpf::abi::{
     LIST_BITS, MAX_BACKENDS, MAX_FELLOWS, MAX_FULL_SOURCES, MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_OWN_ADDRESSES,
     MAX_PORT_SETS, MAX_REASONS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Moment, NoHint, Node, PortKey,
     PortSet, Pulse, Reason, SYN_ENTRIES, Service, SharedFlow, SharedPortSet, SharedPulse, SharedSyn, Sharing, Source,
-    SourceLimit, Suspicion, Syn, Traffic, budget, handshake_bucket, mac_key,
+    SourceLimit, Suspicion, Syn, Traffic, budget, handshake_bucket, hears, mac_key,
 };
 use lb_ebpf::datapath::ports::{self, Search, Try};
 use lb_ebpf::datapath::tables::{Drafts, Note, Refused, Tables};
@@ -137,6 +137,8 @@ pub(crate) trait Kept: Family {
     fn ask(lookup: &mut FibLookup, source: Self::Address, destination: Self::Address);
     /// Tells those who share flows of one.
     fn tell(client: &FlowKey<Self::Address>, what: u32);
+    /// The same for the log of flows.
+    fn log(client: &FlowKey<Self::Address>, what: u32);
     /// Hands a line to the agent's log.
     fn write(note: Note, client: Self::Address, port: u16, slot: u32);
 }
@@ -193,6 +195,11 @@ impl Kept for V4 {
     #[inline(always)]
     fn tell(client: &FlowKey<Self::Address>, what: u32) {
         tell::tell4(client, what);
+    }
+
+    #[inline(always)]
+    fn log(client: &FlowKey<Self::Address>, what: u32) {
+        tell::log4(client, what);
     }
 
     #[inline(always)]
@@ -256,6 +263,11 @@ impl Kept for V6 {
     }
 
     #[inline(always)]
+    fn log(client: &FlowKey<Self::Address>, what: u32) {
+        tell::log6(client, what);
+    }
+
+    #[inline(always)]
     fn write(note: Note, client: Be128, port: u16, slot: u32) {
         tell::write6(note, client.wire(), port, slot);
     }
@@ -297,7 +309,7 @@ pub(crate) fn node<'a>() -> Option<&'a Node> {
 
 /// A table's entry as the datapath shares it with other CPUs.
 #[inline(always)]
-fn shared<'a, A>(entry: Option<*mut Flow<A>>) -> Option<&'a SharedFlow<A>> {
+pub(crate) fn shared<'a, A>(entry: Option<*mut Flow<A>>) -> Option<&'a SharedFlow<A>> {
     // SAFETY: the kernel keeps a looked-up value readable until the program ends. `SharedFlow` is `Flow` with its
     // changing words atomic, of the same layout (asserted beside the definition). An entry removed meanwhile may be
     // given to another flow; words are then mixed, never out of bounds, and a mixed translation is a lost packet.
@@ -366,7 +378,7 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
 
     #[inline(always)]
     fn sharing(&self) -> Option<&Sharing> {
-        SHARING.get(0).filter(|sharing| sharing.is_on != 0)
+        SHARING.get(0).filter(|sharing| sharing.is_on & hears::SHARED != 0)
     }
 
     #[inline(always)]
@@ -680,10 +692,13 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
         if !refused || spend(BUDGETS.get_ptr_mut(budget::WARNINGS), now, 1) {
             F::write(note, client.source, client.source_port.get(), slot);
         }
-        if let Some(what) = note.told()
-            && Tables::<F>::sharing(self).is_some()
-        {
-            F::tell(client, what);
+        if let (Some(what), Some(sharing)) = (note.told(), SHARING.get(0)) {
+            if sharing.is_on & hears::SHARED != 0 {
+                F::tell(client, what);
+            }
+            if sharing.is_on & hears::LOGGED != 0 {
+                F::log(client, what);
+            }
         }
     }
 }

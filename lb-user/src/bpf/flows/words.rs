@@ -53,7 +53,7 @@ pub(super) struct Place {
 }
 
 /// Key of the client's packets; `None` where the two ends are of different IP versions, or IPv4 addresses in IPv6's clothes.
-pub(super) fn key_of(key: &Key) -> Option<FlowKey<Be128>> {
+pub(in crate::bpf) fn key_of(key: &Key) -> Option<FlowKey<Be128>> {
     let is_plain =
         |end: &SocketAddr| matches!(end.ip(), IpAddr::V6(six) if six.to_ipv4_mapped().is_none()) || end.is_ipv4();
     let is_one = key.client.is_ipv4() == key.listener.is_ipv4() && is_plain(&key.client) && is_plain(&key.listener);
@@ -71,7 +71,7 @@ pub(in crate::bpf) fn ends<A: Address>(key: &FlowKey<A>) -> Key {
 }
 
 /// The same key in a table of one IP version.
-pub(super) fn narrow<A: Address>(key: &FlowKey<Be128>) -> FlowKey<A> {
+pub(in crate::bpf) fn narrow<A: Address>(key: &FlowKey<Be128>) -> FlowKey<A> {
     FlowKey {
         source: A::of(key.source),
         destination: A::of(key.destination),

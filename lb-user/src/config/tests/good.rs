@@ -26,6 +26,7 @@ fn the_shortest_file_gets_every_default() {
         metrics: Metrics { listen: ([127, 0, 0, 1], 9910).into() },
         admin: Admin { socket: "/run/xvip/admin.sock".into(), read: Readers::Everyone },
         sync: None,
+        flow_log: None,
         vrrp: vec![Vrrp {
             name: "k8s".into(),
             interface: "eth0".into(),
