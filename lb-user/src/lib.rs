@@ -31,6 +31,7 @@ pub mod logging;
 pub mod manual;
 pub mod metrics;
 pub mod netlink;
+pub mod passwords;
 pub mod probe;
 pub mod reconcile;
 pub mod report;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use xvip::cli::{Cli, Command, VrrpCommand};
-use xvip::{agent, config, doctor, import, logging, manual, status, steer};
+use xvip::{agent, config, doctor, import, logging, manual, passwords, status, steer};
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
@@ -40,6 +40,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Reload(arguments) => Ok(runtime.block_on(steer::reload(&arguments)).into()),
         Command::Events(arguments) => Ok(runtime.block_on(status::events(&arguments)).into()),
         Command::Backend(command) => Ok(runtime.block_on(steer::backend(&command)).into()),
+        Command::Password(arguments) => Ok(passwords::ask(&arguments.name).into()),
         Command::Completions(arguments) => {
             manual::completions(arguments.shell, &mut std::io::stdout())?;
             Ok(ExitCode::SUCCESS)

@@ -13,6 +13,7 @@ pub mod apiserver;
 pub mod bpf;
 pub mod capture;
 pub mod cgroup;
+pub mod chromium;
 pub mod client;
 pub mod deployment;
 pub mod dial;

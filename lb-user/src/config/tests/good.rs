@@ -23,7 +23,7 @@ fn the_shortest_file_gets_every_default() {
             max_half_open: 32_768,
             cgroup: None,
         },
-        metrics: Metrics { listen: ([127, 0, 0, 1], 9910).into() },
+        metrics: Metrics { listen: ([127, 0, 0, 1], 9910).into(), password_file: None, tls: None },
         admin: Admin { socket: "/run/xvip/admin.sock".into(), read: Readers::Everyone },
         sync: None,
         vrrp: vec![Vrrp {
@@ -202,6 +202,7 @@ fn what_is_good_is_accepted() {
         ("id = 51", "id = 1\npriority = 1\nadvert_interval = \"10ms\"\npreempt = true\npreempt_delay = \"1h\""),
         ("id = 51", "id = 51\nunicast_peers = []"),
         ("[[vrrp]]", "[metrics]\nlisten = \"[::]:9910\"\n[[vrrp]]"),
+        ("[[vrrp]]", "[metrics]\npassword_file = \"/p\"\ntls_cert = \"/c\"\ntls_key = \"/k\"\n[[vrrp]]"),
         ("[[vrrp]]", "[metrics]\nlisten = \"[2001:db8::21]:80\"\n[[vrrp]]"),
         ("type = \"https\"", "type = \"https\"\nserver_name = \"2001:db8::100\"\nhost = \"[2001:db8::100]\""),
         ("type = \"https\"", "type = \"https\"\nhost = \"[2001:db8::100]:8443\""),
