@@ -24,8 +24,8 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-pub(crate) use backend::address;
 pub use backend::{BackendOrder, Change};
+pub(crate) use backend::{address, change};
 pub use client::{
     AdminError, fetch_connections, fetch_events, fetch_explanation, fetch_status, read_status, request_backend,
     request_reload, request_step_down,
@@ -35,6 +35,7 @@ pub use events::Page;
 pub use protocol::{Caller, Right, VERSION};
 pub use socket::ClaimError;
 pub use steering::Handover;
+pub(crate) use steering::{USUAL_HOLD, hand_over};
 
 use crate::config::{Admin, Readers};
 use crate::drivers::vrrp::StepDown;

@@ -50,7 +50,7 @@ use crate::drivers::vrrp::{self, AuthError, StartError, VrrpDriver, VrrpSnapshot
 use crate::events::{HealthObserver, Reporter};
 use crate::flow_log::FlowLogError;
 use crate::heartbeat::Heartbeat;
-use crate::http::{self, HttpServer, ListenError, Sources};
+use crate::http::{self, Desk, DeskError, HttpServer, ListenError, Settings, Sources};
 use crate::metrics::{Exposition, Metrics};
 use crate::naming::Naming;
 use crate::netlink::{Addresses, Group, Monitor, Netlink, NetlinkError};
@@ -123,6 +123,9 @@ pub enum AgentError {
     /// The metrics listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// What the status page needs.
+    #[error(transparent)]
+    Desk(#[from] DeskError),
     /// The admin socket.
     #[error(transparent)]
     Claim(#[from] ClaimError),
@@ -620,6 +623,7 @@ impl Agent {
         // What can fail comes first.
         let targets = Preparing::start(&config)?.within(READ_WITHIN).await;
         let targets = targets.unwrap_or(Err(PrepareError::Slow(READ_WITHIN)))?;
+        let settings = Settings::read(&config.metrics)?;
         let http = if self.config.metrics.listen == config.metrics.listen {
             None
         } else {
@@ -637,6 +641,7 @@ impl Agent {
         if let Some(sockets) = sockets {
             self.peering.listen(sockets).await;
         }
+        self.sources.desk.configure(settings);
         if let Some(http) = http {
             tokio::spawn(std::mem::replace(&mut self.http, http).stop());
         }

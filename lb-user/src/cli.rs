@@ -117,6 +117,14 @@ pub enum Command {
     )]
     Vrrp(VrrpCommand),
 
+    /// Print the line for an administrator of the status page
+    ///
+    /// Asks for the password, or takes it from the first line of standard input where that is no terminal. The line belongs in
+    /// the file that metrics.password_file names, which has mode 0600.
+    #[command(after_help = "For example: xvip password alice >> /etc/xvip/page.passwords\n\
+                      Exit status: 0, or 1 when the name or the password will not do.")]
+    Password(PasswordArgs),
+
     /// Print a completion script for a shell
     #[command(after_help = "For example: xvip completions bash > /etc/bash_completion.d/xvip\nExit status: 0.")]
     Completions(CompletionsArgs),
@@ -124,6 +132,13 @@ pub enum Command {
     /// Write the manual pages into a directory
     #[command(hide = true, after_help = "Exit status: 0, or 1 when a page cannot be written.")]
     ManPages(ManPagesArgs),
+}
+
+/// What `password` is told.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct PasswordArgs {
+    /// Name to log in with: letters, digits, and . _ @ -
+    pub name: String,
 }
 
 /// The commands of `backend`.

@@ -1,19 +1,33 @@
-//! The metrics listener: /metrics for Prometheus, /healthz and /readyz for probes, a page for people at /.
+//! The metrics listener: /metrics for Prometheus, /healthz and /readyz for probes, a page for people at /, and what
+//! administrators change by it.
 
+mod act;
+mod attempts;
+mod desk;
+mod door;
+mod history;
 mod page;
+mod sessions;
+mod tls;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderName, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router, middleware};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use desk::{Desk, DeskError, Settings};
+use door::{Connection, Door, Peer};
+use page::{Rights, View};
 
 use crate::clock;
 use crate::heartbeat::Heartbeat;
@@ -36,6 +50,8 @@ pub struct Sources {
     pub status: watch::Receiver<Arc<Status>>,
     /// For /healthz and /readyz.
     pub heartbeat: Heartbeat,
+    /// For / and its actions.
+    pub desk: Desk,
 }
 
 /// Why the listener could not be started.
@@ -62,6 +78,17 @@ fn remedy(error: &io::Error) -> &'static str {
 pub struct HttpServer {
     address: SocketAddr,
     serving: Serving,
+    watching: Watching,
+}
+
+/// Follows the status for rates; ends with its value.
+#[derive(Debug)]
+struct Watching(JoinHandle<()>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl HttpServer {
@@ -73,6 +100,7 @@ impl HttpServer {
 
     /// Frees the address, then finishes the answers under way; slow clients can make this last ten seconds.
     pub async fn stop(self) {
+        drop(self.watching);
         self.serving.stop().await;
     }
 }
@@ -82,26 +110,48 @@ pub async fn listen(listen: SocketAddr, sources: Sources) -> Result<HttpServer, 
     let fault = |source| ListenError { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(fault)?;
     let address = listener.local_addr().map_err(fault)?;
+    let watching = Watching(tokio::spawn(watch_status(sources.status.clone(), sources.desk.clone())));
+    let door = Door { listener, desk: sources.desk.clone() };
     let router = router(sources);
-    let serving = serve("metrics", listener, move |_| router.clone(), LIMITS);
-    Ok(HttpServer { address, serving })
+    let for_peer = move |connection: &Connection| router.clone().layer(Extension(connection.peer));
+    let serving = serve("metrics", door, for_peer, LIMITS);
+    Ok(HttpServer { address, serving, watching })
+}
+
+/// Answers on one connection, however it was made, as if from this node itself. Needs a tokio runtime with time.
+pub async fn answer<Io>(io: Io, sources: Sources)
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), has_tls: false };
+    crate::serve::answer("metrics", io, router(sources).layer(Extension(peer)), LIMITS).await;
+}
+
+async fn watch_status(mut status: watch::Receiver<Arc<Status>>, desk: Desk) {
+    loop {
+        let seen = Arc::clone(&status.borrow_and_update());
+        desk.saw(&seen);
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 fn router(sources: Sources) -> Router {
     Router::new()
         .route("/", get(index))
+        .route("/live", get(live))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .merge(act::routes())
+        .layer(middleware::map_response(guarded))
         .with_state(sources)
 }
 
-const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
-const NO_SNIFF: (HeaderName, &str) = (header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-
 async fn metrics(State(sources): State<Sources>) -> Response {
     match sources.exposition.render() {
-        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE), NO_STORE, NO_SNIFF], text).into_response(),
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         Err(_) => words(StatusCode::INTERNAL_SERVER_ERROR, &["the metrics could not be written".to_owned()]),
     }
 }
@@ -124,26 +174,75 @@ async fn readyz(State(sources): State<Sources>) -> Response {
     }
 }
 
-async fn index(State(sources): State<Sources>) -> Response {
+async fn index(State(sources): State<Sources>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
+    shown(&sources, peer, &headers, true, |view, desk| document(desk, StatusCode::OK, |nonce| page::page(view, nonce)))
+}
+
+/// What of the page changes, for the page itself.
+async fn live(State(sources): State<Sources>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
+    shown(&sources, peer, &headers, false, |view, _| Html(page::live(view)).into_response())
+}
+
+/// Shows what whoever asks may see and do. What came of their last action is shown once, if `tells`.
+fn shown(
+    sources: &Sources, peer: Peer, headers: &HeaderMap, tells: bool, show: impl FnOnce(&View<'_>, &Desk) -> Response,
+) -> Response {
     let status = Arc::clone(&sources.status.borrow());
-    let now = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut faults = unready(&status);
     faults.extend(dead(&sources.heartbeat));
-    (
-        [
-            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-            (
-                header::CONTENT_SECURITY_POLICY,
-                "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
-            ),
-            (header::REFERRER_POLICY, "no-referrer"),
-            NO_STORE,
-            NO_SNIFF,
-        ],
-        page::page(&status, &faults, now.as_secs_f64()),
-    )
-        .into_response()
+    let desk = &sources.desk;
+    let session = act::secret(peer, headers).and_then(|secret| {
+        let mut sessions = desk.sessions();
+        let session = sessions.find(secret, clock::now())?;
+        let (name, outcome) = (session.name.clone(), if tells { session.outcome.take() } else { None });
+        Some((name, sessions.token(secret), outcome))
+    });
+    let view = View {
+        status: &status,
+        faults: &faults,
+        pace: &desk.pace(),
+        now: clock::unix(clock::wall()),
+        can_log_in: desk.has_administrators(),
+        rights: session.as_ref().map(|(name, token, outcome)| Rights {
+            name,
+            token,
+            outcome: outcome.as_ref().map(|(is_good, text)| (*is_good, text.as_str())),
+        }),
+    };
+    show(&view, desk)
 }
+
+/// A document for people, with a policy under which it alone runs what it has.
+fn document(desk: &Desk, code: StatusCode, write: impl FnOnce(&str) -> String) -> Response {
+    let Ok(nonce) = desk.sessions().secret() else {
+        return words(StatusCode::INTERNAL_SERVER_ERROR, &["this system has no random numbers".to_owned()]);
+    };
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    );
+    (code, [(header::CONTENT_SECURITY_POLICY, policy)], Html(write(&nonce))).into_response()
+}
+
+/// What holds for every answer.
+async fn guarded(mut answer: Response) -> Response {
+    let headers = answer.headers_mut();
+    for (name, value) in GUARDS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(nothing);
+    answer
+}
+
+// With "no-referrer" browsers would hide from us that our own forms are ours.
+const GUARDS: [(HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
 
 /// Why the agent should not be sent work; nothing when it is ready.
 pub(crate) fn unready(status: &Status) -> Vec<String> {
@@ -171,7 +270,7 @@ pub(crate) fn dead(heartbeat: &Heartbeat) -> Option<String> {
 fn words(code: StatusCode, lines: &[String]) -> Response {
     let mut text = lines.join("\n");
     text.push('\n');
-    (code, [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), NO_STORE, NO_SNIFF], text).into_response()
+    (code, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
 #[cfg(test)]

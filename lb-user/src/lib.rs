@@ -35,6 +35,7 @@ pub mod manual;
 pub mod metrics;
 pub mod naming;
 pub mod netlink;
+pub mod passwords;
 pub mod privileges;
 pub mod probe;
 pub mod reconcile;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use xvip::cli::{Cli, Command, VrrpCommand};
-use xvip::{agent, bpf, config, connections, doctor, import, logging, manual, privileges, status, steer};
+use xvip::{agent, bpf, config, connections, doctor, import, logging, manual, passwords, privileges, status, steer};
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
@@ -45,6 +45,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Connections(arguments) => Ok(runtime.block_on(connections::list(&arguments)).into()),
         Command::Explain(arguments) => Ok(runtime.block_on(connections::explain(&arguments)).into()),
         Command::Backend(command) => Ok(runtime.block_on(steer::backend(&command)).into()),
+        Command::Password(arguments) => Ok(passwords::ask(&arguments.name).into()),
         Command::Completions(arguments) => {
             manual::completions(arguments.shell, &mut std::io::stdout())?;
             Ok(ExitCode::SUCCESS)

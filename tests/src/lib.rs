@@ -14,6 +14,7 @@ pub mod book;
 pub mod bpf;
 pub mod capture;
 pub mod cgroup;
+pub mod chromium;
 pub mod chroot;
 pub mod client;
 pub mod deployment;

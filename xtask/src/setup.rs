@@ -14,10 +14,11 @@ const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 const LINKER_PACKAGES: [&str; 4] = ["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "g++"];
 
 /// Programs the namespace tests talk to, and the Debian package each comes in.
-const TEST_PROGRAMS: [(&str, &str); 15] = [
+const TEST_PROGRAMS: [(&str, &str); 16] = [
     ("ansible-playbook", "ansible-core"),
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
+    ("chromium", "chromium"),
     ("curl", "curl"),
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),

@@ -150,6 +150,40 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     good.ok_or_else(|| format!("{text:?} is not an address such as 192.0.2.31:6443 or [2001:db8::31]:6443"))
 }
 
+/// Has the agent change a backend, and waits for what becomes of it: the outcome in words.
+///
+/// # Errors
+/// Why nothing was done, or is not known to be done.
+pub(crate) async fn change(
+    orders: &mpsc::Sender<Order>, service: Option<String>, name: String, change: Change, save: bool, caller: Caller,
+) -> Result<String, NotDone> {
+    let answer = timeout(PATIENCE, async {
+        let (reply, outcome) = oneshot::channel();
+        let order = BackendOrder { service, name, change, save, caller, reply };
+        orders.send(Order::Backend(order)).await.ok()?;
+        outcome.await.ok()
+    });
+    match answer.await {
+        Ok(Some(outcome)) => outcome.map_err(NotDone::Refused),
+        Ok(None) => Err(NotDone::Stopping),
+        Err(_) => Err(NotDone::Slow),
+    }
+}
+
+/// Why an order was not carried out, as far as is known.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotDone {
+    /// The agent will not.
+    #[error("{}", .0.join("; "))]
+    Refused(Vec<String>),
+    /// The agent ends.
+    #[error("the agent is stopping")]
+    Stopping,
+    /// It takes long.
+    #[error("it is not finished yet; its outcome will be in the log")]
+    Slow,
+}
+
 pub(super) async fn ask(
     State(orders): State<mpsc::Sender<Order>>, Extension(caller): Extension<Caller>, Path(verb): Path<String>, uri: Uri,
 ) -> Response {
@@ -161,19 +195,13 @@ pub(super) async fn ask(
     let Some(name) = name else {
         return fault(StatusCode::BAD_REQUEST, "name is missing");
     };
-    let answer = timeout(PATIENCE, async {
-        let (reply, outcome) = oneshot::channel();
-        let order = BackendOrder { service, name, change, save, caller, reply };
-        orders.send(Order::Backend(order)).await.ok()?;
-        outcome.await.ok()
-    });
-    match answer.await {
-        Ok(Some(Ok(outcome))) => Json(Answer { outcome, faults: Vec::new() }).into_response(),
-        Ok(Some(Err(faults))) => {
+    match self::change(&orders, service, name, change, save, caller).await {
+        Ok(outcome) => Json(Answer { outcome, faults: Vec::new() }).into_response(),
+        Err(NotDone::Refused(faults)) => {
             (StatusCode::UNPROCESSABLE_ENTITY, Json(Answer { outcome: String::new(), faults })).into_response()
         }
-        Ok(None) => fault(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping"),
-        Err(_) => fault(StatusCode::GATEWAY_TIMEOUT, "it is not finished yet; its outcome will be in the log"),
+        Err(stopping @ NotDone::Stopping) => fault(StatusCode::SERVICE_UNAVAILABLE, stopping.to_string()),
+        Err(slow @ NotDone::Slow) => fault(StatusCode::GATEWAY_TIMEOUT, slow.to_string()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What holds for every request: the version, who asks, and with which right.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use axum::Router;
 use axum::extract::Request;
@@ -26,26 +27,41 @@ pub enum Right {
     Change,
 }
 
-/// Who is at the other end, as the kernel says (SO_PEERCRED); for the log, not for what is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Caller {
-    uid: Option<u32>,
-    pid: Option<i32>,
+/// Who wants something, for the log and the events, not for what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Caller {
+    /// Not known.
+    #[default]
+    Somebody,
+    /// Of this host, as the kernel says (SO_PEERCRED).
+    Local {
+        /// User.
+        uid: u32,
+        /// Process.
+        pid: Option<i32>,
+    },
+    /// Somebody who is logged in at the status page.
+    Administrator {
+        /// Name in the file of passwords.
+        name: String,
+        /// Where they logged in from.
+        from: IpAddr,
+    },
 }
 
 impl Caller {
     pub(super) fn of(stream: &UnixStream) -> Self {
-        let credentials = stream.peer_cred().ok();
-        Self { uid: credentials.map(|c| c.uid()), pid: credentials.and_then(|c| c.pid()) }
+        stream.peer_cred().map_or(Self::Somebody, |peer| Self::Local { uid: peer.uid(), pid: peer.pid() })
     }
 }
 
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.uid, self.pid) {
-            (Some(uid), Some(pid)) => write!(f, "uid {uid} (process {pid})"),
-            (Some(uid), None) => write!(f, "uid {uid}"),
-            (None, _) => f.write_str("somebody"),
+        match self {
+            Self::Local { uid, pid: Some(pid) } => write!(f, "uid {uid} (process {pid})"),
+            Self::Local { uid, pid: None } => write!(f, "uid {uid}"),
+            Self::Administrator { name, from } => write!(f, "administrator {name} (status page, {from})"),
+            Self::Somebody => f.write_str("somebody"),
         }
     }
 }

@@ -15,6 +15,8 @@ use crate::drivers::vrrp::StepDown;
 
 /// How long a request waits for the other node: longer than a hand-over lasts, and shorter than the connection.
 const PATIENCE: Duration = Duration::from_millis(4500);
+/// How long a node that has stepped down preempts nobody, unless something else is said.
+pub(crate) const USUAL_HOLD: Duration = Duration::from_secs(3600);
 /// The longest hold: a day.
 const LONGEST_HOLD: u64 = 86_400;
 
@@ -42,11 +44,13 @@ pub(super) fn path(name: Option<&str>, hold: Duration) -> String {
     format!("/v1/vrrp/step-down?{name}hold={}", hold.as_secs())
 }
 
-pub(super) async fn ask(State(orders): State<mpsc::Sender<Order>>, uri: Uri) -> Response {
-    let (name, hold) = match wanted(uri.query().unwrap_or_default()) {
-        Ok(wanted) => wanted,
-        Err(fault) => return refused(StatusCode::BAD_REQUEST, fault),
-    };
+/// Has the agent hand VIPs over, and waits for what becomes of each virtual router.
+///
+/// # Errors
+/// Why nothing was done, or is not known to be done, and the status that says so.
+pub(crate) async fn hand_over(
+    orders: &mpsc::Sender<Order>, name: Option<String>, hold: Duration,
+) -> Result<Vec<Handover>, (StatusCode, String)> {
     let answer = timeout(PATIENCE, async {
         let (reply, outcomes) = oneshot::channel();
         orders.send(Order::StepDown(StepDown { name: name.clone(), hold, reply })).await.ok()?;
@@ -58,20 +62,30 @@ pub(super) async fn ask(State(orders): State<mpsc::Sender<Order>>, uri: Uri) -> 
                 Some(name) => format!("there is no [[vrrp]] of the name {name:?}"),
                 None => "there is no [[vrrp]] on this node".to_owned(),
             };
-            refused(StatusCode::NOT_FOUND, fault)
+            Err((StatusCode::NOT_FOUND, fault))
         }
         Ok(Some(outcomes)) => {
             let handover =
                 |(name, outcome)| (name, crate::drivers::vrrp::Outcome::is_good(&outcome), outcome.to_string());
             let handovers = outcomes.into_iter().map(handover);
-            let handovers = handovers.map(|(name, done, outcome)| Handover { name, done, outcome }).collect();
-            (StatusCode::OK, Json(Answer { handovers, fault: None })).into_response()
+            Ok(handovers.map(|(name, done, outcome)| Handover { name, done, outcome }).collect())
         }
-        Ok(None) => refused(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping".to_owned()),
+        Ok(None) => Err((StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping".to_owned())),
         Err(_) => {
             let fault = "the hand-over is not finished yet; its outcome will be in the log";
-            refused(StatusCode::GATEWAY_TIMEOUT, fault.to_owned())
+            Err((StatusCode::GATEWAY_TIMEOUT, fault.to_owned()))
         }
+    }
+}
+
+pub(super) async fn ask(State(orders): State<mpsc::Sender<Order>>, uri: Uri) -> Response {
+    let (name, hold) = match wanted(uri.query().unwrap_or_default()) {
+        Ok(wanted) => wanted,
+        Err(fault) => return refused(StatusCode::BAD_REQUEST, fault),
+    };
+    match hand_over(&orders, name, hold).await {
+        Ok(handovers) => (StatusCode::OK, Json(Answer { handovers, fault: None })).into_response(),
+        Err((code, fault)) => refused(code, fault),
     }
 }
 
@@ -80,7 +94,7 @@ fn refused(code: StatusCode, fault: String) -> Response {
 }
 
 fn wanted(query: &str) -> Result<(Option<String>, Duration), String> {
-    let (mut name, mut hold) = (None, Duration::from_secs(3600));
+    let (mut name, mut hold) = (None, USUAL_HOLD);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
             Some(("name", value)) => name = Some(value.to_owned()),

@@ -146,10 +146,13 @@ impl Agent {
         })?;
         let (status, status_seen) = watch::channel(Arc::new(first));
         let heartbeat = Heartbeat::new(clock::now());
+        let desk = Desk::new(reload.clone(), reporter.clone())?;
+        desk.configure(Settings::read(&config.metrics)?);
         let sources = Sources {
             exposition: Arc::new(Exposition::new(&metrics, status_seen.clone(), heartbeat.clone())),
             status: status_seen.clone(),
             heartbeat: heartbeat.clone(),
+            desk,
         };
         let http = http::listen(config.metrics.listen, sources.clone()).await?;
         let access =

@@ -5,10 +5,9 @@
 //! put it first on all, then remove the old one.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use super::{SecretError, read_secret};
 
 /// No key file is longer.
 const LONGEST: u64 = 4096;
@@ -16,8 +15,6 @@ const LONGEST: u64 = 4096;
 const MOST: usize = 8;
 /// Hexadecimal digits of a key: 128 to 512 bits.
 const DIGITS: std::ops::RangeInclusive<usize> = 32..=128;
-/// Permissions of anybody but the owner.
-const OTHERS: u32 = 0o077;
 
 /// Keys, the one that signs first. Shows nothing of them.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -26,15 +23,9 @@ pub struct Keys(Vec<(u8, Vec<u8>)>);
 /// Why there are none.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file cannot be read.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// Others may read it.
-    #[error("others than its owner may use it (mode {0:04o}), so it is no secret: chmod 600 it and make new keys")]
-    Open(u32),
-    /// It is no ordinary file.
-    #[error("it is no ordinary file")]
-    NotAFile,
+    /// The file, or who may read it.
+    #[error(transparent)]
+    File(#[from] SecretError),
     /// A line that is no key. Lines count from 1.
     #[error(
         "line {line} {what}: write 64 hexadecimal digits, such as `openssl rand -hex 32` makes, after an optional number from 0 to 255"
@@ -59,18 +50,7 @@ impl Keys {
     /// # Errors
     /// What is wrong with the file or its permissions; never what it says.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let file = File::open(path)?;
-        // Of what was opened, whatever has the name by now.
-        let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(KeyError::NotAFile);
-        }
-        if meta.mode() & OTHERS != 0 {
-            return Err(KeyError::Open(meta.mode() & 0o7777));
-        }
-        let mut text = String::new();
-        file.take(LONGEST).read_to_string(&mut text)?;
-        Self::parse(&text)
+        Self::parse(&read_secret(path, LONGEST)?)
     }
 
     /// Reads the text of a file.
@@ -178,7 +158,7 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(Keys::read(&path).is_ok(), good, "{mode:o}");
         }
-        assert!(matches!(Keys::read(dir.path()), Err(KeyError::NotAFile)));
-        assert!(matches!(Keys::read(&dir.path().join("none")), Err(KeyError::Io(_))));
+        assert!(matches!(Keys::read(dir.path()), Err(KeyError::File(SecretError::NotAFile))));
+        assert!(matches!(Keys::read(&dir.path().join("none")), Err(KeyError::File(SecretError::Io(_)))));
     }
 }

@@ -21,6 +21,7 @@ mod listen;
 mod node;
 mod reader;
 mod report;
+mod secret;
 mod service;
 mod sources;
 mod sync;
@@ -39,7 +40,9 @@ pub use fault::{Fault, Faults};
 pub use file::replace as replace_file;
 pub use host::{HostFacts, Loaded};
 pub use keys::{KeyError, Keys};
+
 pub use listen::Listen;
+pub use secret::{SecretError, read_secret};
 pub use track::{Track, TrackCommand, Tracked};
 pub use valid::*;
 
@@ -140,7 +143,7 @@ fn read(text: &str, report: &Report<'_>, env: &Env) -> Option<Loaded> {
     sync_group::check(&groups, &routers, report);
     service::between(&services, report);
     admission::between(&services, report);
-    between::check(&node, metrics.as_ref(), &routers, &services, report);
+    between::check(&node, metrics.listen.as_ref(), &routers, &services, report);
     direct::check(&node, &routers, &services, report);
     sources::check(&node, &routers, &services, report);
     let shared = sync::check(&sync, &node, &routers, report);
@@ -150,7 +153,7 @@ fn read(text: &str, report: &Report<'_>, env: &Env) -> Option<Loaded> {
     sync_group::assign(&groups, &mut vrrp);
     let config = Config {
         node: node.built?,
-        metrics: Metrics { listen: metrics?.value },
+        metrics: metrics.built?,
         admin: admin?,
         vrrp,
         services: services.into_iter().map(|s| s.built).collect::<Option<_>>()?,

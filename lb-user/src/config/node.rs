@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::reader::{Got, List, Section};
 use super::report::{At, Wrong, quote, wrong};
-use super::{Admin, Datapath, Env, Node, Readers, Role, values};
+use super::{Admin, Datapath, Env, Metrics, Node, Readers, Role, TlsFiles, values};
 
 /// Longest path a Unix socket can be bound to: `sun_path` less its final NUL, and room for the name of the one that only tells.
 const LONGEST_SOCKET: usize = 102;
@@ -78,11 +78,44 @@ pub(super) fn read(section: &Section<'_>, env: &Env) -> Draft {
     Draft { interface, role, chosen_ports, source_addresses: sources, built }
 }
 
-pub(super) fn metrics(section: &Section<'_>) -> Option<At<SocketAddr>> {
+/// `[metrics]`, with what other sections are compared with.
+pub(super) struct MetricsDraft {
+    pub(super) listen: Option<At<SocketAddr>>,
+    pub(super) built: Option<Metrics>,
+}
+
+pub(super) fn metrics(section: &Section<'_>) -> MetricsDraft {
+    const LONGEST: usize = 4095;
     let default = SocketAddr::from(([127, 0, 0, 1], 9910));
     let listen = section.key("listen", r#""127.0.0.1:9910""#).text(values::listen_socket).or(default);
+    let file = |name, example: &'static str| {
+        let key = section.key(name, example);
+        key.text(|text| values::path(text, LONGEST, example.trim_matches('"'))).optional()
+    };
+    let passwords = file("password_file", r#""/etc/xvip/page.passwords""#);
+    let (certificate, key) = (file("tls_cert", r#""/etc/xvip/page.crt""#), file("tls_key", r#""/etc/xvip/page.key""#));
     section.finish();
-    listen
+    let tls = match (certificate, key) {
+        (Some(Some(certificate)), Some(Some(key))) => {
+            Some(Some(TlsFiles { certificate: certificate.value, key: key.value }))
+        }
+        (Some(None), Some(None)) => Some(None),
+        (Some(Some(one)), Some(None)) => {
+            section.report.add(one.at, wrong("tls_cert stands without tls_key", "add tls_key"));
+            None
+        }
+        (Some(None), Some(Some(one))) => {
+            section.report.add(one.at, wrong("tls_key stands without tls_cert", "add tls_cert"));
+            None
+        }
+        _ => None,
+    };
+    let build = || {
+        let password_file = passwords?.map(|file| file.value);
+        Some(Metrics { listen: listen?.value, password_file, tls: tls? })
+    };
+    let built = build();
+    MetricsDraft { listen, built }
 }
 
 pub(super) fn admin(section: &Section<'_>) -> Option<Admin> {

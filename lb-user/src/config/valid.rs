@@ -74,8 +74,21 @@ pub enum Datapath {
 /// `[metrics]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metrics {
-    /// Address of /metrics, /healthz and /readyz.
+    /// Address of /metrics, /healthz, /readyz and the status page.
     pub listen: SocketAddr,
+    /// Who may change things by the status page; `None`: nobody.
+    pub password_file: Option<PathBuf>,
+    /// What TLS is served with; `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
+}
+
+/// `metrics.tls_cert` and `metrics.tls_key`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those that lead to its authority, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
 }
 
 /// `[admin]`

@@ -1,256 +1,153 @@
-//! The status page: one self-contained document without scripts, redrawn every five seconds. Everything inserted is escaped.
+//! The status page: one self-contained document, whole without scripts, and kept up to date by one where it may run.
+//!
+//! The script asks for the same part of the page again and puts in what has changed, so everything is rendered here alone.
+//! Everything inserted is escaped.
 
-use std::fmt::{self, Display, Write};
+mod datapath;
+mod login;
+mod overview;
+mod rights;
+mod routers;
+mod services;
+mod table;
+mod text;
 
-use crate::status::words::{ago, bytes, removed, share, since};
-use crate::status::{BackendStatus, Status};
+use std::fmt::{self, Write};
 
-/// Events shown, newest first.
-const EVENTS: usize = 20;
+pub(super) use login::{Refusal, login};
+pub(super) use rights::Rights;
+use text::{Mood, Text};
 
-/// The page for `status` at `now`, seconds since the Unix epoch. `faults` says why the agent is not ready.
-pub(super) fn page(status: &Status, faults: &[String], now: f64) -> String {
-    let mut html = String::with_capacity(8 * 1024);
+use super::history::Pace;
+use crate::status::Status;
+use crate::status::words::{ago, instant, since};
+
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+
+/// What the page shows.
+pub(super) struct View<'a> {
+    pub(super) status: &'a Status,
+    /// Why the agent is not ready.
+    pub(super) faults: &'a [String],
+    pub(super) pace: &'a Pace,
+    /// Seconds since the Unix epoch.
+    pub(super) now: f64,
+    /// Whether there are administrators.
+    pub(super) can_log_in: bool,
+    /// What whoever looks may do.
+    pub(super) rights: Option<Rights<'a>>,
+}
+
+/// The whole page. `nonce` is what its content security policy lets pass.
+pub(super) fn page(view: &View<'_>, nonce: &str) -> String {
+    let mut html = String::with_capacity(64 * 1024);
     // Writing to a String cannot fail.
-    let _ = write(&mut html, status, faults, now);
+    let _ = whole(&mut html, view, nonce);
     html
 }
 
-fn write(html: &mut String, status: &Status, faults: &[String], now: f64) -> fmt::Result {
-    let node = Text(&status.node);
+/// The part of it that changes.
+pub(super) fn live(view: &View<'_>) -> String {
+    let mut html = String::with_capacity(48 * 1024);
+    let _ = part(&mut html, view);
+    html
+}
+
+fn whole(html: &mut String, view: &View<'_>, nonce: &str) -> fmt::Result {
+    head(html, &title(view), nonce)?;
+    // Who runs the script gets only what has changed.
+    html.push_str(
+        "<noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript></head><body>\n\
+         <div id=\"bar\"></div><p id=\"gone\" role=\"alert\" hidden></p><p id=\"said\" class=\"hidden\" role=\"status\"></p>\n",
+    );
+    if let Some((is_good, outcome)) = view.rights.as_ref().and_then(|rights| rights.outcome) {
+        let class = if is_good { "good" } else { "bad" };
+        writeln!(html, "<p id=\"outcome\" class=\"{class}\" role=\"status\">{}</p>", Text(outcome))?;
+    }
+    part(html, view)?;
+    writeln!(html, "<script nonce=\"{nonce}\">{SCRIPT}</script></body></html>")
+}
+
+fn head(html: &mut String, title: &str, nonce: &str) -> fmt::Result {
     write!(
         html,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <meta http-equiv=\"refresh\" content=\"5\"><link rel=\"icon\" href=\"data:,\">\
-         <title>{node} · xvip</title><style>{STYLE}</style></head><body>\n\
-         <header><h1>{node}</h1><p>xvip {} · up {}</p></header>\n",
-        Text(&status.version),
-        since(now, status.started_at),
-    )?;
-
-    if faults.is_empty() {
-        html.push_str("<p class=\"note good\">Ready</p>\n");
-    } else {
-        html.push_str("<ul class=\"note bad\">");
-        for fault in faults {
-            write!(html, "<li>{}</li>", Text(fault))?;
-        }
-        html.push_str("</ul>\n");
-    }
-    if let Some(error) = &status.config.last_error {
-        writeln!(html, "<p class=\"note bad\">The last reload was refused: {}</p>", Text(error))?;
-    }
-
-    vrrp(html, status, now)?;
-    services(html, status, now)?;
-    datapath(html, status)?;
-    events(html, status, now)?;
-    write!(
-        html,
-        "<footer>{}, applied {} · <a href=\"/metrics\">metrics</a> · <a href=\"/readyz\">ready</a> · \
-         <a href=\"/healthz\">health</a></footer>\n</body></html>\n",
-        Text(&status.config.file),
-        ago(now, status.config.applied_at),
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\
+         <link rel=\"icon\" href=\"data:,\"><title>{}</title><style nonce=\"{nonce}\">{STYLE}</style>",
+        Text(title)
     )
 }
 
-fn vrrp(html: &mut String, status: &Status, now: f64) -> fmt::Result {
-    if status.vrrp.is_empty() {
-        return Ok(());
-    }
-    html.push_str("<h2>Virtual routers</h2>\n");
-    table(html, &["Name", "State", "For", "Priority", "Addresses", "Active router", "Why"], &[3])?;
-    for v in &status.vrrp {
-        writeln!(
-            html,
-            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td class=\"n\">{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-            Text(&v.name),
-            State(&v.state),
-            since(now, v.since),
-            v.priority,
-            Text(&v.virtual_addresses.join(", ")),
-            Text(active_router(v)),
-            Text(&v.reason),
-        )?;
-    }
-    html.push_str("</tbody></table></div>\n");
-    for claim in status.vrrp.iter().flat_map(|v| &v.claims) {
-        let (mac, address) = (Text(&claim.mac), Text(&claim.address));
-        let ago = since(now, claim.at);
-        writeln!(
-            html,
-            "<p class=\"note bad\">{mac} says it has {address}: {} times, last {ago} ago.</p>",
-            claim.times
-        )?;
-    }
-    Ok(())
+/// How everything is, in a tab's few characters.
+fn title(view: &View<'_>) -> String {
+    let status = view.status;
+    let backends = status.services.iter().flat_map(|service| &service.backends);
+    let down = backends.filter(|backend| backend.state == "down").count();
+    let state = match (view.faults.is_empty(), down) {
+        (false, _) => "not ready · ".to_owned(),
+        (true, 0) => String::new(),
+        (true, down) => format!("{down} down · "),
+    };
+    format!("{state}{} · xvip", status.node)
 }
 
-fn active_router(v: &crate::status::VrrpStatus) -> &str {
-    match (&v.active_router, v.state.as_str()) {
-        (_, "active") => "this node",
-        (Some(router), _) => router,
-        (None, _) => "–",
+fn mood(view: &View<'_>) -> Mood {
+    let backends = || view.status.services.iter().flat_map(|service| &service.backends);
+    if !view.faults.is_empty() || view.status.services.iter().any(|service| service.fail_open) {
+        Mood::Bad
+    } else if backends().any(|backend| backend.state != "up") {
+        Mood::Middling
+    } else {
+        Mood::Good
     }
 }
 
-fn services(html: &mut String, status: &Status, now: f64) -> fmt::Result {
-    for service in &status.services {
-        writeln!(
-            html,
-            "<h2>{}</h2>\n<p>{} · {}</p>",
-            Text(&service.name),
-            Text(&service.listen),
-            Text(&service.balance)
-        )?;
-        if service.fail_open {
-            html.push_str("<p class=\"note bad\">Every backend fails its checks; all are used all the same.</p>\n");
-        }
-        table(html, &["Backend", "Address", "State", "For", "Connections", "Share", "Check", "Why"], &[4, 5, 6])?;
-        let all = service.backends.iter().fold(0_u64, |sum, b| sum.saturating_add(b.connections));
-        for b in &service.backends {
-            backend(html, b, all, now)?;
-        }
-        for b in &service.leaving {
-            writeln!(
-                html,
-                "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>–</td><td class=\"n\">{}</td><td>–</td><td>–</td><td>{}</td></tr>",
-                Text(&b.name),
-                Text(&b.address),
-                State("draining"),
-                b.connections,
-                Text(&removed(b, now)),
-            )?;
-        }
-        html.push_str("</tbody></table></div>\n");
-    }
-    Ok(())
-}
-
-fn backend(html: &mut String, b: &BackendStatus, all: u64, now: f64) -> fmt::Result {
+fn part(html: &mut String, view: &View<'_>) -> fmt::Result {
+    let status = view.status;
+    let at = instant(view.now);
     writeln!(
         html,
-        "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>",
-        Text(&b.name),
-        Text(&b.address),
-        State(&b.state),
-        since(now, b.since),
-        b.connections,
-        share(b.connections, all),
-        crate::status::words::check(b.check_seconds),
-        Text(&b.reason),
+        "<div id=\"live\" data-node=\"{}\" data-title=\"{}\" data-mood=\"{}\" data-started=\"{}\">",
+        Text(&status.node),
+        Text(&title(view)),
+        mood(view).class(),
+        status.started_at,
+    )?;
+    write!(
+        html,
+        "<header><h1>{}</h1><p class=\"muted\">xvip {} · {} · up {}</p>\
+         <p class=\"clock\"><span id=\"beat\">as of</span> <time datetime=\"{at}\">{}</time> UTC</p>",
+        Text(&status.node),
+        Text(&status.version),
+        Text(&status.role),
+        since(view.now, status.started_at),
+        at.get(11..19).unwrap_or_default(),
+    )?;
+    match &view.rights {
+        Some(rights) => rights.who(html)?,
+        None if view.can_log_in => html.push_str("<p class=\"who\"><a href=\"/login\">Log in</a></p>"),
+        None => {}
+    }
+    html.push_str("</header>\n<main>\n");
+    overview::notes(html, view)?;
+    overview::figures(html, view)?;
+    routers::routers(html, view)?;
+    services::services(html, view)?;
+    html.push_str("<div class=\"columns\">");
+    datapath::packets(html, view)?;
+    datapath::datapath(html, view)?;
+    routers::peers(html, view)?;
+    html.push_str("</div>\n");
+    datapath::events(html, view)?;
+    write!(
+        html,
+        "</main>\n<footer><p>{}, applied {}</p><nav aria-label=\"Other views\"><a href=\"/metrics\">metrics</a> \
+         <a href=\"/readyz\">readyz</a> <a href=\"/healthz\">healthz</a></nav></footer></div>\n",
+        Text(&status.config.file),
+        ago(view.now, status.config.applied_at),
     )
 }
 
-fn datapath(html: &mut String, status: &Status) -> fmt::Result {
-    let datapath = &status.datapath;
-    html.push_str("<h2>Datapath</h2>\n<p>");
-    if status.attached() {
-        write!(html, "{} on {}: {}", Text(&datapath.mode), Text(&datapath.interface), Text(&datapath.reason))?;
-    } else {
-        write!(html, "Not attached: {}", Text(&datapath.reason))?;
-    }
-    match &status.local.cgroup {
-        Some(cgroup) => write!(html, "<br>This node's own connections: translated, hooks on {}", Text(cgroup))?,
-        None => write!(html, "<br>This node's own connections: not translated: {}", Text(&status.local.reason))?,
-    }
-    for t in &datapath.tables {
-        write!(html, "<br>{}: {} of {} entries", Text(&t.table), t.entries, t.capacity)?;
-        if let Some(size) = bytes(t.bytes) {
-            write!(html, ", {size}")?;
-        }
-    }
-    html.push_str("</p>\n");
-    if datapath.packets.is_empty() {
-        return Ok(());
-    }
-    table(html, &["Verdict", "Reason", "Packets"], &[2])?;
-    for row in &datapath.packets {
-        writeln!(
-            html,
-            "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td></tr>",
-            Text(&row.verdict),
-            Text(&row.reason),
-            row.packets
-        )?;
-    }
-    html.push_str("</tbody></table></div>\n");
-    Ok(())
-}
-
-fn events(html: &mut String, status: &Status, now: f64) -> fmt::Result {
-    if status.events.is_empty() {
-        return Ok(());
-    }
-    html.push_str("<h2>Events</h2>\n");
-    table(html, &["When", "What", "Change"], &[])?;
-    for event in status.events.iter().rev().take(EVENTS) {
-        writeln!(
-            html,
-            "<tr><td>{}</td><th scope=\"row\">{}</th><td>{}</td></tr>",
-            ago(now, event.at),
-            Text(&event.subject),
-            Text(&event.text)
-        )?;
-    }
-    html.push_str("</tbody></table></div>\n");
-    Ok(())
-}
-
-/// Opens a table; `numeric` are the columns set to the right.
-fn table(html: &mut String, columns: &[&str], numeric: &[usize]) -> fmt::Result {
-    html.push_str("<div class=\"t\"><table><thead><tr>");
-    for (index, column) in columns.iter().enumerate() {
-        let class = if numeric.contains(&index) { " class=\"n\"" } else { "" };
-        write!(html, "<th scope=\"col\"{class}>{column}</th>")?;
-    }
-    html.push_str("</tr></thead><tbody>\n");
-    Ok(())
-}
-
-/// Text that means itself, in content and in quoted attributes alike.
-struct Text<'a>(&'a str);
-
-impl Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                c => f.write_char(c)?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A state with its colour; the word says it without.
-struct State<'a>(&'a str);
-
-impl Display for State<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let class = match self.0 {
-            "up" | "active" => "good",
-            "down" | "fault" => "bad",
-            "backup" => "",
-            _ => "mid",
-        };
-        write!(f, "<span class=\"s {class}\">{}</span>", Text(self.0))
-    }
-}
-
-const STYLE: &str = ":root{color-scheme:light dark;--good:#1a7f37;--bad:#c62828;--mid:#8a6d00;--line:#8884}\
-@media(prefers-color-scheme:dark){:root{--good:#57c975;--bad:#ff7b72;--mid:#d8b13c}}\
-body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}\
-header{display:flex;flex-wrap:wrap;gap:0 1rem;align-items:baseline}header p,footer{opacity:.7}\
-h1{margin:0;font-size:1.6rem}h2{margin:1.6rem 0 .2rem;font-size:1.15rem}p{margin:.2rem 0}\
-.t{overflow-x:auto}table{border-collapse:collapse;width:100%;margin:.4rem 0}\
-th,td{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}\
-thead th{font-weight:normal;opacity:.7}tbody th{font-weight:600}.n{text-align:right;font-variant-numeric:tabular-nums}\
-.s{font-weight:600}.good{color:var(--good)}.bad{color:var(--bad)}.mid{color:var(--mid)}\
-.note{border-left:4px solid;padding:.3rem .8rem;margin:.8rem 0;font-weight:600;list-style:none}\
-footer{margin-top:2rem;font-size:.9em}a{color:inherit}";
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,7 @@ fn config(backends: &[&str], instances: &[&str]) -> Config {
             max_half_open: 1000,
             cgroup: None,
         },
-        metrics: crate::config::Metrics { listen: ([127, 0, 0, 1], 0).into() },
+        metrics: crate::config::Metrics { listen: ([127, 0, 0, 1], 0).into(), password_file: None, tls: None },
         admin: Admin { socket: "/run/xvip/admin.sock".into(), read: crate::config::Readers::Everyone },
         sync: None,
         flow_log: None,

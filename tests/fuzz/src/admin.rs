@@ -82,7 +82,7 @@ fn with_length(body: &[u8]) -> Vec<u8> {
 }
 
 /// A status with one of everything.
-fn example() -> Status {
+pub(crate) fn example() -> Status {
     match serde_json::from_str(include_str!("status.json")) {
         Ok(status) => status,
         Err(error) => unreachable!("the example is a status: {error}"),

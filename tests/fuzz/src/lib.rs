@@ -12,6 +12,7 @@ mod config;
 mod datapath;
 mod frame;
 mod import;
+mod page;
 mod pipe;
 mod sound;
 mod story;
@@ -24,6 +25,7 @@ pub use config::config;
 pub use datapath::datapath;
 pub use frame::frame;
 pub use import::{haproxy, keepalived};
+pub use page::page;
 pub use sync::sync;
 pub use wire::{neighbour, peer, vrrp};
 
@@ -31,7 +33,7 @@ pub use wire::{neighbour, peer, vrrp};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them, in the order of their names.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("admin", admin),
     ("answer", answer),
     ("config", config),
@@ -40,6 +42,7 @@ pub const TARGETS: [Target; 11] = [
     ("haproxy", haproxy),
     ("keepalived", keepalived),
     ("neighbour", neighbour),
+    ("page", page),
     ("peer", peer),
     ("sync", sync),
     ("vrrp", vrrp),
