@@ -97,8 +97,9 @@ fn who_may_connect_changes_without_a_moment_of_everyone_or_nobody() {
     apply(agent, &whole, "source_limit = { connections = 8 }");
     agent.wait_for("a full source", LIMIT, |status| status.table("full_sources").unwrap().entries == 1).unwrap();
     let from = load.now();
-    let reset = || load.attempts_since(from).iter().filter(|attempt| attempt.outcome == Err(Failure::Reset)).count();
-    wait("refused connections", || reset() > 20);
+    let refused =
+        || load.attempts_since(from).iter().filter(|attempt| attempt.outcome == Err(Failure::Refused)).count();
+    wait("refused connections", || refused() > 20);
     assert!(counted(agent, "source_full") > 20.0);
     curl(other, &topology.authority.ca_file(), &[], &format!("https://{VIP}/whoami"));
     assert_eq!(breaks(&load), []);
