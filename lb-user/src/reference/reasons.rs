@@ -63,7 +63,7 @@ pub(super) fn remedy(reason: Reason) -> &'static str {
         Reason::NotAllowed => "nothing where strangers ask; else put the source on `service.allow`",
         Reason::IcmpForged => "find the sender: somebody tries to slow connections down",
         Reason::IcmpLimit => "nothing: what is beyond the limit is not answered",
-        Reason::SourceLimit => {
+        Reason::SourceLimit | Reason::SourceFull => {
             "raise `[service.source_limit]` if those are good clients, such as many behind one address"
         }
         Reason::TimeExceeded => "nothing: traceroute; else find the loop in the routes",

@@ -29,10 +29,11 @@ pub fn page(data: &[u8]) {
         unreachable!("there are random numbers where there is a fuzzer");
     };
     desk.configure(settings());
+    let heartbeat = Heartbeat::new(clock::now());
     let sources = Sources {
-        exposition: Arc::new(Exposition::new(&Metrics::new(), receiver.clone())),
+        exposition: Arc::new(Exposition::new(&Metrics::new(), receiver.clone(), heartbeat.clone())),
         status: receiver,
-        heartbeat: Heartbeat::new(clock::now()),
+        heartbeat,
         desk,
     };
     run(answer(pipe, sources));
