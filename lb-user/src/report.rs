@@ -11,7 +11,7 @@ use lb_proto::pace::WHOLE;
 use lb_proto::plan::Place;
 
 use crate::agent::{Claims, NO_BACKEND_HERE};
-use crate::bpf::{Attachment, Entries, LIMITED, PortUse, Sweep, TableError, Tables};
+use crate::bpf::{Attachment, Entries, FULL, LIMITED, PortUse, Sweep, TableError, Tables};
 use crate::clock::{self, unix_of};
 use crate::config::{Backend, Config, Duty, Role, Service, ServiceMode};
 use crate::drivers::health::HealthSnapshot;
@@ -111,6 +111,7 @@ fn datapath(sources: &Sources<'_>) -> Result<DatapathStatus, TableError> {
             table("established_ipv6", six.established, capacity.established, map::ESTABLISHED6),
             table("half_open_ipv6", six.half_open, capacity.half_open, map::HALF_OPEN6),
             table("limited_sources", sources.sweep.limited, LIMITED, map::LIMITED),
+            table("full_sources", sources.sweep.full, FULL, map::FULL_SOURCES),
             table("allowed", allowed, MAX_ALLOWED.into(), map::ALLOWED),
         ],
         bytes: bytes.values().sum(),

@@ -90,7 +90,7 @@ pub struct DatapathStatus {
     /// Kernel id of the attached program; 0: none.
     pub program_id: u32,
     /// Entries in use, by table: `established`, `half_open`, and with `_ipv6` the same of IPv6; `limited_sources`, whose new
-    /// connections are limited; `allowed`, prefixes of allow lists.
+    /// connections are limited; `full_sources`, which have as many as they may; `allowed`, prefixes of allow lists.
     pub tables: Vec<TableStatus>,
     /// Bytes of memory that these and all other tables take together; 0: the kernel does not tell.
     #[serde(default)]

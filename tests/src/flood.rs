@@ -77,7 +77,12 @@ impl Flood {
             Guard::Limit => {
                 service.is_limited = 1;
                 let interval = 100_000_000;
-                let limit = SourceLimit { interval, tolerance: 9 * interval, mask: lb_ebpf::abi::mask(128) };
+                let limit = SourceLimit {
+                    interval,
+                    tolerance: 9 * interval,
+                    mask: lb_ebpf::abi::mask(128),
+                    ..SourceLimit::default()
+                };
                 world.limits = vec![(0, limit)];
             }
         }

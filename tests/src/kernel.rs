@@ -106,6 +106,7 @@ pub struct Datapath {
     allowed: LpmTrie<MapData, Allowed, u32>,
     limits: Array<MapData, SourceLimit>,
     limited: HashMap<MapData, Source, u64>,
+    full_sources: HashMap<MapData, Source, u64>,
     turns: PerCpuArray<MapData, u32>,
     sources: Array<MapData, [u32; 4]>,
     /// The sets of source ports.
@@ -195,6 +196,7 @@ impl Datapath {
             allowed: take(map::ALLOWED)?.try_into()?,
             limits: take(map::LIMITS)?.try_into()?,
             limited: take(map::LIMITED)?.try_into()?,
+            full_sources: take(map::FULL_SOURCES)?.try_into()?,
             turns: take(map::TURNS)?.try_into()?,
             sources: take(map::SOURCES)?.try_into()?,
             ports: take(map::PORTS)?.try_into()?,
@@ -289,6 +291,10 @@ impl Datapath {
         }
         for (number, limit) in &world.limits {
             self.limits.set(*number, limit, 0)?;
+        }
+        empty(&mut self.full_sources)?;
+        for (service, address, until) in &world.full {
+            self.full_sources.insert(Source { service: *service, address: *address }, until, 0)?;
         }
         self.world = world.clone();
         Ok(())
@@ -563,6 +569,7 @@ fn nothing() -> World {
         tunnels: Vec::new(),
         allowed: Vec::new(),
         limits: Vec::new(),
+        full: Vec::new(),
         sources: Vec::new(),
         hints: false,
         leases: Vec::new(),

@@ -91,7 +91,22 @@ fn who_may_connect_changes_without_a_moment_of_everyone_or_nobody() {
     for _ in 0..5 {
         curl(other, &topology.authority.ca_file(), &[], &format!("https://{VIP}/whoami"));
     }
+
+    // As many connections as the client has: it is told that it gets no more, another does, and what is open goes on.
     let agent = &mut topology.balancers[0].agent;
+    apply(agent, &whole, "source_limit = { connections = 8 }");
+    agent.wait_for("a full source", LIMIT, |status| status.table("full_sources").unwrap().entries == 1).unwrap();
+    let from = load.now();
+    let refused =
+        || load.attempts_since(from).iter().filter(|attempt| attempt.outcome == Err(Failure::Refused)).count();
+    wait("refused connections", || refused() > 20);
+    assert!(counted(agent, "source_full") > 20.0);
+    curl(other, &topology.authority.ca_file(), &[], &format!("https://{VIP}/whoami"));
+    assert_eq!(breaks(&load), []);
+    let agent = &mut topology.balancers[0].agent;
+    apply(agent, &whole, "source_limit = { connections = 10000 }");
+    agent.wait_for("nobody full", LIMIT, |status| status.table("full_sources").unwrap().entries == 0).unwrap();
+    served_more(&load, 20);
     apply(agent, &whole, "");
     let from = load.now();
     served_more(&load, 100);

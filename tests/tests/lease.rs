@@ -9,7 +9,9 @@ use std::os::unix::net::UnixDatagram;
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::{LIMIT, OFTEN, both_served, breaks, end, served_more, serving, serving_both, settle, wait, watches_open};
+use common::{
+    LIMIT, OFTEN, both_served, breaks, end, served_more, serving, serving_both, settle, unstarted, wait, watches_open,
+};
 use lb_proto::wire::arp::{Arp, Mac, Operation};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -17,6 +19,7 @@ use xvip_tests::capture::{Capture, Sender};
 use xvip_tests::ipv6;
 use xvip_tests::owners::Owners;
 use xvip_tests::scrape::{Scrape, get};
+use xvip_tests::status::Status;
 use xvip_tests::topology::{BALANCERS, CLIENT, Topology, VIP_ADDRESS, has_vip, mac};
 
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 100));
@@ -175,6 +178,31 @@ fn claims_of_others_are_told_and_answered() {
     assert!(claims(&holds).unwrap() < 60.0);
     topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
     drop((capture, sender, holds, waits));
+    end(topology);
+}
+
+#[test]
+fn an_address_that_a_host_has_by_mistake_is_left_to_it() {
+    let mut topology = unstarted(2, &[OFTEN]);
+    topology.client.ip(&format!("address add {VIP_ADDRESS}/32 dev eth0")).unwrap();
+    let culprit = format!("{} has {VIP_ADDRESS}", Mac(mac(&topology.client).unwrap()));
+    for balancer in &mut topology.balancers {
+        balancer.agent.start().unwrap();
+    }
+    for balancer in &mut topology.balancers {
+        let told = |status: &Status| status.vrrp.iter().any(|router| router.reason.starts_with(&culprit));
+        let status = balancer.agent.wait_for("word of who has the VIP", LIMIT, told).unwrap();
+        assert_eq!(status.vrrp_state(), "backup");
+    }
+    // Longer than anybody waits for an advert.
+    sleep(Duration::from_secs(3));
+    assert_eq!(topology.owners(), Vec::<usize>::new());
+    for balancer in &topology.balancers {
+        let scrape = Scrape::of(balancer.agent.netns()).unwrap();
+        assert_eq!(scrape.count("xvip_vrrp_transitions_total", &[("to", "active")]), 0.0);
+    }
+    topology.client.ip(&format!("address del {VIP_ADDRESS}/32 dev eth0")).unwrap();
+    topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
     end(topology);
 }
 

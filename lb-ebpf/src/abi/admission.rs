@@ -8,6 +8,8 @@ pub const MAX_ALLOWED: u32 = 16_384;
 pub const ALLOWED_ENTRIES: u32 = 2 * MAX_ALLOWED;
 /// Sources whose new connections are remembered, of all services together; the oldest are pushed out.
 pub const MAX_LIMITED_SOURCES: u32 = 65_536;
+/// Sources that have as many connections as they may, of all services together; more than these are let in.
+pub const MAX_FULL_SOURCES: u32 = 16_384;
 /// Bits of a key of the allow lists before the address: the number of the list.
 pub const LIST_BITS: u32 = 32;
 
@@ -21,18 +23,23 @@ pub struct Allowed {
     pub address: Be128,
 }
 
-/// How many connections the addresses of one prefix may open.
+/// How many connections the addresses of one prefix may open, and have.
 ///
-/// A token bucket, kept as the moment at which it would be full again (GCRA, ITU-T I.371 annex A): one word for each source.
+/// The former is a token bucket, kept as the moment at which it would be full again (GCRA, ITU-T I.371 annex A): one word
+/// for each source. The latter is counted by the agent, which says who is full, and until when it vouches for that.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SourceLimit {
-    /// Nanoseconds for which a connection counts.
+    /// Nanoseconds for which a new connection counts; 0: any number may be opened.
     pub interval: u64,
     /// Nanoseconds that connections may be ahead of their time: all but one of a burst.
     pub tolerance: u64,
     /// What of an address tells sources apart.
     pub mask: Be128,
+    /// Established connections that a source may have; 0: any number.
+    pub connections: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 impl SourceLimit {
@@ -79,7 +86,7 @@ pub fn mask(bits: u8) -> Be128 {
 
 const _: () = {
     assert!(size_of::<Allowed>() == 20);
-    assert!(size_of::<SourceLimit>() == 32);
+    assert!(size_of::<SourceLimit>() == 40);
     assert!(size_of::<Source>() == 20);
     assert!(align_of::<Be32>() == align_of::<Be128>());
 };
@@ -104,7 +111,7 @@ mod tests {
 
     fn limit(per_second: u64, burst: u64) -> SourceLimit {
         let interval = SECOND / per_second;
-        SourceLimit { interval, tolerance: interval * (burst - 1), mask: Be128::default() }
+        SourceLimit { interval, tolerance: interval * (burst - 1), ..SourceLimit::default() }
     }
 
     #[test]

@@ -18,7 +18,9 @@ mod sharing;
 mod syn;
 mod word;
 
-pub use admission::{ALLOWED_ENTRIES, Allowed, LIST_BITS, MAX_ALLOWED, MAX_LIMITED_SOURCES, Source, SourceLimit, mask};
+pub use admission::{
+    ALLOWED_ENTRIES, Allowed, LIST_BITS, MAX_ALLOWED, MAX_FULL_SOURCES, MAX_LIMITED_SOURCES, Source, SourceLimit, mask,
+};
 pub use adoption::{Adoption, Keyed};
 pub use balance::{Balance, Change, Correction, LOADS, Load, service_load};
 pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, split_mac, state};
@@ -37,7 +39,7 @@ pub use word::{Bits, Moment, Readable, Word};
 use crate::net::{Be16, Be32, Be128};
 
 /// Version of this boundary.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Places a node can listen at: address:port, of all services together; a range of ports takes one for each.
 pub const MAX_LISTENERS: u32 = 16_384;
@@ -150,6 +152,8 @@ pub mod map {
     pub const LIMITS: &str = "LIMITS";
     /// [`super::Source`] -> the moment at which its bucket is full again; the oldest are pushed out.
     pub const LIMITED: &str = "LIMITED";
+    /// [`super::Source`] -> moment until which it is taken for one that has as many connections as it may.
+    pub const FULL_SOURCES: &str = "FULL_SOURCES";
     /// Virtual address -> [`super::Lease`].
     pub const LEASES: &str = "LEASES";
     /// [`super::Hook`], one entry.

@@ -196,6 +196,8 @@ reasons! {
     Awaited = Drop "awaited",
     /// A backend's answer to a SYN of no flow: another node may have sent that SYN.
     AnswerElsewhere = Drop "answer_elsewhere",
+    /// RST: its source has as many connections as the service allows one source.
+    SourceFull = Reply "source_full",
 }
 
 #[cfg(test)]

@@ -24,7 +24,8 @@ fn allowing(prefixes: &[([u8; 4], u8)]) -> World {
 pub(super) fn limiting(burst: u64, bits: u8) -> World {
     World::standard().with(|world| {
         world.services[0].1.is_limited = 1;
-        world.limits = vec![(0, SourceLimit { interval: HOUR, tolerance: HOUR * (burst - 1), mask: mask(96 + bits) })];
+        let (interval, tolerance) = (HOUR, HOUR * (burst - 1));
+        world.limits = vec![(0, SourceLimit { interval, tolerance, mask: mask(96 + bits), ..SourceLimit::default() })];
     })
 }
 
@@ -35,7 +36,53 @@ fn case(name: &'static str, world: World, steps: Vec<Step>) -> Case {
 pub(super) fn admission() -> Vec<Case> {
     let mut cases = lists();
     cases.extend(limits());
+    cases.extend(full());
     cases
+}
+
+/// The standard world where sources may have so many connections, and the client has them until then.
+fn full_until(connections: u32, until: u64) -> World {
+    World::standard().with(|world| {
+        world.services[0].1.is_limited = 1;
+        world.limits = vec![(0, SourceLimit { connections, mask: mask(128), ..SourceLimit::default() })];
+        world.full = vec![(0, super::world::CLIENT.into(), until)];
+    })
+}
+
+fn full() -> Vec<Case> {
+    let syn = request(SYN);
+    let neighbour = Frame { from: [198, 51, 100, 8].into(), ..syn.clone() };
+    let next = Frame { from_port: CLIENT_PORT + 1, ..syn.clone() };
+    let data = Frame { payload: b"GET /".to_vec(), ..request(ACK) };
+    let opens = |frame: &Frame| turns(frame, Reason::NewFlow, &to_backend(frame, 0, FIRST_PORT));
+    let refused = |frame: &Frame| turns(frame, Reason::SourceFull, &reset(frame));
+    let both = full_until(2, u64::MAX).with(|world| world.limits[0].1.interval = HOUR);
+    let mut flow = handshake(0, FIRST_PORT);
+    flow.extend([
+        Step::Agent(full_until(1, u64::MAX)),
+        turns(&data, Reason::ToBackend, &to_backend(&data, 0, FIRST_PORT)),
+        refused(&next),
+    ]);
+    vec![
+        case(
+            "who has as many connections as it may is refused",
+            full_until(2, u64::MAX),
+            vec![refused(&syn), opens(&neighbour)],
+        ),
+        case("as long as the agent vouches for it", full_until(2, 1), vec![opens(&syn)]),
+        case("where connections are counted", full_until(0, u64::MAX), vec![opens(&syn)]),
+        case("what it has stays", World::standard(), flow),
+        case(
+            "a refused connection is none that was opened",
+            both.clone(),
+            vec![
+                refused(&syn),
+                Step::Agent(both.with(|world| world.full.clear())),
+                opens(&syn),
+                stays(next.bytes(), Reason::SourceLimit),
+            ],
+        ),
+    ]
 }
 
 fn lists() -> Vec<Case> {

@@ -237,7 +237,8 @@ fn any_world(capacity: u32) -> impl Strategy<Value = World> {
                 if burst != 0 {
                     world.services[0].1.is_limited = 1;
                     let (interval, tolerance) = (1 << 42, (burst - 1) << 42);
-                    world.limits = vec![(0, SourceLimit { interval, tolerance, mask: mask(128) })];
+                    world.limits =
+                        vec![(0, SourceLimit { interval, tolerance, mask: mask(128), ..SourceLimit::default() })];
                 }
             })
         },

@@ -451,6 +451,12 @@ impl<F: Kept> Tables<F> for Model {
         self.limited.borrow_mut().insert(*source, self.buckets.add(filled.into()));
     }
 
+    fn full_until(&self, source: &Source) -> Option<u64> {
+        let is_it =
+            |(service, address, _): &&(u32, Be128, u64)| *service == source.service && *address == source.address;
+        self.world.full.iter().find(is_it).map(|(.., until)| *until)
+    }
+
     fn is_fellow(&self, mac: [u8; 6]) -> bool {
         self.world.fellows.contains(&mac)
     }

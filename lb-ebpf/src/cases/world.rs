@@ -35,6 +35,8 @@ pub struct World {
     pub allowed: Vec<(u32, Be128, u8)>,
     /// Limits of sources, by service number.
     pub limits: Vec<(u32, SourceLimit)>,
+    /// Sources that have as many connections as they may, of one address each: service number, address, and until when.
+    pub full: Vec<(u32, Be128, u64)>,
     /// Source addresses besides the VIP, of the world's IP version.
     pub sources: Vec<Be128>,
     /// Whether there are sets of source ports, with none taken, for each backend and address; counts when a story begins.
@@ -115,6 +117,7 @@ impl World {
             tunnels: Vec::new(),
             allowed: Vec::new(),
             limits: Vec::new(),
+            full: Vec::new(),
             sources: Vec::new(),
             hints: true,
             leases: Vec::new(),
@@ -141,6 +144,7 @@ impl World {
             let bits: u32 = limit.mask.words().iter().map(|word| word.raw().count_ones()).sum();
             limit.mask = mask(sixth_bits(bits as u8));
         });
+        self.full.iter_mut().for_each(|(_, address, _)| six(address));
         self.tunnels.iter_mut().for_each(six);
         if self.node.address != Be32::default() {
             self.node.address6 = sixth(IpAddr::V4(self.node.address.into())).into();

@@ -74,12 +74,14 @@ pub trait Tables<F: Family>: Rounds + Leases {
     fn service(&self, listener: &Endpoint) -> Option<Service>;
     /// Whether a list allows connections from an address.
     fn is_allowed(&self, list: u32, address: F::Address) -> bool;
-    /// How many connections a source may open to the service with this number.
+    /// How many connections a source may open to the service with this number, and have there.
     fn source_limit(&self, service: u32) -> Option<&SourceLimit>;
     /// When the bucket of a source is full again.
     fn limited(&self, source: &Source) -> Option<&Moment>;
     /// Remembers a source that has opened its first connection, if there is room.
     fn add_limited(&self, source: &Source, filled: u64);
+    /// Until when a source is taken for one that has as many connections as it may; nanoseconds.
+    fn full_until(&self, source: &Source) -> Option<u64>;
     /// Whether a node with this Ethernet address forwards to this one without translating.
     fn is_fellow(&self, mac: [u8; 6]) -> bool;
     /// Whether packets inside outer ones from this address are taken.

@@ -8,9 +8,9 @@ use std::path::Path;
 use aya::maps::{MapInfo, MapType};
 use lb_ebpf::abi::{
     ALLOWED_ENTRIES, Allowed, Backend, Bucket, CHANGE_BYTES, Correction, Dialled, EVENT_BYTES, Endpoint, Flow, FlowKey,
-    Hook, LOADS, Lease, Load, MAX_BACKENDS, MAX_FELLOWS, MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_OWN_ADDRESSES,
-    MAX_PORT_SETS, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Node, PortKey, PortSet,
-    Pulse, RING_SIZE, Service, Sharing, Source, SourceLimit, Syn, Traffic, budget, map,
+    Hook, LOADS, Lease, Load, MAX_BACKENDS, MAX_FELLOWS, MAX_FULL_SOURCES, MAX_LIMITED_SOURCES, MAX_LISTENERS,
+    MAX_OWN_ADDRESSES, MAX_PORT_SETS, MAX_REASONS, MAX_RINGS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Node,
+    PortKey, PortSet, Pulse, RING_SIZE, Service, Sharing, Source, SourceLimit, Syn, Traffic, budget, map,
 };
 use lb_ebpf::net::Be128;
 
@@ -58,7 +58,7 @@ impl Sizes {
 }
 
 /// All maps that are pinned, with connection tables of these sizes.
-pub(super) fn shapes(sizes: Sizes) -> [Shape; 39] {
+pub(super) fn shapes(sizes: Sizes) -> [Shape; 40] {
     let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries };
     let index = size_of::<u32>();
     let (entries, half_open, syns) = (sizes.established(), sizes.half_open(), sizes.max_half_open);
@@ -96,6 +96,7 @@ pub(super) fn shapes(sizes: Sizes) -> [Shape; 39] {
         shape(map::ALLOWED, MapType::LpmTrie, index + size_of::<Allowed>(), index, ALLOWED_ENTRIES),
         shape(map::LIMITS, MapType::Array, index, size_of::<SourceLimit>(), MAX_SERVICES),
         shape(map::LIMITED, MapType::LruHash, size_of::<Source>(), size_of::<u64>(), MAX_LIMITED_SOURCES),
+        shape(map::FULL_SOURCES, MapType::Hash, size_of::<Source>(), size_of::<u64>(), MAX_FULL_SOURCES),
         lease_shape(),
         shape(map::HOOK, MapType::Array, index, size_of::<Hook>(), 1),
         shape(map::OWN, MapType::Hash, size_of::<Be128>(), index, MAX_OWN_ADDRESSES),

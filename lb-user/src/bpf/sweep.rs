@@ -18,6 +18,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::batch::entries;
 use super::ending::Ending;
 use super::footprint::{Bytes, Footprint};
+use super::full::{FullSources, Held};
 use super::layout::Sizes;
 use super::loads::{FoundBy, Loads};
 use super::ports::{Found, PortLayout, PortSets, PortUse};
@@ -32,6 +33,8 @@ pub struct Sweep {
     pub entries: [Entries; 2],
     /// Sources that have opened connections lately, where these are limited.
     pub limited: u64,
+    /// Sources that have as many connections as they may.
+    pub full: u64,
     /// Memory of each table.
     pub bytes: Bytes,
     /// Flows removed because of their silence.
@@ -79,6 +82,7 @@ pub struct Sweeper {
     ports: PortSets,
     ending: Ending,
     limited: HashMap<MapData, Source, u64>,
+    full: FullSources,
     footprint: Footprint,
     sizes: Sizes,
 }
@@ -102,6 +106,7 @@ struct Names {
 struct Seen {
     loads: FoundBy,
     ports: Found,
+    held: Held,
 }
 
 impl Sweeper {
@@ -120,6 +125,7 @@ impl Sweeper {
             ports: PortSets::take(ebpf)?,
             ending,
             limited: take(ebpf, map::LIMITED)?,
+            full: FullSources::take(ebpf)?,
             footprint,
             sizes,
         })
@@ -140,7 +146,7 @@ impl Sweeper {
         let mut sweep = Sweep::default();
         let (loads, ports) = (self.loads.read()?, self.ports.look()?);
         self.ending.begin();
-        let mut seen = Seen::default();
+        let mut seen = Seen { held: self.full.begin()?, ..Seen::default() };
         sweep.entries = [
             self.four.sweep(&mut sweep, &mut seen, &mut self.ending)?,
             self.six.sweep(&mut sweep, &mut seen, &mut self.ending)?,
@@ -153,6 +159,7 @@ impl Sweeper {
         sweep.limited = self.sweep_limited()?;
         sweep.bytes = self.footprint.bytes();
         sweep.took = crate::clock::now().saturating_duration_since(started);
+        sweep.full = self.full.settle(&seen.held, nanoseconds(), sweep.took)?;
         Ok(sweep)
     }
 
@@ -204,6 +211,7 @@ where
             seen.ports.note(key, flow);
             if flow.is_from_client() && !flow.is_closed() {
                 seen.loads.entry((flow.backend, flow.generation)).or_default().open += 1;
+                seen.held.note(flow.service, key.source.into());
             }
         };
         self.whole(self.names.established, &self.established, |key, flow| {

@@ -9,7 +9,7 @@ use super::reader::{List, Section};
 use super::report::{At, Report, wrong};
 use super::service::Draft;
 use super::vrrp::earlier;
-use super::{IpNet, Listen, SourceLimit, values};
+use super::{IpNet, Listen, Rate, SourceLimit, values};
 
 /// Prefixes of one service at most.
 const MOST_PREFIXES: usize = 1024;
@@ -46,21 +46,32 @@ pub(super) fn allow(section: &Section<'_>, listen: &List<Listen>) -> List<IpNet>
     allow
 }
 
-/// How many connections a source may open. `None`: bad.
+/// How many connections a source may open and have. `None`: bad.
 pub(super) fn source_limit(section: &Section<'_>, listen: &List<Listen>) -> Option<Option<SourceLimit>> {
     let family = listen.items.first().map_or(Family::V4, |listen| Family::of(listen.value.address));
     let (longest, usual) = if family == Family::V4 { (32, 32) } else { (128, 64) };
     let (given, table) = section.optional_table("source_limit", "[service.source_limit]");
+    let connections = table.key("connections", "1000").integer(1..=u32::MAX).optional();
     let rate = table.key("connections_per_second", "100");
-    let rate = if given { rate.required() } else { rate };
-    let rate = rate.integer(1..=1_000_000_u32).value();
+    // Without the one the other is the limit.
+    let needs_rate = given && matches!(connections, Some(None));
+    let rate = if needs_rate { rate.required() } else { rate };
+    let rate = rate.integer(1..=1_000_000_u32).optional();
     let burst = table.key("burst", "100").integer(1..=u32::MAX).optional();
     let prefix_length = table.key("prefix_length", "32").integer(1..=longest).or(usual);
     table.finish();
     if !given {
         return Some(None);
     }
-    if let (Some(rate), Some(Some(burst))) = (rate, burst) {
+    if needs_rate && matches!(rate, Some(None)) {
+        return None;
+    }
+    if let (Some(None), Some(Some(burst))) = (&rate, &burst) {
+        let what = "burst is about connections_per_second, which is not given";
+        section.report.add(burst.at, wrong(what, "add connections_per_second = 100 or remove burst"));
+        return None;
+    }
+    if let (Some(Some(rate)), Some(Some(burst))) = (&rate, &burst) {
         // The datapath counts them in nanoseconds.
         let most = rate.value.saturating_mul(LONGEST_BURST);
         if burst.value > most {
@@ -69,12 +80,10 @@ pub(super) fn source_limit(section: &Section<'_>, listen: &List<Listen>) -> Opti
             return None;
         }
     }
-    let (rate, burst) = (rate?.value, burst?.map(|burst| burst.value));
-    Some(Some(SourceLimit {
-        connections_per_second: rate,
-        burst: burst.unwrap_or(rate),
-        prefix_length: prefix_length?.value,
-    }))
+    let burst = burst?.map(|burst| burst.value);
+    let rate = rate?.map(|rate| Rate { connections_per_second: rate.value, burst: burst.unwrap_or(rate.value) });
+    let connections = connections?.map_or(0, |connections| connections.value);
+    Some(Some(SourceLimit { rate, connections, prefix_length: prefix_length?.value }))
 }
 
 /// What holds for the lists of all services together.

@@ -284,7 +284,7 @@ pub struct Service {
     pub health_check: HealthCheck,
     /// Who may open connections; empty: everyone. This node's own clients always may.
     pub allow: Vec<IpNet>,
-    /// How many connections a source may open; `None`: any number.
+    /// How many connections a source may open and have; `None`: any number.
     pub source_limit: Option<SourceLimit>,
     /// Who serves.
     pub backends: Vec<Backend>,
@@ -301,18 +301,31 @@ impl Service {
 /// `[service.source_limit]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceLimit {
-    /// New connections of a source, over time.
-    pub connections_per_second: u32,
-    /// So many at once.
-    pub burst: u32,
+    /// How fast a source may open connections; `None`: as it likes.
+    pub rate: Option<Rate>,
+    /// Established connections that it may have; 0: any number.
+    pub connections: u32,
     /// Addresses that begin with so many same bits are one source.
     pub prefix_length: u8,
 }
 
+/// `connections_per_second` and `burst` of `[service.source_limit]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// New connections of a source, over time.
+    pub connections_per_second: u32,
+    /// So many at once.
+    pub burst: u32,
+}
+
 impl std::fmt::Display for SourceLimit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { connections_per_second, burst, prefix_length } = self;
-        write!(f, "{connections_per_second} new connections a second for each /{prefix_length}, {burst} at once")
+        let Self { rate, connections, prefix_length } = self;
+        let Some(Rate { connections_per_second, burst }) = rate else {
+            return write!(f, "{connections} connections for each /{prefix_length}");
+        };
+        write!(f, "{connections_per_second} new connections a second for each /{prefix_length}, {burst} at once")?;
+        if *connections > 0 { write!(f, ", {connections} in all") } else { Ok(()) }
     }
 }
 
@@ -320,12 +333,15 @@ impl SourceLimit {
     /// As the datapath has it.
     #[must_use]
     pub fn spelled(self, family: Family) -> abi::SourceLimit {
-        let interval = 1_000_000_000 / u64::from(self.connections_per_second.max(1));
+        let interval = self.rate.map_or(0, |rate| 1_000_000_000 / u64::from(rate.connections_per_second.max(1)));
+        let ahead = self.rate.map_or(0, |rate| rate.burst.saturating_sub(1));
         let before = if family == Family::V4 { 96 } else { 0 };
         abi::SourceLimit {
             interval,
-            tolerance: interval.saturating_mul(u64::from(self.burst.saturating_sub(1))),
+            tolerance: interval.saturating_mul(ahead.into()),
             mask: abi::mask(before + self.prefix_length),
+            connections: self.connections,
+            pad: 0,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_proto::health::Outcome;
@@ -18,6 +19,8 @@ pub type Seen<T> = Result<T, String>;
 pub struct Facts {
     /// The configuration.
     pub configuration: Configuration,
+    /// The files of keys that it names.
+    pub keys: Vec<KeyFile>,
     /// The host.
     pub host: Host,
     /// The interfaces of the configuration; without one, every one that is up.
@@ -60,6 +63,15 @@ pub enum Configuration {
         /// `metrics.listen`
         metrics: SocketAddr,
     },
+}
+
+/// A file of keys that the configuration names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeyFile {
+    /// The file.
+    pub path: PathBuf,
+    /// What it is for, or why it cannot be used, in words that name it.
+    pub usable: Seen<String>,
 }
 
 /// The host as a whole.

@@ -36,6 +36,8 @@ impl Severity {
 pub enum Check {
     /// The configuration by itself, and whether the host has what it names.
     Configuration,
+    /// A file of keys that it names.
+    Keys,
     /// What this binary holds.
     Build,
     /// Version of the kernel.
@@ -100,6 +102,7 @@ impl Check {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Configuration => "configuration",
+            Self::Keys => "keys",
             Self::Build => "build",
             Self::Kernel => "kernel",
             Self::Btf => "btf",
@@ -136,6 +139,7 @@ impl Check {
     pub const fn why(self) -> &'static str {
         match self {
             Self::Configuration => "The agent refuses a configuration that is wrong or does not fit the host.",
+            Self::Keys => "Without its keys the agent does not start; on another node with others it is not believed.",
             Self::Build => "The agent loads the kernel side from its own binary.",
             Self::Kernel => "The datapath uses what Linux has since 5.15, on a veth since 5.18, and by TC since 6.6.",
             Self::Realtime => "The datapath's room for half-made things is one for each processor.",
@@ -164,7 +168,7 @@ impl Check {
             Self::Listeners => "Packets to a service reach the datapath and not a socket of the host.",
             Self::Route => "Backends and clients are reached through the one interface of the datapath.",
             Self::Reachable => "Connections go to backends that pass their health check.",
-            Self::PathMtu => "ICMP's \"fragmentation needed\" is not translated for connections through a VIP.",
+            Self::PathMtu => "Packets that are larger get there only if routers on the way say so by ICMP.",
             Self::Certificate => "Clients verify that the certificate names the address they dialled.",
         }
     }

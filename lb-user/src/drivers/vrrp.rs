@@ -16,6 +16,7 @@ mod config;
 mod haste;
 mod hook;
 mod lookout;
+mod occupant;
 mod right;
 mod router;
 mod seat;
@@ -34,7 +35,7 @@ use lb_proto::vrrp::{State, Why};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
-pub use self::auth::{AuthError, arm};
+pub use self::auth::{AuthError, arm, keys};
 use self::config::Order;
 pub use self::haste::Haste;
 use self::right::Right;

@@ -1,5 +1,6 @@
 //! Sockets: bytes in, bytes out. What the bytes mean is known elsewhere.
 
+pub mod ask;
 pub mod datagram;
 pub mod frame;
 pub mod raw;

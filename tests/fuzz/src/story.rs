@@ -163,7 +163,8 @@ pub(crate) fn world(bytes: [u8; HEAD]) -> World {
         if burst != 0 {
             service.is_limited = 1;
             let mask = mask(if first & 0x80 == 0 { 128 } else { 96 + 24 });
-            world.limits = vec![(0, SourceLimit { interval: INTERVAL, tolerance: INTERVAL * (burst - 1), mask })];
+            let (interval, tolerance) = (INTERVAL, INTERVAL * (burst - 1));
+            world.limits = vec![(0, SourceLimit { interval, tolerance, mask, ..SourceLimit::default() })];
         }
         world.services.push((
             SocketAddr::new(VIP, PORT + 1).into(),

@@ -8,10 +8,10 @@ use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use lb_ebpf::abi::{
     ALLOWED_ENTRIES, Allowed, Bucket, ERRORS_PER_SECOND, EVENT_BYTES, Endpoint, Flow, FlowKey, HALF_OPEN_ENTRIES,
-    LIST_BITS, MAX_BACKENDS, MAX_FELLOWS, MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_OWN_ADDRESSES, MAX_PORT_SETS,
-    MAX_REASONS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Moment, NoHint, Node, PortKey, PortSet, Pulse,
-    Reason, SYN_ENTRIES, Service, SharedFlow, SharedPortSet, SharedPulse, SharedSyn, Sharing, Source, SourceLimit,
-    Suspicion, Syn, Traffic, budget, handshake_bucket, mac_key,
+    LIST_BITS, MAX_BACKENDS, MAX_FELLOWS, MAX_FULL_SOURCES, MAX_LIMITED_SOURCES, MAX_LISTENERS, MAX_OWN_ADDRESSES,
+    MAX_PORT_SETS, MAX_REASONS, MAX_SERVICES, MAX_SOURCES, MAX_TUNNELS, MAX_VIPS, Moment, NoHint, Node, PortKey,
+    PortSet, Pulse, Reason, SYN_ENTRIES, Service, SharedFlow, SharedPortSet, SharedPulse, SharedSyn, Sharing, Source,
+    SourceLimit, Suspicion, Syn, Traffic, budget, handshake_bucket, mac_key,
 };
 use lb_ebpf::datapath::ports::{self, Search, Try};
 use lb_ebpf::datapath::tables::{Drafts, Note, Refused, Tables};
@@ -78,6 +78,8 @@ static ALLOWED: LpmTrie<Allowed, u32> = LpmTrie::with_max_entries(ALLOWED_ENTRIE
 static LIMITS: Array<SourceLimit> = Array::with_max_entries(MAX_SERVICES, 0);
 #[map]
 static LIMITED: LruHashMap<Source, u64> = LruHashMap::with_max_entries(MAX_LIMITED_SOURCES, 0);
+#[map]
+static FULL_SOURCES: HashMap<Source, u64> = HashMap::with_max_entries(MAX_FULL_SOURCES, BPF_F_NO_PREALLOC);
 /// Only this program's business, so no part of the boundary to the agent.
 #[map]
 static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
@@ -497,6 +499,12 @@ impl<F: Kept, C: Context> Tables<F> for Kernel<C> {
     fn add_limited(&self, source: &Source, filled: u64) {
         // Whom there is no room for is not limited.
         let _ = LIMITED.insert(source, filled, 0);
+    }
+
+    #[inline(always)]
+    fn full_until(&self, source: &Source) -> Option<u64> {
+        // SAFETY: the kernel keeps a looked-up value readable until the program ends.
+        unsafe { FULL_SOURCES.get(source) }.copied()
     }
 
     #[inline(always)]

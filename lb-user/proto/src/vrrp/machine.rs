@@ -46,6 +46,9 @@ pub enum Local {
     Cleared(FaultReason),
     /// What its sync group wants of it; `None`: it is in none.
     Group(Option<Word>),
+    /// Whether somebody has the addresses who is no virtual router (RFC 5227 section 2.1): a Backup that nobody advertises
+    /// to does not claim them then. Who owns them, or holds them already, does.
+    Occupied(bool),
     /// New parameters, all at once. Addresses that stay are not interrupted.
     Reconfigure(Config),
 }
@@ -64,6 +67,7 @@ pub struct Instance {
     held: Option<Instant>,
     /// Of its sync group.
     word: Option<Word>,
+    occupied: bool,
     out: VecDeque<Output>,
 }
 
@@ -92,7 +96,7 @@ struct Backup {
     lower_since: Option<Instant>,
     /// The timer ran out unseen, because this process did not run, and does not count before this.
     excused: Option<Instant>,
-    /// The timer ran out in time, and its sync group is what it waits for.
+    /// The timer ran out in time, and its sync group is what it waits for, or whoever has the addresses.
     ready: bool,
     /// When one advert that anybody could have sent took the addresses away, while no second one has come.
     doubted: Option<Instant>,
@@ -122,6 +126,7 @@ impl Instance {
             known: Vec::new(),
             held: None,
             word: None,
+            occupied: false,
             out: VecDeque::new(),
         }
     }
@@ -152,6 +157,14 @@ impl Instance {
             Local::Fault(reason) => self.faults.set(reason, true),
             Local::Cleared(reason) => self.faults.set(reason, false),
             Local::Group(word) => self.heed(word, now),
+            Local::Occupied(occupied) => {
+                self.occupied = occupied;
+                if let Phase::Backup(Backup { ready: true, cause, .. }) = self.phase
+                    && self.may_claim()
+                {
+                    self.enter_active(cause, now);
+                }
+            }
             Local::Reconfigure(cfg) => self.reconfigure(cfg, now),
         }
         self.settle(now);
@@ -180,7 +193,8 @@ impl Instance {
         }
     }
 
-    /// When to call [`Self::on_deadline`]; `None` in Initialize and Fault, and while its sync group is what it waits for.
+    /// When to call [`Self::on_deadline`]; `None` in Initialize and Fault, and while its sync group is what it waits for, or
+    /// whoever has the addresses.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
@@ -248,7 +262,7 @@ impl Instance {
     pub fn standing(&self) -> Standing {
         let part = match self.phase {
             Phase::Initialize | Phase::Fault => Part::Absent,
-            Phase::Backup(Backup { ready: true, .. }) => Part::Ready,
+            Phase::Backup(Backup { ready: true, .. }) if !self.occupied => Part::Ready,
             Phase::Backup(Backup { heard: Some(_), .. }) => Part::Following,
             Phase::Backup(_) => Part::Listening,
             Phase::Active(_) => Part::Active,
@@ -261,11 +275,11 @@ impl Instance {
     /// Whether nothing but its sync group keeps it from claiming the addresses.
     #[must_use]
     pub fn waits_for_group(&self) -> bool {
-        matches!(self.phase, Phase::Backup(Backup { ready: true, .. }))
+        matches!(self.phase, Phase::Backup(Backup { ready: true, .. })) && !self.occupied
     }
 
     fn may_claim(&self) -> bool {
-        self.word.is_none_or(|word| word.may_claim)
+        !self.occupied && self.word.is_none_or(|word| word.may_claim)
     }
 
     fn heed(&mut self, word: Option<Word>, now: Instant) {

@@ -39,6 +39,11 @@ const CASES: &[(&str, &str)] = &[
         "source_limit = {}",
         "13:16: [service.source_limit] has no connections_per_second, add connections_per_second = 100",
     ),
+    ("source_limit = { connections = 0 }", "13:32: connections is 0, write a whole number from 1 to 4294967295"),
+    (
+        "source_limit = { connections = 100, burst = 5 }",
+        "13:45: burst is about connections_per_second, which is not given, add connections_per_second = 100 or remove burst",
+    ),
     ("source_limit = 50", "13:16: source_limit is an integer, write it once as [service.source_limit]"),
     (
         "source_limit = { connections_per_second = 0 }",

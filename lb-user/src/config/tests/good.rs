@@ -342,9 +342,21 @@ fn admission_is_read_with_its_defaults() {
     let allow: Vec<_> = service.allow.iter().map(ToString::to_string).collect();
     assert_eq!(allow, ["10.0.0.0/8", "192.0.2.7/32"]);
     let limit = service.source_limit.unwrap();
-    assert_eq!(limit, SourceLimit { connections_per_second: 50, burst: 50, prefix_length: 32 });
+    let rate = Some(Rate { connections_per_second: 50, burst: 50 });
+    assert_eq!(limit, SourceLimit { rate, connections: 0, prefix_length: 32 });
+    assert_eq!(limit.to_string(), "50 new connections a second for each /32, 50 at once");
     let spelled = limit.spelled(service.family());
-    assert_eq!((spelled.interval, spelled.tolerance), (20_000_000, 49 * 20_000_000));
+    assert_eq!((spelled.interval, spelled.tolerance, spelled.connections), (20_000_000, 49 * 20_000_000, 0));
+    let of = |limit: &str| {
+        let text = changed("[service.health_check]", &format!("source_limit = {limit}\n[service.health_check]"));
+        accept(&text).config.services.remove(0).source_limit.unwrap()
+    };
+    let both = of("{ connections_per_second = 50, connections = 400, prefix_length = 24 }");
+    assert_eq!(both.to_string(), "50 new connections a second for each /24, 50 at once, 400 in all");
+    let held = of("{ connections = 400 }");
+    assert_eq!(held.to_string(), "400 connections for each /32");
+    let spelled = held.spelled(service.family());
+    assert_eq!((spelled.interval, spelled.tolerance, spelled.connections), (0, 0, 400));
     let six = BASE.replace("192.0.2.100/24", "2001:db8::100/64").replace("192.0.2.100:", "[2001:db8::100]:");
     let six = six.replace("192.0.2.31:", "[2001:db8::31]:");
     let six = six.replace("[service.health_check]", "source_limit.connections_per_second = 1\n[service.health_check]");

@@ -30,6 +30,13 @@ pub fn judge(facts: &Facts, now: u64) -> Vec<Finding> {
 
 fn configuration(facts: &Facts, findings: &mut Vec<Finding>) {
     let mut about = About::new(Subject::Configuration, findings);
+    for file in &facts.keys {
+        let how = format!("openssl rand -hex 32 | install -m 600 /dev/stdin {}", file.path.display());
+        match &file.usable {
+            Ok(seen) => about.ok(Check::Keys, seen.clone()),
+            Err(why) => about.problem(Check::Keys, why.clone(), format!("`{how}`, and copy it to the other balancers")),
+        }
+    }
     let faults = match &facts.configuration {
         Configuration::None => return,
         Configuration::Wrong(faults) | Configuration::Good { host_lacks: Some(faults), .. } => faults,

@@ -35,6 +35,7 @@ fn well() -> Facts {
             source_ports: 1024..=32767,
             metrics: "0.0.0.0:9910".parse().unwrap(),
         },
+        keys: vec![],
         host: Host {
             kernel: Ok("6.18.5-amd64".into()),
             btf: true,
@@ -164,6 +165,16 @@ use Check as C;
 use Severity::{Note, Problem, Warning};
 
 const HOST: &[Case] = &[
+    (
+        "a key file that cannot be used",
+        |f| f.keys = vec![KeyFile { path: "/etc/xvip/sync.key".into(), usable: Err("it is missing".into()) }],
+        &[(Problem, C::Keys)],
+    ),
+    (
+        "a key file that can",
+        |f| f.keys = vec![KeyFile { path: "/etc/xvip/sync.key".into(), usable: Ok("it holds a key".into()) }],
+        &[],
+    ),
     ("old kernel", |f| f.host.kernel = Ok("5.10.0-28".into()), &[(Problem, C::Kernel)]),
     (
         "kernel too old for a veth",

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::bpf;
-use crate::doctor::facts::{Host, Listener, Seen};
+use crate::config::Config;
+use crate::doctor::facts::{Host, KeyFile, Listener, Seen};
+use crate::drivers::sync::SharedKey;
+use crate::drivers::vrrp;
 
 /// Programs that hold addresses or balance ports, by the name of their process.
 const RIVALS: [&str; 5] = ["keepalived", "haproxy", "kube-vip", "ucarp", "vrrpd"];
@@ -28,6 +31,25 @@ pub(super) fn look() -> Host {
         cpus: std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
         processes: rivals(),
     }
+}
+
+/// The files of keys that a configuration names, read as the agent reads them.
+pub(super) fn keys(config: &Config) -> Vec<KeyFile> {
+    let of_router = |router: &crate::config::Vrrp| {
+        let path = router.auth.as_ref()?.key_file.clone();
+        let read = vrrp::keys(&router.name, &path).map_err(|error| error.to_string());
+        let usable = read.map(|keys| {
+            let (name, numbers) = (&router.name, keys.iter().map(|(number, _)| number.to_string()));
+            format!("auth_key_file {} of {name}: keys {}", path.display(), numbers.collect::<Vec<_>>().join(", "))
+        });
+        Some(KeyFile { path, usable })
+    };
+    let of_sync = config.sync.as_ref().map(|sync| {
+        let read = SharedKey::load(&sync.key_file).map_err(|error| error.to_string());
+        let usable = read.map(|_| format!("sync.key_file {} holds a key", sync.key_file.display()));
+        KeyFile { path: sync.key_file.clone(), usable }
+    });
+    config.vrrp.iter().filter_map(of_router).chain(of_sync).collect()
 }
 
 /// The higher of the values that a setting has for all interfaces and for this one, which is the one in force.

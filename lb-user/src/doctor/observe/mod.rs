@@ -64,6 +64,7 @@ pub(super) async fn facts(configuration: Option<Result<Loaded, Faults>>) -> Resu
     }
     let mut facts = Facts {
         configuration,
+        keys: config.as_ref().map(host::keys).unwrap_or_default(),
         host: host::look(),
         devices,
         others: others(&interfaces, &links),

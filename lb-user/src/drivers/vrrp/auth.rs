@@ -31,11 +31,18 @@ pub fn arm(configs: &mut [Vrrp], node: &str) -> Result<(), AuthError> {
     for vrrp in configs {
         let name = &vrrp.name;
         let Some(auth) = &mut vrrp.auth else { continue };
-        let unusable = |source| AuthError { name: name.clone(), file: auth.key_file.clone(), source };
-        auth.keys = Keys::read(&auth.key_file).map_err(unusable)?;
+        auth.keys = keys(name, &auth.key_file)?;
         auth.journal = Path::new(STATE_DIR).join(format!("{node}.{name}.adverts"));
     }
     Ok(())
+}
+
+/// The keys of a virtual router.
+///
+/// # Errors
+/// They cannot be used.
+pub fn keys(name: &str, file: &Path) -> Result<Keys, AuthError> {
+    Keys::read(file).map_err(|source| AuthError { name: name.to_owned(), file: file.to_owned(), source })
 }
 
 /// Why an advert is not believed. Each is also a counter.

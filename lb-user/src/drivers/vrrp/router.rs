@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use super::auth::{Authenticator, Journal};
 use super::config::{Order, Place};
 use super::hook::Hook;
+use super::occupant::{Inquiry, Occupant};
 use super::right::Right;
 use super::seat::{Said, Seat};
 use super::steering::Outcome;
@@ -87,6 +88,10 @@ pub(super) struct Router {
     /// In its sync group, and what was last said to it there.
     seat: Option<Seat>,
     said: Option<Said>,
+    /// Who has its addresses, before it claims them for the first time; `None` once it is asked no more.
+    inquiry: Option<Inquiry>,
+    asked: bool,
+    occupant: Option<Occupant>,
     writing: Option<JoinHandle<io::Result<()>>>,
     /// When the socket was last seen empty.
     emptied: Moment,
@@ -145,6 +150,9 @@ impl Router {
             priority: Priority::DEFAULT,
             seat: None,
             said: None,
+            inquiry: None,
+            asked: false,
+            occupant: None,
             writing: None,
             emptied: moment(),
             machine: None,
@@ -175,6 +183,7 @@ impl Router {
                 () = changed(&mut self.interfaces) => Wake::News,
                 () = changed(&mut self.can_forward) => Wake::News,
                 () = tracked(&mut self.tracking) => Wake::News,
+                () = answered(&mut self.inquiry) => Wake::Due,
                 // Before the others of its group, which have the same order, take it along.
                 Some(steer) = self.steering.recv() => Wake::Steer(steer),
                 () = called(&mut self.seat) => Wake::Due,
@@ -204,6 +213,7 @@ impl Router {
                 }
                 Wake::Due => {}
             }
+            self.heed_occupant();
             self.feed(|machine, now| machine.on_deadline(now));
             self.confer();
             self.linger = self.linger.filter(|until| *until > clock::now());
@@ -350,6 +360,9 @@ impl Router {
             }
         };
         let connected = place.is_some_and(|place| place.up) && self.socket.is_some();
+        if let Some(place) = place.filter(|_| connected) {
+            self.inquire(place, &interfaces);
+        }
         // Not before it is known whether there is a socket, lest every start looks like a fault that is over.
         if !self.started && self.opening.is_some() {
             return;
@@ -371,6 +384,31 @@ impl Router {
             }
         });
         self.started = true;
+    }
+
+    /// Asks who has the addresses, once, before they are claimed for the first time; not where an earlier process has.
+    fn inquire(&mut self, place: Place, interfaces: &Interfaces) {
+        if !std::mem::replace(&mut self.asked, true) && !self.right.lasts() {
+            let addresses = self.order.vrrp.virtual_addresses.iter().map(|net| net.address).collect();
+            self.inquiry = Inquiry::start(place.ifindex, interfaces, addresses, &self.elsewhere);
+        }
+    }
+
+    /// Leaves the addresses to whoever has them, unless a router that is heard explains the answers.
+    fn heed_occupant(&mut self) {
+        let Some(machine) = &self.machine else { return };
+        if machine.active_router().is_some() || machine.state() == State::Active {
+            self.inquiry = None;
+        }
+        let occupant = self.inquiry.as_mut().and_then(Inquiry::occupant);
+        if self.occupant == occupant {
+            return;
+        }
+        self.occupant = occupant;
+        if let Some(occupant) = occupant {
+            tracing::warn!(instance = self.order.vrrp.name, "{occupant}");
+        }
+        self.feed(|machine, now| machine.on_local(Local::Occupied(occupant.is_some()), now));
     }
 
     /// Tells its sync group how it stands, and does what that wants, until there is nothing new between them.
@@ -609,6 +647,9 @@ impl Router {
         {
             return format!("nobody better advertises, but not all of sync group {group:?} could be active here");
         }
+        if let (Some(occupant), Some(State::Backup)) = (&self.occupant, self.machine.as_ref().map(Instance::state)) {
+            return occupant.to_string();
+        }
         match (why, &self.trouble, unicast_source) {
             (Why::Fault(FaultReason::Tracked), ..) => self.bad.clone().unwrap_or_else(|| why.to_string()),
             (Why::Fault(FaultReason::LinkDown) | Why::New, Some(trouble), _) => trouble.clone(),
@@ -670,6 +711,13 @@ async fn changed<T>(watched: &mut watch::Receiver<T>) {
 async fn tracked(tracking: &mut Option<Tracking>) {
     match tracking {
         Some(tracking) => tracking.changed().await,
+        None => pending().await,
+    }
+}
+
+async fn answered(inquiry: &mut Option<Inquiry>) {
+    match inquiry {
+        Some(inquiry) => inquiry.changed().await,
         None => pending().await,
     }
 }

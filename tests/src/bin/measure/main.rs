@@ -13,6 +13,7 @@ mod moves;
 mod outage;
 mod reload;
 mod restart;
+mod sharing;
 mod spread;
 mod streams;
 mod table;
@@ -80,6 +81,8 @@ enum What {
     },
     /// What is noticed when the configuration of the holder is reloaded under load, 1,000 times, half of the files broken.
     Reload,
+    /// What sharing flows costs: at 1,000 new connections a second, and when a node joins that is told 100,000.
+    Sharing,
     /// Whether 20,000 requests are served, and by whom.
     Spread,
     /// 200 MB in each direction through one connection.
@@ -200,7 +203,10 @@ fn inside(run: &Arc<Run>, program: &Path, xvip: &Path, arguments: &Arguments, wh
     if all || matches!(what, What::FailFast) {
         kept &= fail_fast::measure(&mut ground, &mut pair, runs(1))?;
     }
-    // Last, because its flows stay.
+    // Last, because their flows stay.
+    if matches!(what, What::Sharing) {
+        kept &= sharing::measure(&ground, &mut pair, runs(3))?;
+    }
     if all || matches!(what, What::Memory) {
         kept &= memory::measure(&mut pair, xvip)?;
     }

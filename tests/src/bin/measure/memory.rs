@@ -14,6 +14,7 @@ use lb_ebpf::net::Be16;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 use xvip_tests::run::PIN_DIR;
+use xvip_tests::status::Status;
 use xvip_tests::stop::{self, say};
 use xvip_tests::topology::VIP;
 use xvip_tests::until::until;
@@ -21,7 +22,8 @@ use xvip_tests::until::until;
 use crate::table::{Row, print};
 use crate::world::{Xvip, at_rest};
 
-const FLOWS: u32 = 100_000;
+/// So many are written.
+pub(crate) const FLOWS: u32 = 100_000;
 /// How long processor time is watched.
 const WATCHED: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(10);
@@ -32,7 +34,7 @@ pub(crate) fn measure(pair: &mut Xvip, xvip: &Path) -> Result<bool> {
     let agent = pair.agent(holder)?;
     let pid = agent.pid().context("the agent has ended")?;
     let status = agent.status()?;
-    let pins = Path::new(PIN_DIR).join(&status.node);
+    let pins = pins(&status);
     let bytes = fs::metadata(xvip)?.len();
     say(format!("size of {}: {bytes} bytes ({:.2} MiB)", xvip.display(), mib(bytes)));
     say("");
@@ -147,8 +149,13 @@ fn field_mib(pid: u32, name: &str) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
+/// Where the agent with this status has its tables.
+pub(crate) fn pins(status: &Status) -> PathBuf {
+    Path::new(PIN_DIR).join(&status.node)
+}
+
 /// User and system time of a process: fields 14 and 15 of /proc/PID/stat.
-fn cpu_seconds(pid: u32) -> Result<f64> {
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, rest) = stat.rsplit_once(')').context("reading stat")?;
     let ticks: f64 = rest.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
@@ -205,7 +212,7 @@ fn established(pins: &Path) -> Result<usize> {
 }
 
 /// Writes flows as the datapath would, evenly over the backends.
-fn fill(pins: &Path) -> Result<Duration> {
+pub(crate) fn fill(pins: &Path) -> Result<Duration> {
     let backends: Array<MapData, Backend> =
         Array::try_from(aya::maps::Map::Array(MapData::from_pin(pins.join(map::BACKENDS))?))?;
     let mut slots = Vec::new();

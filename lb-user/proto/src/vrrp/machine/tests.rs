@@ -438,3 +438,32 @@ fn families_do_not_meet() {
     let Output::Send(release) = &said[0] else { panic!("{said:?}") };
     assert_eq!((release.src, release.advert.addresses.family()), (OWN, Family::V4), "the old one is released");
 }
+
+#[test]
+fn addresses_that_somebody_has_are_not_claimed_until_nobody_does() {
+    let now = origin();
+    let mut instance = backup(config(), now);
+    instance.on_local(Local::Occupied(true), now);
+    instance.on_deadline(now + DOWN);
+    assert_eq!((instance.state(), heard(&mut instance)), (State::Backup, String::new()));
+    assert_eq!((instance.deadline(), instance.standing().part), (None, Part::Listening));
+    assert!(!instance.waits_for_group());
+    instance.on_local(Local::Occupied(false), now + DOWN * 2);
+    assert_eq!(heard(&mut instance), "send 100, backup>active silence");
+
+    // A router that is heard meanwhile is followed, and missed as ever.
+    let mut instance = backup(config(), now);
+    instance.on_local(Local::Occupied(true), now);
+    instance.on_deadline(now + DOWN);
+    instance.on_advert(ABOVE, 255, &advert(150), now + DOWN * 2, now + DOWN * 2);
+    assert_eq!(instance.deadline(), Some(now + DOWN * 3));
+    instance.on_local(Local::Occupied(false), now + DOWN * 2);
+    assert_eq!((instance.state(), heard(&mut instance)), (State::Backup, String::new()));
+    instance.on_deadline(now + DOWN * 3);
+    assert_eq!(heard(&mut instance), "send 100, backup>active silence");
+
+    // Who holds them already goes on, and who owns them asks nobody.
+    let mut instance = active(config(), now);
+    instance.on_local(Local::Occupied(true), now);
+    assert_eq!((instance.state(), heard(&mut instance)), (State::Active, String::new()));
+}
