@@ -55,6 +55,7 @@ name = "apiserver"
 listen = "192.0.2.100:8443"
 [service.source_limit]
 connections_per_second = 100
+connections = 1000
 [service.health_check]
 type = "https"
 timeout = "50ms"

@@ -58,7 +58,7 @@ const LABELS: [(&str, &str); 17] = [
     (
         "table",
         "`established`, `half_open`, and with `_ipv6` the same of IPv6; `limited_sources`, sources whose new connections are \
-         limited; `allowed`, prefixes of allow lists",
+         limited; `full_sources`, sources that have as many as they may; `allowed`, prefixes of allow lists",
     ),
     (
         "result",

@@ -66,6 +66,7 @@ pub(super) fn remedy(reason: Reason) -> &'static str {
         Reason::SourceLimit | Reason::SourceFull => {
             "raise `[service.source_limit]` if those are good clients, such as many behind one address"
         }
+        Reason::SourceFull => "raise `connections` in `[service.source_limit]` if those are good clients",
         Reason::TimeExceeded => "nothing: traceroute; else find the loop in the routes",
         Reason::IcmpInner => "nothing: errors about what no VIP has sent",
         Reason::LeaseOver | Reason::LeaseOverOut => {
