@@ -52,7 +52,8 @@ fn people_have_it_open_all_day() {
     browser.look_with(1440, 900, "light").unwrap();
     browser.go(PLAIN).unwrap();
     wait("the page", || browser.holds("document.readyState === 'complete' && !!document.querySelector('#pause')"));
-    assert_eq!(browser.eval(&text("h1")).unwrap(), "lb1");
+    let node = topology.balancers[0].agent.netns().name().to_owned();
+    assert_eq!(browser.eval(&text("h1")).unwrap(), node);
     for backend in ["master1", "master2", "master3"] {
         assert!(browser.holds(&row(backend, "up")), "{backend}");
     }
@@ -73,7 +74,7 @@ fn people_have_it_open_all_day() {
     wait("it to be read out", || {
         browser.holds("document.querySelector('#said').textContent.includes('apiserver/master2: up -> down')")
     });
-    assert!(browser.holds("document.title.startsWith('1 down · lb1') && window.same"));
+    assert!(browser.holds(&format!("document.title.startsWith('1 down · {node}') && window.same")));
     picture(&mut browser, "light.png");
     topology.servers[1].revive().unwrap();
     wait("it to be back", || browser.holds(&row("master2", "up")));
@@ -95,7 +96,7 @@ fn people_have_it_open_all_day() {
     browser.look_with(1440, 900, "dark").unwrap();
     topology.balancers[0].agent.hand_over(LIMIT).unwrap();
     wait("it to be missed", || {
-        browser.holds("!document.querySelector('#gone').hidden && document.querySelector('#gone').textContent.includes('lb1 is not answering since ')")
+        browser.holds("!document.querySelector('#gone').hidden && document.querySelector('#gone').textContent.includes('is not answering since ')")
     });
     assert!(browser.holds(&row("master1", "up")));
     picture(&mut browser, "gone.png");
