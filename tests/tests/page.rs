@@ -58,7 +58,9 @@ fn people_have_it_open_all_day() {
         assert!(browser.holds(&row(backend, "up")), "{backend}");
     }
     let body = browser.eval(&text("body")).unwrap().to_string();
-    for words in ["Virtual routers", "192.0.2.100/24", "this node", "apiserver", "Dropped packets", "192.0.2.22"] {
+    for words in
+        ["Virtual routers", "192.0.2.100/24", "this node", "apiserver", "Dropped packets", "Shared connections"]
+    {
         assert!(body.contains(words), "{words}: {body}");
     }
     assert!(browser.holds("document.querySelectorAll('form').length === 0"), "nobody may change anything");
