@@ -19,7 +19,7 @@ start() {
     echo $! >$pid_file
 }
 stop() {
-    kill -s "$1" "$(cat $pid_file)"
+    kill -s "${1#SIG}" "$(cat $pid_file)"
     while runs; do sleep 0.02; done
 }
 
