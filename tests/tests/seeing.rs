@@ -170,7 +170,7 @@ fn connections_are_listed_explained_and_logged() {
     for line in of(&all, "closed") {
         assert_eq!(Some(&text(line, "opened_at")), opened.get(&key(line)), "{line}");
         // The last ones were cut off.
-        let least = if line["cause"] == "reset" { 0 } else { 500 };
+        let least = if line["cause"] == "reset" { 0 } else { 300 };
         assert!(line["bytes_from_client"].as_u64().unwrap() > least, "a TLS hello and a request: {line}");
         assert!(line["bytes_from_backend"].as_u64().unwrap() > least, "a certificate and an answer: {line}");
         assert!(line["bytes_from_backend"].as_u64().unwrap() < 1 << 20, "{line}");

@@ -63,7 +63,7 @@ pub(super) fn remedy(reason: Reason) -> &'static str {
         Reason::NotAllowed => "nothing where strangers ask; else put the source on `service.allow`",
         Reason::IcmpForged => "find the sender: somebody tries to slow connections down",
         Reason::IcmpLimit => "nothing: what is beyond the limit is not answered",
-        Reason::SourceLimit | Reason::SourceFull => {
+        Reason::SourceLimit => {
             "raise `[service.source_limit]` if those are good clients, such as many behind one address"
         }
         Reason::SourceFull => "raise `connections` in `[service.source_limit]` if those are good clients",
