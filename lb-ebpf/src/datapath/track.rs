@@ -159,10 +159,9 @@ fn end<F: Family>(head: &TcpHead<F>, tables: &impl Tables<F>, key: &Key<F>, flow
     let was_open = !flow.is_closed();
     flow.state.set(after);
     peer.state.set(after);
-    if flow.is_closed() {
-        if was_open {
-            balance::count_open(tables, flow.backend as u32, flow.generation, Change::Closed);
-        }
+    // A RST behind both FINs ends nothing any more.
+    if was_open && flow.is_closed() {
+        balance::count_open(tables, flow.backend as u32, flow.generation, Change::Closed);
         let client = if from_client { *key } else { other };
         tables.note(Note::Closed, &client, flow.backend as u32);
     }
