@@ -50,6 +50,8 @@ members = ["a", "b"]
 [sync]
 key_file = "/etc/xvip/sync.key"
 peers = ["192.0.2.22"]
+[flow_log]
+path = "/var/log/xvip/flows.log"
 [[service]]
 name = "apiserver"
 listen = "192.0.2.100:8443"
@@ -68,7 +70,7 @@ address = "192.0.2.32:6443"
 "#;
 
 /// Tables in the order of the file: header, and the way to the first of them in [`WHOLE`].
-const TABLES: [(&str, &[&str]); 11] = [
+const TABLES: [(&str, &[&str]); 12] = [
     ("[node]", &["node"]),
     ("[metrics]", &["metrics"]),
     ("[admin]", &["admin"]),
@@ -76,6 +78,7 @@ const TABLES: [(&str, &[&str]); 11] = [
     ("[[vrrp.track]]", &["vrrp", "track"]),
     ("[[vrrp_sync_group]]", &["vrrp_sync_group"]),
     ("[sync]", &["sync"]),
+    ("[flow_log]", &["flow_log"]),
     ("[[service]]", &["service"]),
     ("[service.source_limit]", &["service", "source_limit"]),
     ("[service.health_check]", &["service", "health_check"]),
