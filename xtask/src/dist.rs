@@ -1,4 +1,4 @@
-//! What is released: the same bytes from the same source, wherever and whenever it is built.
+//! What is released, made so that its bytes depend on the source and the compilers alone.
 
 use std::collections::BTreeMap;
 use std::fs;

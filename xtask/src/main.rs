@@ -49,7 +49,7 @@ enum Task {
     Bench(bench::Options),
     /// Builds the Debian package of target/release/xvip
     Package(package::Options),
-    /// Builds target/dist: what is released, the same bytes wherever it is built
+    /// Builds target/dist: what is released, without a trace of where it is built
     Dist,
     /// Checks the dependencies: licences, sources, duplicates, known vulnerabilities
     Audit(audit::Options),
