@@ -360,6 +360,8 @@ fn packets_to_nodes(stacked: &Stacked) -> u64 {
 fn views(stacked: &mut Stacked, configs: &[String], named: [&[usize]; 3]) {
     for (index, (node, config)) in stacked.nodes.iter_mut().zip(configs).enumerate() {
         let mut config = config.replace("virtual_router_id = 51", &format!("virtual_router_id = {}", 60 + index));
+        // Owners of an address take it though others answer for it.
+        config = adapt(&config, &[(&format!("\npriority = {}\n", NODES[index].2), "\npriority = 255\n")]).unwrap();
         for (other, (name, address, _)) in NODES.iter().enumerate() {
             if !named[index].contains(&other) {
                 let table = format!("\n[[service.backend]]\nname = \"{name}\"\naddress = \"{address}:6443\"\n");
