@@ -137,11 +137,11 @@ fn the_vip_is_there_at_once_and_nobodys_source() {
     // Both families share a VRID, and each counts for itself.
     let scrape = Scrape::of(&holder).unwrap();
     for instance in ["k8s", ROUTER] {
-        assert_eq!(scrape.count("xvip_vrrp_state", &[("instance", instance), ("state", "active")]), 1.0);
-        assert_eq!(scrape.count("xvip_vrrp_advert_errors_total", &[("instance", instance)]), 0.0);
+        assert_eq!(scrape.count("xvip_vrrp_state", &[("router", instance), ("state", "active")]), 1.0);
+        assert_eq!(scrape.count("xvip_vrrp_advert_errors_total", &[("router", instance)]), 0.0);
     }
     let vip = VIP.to_string();
-    assert!(scrape.count("xvip_unsolicited_na_total", &[("instance", ROUTER), ("address", &vip)]) >= 1.0);
+    assert!(scrape.count("xvip_unsolicited_na_total", &[("router", ROUTER), ("address", &vip)]) >= 1.0);
     assert_eq!(scrape.value("xvip_gratuitous_arp_total", &[("address", &vip)]), None);
     assert_eq!(get(&holder, "[::1]:9910".parse().unwrap(), "/healthz").unwrap(), "ok\n");
     let status = topology.balancers[0].agent.status().unwrap();

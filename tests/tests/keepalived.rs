@@ -234,9 +234,9 @@ impl Contest {
             assert!(lines.is_empty(), "keepalived complains: {lines:?}");
         }
         let scrape = || Scrape::of(self.topology.balancers[OURS].agent.netns()).unwrap();
-        let instance = ("instance", self.router);
-        assert_eq!(scrape().count("xvip_vrrp_advert_errors_total", &[instance]), 0.0);
-        assert!(scrape().count("xvip_vrrp_adverts_total", &[instance, ("direction", "sent")]) > 0.0);
+        let router = ("router", self.router);
+        assert_eq!(scrape().count("xvip_vrrp_advert_errors_total", &[router]), 0.0);
+        assert!(scrape().count("xvip_vrrp_adverts_total", &[router, ("direction", "sent")]) > 0.0);
         // Five rounds, over IPv4 in two forms.
         let (metric, least) = match self.is_ipv6() {
             true => ("xvip_unsolicited_na_total", 5.0),
