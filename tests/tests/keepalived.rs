@@ -110,6 +110,12 @@ impl Contest {
         self.we_are("backup");
         self.stays_with(THEIRS);
         self.we_are("backup");
+        // Who has never been heard, and answers for the addresses, would keep them.
+        let ours = self.topology.balancers[OURS].agent.netns().clone();
+        let received = [("router", self.router), ("direction", "received")];
+        wait("their adverts to be heard", || {
+            Scrape::of(&ours).unwrap().count("xvip_vrrp_adverts_total", &received) > 0.0
+        });
 
         // They die, and we notice the silence. Nobody was left there to remove the addresses.
         peer.kill9().unwrap();
