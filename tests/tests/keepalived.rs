@@ -116,6 +116,7 @@ impl Contest {
         wait("their adverts to be heard", || {
             Scrape::of(&ours).unwrap().count("xvip_vrrp_adverts_total", &received) > 0.0
         });
+        drop(ours);
 
         // They die, and we notice the silence. Nobody was left there to remove the addresses.
         peer.kill9().unwrap();
