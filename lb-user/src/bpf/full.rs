@@ -3,7 +3,7 @@
 //! The datapath refuses a source only until the moment that is written here, and each sweep writes a later one: without
 //! an agent nobody is refused for long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aya::Ebpf;
@@ -77,17 +77,17 @@ impl FullSources {
         let mut before = Vec::new();
         entries(self.full.map().fd(), |source: Source, _: u64| before.push(source))
             .map_err(|source| TableError::Whole { table: map::FULL_SOURCES, source })?;
-        let full: std::collections::BTreeSet<_> = held.full().copied().collect();
+        let full: BTreeSet<_> = held.full().copied().take(MAX_FULL_SOURCES as usize).collect();
         for source in before.iter().filter(|source| !full.contains(source)) {
             match self.full.remove(source) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(at(map::FULL_SOURCES)(error)),
             }
         }
-        for source in full.iter().take(MAX_FULL_SOURCES as usize) {
+        for source in &full {
             self.full.insert(source, until, 0).map_err(at(map::FULL_SOURCES))?;
         }
-        Ok(full.len().min(MAX_FULL_SOURCES as usize) as u64)
+        Ok(full.len() as u64)
     }
 }
 
