@@ -258,7 +258,7 @@ struct Agent {
     file: PathBuf,
     config: Arc<Config>,
     config_status: ConfigStatus,
-    started: Instant,
+    started_at: f64,
     datapath: Option<Datapath>,
     detached_because: String,
     /// Programs of others that see packets before ours, as last reported.
@@ -408,7 +408,7 @@ impl Agent {
         self.peering.serve(&self.config, self.reconciler.service_of_others(), ready);
         let status = report::status(report::Sources {
             config: &self.config,
-            started: self.started,
+            started_at: self.started_at,
             starting: self.preparing.is_under_way(),
             config_status: ConfigStatus { changes: self.steering.changes(&self.config), ..self.config_status.clone() },
             attachment: self.datapath.as_ref().map(Datapath::attachment),

@@ -30,8 +30,8 @@ pub const EVENTS: usize = 100;
 pub struct Sources<'a> {
     /// The configuration.
     pub config: &'a Config,
-    /// When the agent started.
-    pub started: Instant,
+    /// When the agent started, in seconds since the Unix epoch: found out once, for others tell agents apart by it.
+    pub started_at: f64,
     /// Whether health checks are still being made ready.
     pub starting: bool,
     /// What became of configurations.
@@ -73,7 +73,7 @@ pub fn status(sources: Sources<'_>) -> Result<Status, TableError> {
         node: sources.config.node.name.clone(),
         role: sources.config.node.role.label().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        started_at: unix_of(sources.started),
+        started_at: sources.started_at,
         starting: sources.starting,
         datapath: datapath(&sources)?,
         local: sources.local.clone(),
@@ -197,7 +197,7 @@ fn of_service(sources: &Sources<'_>, service: &Service) -> Result<ServiceStatus,
             name: backend.name.clone(),
             address: backend.shown(),
             state: state.to_owned(),
-            since: health.map_or_else(|| unix_of(sources.started), |health| unix_of(health.since)),
+            since: health.map_or_else(|| sources.started_at, |health| unix_of(health.since)),
             reason,
             weight: backend.weight,
             effective_weight: f64::from(backend.taken_weight()) * f64::from(percent) / f64::from(WHOLE),

@@ -10,6 +10,9 @@ pub struct Status {
     /// `balancer` or `backend`.
     #[serde(default)]
     pub role: String,
+    /// When the agent started, in seconds since the Unix epoch.
+    #[serde(default)]
+    pub started_at: f64,
     /// Whether its health checks are still being made ready.
     #[serde(default)]
     pub starting: bool,

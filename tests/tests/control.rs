@@ -40,6 +40,7 @@ fn backends_are_steered_under_load() {
     let (master1, master3) = (server("master1"), server("master3"));
     let agent = &mut topology.balancers[0].agent;
     let file = agent.config();
+    let started_at = agent.status().unwrap().started_at;
 
     // Drained: nothing new, and nothing is touched that is there.
     let text = said(agent, 0, "backend drain master3");
@@ -52,6 +53,8 @@ fn backends_are_steered_under_load() {
     assert_eq!(breaks(&load), []);
     assert_eq!(agent.status().unwrap().config.changes, ["apiserver/master3 drained"]);
     assert!(said(agent, 0, "backend drain master3").contains("drained already"));
+
+    assert_eq!(agent.status().unwrap().started_at.to_bits(), started_at.to_bits(), "agents are told apart by it");
 
     // Disabled: its streams are told, and come to the others.
     said(agent, 0, "backend disable apiserver/master3");

@@ -123,12 +123,13 @@ impl Agent {
             sweep: &kernel.sweeping.latest(),
             fellows: &peering.fellows(),
         };
+        let started_at = clock::unix_of(started);
         reconciler.tables(&snapshots, &mut datapath, &mut kernel.tables, started).await?;
         let mut local = Local::new();
         local.converge(datapath.ebpf(), &config);
         let first = report::status(report::Sources {
             config: &config,
-            started,
+            started_at,
             starting: preparing.is_under_way(),
             config_status: config_status.clone(),
             attachment: Some(datapath.attachment()),
@@ -170,7 +171,7 @@ impl Agent {
             file,
             config: Arc::new(config),
             config_status,
-            started,
+            started_at,
             datapath: Some(datapath),
             detached_because: String::new(),
             ahead: Vec::new(),
