@@ -38,7 +38,8 @@ pub(crate) fn package(options: &Options) -> anyhow::Result<PathBuf> {
 /// Packs `binary`, which is release/xvip of some target directory, into `directory`. The files in it are of `epoch`, in seconds
 /// since 1970.
 pub(crate) fn debian(binary: &Path, directory: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
-    let build = binary.parent().and_then(Path::parent).context("the binary is in no target directory")?;
+    let build = binary.parent().and_then(Path::parent).filter(|_| binary.ends_with("release/xvip"));
+    let build = build.with_context(|| format!("{} is not release/xvip of a target directory", binary.display()))?;
     crate::setup::packaging_programs()?;
     let version = version_of_changelog()?;
     stage(binary)?;
