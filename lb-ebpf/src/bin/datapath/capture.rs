@@ -43,19 +43,17 @@ impl Watched for __sk_buff {
     }
 }
 
-/// Shows a packet before `run` and after it.
+/// Shows a packet that enters a program.
 #[inline(always)]
-pub(crate) fn watched<C: Watched>(context: *mut C, place: u32, run: impl FnOnce() -> u32) -> u32 {
+pub(crate) fn entered<C: Watched>(context: *mut C, place: u32) {
     if CAPTURE.load() != 0 {
         C::show(context, place, 0);
     }
-    leaves(context, place, run)
 }
 
-/// Shows a packet after `run`, which another program has shown before.
+/// Shows a packet that leaves a program, which returns this action for it.
 #[inline(always)]
-pub(crate) fn leaves<C: Watched>(context: *mut C, place: u32, run: impl FnOnce() -> u32) -> u32 {
-    let action = run();
+pub(crate) fn left<C: Watched>(context: *mut C, place: u32, action: u32) -> u32 {
     if CAPTURE.load() != 0 {
         C::show(context, place | LEAVES, action);
     }

@@ -38,7 +38,9 @@ static TC_SIX: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// Every packet that enters the interface, in the driver.
 #[xdp]
 pub(crate) fn xvip(wrapped: XdpContext) -> u32 {
-    capture::watched(wrapped.ctx, place::XDP, || enters(&wrapped))
+    capture::entered(wrapped.ctx, place::XDP);
+    let action = enters(&wrapped);
+    capture::left(wrapped.ctx, place::XDP, action)
 }
 
 #[inline(always)]
@@ -108,13 +110,17 @@ pub(crate) fn xvip6(context: XdpContext) -> u32 {
         );
         parts::neighbour(context, action, lease::xvip_neighbour)
     };
-    capture::leaves(context, place::XDP, || parts::tunnel(context, run(), parts::xvip_unwrap6, run, parts::xvip_wrap6))
+    let action = parts::tunnel(context, run(), parts::xvip_unwrap6, run, parts::xvip_wrap6);
+    capture::left(context, place::XDP, action)
 }
 
 /// Every packet that enters the interface, in the stack, before anything there has looked at it.
 #[classifier]
 pub(crate) fn xvip_tc(wrapped: TcContext) -> i32 {
-    capture::watched(wrapped.skb.skb, place::TC, || enters_stack(&wrapped)) as i32
+    let context = wrapped.skb.skb;
+    capture::entered(context, place::TC);
+    let action = enters_stack(&wrapped);
+    capture::left(context, place::TC, action) as i32
 }
 
 #[inline(always)]
@@ -183,15 +189,18 @@ pub(crate) fn xvip_tc6(context: TcContext) -> i32 {
         );
         parts::neighbour(context, action, lease::xvip_tc_neighbour)
     };
-    let handled = || parts::tunnel(context, run(), parts::xvip_tc_unwrap6, run, parts::xvip_tc_wrap6);
-    capture::leaves(context, place::TC, handled) as i32
+    let action = parts::tunnel(context, run(), parts::xvip_tc_unwrap6, run, parts::xvip_tc_wrap6);
+    capture::left(context, place::TC, action) as i32
 }
 
 /// Every packet that the stack sends by the interface, behind everything there: a backend that is this node itself
 /// answers as the VIP. Only those answers are counted.
 #[classifier]
 pub(crate) fn xvip_leave(context: TcContext) -> i32 {
-    capture::watched(context.skb.skb, place::LEAVING, || leaves(context.skb.skb)) as i32
+    let context = context.skb.skb;
+    capture::entered(context, place::LEAVING);
+    let action = leaves(context);
+    capture::left(context, place::LEAVING, action) as i32
 }
 
 #[inline(always)]
@@ -226,12 +235,13 @@ fn leaves(context: *mut __sk_buff) -> u32 {
 #[classifier]
 pub(crate) fn xvip_home(context: TcContext) -> i32 {
     let context = context.skb.skb;
-    let handled = || match skb::Buffer::new(context).ethertype() {
+    capture::entered(context, place::HOME);
+    let action = match skb::Buffer::new(context).ethertype() {
         Some(V4::ETHERTYPE) => parts::xvip_home4(context),
         Some(V6::ETHERTYPE) => parts::xvip_home6(context),
         _ => TC_ACT_UNSPEC as u32,
     };
-    capture::watched(context, place::HOME, handled) as i32
+    capture::left(context, place::HOME, action) as i32
 }
 
 /// The interface that [`xvip_probe`] sends to; the agent sets it when it loads the object.
