@@ -2,6 +2,7 @@
 //! files' modes decide who may.
 
 mod backend;
+mod capture;
 mod client;
 mod connections;
 mod events;
@@ -26,6 +27,7 @@ use tokio::time::timeout;
 
 pub use backend::{BackendOrder, Change};
 pub(crate) use backend::{address, change};
+pub use capture::{CaptureOrder, Capturing, request_capture};
 pub use client::{
     AdminError, fetch_connections, fetch_events, fetch_explanation, fetch_status, read_status, request_backend,
     request_reload, request_step_down,
@@ -75,6 +77,8 @@ pub enum Order {
     StepDown(StepDown),
     /// A backend changed.
     Backend(BackendOrder),
+    /// Packets shown.
+    Capture(CaptureOrder),
 }
 
 /// Somebody wants the configuration read again.
@@ -161,6 +165,7 @@ fn router(right: Right, access: Access) -> Router {
     let all = match right {
         Right::Look => looking,
         Right::Change => looking
+            .route("/v1/capture", post(capture::ask).with_state(orders.clone()))
             .route("/v1/reload", post(ask_reload).with_state(orders.clone()))
             .route("/v1/vrrp/step-down", post(steering::ask).with_state(orders.clone()))
             .route("/v1/backend/{change}", post(backend::ask).with_state(orders)),

@@ -4,6 +4,7 @@
 //! priority-0 adverts, service until the other node has taken over, VIPs, datapath, settings. A crash leaves the kernel
 //! side serving.
 
+mod capturing;
 mod claims;
 mod fault;
 mod flow_logging;
@@ -34,7 +35,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::admin::{self, Access, AdminServer, ClaimError, Order, ReloadRequest, ReloadResult};
+use crate::admin::{self, Access, AdminServer, Caller, ClaimError, Order, ReloadRequest, ReloadResult};
 use crate::bpf::{
     self, Datapath, DatapathError, Device, Entries, Leases, Removals, Sizes, Spec, Suspicions, Sweeper, TableError,
     Tables, Word,
@@ -58,6 +59,7 @@ use crate::reconcile::{PassError, Reconciler, Snapshots};
 use crate::report;
 use crate::status::{ConfigStatus, Status};
 use crate::sysctl::{AcceptLocal, ReservedPorts, SysctlError};
+use capturing::Capturing;
 pub use claims::Claims;
 use fault::Fault;
 use flow_logging::FlowLogging;
@@ -188,6 +190,7 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
             _ = tick.tick() => {
                 agent.watch_over_datapath().await;
                 agent.watch_over_hooks();
+                agent.end_capture_that_is_over(clock::now());
                 agent.defend();
                 agent.addresses().await;
                 looked = true;
@@ -206,6 +209,7 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
                 }
                 Order::StepDown(order) => agent.vrrp.step_down(order),
                 Order::Backend(order) => agent.steer(order).await,
+                Order::Capture(order) => agent.capture(order),
             },
             changed = agent.health_seen.changed() => {
                 if changed.is_err() {
@@ -259,6 +263,7 @@ struct Agent {
     config: Arc<Config>,
     config_status: ConfigStatus,
     started_at: f64,
+    capturing: Option<Capturing>,
     datapath: Option<Datapath>,
     detached_because: String,
     /// Programs of others that see packets before ours, as last reported.
@@ -529,23 +534,31 @@ impl Agent {
     }
 
     fn attach_again(&mut self, device: Device) {
-        let opened = Datapath::open(&spec(&self.config, device)).map_err(AgentError::from).and_then(|mut datapath| {
-            let kernel = Kernel::take(&mut datapath, sizes(&self.config), &self.leases)?;
-            Ok((datapath, kernel))
-        });
-        match opened {
+        match self.load(device) {
             Ok((datapath, kernel)) => {
                 let text = format!("attached again: {}", datapath.attachment().reason);
                 self.reporter.report("datapath".to_owned(), text);
-                self.kernel = kernel;
-                self.syncing.forget();
-                self.flow_logging.forget();
-                self.datapath = Some(datapath);
-                self.local.forget();
+                self.serve_by(datapath, kernel);
                 self.detached_because.clear();
             }
             Err(error) => self.detached(error.to_string()),
         }
+    }
+
+    fn load(&self, device: Device) -> Result<(Datapath, Kernel), AgentError> {
+        let capture = Capturing::bytes(self.capturing.as_ref());
+        let mut datapath = Datapath::open(&Spec { capture, ..spec(&self.config, device) })?;
+        let kernel = Kernel::take(&mut datapath, sizes(&self.config), &self.leases)?;
+        Ok((datapath, kernel))
+    }
+
+    /// Goes on with a datapath that was loaded and attached.
+    fn serve_by(&mut self, datapath: Datapath, kernel: Kernel) {
+        self.kernel = kernel;
+        self.syncing.forget();
+        self.flow_logging.forget();
+        self.datapath = Some(datapath);
+        self.local.forget();
     }
 
     fn detached(&mut self, why: String) {
@@ -679,6 +692,7 @@ fn spec(config: &Config, device: Device) -> Spec {
         datapath: config.node.datapath,
         sizes: sizes(config),
         log_flows: tracing::enabled!(tracing::Level::DEBUG),
+        capture: 0,
     }
 }
 

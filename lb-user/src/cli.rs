@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::IpNet;
 use crate::connections::{MOST, Peer};
 use crate::import::ImportArgs;
 
@@ -96,6 +97,16 @@ pub enum Command {
     /// where the client has one connection, or the node one listener of its IP version.
     #[command(after_help = "Exit status: 0; 3 when no agent answers, 1 when its answer cannot be used.")]
     Explain(ExplainArgs),
+
+    /// Show packets as they enter the datapath and as they leave it
+    ///
+    /// One line for each packet: where it was seen (xdp, tc; leave and home: sent by this node itself), what came, what became of
+    /// it and for which reason, and what went on. With --write, pcapng for Wireshark: outcome and reason are each packet's
+    /// comment. Packets that are none of xvip's are left out. The datapath is exchanged for one that shows packets, and
+    /// back at the end, which connections do not notice; packets take longer meanwhile. Needs root.
+    #[command(after_help = "For example: xvip capture --write - | tshark -r -\n\
+                      Exit status: 0; 3 when no agent answers, 1 when packets cannot be captured.")]
+    Capture(CaptureArgs),
 
     /// Change a backend of the agent on this machine
     ///
@@ -309,6 +320,48 @@ pub struct ExplainArgs {
     /// The agent.
     #[command(flatten)]
     pub agent: SocketArgs,
+}
+
+/// Arguments of `capture`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct CaptureArgs {
+    /// Write pcapng to this file; -: to standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+
+    /// Only packets from or to this address or network, before or after the datapath
+    #[arg(long, value_name = "ADDRESS[/LENGTH]", value_parser = network)]
+    pub address: Option<IpNet>,
+
+    /// Packets of others too, which the datapath lets pass
+    #[arg(long)]
+    pub all: bool,
+
+    /// End after so many packets
+    #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// End after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub seconds: Option<u64>,
+
+    /// Bytes to keep of each packet
+    #[arg(long, value_name = "NUMBER", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=32_768))]
+    pub bytes: u32,
+
+    /// The agent.
+    #[command(flatten)]
+    pub agent: SocketArgs,
+}
+
+/// An address, or a network.
+fn network(text: &str) -> Result<IpNet, String> {
+    let (address, prefix) = text.split_once('/').unzip();
+    let address: std::net::IpAddr =
+        address.unwrap_or(text).parse().map_err(|_| "an IP address is wanted".to_owned())?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = prefix.map_or(Some(most), |prefix| prefix.parse().ok().filter(|prefix| *prefix <= most));
+    Ok(IpNet { address, prefix: prefix.ok_or_else(|| format!("a prefix has at most {most} bits"))? })
 }
 
 fn limit(text: &str) -> Result<usize, String> {
@@ -542,6 +595,21 @@ mod tests {
     }
 
     #[test]
+    fn captures() {
+        let agent = SocketArgs { socket: DEFAULT_SOCKET.into() };
+        let expected = CaptureArgs {
+            write: Some("-".into()),
+            address: Some(IpNet { address: "192.0.2.0".parse().unwrap(), prefix: 24 }),
+            all: false,
+            count: Some(9),
+            seconds: None,
+            bytes: 2048,
+            agent,
+        };
+        assert_eq!(parse("xvip capture -w - --address 192.0.2.0/24 -c 9").unwrap(), Command::Capture(expected));
+    }
+
+    #[test]
     fn refusals() {
         for (line, kind) in [
             ("xvip", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
@@ -556,6 +624,10 @@ mod tests {
             ("xvip backend weight a 257", ErrorKind::ValueValidation),
             ("xvip backend add a master1:6443", ErrorKind::ValueValidation),
             ("xvip completions cmd", ErrorKind::InvalidValue),
+            ("xvip capture --address master1", ErrorKind::ValueValidation),
+            ("xvip capture --address 192.0.2.0/33", ErrorKind::ValueValidation),
+            ("xvip capture --bytes 32769", ErrorKind::ValueValidation),
+            ("xvip capture --count 0", ErrorKind::ValueValidation),
             ("xvip connections --limit 50001", ErrorKind::ValueValidation),
             ("xvip connections --client master1", ErrorKind::ValueValidation),
             ("xvip explain 192.0.2.10", ErrorKind::ValueValidation),

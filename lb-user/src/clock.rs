@@ -2,6 +2,8 @@
 
 use std::time::{Instant, SystemTime};
 
+use nix::time::{ClockId, clock_gettime};
+
 /// The monotonic time, for deadlines and durations.
 #[allow(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn now() -> Instant {
@@ -24,6 +26,13 @@ pub fn unix_of(moment: Instant) -> f64 {
     let now = now();
     let (since, until) = (now.saturating_duration_since(moment), moment.saturating_duration_since(now));
     unix(wall()) - since.as_secs_f64() + until.as_secs_f64()
+}
+
+/// What to add to nanoseconds of the kernel's monotonic clock for nanoseconds since the Unix epoch, now.
+pub fn monotonic_epoch() -> u64 {
+    let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from).unwrap_or_default();
+    let wall = wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(wall.saturating_sub(monotonic).as_nanos()).unwrap_or_default()
 }
 
 /// Nanoseconds of `CLOCK_BOOTTIME`, which goes on while the machine sleeps; the datapath's leases end by it.

@@ -14,6 +14,7 @@
 pub mod admin;
 pub mod agent;
 pub mod bpf;
+pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;

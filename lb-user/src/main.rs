@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use xvip::cli::{Cli, Command, VrrpCommand};
-use xvip::{agent, bpf, config, connections, doctor, import, logging, manual, passwords, privileges, status, steer};
+use xvip::{
+    agent, bpf, capture, config, connections, doctor, import, logging, manual, passwords, privileges, status, steer,
+};
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
@@ -44,6 +46,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Events(arguments) => Ok(runtime.block_on(status::events(&arguments)).into()),
         Command::Connections(arguments) => Ok(runtime.block_on(connections::list(&arguments)).into()),
         Command::Explain(arguments) => Ok(runtime.block_on(connections::explain(&arguments)).into()),
+        Command::Capture(arguments) => Ok(runtime.block_on(capture::run(&arguments)).into()),
         Command::Backend(command) => Ok(runtime.block_on(steer::backend(&command)).into()),
         Command::Password(arguments) => Ok(passwords::ask(&arguments.name).into()),
         Command::Completions(arguments) => {

@@ -6,6 +6,7 @@
 mod admission;
 mod adoption;
 mod balance;
+mod capture;
 mod flow;
 mod lease;
 mod local;
@@ -23,6 +24,7 @@ pub use admission::{
 };
 pub use adoption::{Adoption, Keyed};
 pub use balance::{Balance, Change, Correction, LOADS, Load, service_load};
+pub use capture::{CAPTURE_BYTES, Captured, place};
 pub use flow::{Delivery, Direction, Flow, FlowKey, SharedFlow, split_mac, state};
 pub use lease::{CLAIMS_PER_SECOND, Claim, Lease, SharedLease, lease_flag};
 pub use local::{Dialled, Hook, MAX_OWN_ADDRESSES, NOBODY};
@@ -150,6 +152,8 @@ pub mod map {
     pub const TRAFFIC: &str = "TRAFFIC";
     /// [`super::budget`] -> [`super::Bucket`], per CPU.
     pub const BUDGETS: &str = "BUDGETS";
+    /// [`super::Captured`] and a packet after [`super::Captured`] and a packet, for each CPU: pinned while somebody looks.
+    pub const CAPTURED: &str = "CAPTURED";
     /// [`super::Allowed`] and a prefix length -> 1, a trie.
     pub const ALLOWED: &str = "ALLOWED";
     /// Service number -> [`super::SourceLimit`].

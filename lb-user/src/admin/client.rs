@@ -183,6 +183,18 @@ pub async fn request_backend(
     Ok(if said.faults.is_empty() { Ok(said.outcome) } else { Err(said.faults) })
 }
 
+/// Asks for what may be asked for twice, as often as the agent is not finished with it in time, but for so many `times`.
+pub(super) async fn post_again<T: DeserializeOwned>(socket: &Path, path: &str, times: u32) -> Result<T, AdminError> {
+    let mut asked = 1;
+    loop {
+        match exchange(socket, Method::POST, path, RELOAD_PATIENCE).await? {
+            (StatusCode::OK, body) => return decode(socket, &body),
+            (StatusCode::GATEWAY_TIMEOUT, _) if asked < times => asked += 1,
+            (code, body) => return Err(unexpected(socket, code, &body)),
+        }
+    }
+}
+
 async fn exchange(
     socket: &Path, method: Method, path: &str, patience: Duration,
 ) -> Result<(StatusCode, Bytes), AdminError> {

@@ -172,6 +172,7 @@ impl Agent {
             config: Arc::new(config),
             config_status,
             started_at,
+            capturing: None,
             datapath: Some(datapath),
             detached_because: String::new(),
             ahead: Vec::new(),

@@ -51,6 +51,8 @@ pub struct Spec {
     pub sizes: Sizes,
     /// Whether flows are reported as they open and close.
     pub log_flows: bool,
+    /// Bytes of each packet to show as it enters and leaves; 0: none are shown.
+    pub capture: u32,
 }
 
 /// An interface as the kernel describes it.
@@ -199,10 +201,12 @@ impl Datapath {
         }
         loader.override_global("AYA_LOG_LEVEL", &level, true);
         loader.override_global("PROBE_IFINDEX", &spec.device.index, true);
+        loader.override_global("CAPTURE", &spec.capture, true);
         for (name, path) in &maps {
             loader.map_pin_path(name, path);
         }
         let mut ebpf = loader.load(super::OBJECT).map_err(|error| no_memory(error, spec.sizes))?;
+        show(&ebpf, spec.capture > 0, &directory)?;
         let attachment = attach(&mut ebpf, spec, &directory)?;
         Ok(Self { ebpf, directory, attachment, leaving: None, guard: guard::Guard::default(), home: None })
     }
@@ -268,6 +272,20 @@ impl Datapath {
             Mode::Native | Mode::Generic => Vec::new(),
         }
     }
+}
+
+/// Pins what packets are shown by, or removes what an earlier one was shown by.
+fn show(ebpf: &Ebpf, wanted: bool, directory: &Path) -> Result<(), DatapathError> {
+    let path = directory.join(map::CAPTURED);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(DatapathError::Io { path, source }),
+        _ => {}
+    }
+    if wanted {
+        let array = ebpf.map(map::CAPTURED).ok_or(DatapathError::Stub)?;
+        array.pin(&path).map_err(|error| DatapathError::Link(error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// Tells that memory is lacking where it is.

@@ -8,6 +8,7 @@
 //! - `sweep`: the connection tables, aged and counted (`batch`: read, `loads`: the datapath's own counts put right).
 //! - `flows`: the tables of flows as records that other nodes understand, and back (`changes`: those that open and close).
 //! - `connections`, `facts`: flows for people, and what a connection is decided by. `logged`: flows for their log.
+//! - `captured`: packets as they enter and leave, for who looks at them.
 //! - `ending`: RSTs to the clients of a backend that is gone.
 //! - `suspicions`: backends that the datapath finds silent, and hosts that claim a VIP.
 //! - `leases`: up to when this node may say that it has a VIP.
@@ -18,6 +19,7 @@
 
 mod attach;
 mod batch;
+mod captured;
 mod changes;
 mod connections;
 mod counters;
@@ -40,6 +42,7 @@ pub(crate) use attach::facts;
 pub use attach::{
     Attachment, Datapath, DatapathError, Device, Mode, Spec, choose, flush, is_pinned, join_six, provide_file_system,
 };
+pub use captured::{CapturedPackets, Show};
 pub use changes::{FlowChanges, PATIENCE, SharingSwitch};
 pub use connections::{Connection, ConnectionTables, Stage, Wanted};
 pub use counters::{Counters, PacketCounts};

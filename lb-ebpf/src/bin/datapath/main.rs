@@ -4,6 +4,7 @@
 #![feature(asm_experimental_arch)]
 #![allow(missing_docs, reason = "the entry point's macro makes an item that cannot be documented")]
 
+mod capture;
 mod connect;
 mod context;
 mod lease;
@@ -16,12 +17,12 @@ mod tell;
 mod xdp;
 
 use aya_ebpf::Global;
-use aya_ebpf::bindings::TC_ACT_UNSPEC;
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::{TcContext, XdpContext};
-use lb_ebpf::abi::Reason;
+use lb_ebpf::abi::{Reason, place};
 use lb_ebpf::datapath::lease::ARP;
 use lb_ebpf::datapath::no_ip;
 use lb_ebpf::net::header::ethertype;
@@ -37,6 +38,13 @@ static TC_SIX: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// Every packet that enters the interface, in the driver.
 #[xdp]
 pub(crate) fn xvip(wrapped: XdpContext) -> u32 {
+    capture::entered(wrapped.ctx, place::XDP);
+    let action = enters(&wrapped);
+    capture::left(wrapped.ctx, place::XDP, action)
+}
+
+#[inline(always)]
+fn enters(wrapped: &XdpContext) -> u32 {
     let context = wrapped.ctx;
     match ethertype(&mut xdp::Frame::new(context)) {
         Ok(V4::ETHERTYPE) => {
@@ -70,7 +78,7 @@ pub(crate) fn xvip(wrapped: XdpContext) -> u32 {
         }
         Ok(V6::ETHERTYPE) => {
             // SAFETY: called by a program of XDP with its own context.
-            unsafe { SIX.tail_call(&wrapped, 0) };
+            unsafe { SIX.tail_call(wrapped, 0) };
             xdp::end(Reason::NotConfigured)
         }
         Ok(ARP) => lease::xvip_arp(context),
@@ -102,19 +110,28 @@ pub(crate) fn xvip6(context: XdpContext) -> u32 {
         );
         parts::neighbour(context, action, lease::xvip_neighbour)
     };
-    parts::tunnel(context, run(), parts::xvip_unwrap6, run, parts::xvip_wrap6)
+    let action = parts::tunnel(context, run(), parts::xvip_unwrap6, run, parts::xvip_wrap6);
+    capture::left(context, place::XDP, action)
 }
 
 /// Every packet that enters the interface, in the stack, before anything there has looked at it.
 #[classifier]
 pub(crate) fn xvip_tc(wrapped: TcContext) -> i32 {
     let context = wrapped.skb.skb;
-    let action = match skb::Buffer::new(context).ethertype() {
+    capture::entered(context, place::TC);
+    let action = enters_stack(&wrapped);
+    capture::left(context, place::TC, action) as i32
+}
+
+#[inline(always)]
+fn enters_stack(wrapped: &TcContext) -> u32 {
+    let context = wrapped.skb.skb;
+    match skb::Buffer::new(context).ethertype() {
         Some(V4::ETHERTYPE) => {
             // As in `xvip`.
             let action = skb::known::<V4>(context);
             if parts::is_action(action) {
-                return action as i32;
+                return action;
             }
             let run = |action| {
                 parts::run(
@@ -140,13 +157,12 @@ pub(crate) fn xvip_tc(wrapped: TcContext) -> i32 {
         }
         Some(V6::ETHERTYPE) => {
             // SAFETY: called by a program of TC with its own context.
-            unsafe { TC_SIX.tail_call(&wrapped, 0) };
+            unsafe { TC_SIX.tail_call(wrapped, 0) };
             skb::end(context, Reason::NotConfigured)
         }
         Some(ARP) => lease::xvip_tc_arp(context),
         _ => skb::end(context, Reason::NotIp),
-    };
-    action as i32
+    }
 }
 
 /// The packets of IPv6 among them, which [`xvip_tc`] hands over.
@@ -173,7 +189,8 @@ pub(crate) fn xvip_tc6(context: TcContext) -> i32 {
         );
         parts::neighbour(context, action, lease::xvip_tc_neighbour)
     };
-    parts::tunnel(context, run(), parts::xvip_tc_unwrap6, run, parts::xvip_tc_wrap6) as i32
+    let action = parts::tunnel(context, run(), parts::xvip_tc_unwrap6, run, parts::xvip_tc_wrap6);
+    capture::left(context, place::TC, action) as i32
 }
 
 /// Every packet that the stack sends by the interface, behind everything there: a backend that is this node itself
@@ -181,6 +198,13 @@ pub(crate) fn xvip_tc6(context: TcContext) -> i32 {
 #[classifier]
 pub(crate) fn xvip_leave(context: TcContext) -> i32 {
     let context = context.skb.skb;
+    capture::entered(context, place::LEAVING);
+    let action = leaves(context);
+    capture::left(context, place::LEAVING, action) as i32
+}
+
+#[inline(always)]
+fn leaves(context: *mut __sk_buff) -> u32 {
     match skb::Buffer::new(context).ethertype() {
         Some(V4::ETHERTYPE) => {
             let parts = parts::Leaving {
@@ -190,7 +214,7 @@ pub(crate) fn xvip_leave(context: TcContext) -> i32 {
                 elsewhere: parts::xvip_tc_elsewhere4,
                 answer: parts::xvip_tc_answer4,
             };
-            parts::wrapped(context, parts::run_leaving(context, parts), parts::xvip_tc_wrap4) as i32
+            parts::wrapped(context, parts::run_leaving(context, parts), parts::xvip_tc_wrap4)
         }
         Some(V6::ETHERTYPE) => {
             let parts = parts::Leaving {
@@ -200,9 +224,9 @@ pub(crate) fn xvip_leave(context: TcContext) -> i32 {
                 elsewhere: parts::xvip_tc_elsewhere6,
                 answer: parts::xvip_tc_answer6,
             };
-            parts::wrapped(context, parts::run_leaving(context, parts), parts::xvip_tc_wrap6) as i32
+            parts::wrapped(context, parts::run_leaving(context, parts), parts::xvip_tc_wrap6)
         }
-        _ => TC_ACT_UNSPEC,
+        _ => TC_ACT_UNSPEC as u32,
     }
 }
 
@@ -211,12 +235,13 @@ pub(crate) fn xvip_leave(context: TcContext) -> i32 {
 #[classifier]
 pub(crate) fn xvip_home(context: TcContext) -> i32 {
     let context = context.skb.skb;
+    capture::entered(context, place::HOME);
     let action = match skb::Buffer::new(context).ethertype() {
         Some(V4::ETHERTYPE) => parts::xvip_home4(context),
         Some(V6::ETHERTYPE) => parts::xvip_home6(context),
-        _ => return TC_ACT_UNSPEC,
+        _ => TC_ACT_UNSPEC as u32,
     };
-    action as i32
+    capture::left(context, place::HOME, action) as i32
 }
 
 /// The interface that [`xvip_probe`] sends to; the agent sets it when it loads the object.

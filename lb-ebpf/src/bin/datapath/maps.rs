@@ -20,7 +20,7 @@ use lb_ebpf::net::{Address as _, Be32, Be128, Family, V4, V6};
 use crate::context::{Context, NoPacket};
 use crate::rounds::{BACKENDS, add, advance, rounds};
 use crate::skb::Head;
-use crate::{parts, tell};
+use crate::{capture, parts, tell};
 
 #[map]
 static NODE: Array<Node> = Array::with_max_entries(1, 0);
@@ -295,6 +295,7 @@ pub(crate) fn count(reason: Reason) {
 /// The same by the number of the reason.
 #[inline(always)]
 pub(crate) fn count_number(reason: u32) {
+    capture::counted(reason);
     if let Some(counter) = PACKETS.get_ptr_mut(reason) {
         // SAFETY: a map value of this CPU; the program is not preempted by itself.
         unsafe { *counter += 1 };

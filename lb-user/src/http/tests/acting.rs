@@ -102,7 +102,7 @@ async fn orders_are_of_who_is_logged_in() {
                     assert_eq!(order.hold, Duration::from_secs(3600));
                     let _ = order.reply.send(Vec::new());
                 }
-                Order::Reload(_) => unreachable!("nobody can ask for that here"),
+                Order::Reload(_) | Order::Capture(_) => unreachable!("nobody can ask for that here"),
             }
         }
         seen

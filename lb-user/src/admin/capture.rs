@@ -1,0 +1,115 @@
+//! `POST /v1/capture?seconds=N&bytes=N`: the datapath shows packets for so long, in a table that root can read.
+
+use std::path::Path;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use lb_ebpf::abi::CAPTURE_BYTES;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::protocol::fault;
+use super::{Caller, Order};
+
+/// How long a request waits for the programs to be loaded: shorter than the connection lasts.
+const PATIENCE: Duration = Duration::from_millis(4500);
+/// How often one command asks for the same: a busy host takes its time to load programs.
+const TIMES: u32 = 4;
+/// The longest that is granted at once: whoever goes on looking asks again.
+const LONGEST: u64 = 60;
+
+/// Somebody wants to see packets.
+#[derive(Debug)]
+pub struct CaptureOrder {
+    /// For how long from now; zero: no more.
+    pub hold: Duration,
+    /// Bytes of each packet, at least 1.
+    pub bytes: u32,
+    /// Who wants it.
+    pub caller: Caller,
+    /// Where the outcome goes: what is shown, or why nothing is.
+    pub reply: oneshot::Sender<Result<Capturing, String>>,
+}
+
+/// What is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capturing {
+    /// The node whose packets they are; its pins have the table.
+    pub node: String,
+    /// The interface.
+    pub interface: String,
+    /// The program that shows them: another one has another table. 0: none does.
+    pub program: u32,
+}
+
+/// Path and query of a request.
+pub(super) fn path(hold: Duration, bytes: u32) -> String {
+    format!("/v1/capture?seconds={}&bytes={bytes}", hold.as_secs())
+}
+
+pub(super) async fn ask(
+    State(orders): State<mpsc::Sender<Order>>, Extension(caller): Extension<Caller>, uri: Uri,
+) -> Response {
+    let (hold, bytes) = match wanted(uri.query().unwrap_or_default()) {
+        Ok(wanted) => wanted,
+        Err(why) => return fault(StatusCode::BAD_REQUEST, why),
+    };
+    let answer = timeout(PATIENCE, async {
+        let (reply, outcome) = oneshot::channel();
+        orders.send(Order::Capture(CaptureOrder { hold, bytes, caller, reply })).await.ok()?;
+        outcome.await.ok()
+    });
+    match answer.await {
+        Ok(Some(Ok(capturing))) => Json(capturing).into_response(),
+        Ok(Some(Err(why))) => fault(StatusCode::CONFLICT, why),
+        Ok(None) => fault(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping"),
+        Err(_) => fault(StatusCode::GATEWAY_TIMEOUT, "the datapath is not loaded for it yet: try again"),
+    }
+}
+
+fn wanted(query: &str) -> Result<(Duration, u32), String> {
+    let (mut hold, mut bytes) = (None, CAPTURE_BYTES);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("seconds", value)) => match value.parse() {
+                Ok(seconds) if seconds <= LONGEST => hold = Some(Duration::from_secs(seconds)),
+                _ => return Err(format!("seconds is not a number up to {LONGEST}")),
+            },
+            Some(("bytes", value)) => match value.parse() {
+                Ok(number) if (1..=CAPTURE_BYTES).contains(&number) => bytes = number,
+                _ => return Err(format!("bytes is not a number from 1 to {CAPTURE_BYTES}")),
+            },
+            _ => return Err("only seconds and bytes can be said".to_owned()),
+        }
+    }
+    Ok((hold.ok_or("seconds are missing")?, bytes))
+}
+
+/// Asks the agent that listens on `socket` to have packets shown.
+///
+/// # Errors
+/// When it does not answer, or refuses.
+pub async fn request_capture(socket: &Path, hold: Duration, bytes: u32) -> Result<Capturing, super::AdminError> {
+    super::client::post_again(socket, &path(hold, bytes), TIMES).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_is_what_is_wanted() {
+        for (seconds, bytes) in [(0, 1), (10, 256), (LONGEST, CAPTURE_BYTES)] {
+            let uri: Uri = path(Duration::from_secs(seconds), bytes).parse().unwrap();
+            assert_eq!(wanted(uri.query().unwrap()), Ok((Duration::from_secs(seconds), bytes)));
+        }
+        assert_eq!(wanted("seconds=1"), Ok((Duration::from_secs(1), CAPTURE_BYTES)));
+        for wrong in ["", "bytes=1", "seconds=61", "seconds=x", "seconds=1&bytes=0", "seconds=1&bytes=32769", "a=b"] {
+            assert!(wanted(wrong).is_err(), "{wrong}");
+        }
+    }
+}
