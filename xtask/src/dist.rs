@@ -98,6 +98,11 @@ pub(crate) fn archive(binary: &Path, directory: &Path, epoch: u64) -> anyhow::Re
     for directory in ["man", "completions"] {
         fs::rename(stage.join(directory), content.join(directory))?;
     }
+    for example in ["prometheus/alerts.yml", "grafana/xvip.json"] {
+        let (from, to) = (crate::workspace().join("config").join(example), content.join("examples").join(example));
+        fs::create_dir_all(to.parent().context("a path without a directory")?)?;
+        fs::copy(&from, to).with_context(|| from.display().to_string())?;
+    }
     for file in
         ["config/xvip.toml", "config/xvip.service", "README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"]
     {
