@@ -6,10 +6,11 @@
 
 mod journal;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
@@ -52,7 +53,7 @@ pub struct Output {
 
 #[derive(Debug)]
 enum To {
-    File(File),
+    File(File, PathBuf),
     Stdout,
 }
 
@@ -64,23 +65,26 @@ impl Output {
     pub fn open(settings: &Settings) -> Result<Self, FlowLogError> {
         let to = match &settings.to {
             LogTo::Stdout => To::Stdout,
-            LogTo::File(path) => {
-                let mut options = OpenOptions::new();
-                // Nobody reads a FIFO for ever, and a device is no log.
-                options.append(true).create(true).mode(MODE).custom_flags(libc::O_NONBLOCK);
-                let opened = options.open(path).and_then(|file| match file.metadata()?.is_file() {
-                    true => Ok(file),
-                    false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no ordinary file")),
-                });
-                To::File(opened.map_err(|source| FlowLogError { path: path.display().to_string(), source })?)
-            }
+            LogTo::File(path) => To::File(open(path)?, path.clone()),
         };
         Ok(Self { to, max_lines_per_second: settings.max_lines_per_second })
     }
 
+    /// Opens the file anew where it was moved away or removed, as programs that rotate logs do it. Where it cannot be opened, the
+    /// one that is open goes on being used.
+    fn follow(&mut self) -> Result<(), FlowLogError> {
+        let To::File(file, path) = &mut self.to else { return Ok(()) };
+        let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        let (named, ours) = (fs::metadata(&*path).map(id), file.metadata().map(id));
+        if !matches!((named, ours), (Ok(named), Ok(ours)) if named == ours) {
+            *file = open(path)?;
+        }
+        Ok(())
+    }
+
     fn write(&mut self, lines: &str) -> io::Result<()> {
         match &mut self.to {
-            To::File(file) => file.write_all(lines.as_bytes()),
+            To::File(file, _) => file.write_all(lines.as_bytes()),
             To::Stdout => {
                 let mut out = io::stdout().lock();
                 out.write_all(lines.as_bytes())?;
@@ -88,6 +92,17 @@ impl Output {
             }
         }
     }
+}
+
+fn open(path: &Path) -> Result<File, FlowLogError> {
+    let mut options = OpenOptions::new();
+    // Nobody reads a FIFO for ever, and a device is no log.
+    options.append(true).create(true).mode(MODE).custom_flags(libc::O_NONBLOCK);
+    let opened = options.open(path).and_then(|file| match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no ordinary file")),
+    });
+    opened.map_err(|source| FlowLogError { path: path.display().to_string(), source })
 }
 
 /// The thread that writes. Dropping this ends it after what has happened by then, as far as that can be written soon.
@@ -205,11 +220,14 @@ impl Log {
             }
             let is_last = lines.is_empty();
             self.journal.settle(at, &mut lines);
-            if !lines.is_empty()
-                && let Err(error) = self.output.write(&lines)
-            {
-                failed = Some(error.to_string());
-                self.journal.leave_out(lines.lines().count() as u64);
+            if !lines.is_empty() {
+                if let Err(error) = self.output.follow() {
+                    failed = Some(error.to_string());
+                }
+                if let Err(error) = self.output.write(&lines) {
+                    failed = Some(error.to_string());
+                    self.journal.leave_out(lines.lines().count() as u64);
+                }
             }
             if is_last {
                 break;
@@ -246,5 +264,36 @@ mod tests {
         assert!(missing.contains("none/flows.log") && missing.contains("make its directory"), "{missing}");
         std::fs::create_dir(dir.path().join("dir")).unwrap();
         assert!(Output::open(&settings("dir")).is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join("flows.log"), dir.path().join("flows.log.1"));
+        let mut output = Output::open(&Settings { to: LogTo::File(path.clone()), max_lines_per_second: 1 }).unwrap();
+        let mut write = |line: &str| {
+            let followed = output.follow();
+            output.write(line).unwrap();
+            followed
+        };
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        write("a\n").unwrap();
+        write("b\n").unwrap();
+        assert_eq!(read(&path), "a\nb\n");
+        fs::rename(&path, &moved).unwrap();
+        write("c\n").unwrap();
+        assert_eq!((read(&moved), read(&path)), ("a\nb\n".to_owned(), "c\n".to_owned()));
+        // Another file of that name, as logrotate makes it with `create`.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "x\n").unwrap();
+        write("d\n").unwrap();
+        assert_eq!(read(&path), "x\nd\n");
+        // Where there can be none, what is open takes the lines.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(write("e\n").is_err());
+        fs::remove_dir(&path).unwrap();
+        write("f\n").unwrap();
+        assert_eq!(read(&path), "f\n");
     }
 }

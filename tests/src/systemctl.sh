@@ -14,7 +14,7 @@ runs() {
 start() {
     eval "$(value ExecCondition)" || return 0
     $(value ExecStartPre) || return 1
-    mkdir -p "/run/$(value RuntimeDirectory)" "/var/lib/$(value StateDirectory)"
+    mkdir -p "/run/$(value RuntimeDirectory)" "/var/lib/$(value StateDirectory)" "/var/log/$(value LogsDirectory)"
     setsid $(value ExecStart) >>/run/xvip.log 2>&1 </dev/null &
     echo $! >$pid_file
 }

@@ -18,6 +18,9 @@ use xvip_tests::scrape::get;
 use xvip_tests::topology::Topology;
 use xvip_tests::unit::Unit;
 
+/// What systemd makes for the unit: RuntimeDirectory, StateDirectory, LogsDirectory.
+const MADE: [&str; 3] = ["/run/xvip", "/var/lib/xvip", "/var/log/xvip"];
+
 /// Numbers of what /proc/PID/status says of each thread of a process, under `name`.
 fn of_threads(pid: u32, name: &str) -> Vec<u64> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
@@ -63,11 +66,14 @@ fn the_limits_of_the_unit_are_enough() {
     let mask = unit.capabilities().unwrap();
     let mut topology = unstarted(2, &[OFTEN]);
     // In place of /etc/xvip there is the directory of the run; the others systemd makes.
-    for directory in ["/run/xvip", "/var/lib/xvip"] {
+    for directory in MADE {
         fs::create_dir_all(directory).unwrap();
     }
     let run = topology.run.dir().to_owned();
-    let limits = unit.limits(&[&run, Path::new("/run/xvip"), Path::new("/var/lib/xvip")]).unwrap();
+    let writable: Vec<_> = MADE.iter().map(Path::new).chain([run.as_path()]).collect();
+    let limits = unit.limits(&writable).unwrap();
+    let flows = format!("{}/{}.log", MADE[2], topology.run.name());
+    let log = format!("\n[flow_log]\npath = \"{flows}\"\n");
     // What a hook may do is what the agent may.
     let (hook, outside) = (run.join("hook"), Path::new("/var/xvip-hook-was-here"));
     let script =
@@ -78,7 +84,7 @@ fn the_limits_of_the_unit_are_enough() {
     for balancer in &mut topology.balancers {
         let agent = &mut balancer.agent;
         let config = fs::read_to_string(agent.config()).unwrap();
-        agent.write_config(&adapt(&config, &[("preempt = false", &notify)]).unwrap()).unwrap();
+        agent.write_config(&(adapt(&config, &[("preempt = false", &notify)]).unwrap() + &log)).unwrap();
         agent.limited_by(&limits);
         agent.start().unwrap();
     }
@@ -131,8 +137,12 @@ fn the_limits_of_the_unit_are_enough() {
     }
     drop(load);
     end(topology);
-    // As systemd does it.
-    let _ = fs::remove_dir("/run/xvip");
+    let flows = fs::read_to_string(&flows).map(|lines| (fs::remove_file(&flows), lines.lines().count()));
+    assert!(flows.as_ref().is_ok_and(|(_, lines)| *lines > 100), "{flows:?}");
+    // As systemd does it; what was there before has something in it.
+    for directory in [MADE[0], MADE[2]] {
+        let _ = fs::remove_dir(directory);
+    }
 }
 
 /// Stops one thread of another process, as long as this lives; the other threads go on.

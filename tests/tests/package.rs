@@ -93,7 +93,13 @@ fn installed_upgraded_removed_and_purged() {
         "/usr/share/bash-completion/completions/xvip",
         "/usr/share/zsh/vendor-completions/_xvip",
         "/usr/share/fish/vendor_completions.d/xvip.fish",
+        "/etc/logrotate.d/xvip",
+        "/usr/share/doc/xvip/README.Debian",
         "/usr/share/doc/xvip/examples/xvip.toml",
+        "/usr/share/doc/xvip/examples/prometheus/alerts.yml",
+        "/usr/share/doc/xvip/examples/grafana/xvip.json",
+        "/usr/share/doc/xvip/examples/kubernetes/xvip.yaml",
+        "/usr/share/doc/xvip/examples/ansible/site.yml",
         "/usr/share/doc/xvip/copyright",
     ] {
         assert!(files.lines().any(|line| line == file), "no {file}");
@@ -114,6 +120,7 @@ fn installed_upgraded_removed_and_purged() {
 
     // Configured: it serves, beside a balancer that is not of the package.
     let config = fs::read_to_string(topology.balancers[0].agent.config()).unwrap();
+    let config = format!("{config}\n[flow_log]\npath = \"/var/log/xvip/flows.log\"\n");
     fs::write(chroot.path("/etc/xvip/xvip.toml"), &config).unwrap();
     sh(&chroot, &netns, "systemctl start xvip");
     wait("the packaged agent to hold the VIP", || has_vip(&netns));
@@ -131,6 +138,13 @@ fn installed_upgraded_removed_and_purged() {
     served_more(&load, 50);
     assert_eq!(topology.owners(), [0]);
     assert_eq!(fs::read_to_string(chroot.path("/etc/xvip/xvip.toml")).unwrap(), config);
+
+    // Its log is rotated while it is written.
+    let lines = |name: &str| fs::read_to_string(chroot.path(&format!("/var/log/xvip/{name}"))).map(|text| text.len());
+    wait("the log of flows", || lines("flows.log").is_ok_and(|length| length > 0));
+    sh(&chroot, &netns, "/usr/sbin/logrotate --force --state /tmp/rotated /etc/logrotate.d/xvip");
+    assert!(lines("flows.log.1").is_ok_and(|length| length > 0));
+    wait("a new log of flows", || lines("flows.log").is_ok_and(|length| length > 0));
 
     // A version that refuses the file leaves the old agent alone.
     let running = pid(&chroot);
@@ -157,6 +171,7 @@ fn installed_upgraded_removed_and_purged() {
     fs::create_dir_all(chroot.path("/run/xvip")).unwrap();
     fs::write(chroot.path("/etc/xvip/sync.key"), "secret").unwrap();
     sh(&chroot, &netns, "dpkg -P xvip");
+    assert!(!chroot.path("/var/log/xvip").exists(), "logs are left");
     // Of the stand-in, not of the package.
     for file in ["/run/xvip.pid", "/run/xvip.log"] {
         fs::remove_file(chroot.path(file)).unwrap();

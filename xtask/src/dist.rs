@@ -1,17 +1,18 @@
 //! What is released, made so that its bytes depend on the source and the compilers alone.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use anyhow::{Context as _, bail};
-use serde_json::Value;
 
 use crate::step::{cargo, command, now, run, run_quietly, say};
-use crate::tool::Tool;
 
-const CYCLONEDX: Tool = Tool { name: "cargo-cyclonedx", version: "0.5.7", options: &[] };
+/// Variables that would make another binary of the same source, by their beginnings.
+const UNWANTED: [&str; 6] =
+    ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "XVIP_EBPF_STUB"];
 
 /// Builds everything into target/dist.
 pub(crate) fn dist() -> anyhow::Result<()> {
@@ -27,19 +28,24 @@ pub(crate) fn dist() -> anyhow::Result<()> {
 
     let binary = build(epoch)?;
     names_no_directory_of_the_build(&binary)?;
-    let name = format!("xvip-{}-x86_64-linux", env!("CARGO_PKG_VERSION"));
-    fs::copy(&binary, dist.join(&name))?;
+    fs::copy(&binary, dist.join(name()))?;
     say("Debian package");
     crate::package::debian(&binary, &dist, epoch)?;
     say("Archive");
-    archive(&binary, &dist, &name, epoch)?;
+    archive(&binary, &dist, epoch)?;
     say("Bill of materials");
-    bill_of_materials(&dist.join("sbom.cdx.json"), epoch)?;
+    crate::bill::write(&dist.join("sbom.cdx.json"), epoch)?;
+    fs::write(dist.join("built-with.txt"), built_with()?)?;
     sums(&dist)?;
     say(&format!("{} in {} s:", dist.display(), started.elapsed().as_secs()));
     run(command("sha256sum").args(["--check", "--quiet", "SHA256SUMS"]).current_dir(&dist))?;
     print!("{}", fs::read_to_string(dist.join("SHA256SUMS"))?);
     Ok(())
+}
+
+/// What binary and archive are called.
+fn name() -> String {
+    format!("xvip-{}-x86_64-linux", env!("CARGO_PKG_VERSION"))
 }
 
 /// The binary, in a target directory of its own: its flags are not those of other builds.
@@ -54,10 +60,14 @@ fn build(epoch: u64) -> anyhow::Result<PathBuf> {
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .env("SOURCE_DATE_EPOCH", epoch.to_string())
-        .env("CARGO_INCREMENTAL", "0")
-        .env_remove("RUSTFLAGS");
+        .env("CARGO_INCREMENTAL", "0");
+    for (variable, _) in std::env::vars_os() {
+        if UNWANTED.iter().any(|unwanted| variable.to_string_lossy().starts_with(unwanted)) {
+            build.env_remove(variable);
+        }
+    }
     // What C files say of their places, in assertions.
-    let maps = [(crate::workspace(), "/usr/src/xvip"), (home, "/usr/src/cargo")];
+    let maps = [(crate::workspace(), ebpf_toolchain::SOURCE), (home, ebpf_toolchain::CARGO)];
     let maps: Vec<_> = maps.iter().map(|(from, to)| format!("-ffile-prefix-map={}={to}", from.display())).collect();
     build.env("CFLAGS", maps.join(" "));
     run(&mut build)?;
@@ -78,14 +88,20 @@ fn names_no_directory_of_the_build(binary: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Everything for a host without Debian's packages.
-fn archive(binary: &Path, dist: &Path, name: &str, epoch: u64) -> anyhow::Result<()> {
+/// Packs everything for a host without Debian's packages into `directory`.
+pub(crate) fn archive(binary: &Path, directory: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
     let stage = crate::package::stage(binary)?;
-    let content = stage.join(name);
+    let name = name();
+    let content = stage.join(&name);
     fs::create_dir_all(&content)?;
     fs::copy(binary, content.join("xvip"))?;
     for directory in ["man", "completions"] {
         fs::rename(stage.join(directory), content.join(directory))?;
+    }
+    for example in ["prometheus/alerts.yml", "grafana/xvip.json"] {
+        let (from, to) = (crate::workspace().join("config").join(example), content.join("examples").join(example));
+        fs::create_dir_all(to.parent().context("a path without a directory")?)?;
+        fs::copy(&from, to).with_context(|| from.display().to_string())?;
     }
     for file in
         ["config/xvip.toml", "config/xvip.service", "README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"]
@@ -94,64 +110,49 @@ fn archive(binary: &Path, dist: &Path, name: &str, epoch: u64) -> anyhow::Result
         let to = content.join(from.file_name().context("a path without a name")?);
         fs::copy(&from, to).with_context(|| file.to_owned())?;
     }
+    let archive = directory.join(format!("{name}.tar.gz"));
     let mut tar = command("tar");
     tar.current_dir(&stage).args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"]);
-    tar.args(["--mode=go-w", &format!("--mtime=@{epoch}"), "--use-compress-program=gzip --no-name"]);
-    tar.arg("--create").arg("--file").arg(dist.join(format!("{name}.tar.gz"))).arg(name);
-    run_quietly("tar", &mut tar)
+    // Whatever umask the source was fetched with.
+    tar.args(["--mode=u=rwX,go=rX", &format!("--mtime=@{epoch}"), "--use-compress-program=gzip --no-name"]);
+    tar.arg("--create").arg("--file").arg(&archive).arg(name).env("LC_ALL", "C").env_remove("GZIP");
+    run_quietly("tar", &mut tar)?;
+    Ok(archive)
 }
 
-/// What the binary is made of, with versions and licences, in CycloneDX's JSON.
-fn bill_of_materials(to: &Path, epoch: u64) -> anyhow::Result<()> {
-    let mut tool = command(CYCLONEDX.program()?);
-    // It writes beside the manifest of each package of the workspace; only that of the agent is wanted.
-    tool.args(["cyclonedx", "--format", "json", "--manifest-path", "lb-user/Cargo.toml"]);
-    tool.args(["--target", "x86_64-unknown-linux-gnu", "--no-build-deps", "--override-filename", "xvip-sbom"]);
-    tool.env("SOURCE_DATE_EPOCH", epoch.to_string());
-    run_quietly("cargo cyclonedx", &mut tool)?;
-    let mut written = None;
-    for package in packages()? {
-        let file = package.join("xvip-sbom.json");
-        if !file.exists() {
-            continue;
-        }
-        if package.ends_with("lb-user") {
-            written = Some(fs::read_to_string(&file)?);
-        }
-        fs::remove_file(&file)?;
+/// The programs on which the bytes depend, a line for each.
+fn built_with() -> anyhow::Result<String> {
+    let toolchain = ebpf_toolchain::find().map_err(anyhow::Error::msg)?;
+    let kernel_side = match &toolchain.compiler {
+        ebpf_toolchain::Compiler::Prebuilt { rustc } => version(rustc, &[])?,
+        ebpf_toolchain::Compiler::BuildStd { toolchain } => version("rustup", &["run", toolchain, "rustc"])?,
+    };
+    let mut text = format!("agent: {}\n", version("rustc", &[])?);
+    text += &format!("kernel side: {kernel_side}, {}\n", version(&toolchain.linker, &[])?);
+    for program in ["cc", "ld", "tar", "gzip", "xz", "dpkg-deb"] {
+        text += &format!("{program}: {}\n", version(program, &[])?);
     }
-    let text = written.context("cargo cyclonedx wrote nothing for xvip")?;
-    // Where the source was is nobody's business, and would differ from one build to the next.
-    let text = text.replace(&crate::workspace().display().to_string(), "/usr/src/xvip");
-    let bill: Value = serde_json::from_str(&text).context("cargo cyclonedx wrote no JSON")?;
-    let components = bill["components"].as_array().map_or(0, Vec::len);
-    if components < 50 {
-        bail!("the bill of materials names only {components} components");
+    for tool in [&crate::package::CARGO_DEB, &crate::bill::CYCLONEDX] {
+        text += &format!("{} {}\n", tool.name, tool.version);
     }
-    fs::write(to, text).map_err(Into::into)
+    Ok(text)
 }
 
-/// The directories of the workspace's packages.
-fn packages() -> anyhow::Result<Vec<PathBuf>> {
-    let output = cargo()
-        .args(["metadata", "--format-version", "1", "--no-deps", "--locked"])
-        .stderr(Stdio::inherit())
-        .output()?;
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata is no JSON")?;
-    let manifests = metadata["packages"].as_array().into_iter().flatten();
-    Ok(manifests
-        .filter_map(|package| Some(Path::new(package["manifest_path"].as_str()?).parent()?.to_owned()))
-        .collect())
+/// The first line of what a program says its version is.
+fn version(program: impl AsRef<OsStr>, before: &[&str]) -> anyhow::Result<String> {
+    let program = program.as_ref();
+    let failed = || format!("`{} --version` failed", program.display());
+    let output = command(program).args(before).arg("--version").output().with_context(failed)?;
+    if !output.status.success() {
+        bail!(failed());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
 }
 
 /// Writes SHA256SUMS of all that is in a directory.
 fn sums(directory: &Path) -> anyhow::Result<()> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        files.insert(entry.file_name(), ());
-    }
-    let output = command("sha256sum").args(files.keys()).current_dir(directory).output()?;
+    let files: BTreeSet<_> = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+    let output = command("sha256sum").args(files).current_dir(directory).output()?;
     if !output.status.success() {
         bail!("sha256sum: {}", String::from_utf8_lossy(&output.stderr));
     }

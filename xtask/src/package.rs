@@ -9,7 +9,7 @@ use crate::step::{command, run_quietly, say};
 use crate::tool::Tool;
 
 /// Without its own xz: there is one wherever Debian packages are made.
-const CARGO_DEB: Tool = Tool { name: "cargo-deb", version: "3.8.0", options: &["--no-default-features"] };
+pub(crate) const CARGO_DEB: Tool = Tool { name: "cargo-deb", version: "3.8.0", options: &["--no-default-features"] };
 
 /// What to pack.
 #[derive(clap::Args)]
@@ -38,6 +38,31 @@ pub(crate) fn package(options: &Options) -> anyhow::Result<PathBuf> {
 /// Packs `binary`, which is release/xvip of some target directory, into `directory`. The files in it are of `epoch`, in seconds
 /// since 1970.
 pub(crate) fn debian(binary: &Path, directory: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
+    let package = pack(binary, directory, epoch)?;
+    let mut lintian = command("lintian");
+    lintian.args(["--allow-root", "--fail-on", "error,warning", "--suppress-tags", "initial-upload-closes-no-bugs"]);
+    run_quietly("lintian", lintian.arg(&package))?;
+    say(&package.display().to_string());
+    Ok(package)
+}
+
+/// Fails unless `package`, and the archive of a release, come out the same when they are packed anew.
+pub(crate) fn same_again(binary: &Path, package: &Path) -> anyhow::Result<()> {
+    say("The package and the archive, packed again");
+    let (directory, epoch) = (crate::workspace().join("target/again"), epoch()?);
+    let again = pack(binary, &directory, epoch)?;
+    let archive = crate::dist::archive(binary, &directory, epoch)?;
+    let first = archive.with_extension("first");
+    fs::rename(&archive, &first)?;
+    for (one, other) in [(package, again), (&first, crate::dist::archive(binary, &directory, epoch)?)] {
+        if fs::read(one)? != fs::read(&other)? {
+            bail!("{} and {} are not the same; `diffoscope` tells in what", one.display(), other.display());
+        }
+    }
+    fs::remove_dir_all(directory).map_err(Into::into)
+}
+
+fn pack(binary: &Path, directory: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
     let build = binary.parent().and_then(Path::parent).filter(|_| binary.ends_with("release/xvip"));
     let build = build.with_context(|| format!("{} is not release/xvip of a target directory", binary.display()))?;
     crate::setup::packaging_programs()?;
@@ -50,11 +75,9 @@ pub(crate) fn debian(binary: &Path, directory: &Path, epoch: u64) -> anyhow::Res
     deb.current_dir(crate::workspace().join("lb-user"));
     deb.args(["deb", "--package", "xvip", "--no-build", "--no-strip", "--deb-version", &version, "--output"]);
     deb.arg(&package).env("CARGO_TARGET_DIR", build).env("SOURCE_DATE_EPOCH", epoch.to_string());
+    // xz cuts what it compresses differently by the number of processors.
+    deb.env("XZ_OPT", "--threads=1").env_remove("XZ_DEFAULTS").env("LC_ALL", "C");
     run_quietly("packing", &mut deb)?;
-    let mut lintian = command("lintian");
-    lintian.args(["--allow-root", "--fail-on", "error,warning", "--suppress-tags", "initial-upload-closes-no-bugs"]);
-    run_quietly("lintian", lintian.arg(&package))?;
-    say(&package.display().to_string());
     Ok(package)
 }
 

@@ -14,7 +14,7 @@ const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 const LINKER_PACKAGES: [&str; 4] = ["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "g++"];
 
 /// Programs the namespace tests talk to, and the Debian package each comes in.
-const TEST_PROGRAMS: [(&str, &str); 16] = [
+const TEST_PROGRAMS: [(&str, &str); 17] = [
     ("ansible-playbook", "ansible-core"),
     ("ip", "iproute2"),
     ("bpftool", "bpftool"),
@@ -25,6 +25,8 @@ const TEST_PROGRAMS: [(&str, &str); 16] = [
     ("h2load", "nghttp2-client"),
     ("haproxy", "haproxy"),
     ("keepalived", "keepalived"),
+    // It rotates the packaged agent's log.
+    ("logrotate", "logrotate"),
     ("nft", "nftables"),
     // For what its groups of system calls are; it does not run here.
     ("systemd-analyze", "systemd"),

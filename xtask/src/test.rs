@@ -28,6 +28,9 @@ pub(crate) fn test(options: &Options) -> anyhow::Result<()> {
     crate::setup::test_programs()?;
     let binary = crate::run::build()?;
     let package = crate::package::package(&crate::package::Options::of(binary.clone()))?;
+    if options.filter.is_none() {
+        crate::package::same_again(&binary, &package)?;
+    }
     say("Tests in the kernel and in namespaces");
     run(cargo()
         .args(["test", "--release", "--locked", "--package", "xvip-tests", "--target-dir", "target"])

@@ -16,6 +16,12 @@ pub const TARGET: &str = "bpfel-unknown-none";
 /// Name of the binary target in package `lb-ebpf`.
 pub const OBJECT: &str = "xvip-datapath";
 
+/// Where the source is, by what is built of it.
+pub const SOURCE: &str = "/usr/src/xvip";
+
+/// Where cargo's home is, by what is built.
+pub const CARGO: &str = "/usr/src/cargo";
+
 /// A compiler that can produce code for [`TARGET`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compiler {
@@ -148,7 +154,7 @@ pub fn build(toolchain: &Toolchain, workspace: &Path, target_dir: &Path) -> Resu
 /// Flags by which the compiler writes the same paths wherever workspace and cargo's home are.
 #[must_use]
 pub fn remapped(workspace: &Path, home: &Path) -> Vec<String> {
-    let places = [(workspace, "/usr/src/xvip"), (home, "/usr/src/cargo")];
+    let places = [(workspace, SOURCE), (home, CARGO)];
     places.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect()
 }
 

@@ -21,6 +21,8 @@ pub struct Facts {
     pub configuration: Configuration,
     /// The files of keys that it names.
     pub keys: Vec<KeyFile>,
+    /// The files of the status page that it names.
+    pub page: Page,
     /// The host.
     pub host: Host,
     /// The interfaces of the configuration; without one, every one that is up.
@@ -72,6 +74,16 @@ pub struct KeyFile {
     pub path: PathBuf,
     /// What it is for, or why it cannot be used, in words that name it.
     pub usable: Seen<String>,
+}
+
+/// The files of the status page that the configuration names.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Page {
+    /// `metrics.password_file`: which it is, or why it cannot be used, in words that name it.
+    pub passwords: Option<Seen<PathBuf>>,
+    /// `metrics.tls_cert` and `metrics.tls_key`: the first, with its certificates, the server's own first; or why both cannot be
+    /// used, in words that name the one at fault.
+    pub tls: Option<Seen<(PathBuf, Vec<Certificate>)>>,
 }
 
 /// The host as a whole.
@@ -317,10 +329,10 @@ pub struct Way {
     pub local: bool,
 }
 
-/// The certificate a backend showed.
+/// A certificate that a backend showed, or that the status page is to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// The service's VIPs that it does not name.
+    /// The service's VIPs that it does not name; for the status page nothing is asked for.
     pub lacks: Vec<IpAddr>,
     /// The names and addresses it has, where it lacks one.
     pub names: Vec<String>,

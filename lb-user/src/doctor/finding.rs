@@ -38,6 +38,8 @@ pub enum Check {
     Configuration,
     /// A file of keys that it names.
     Keys,
+    /// The files of the status page that it names.
+    Page,
     /// What this binary holds.
     Build,
     /// Version of the kernel.
@@ -103,6 +105,7 @@ impl Check {
         match self {
             Self::Configuration => "configuration",
             Self::Keys => "keys",
+            Self::Page => "page",
             Self::Build => "build",
             Self::Kernel => "kernel",
             Self::Btf => "btf",
@@ -140,6 +143,9 @@ impl Check {
         match self {
             Self::Configuration => "The agent refuses a configuration that is wrong or does not fit the host.",
             Self::Keys => "Without its keys the agent does not start; on another node with others it is not believed.",
+            Self::Page => {
+                "Without the files of its status page the agent does not start; browsers tell of a certificate that is over."
+            }
             Self::Build => "The agent loads the kernel side from its own binary.",
             Self::Kernel => "The datapath uses what Linux has since 5.15, on a veth since 5.18, and by TC since 6.6.",
             Self::Realtime => "The datapath's room for half-made things is one for each processor.",

@@ -3,9 +3,11 @@
 mod device;
 mod host;
 mod network;
+mod page;
 mod services;
 #[cfg(test)]
 mod tests;
+mod validity;
 
 use super::facts::{Configuration, Facts};
 use super::finding::{About, Check, Finding, Subject};
@@ -15,6 +17,7 @@ use super::finding::{About, Check, Finding, Subject};
 #[must_use]
 pub fn judge(facts: &Facts, now: u64) -> Vec<Finding> {
     let mut findings = Vec::new();
+    page::judge(facts, now, &mut findings);
     configuration(facts, &mut findings);
     host::judge(facts, &mut findings);
     for device in &facts.devices {

@@ -5,13 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use lb_proto::health::Outcome;
 
 use super::list;
+use super::validity::{self, Shown};
 use crate::config::Listen;
 use crate::doctor::facts::{Backend, Certificate, Configuration, Facts, Listener, Service};
 use crate::doctor::finding::{About, Check, Finding, Subject};
 
-/// Certificates that cease to be valid earlier are warned of.
-const SOON_DAYS: u64 = 30;
-const DAY: u64 = 86_400;
 /// Names of a certificate that are printed.
 const MOST_NAMES: usize = 8;
 
@@ -217,36 +215,11 @@ fn certificate(backend: &Backend, now: u64, about: &mut About<'_>) {
             "add the VIP to the subject alternative names and sign it anew (kubeadm: apiServer.certSANs, then `kubeadm init phase certs apiserver`)",
         );
     }
-    validity(certificate, address, lacks.is_empty(), now, about);
-}
-
-fn validity(certificate: &Certificate, address: SocketAddr, covers: bool, now: u64, about: &mut About<'_>) {
-    let renew = "renew it (kubeadm: `kubeadm certs renew apiserver`) and restart the server";
-    let covering = if covers { "names the VIP and " } else { "" };
-    match (certificate.not_before, certificate.not_after) {
-        (Some(from), _) if from > now => about.problem(
-            Check::Certificate,
-            format!(
-                "the certificate at {address} is not valid yet, by this host's clock for another {} hours",
-                (from - now).div_ceil(3600)
-            ),
-            "set the clocks of both hosts by NTP",
-        ),
-        (_, Some(to)) if to <= now => {
-            about.problem(Check::Certificate, format!("the certificate at {address} has expired"), renew);
-        }
-        (_, Some(to)) if to - now < SOON_DAYS * DAY => {
-            let days = (to - now) / DAY;
-            about.warning(Check::Certificate, format!("the certificate at {address} expires in {days} days"), renew);
-        }
-        (_, Some(to)) => {
-            let days = (to - now) / DAY;
-            about.ok(Check::Certificate, format!("the certificate {covering}is valid for {days} more days"));
-        }
-        (_, None) => about.note(
-            Check::Certificate,
-            format!("how long the certificate at {address} is valid cannot be read"),
-            "look with `openssl x509 -enddate`",
-        ),
-    }
+    let shown = Shown {
+        check: Check::Certificate,
+        name: &format!("the certificate at {address}"),
+        good: if lacks.is_empty() { "the certificate names the VIP and" } else { "the certificate" },
+        renew: "renew it (kubeadm: `kubeadm certs renew apiserver`) and restart the server",
+    };
+    validity::judge(certificate, &shown, now, about);
 }

@@ -36,6 +36,7 @@ fn well() -> Facts {
             metrics: "0.0.0.0:9910".parse().unwrap(),
         },
         keys: vec![],
+        page: Page::default(),
         host: Host {
             kernel: Ok("6.18.5-amd64".into()),
             btf: true,
@@ -153,6 +154,13 @@ fn certificate(facts: &mut Facts) -> &mut Certificate {
     facts.services[0].backends[0].certificate.as_mut().unwrap().as_mut().unwrap()
 }
 
+fn page_valid_for(days: u64) -> Option<Seen<(std::path::PathBuf, Vec<Certificate>)>> {
+    let (lacks, names) = (vec![], vec![]);
+    let server = Certificate { lacks, names, not_before: Some(NOW - DAY), not_after: Some(NOW + days * DAY) };
+    let authority = Certificate { not_after: Some(NOW + 365 * DAY), ..server.clone() };
+    Some(Ok(("/c".into(), vec![server, authority])))
+}
+
 fn matter(findings: &[Finding]) -> Vec<(Severity, Check)> {
     let matter = findings.iter().filter(|finding| finding.severity != Severity::Ok);
     matter.map(|finding| (finding.severity, finding.check)).collect()
@@ -175,6 +183,16 @@ const HOST: &[Case] = &[
         |f| f.keys = vec![KeyFile { path: "/etc/xvip/sync.key".into(), usable: Ok("it holds a key".into()) }],
         &[],
     ),
+    ("passwords that cannot be used", |f| f.page.passwords = Some(Err("no".into())), &[(Problem, C::Page)]),
+    ("passwords for the host alone", |f| f.page.passwords = Some(Ok("/p".into())), &[(Note, C::Page)]),
+    ("a key of another certificate", |f| f.page.tls = Some(Err("no".into())), &[(Problem, C::Page)]),
+    (
+        "passwords and a certificate for long",
+        |f| (f.page.passwords, f.page.tls) = (Some(Ok("/p".into())), page_valid_for(31)),
+        &[],
+    ),
+    ("a page's certificate for a month", |f| f.page.tls = page_valid_for(29), &[(Warning, C::Page)]),
+    ("a page's certificate that is over", |f| f.page.tls = page_valid_for(0), &[(Problem, C::Page)]),
     ("old kernel", |f| f.host.kernel = Ok("5.10.0-28".into()), &[(Problem, C::Kernel)]),
     (
         "kernel too old for a veth",

@@ -1,4 +1,5 @@
-//! The certificate a backend shows to those who dial a VIP, and what it says. Nothing is verified: it is only read.
+//! The certificate a backend shows to those who dial a VIP, that of the status page, and what they say. Nothing is verified: they
+//! are only read.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,13 +34,15 @@ pub(super) async fn shown(stream: TcpStream, vips: &[IpAddr], deadline: Instant)
     // A server that wants a certificate of ours refuses, after it has shown its own.
     let shown = recorder.shown.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (shown, outcome) {
-        (Some(certificate), _) => read(&certificate, vips, recorder.algorithms),
+        (Some(certificate), _) => read(&certificate, vips),
         (None, Ok(Err(error))) => Err(error.to_string()),
         (None, _) => Err("the TLS handshake did not end in time".to_owned()),
     }
 }
 
-fn read(der: &CertificateDer<'_>, vips: &[IpAddr], algorithms: WebPkiSupportedAlgorithms) -> Seen<Certificate> {
+/// What a certificate says, and which of these addresses it does not name.
+pub(super) fn read(der: &CertificateDer<'_>, vips: &[IpAddr]) -> Seen<Certificate> {
+    let algorithms = ring::default_provider().signature_verification_algorithms;
     let parsed = ParsedCertificate::try_from(der).map_err(|error| error.to_string())?;
     let (mut lacks, mut names) = (Vec::new(), Vec::new());
     for vip in vips {
@@ -123,13 +126,12 @@ mod tests {
         params.not_after = rcgen::date_time_ymd(2027, 1, 1);
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        let algorithms = ring::default_provider().signature_verification_algorithms;
         let (named, vip) = (IpAddr::from([192, 0, 2, 31]), IpAddr::from([192, 0, 2, 100]));
-        let read = read(certificate.der(), &[named, vip], algorithms).unwrap();
+        let read = read(certificate.der(), &[named, vip]).unwrap();
         let mut names = read.names.clone();
         names.sort();
         assert_eq!((read.lacks, names), (vec![vip], vec!["192.0.2.31".to_owned(), "master1".to_owned()]));
         assert_eq!((read.not_before, read.not_after), (Some(1_704_067_200), Some(1_798_761_600)));
-        assert!(super::read(&CertificateDer::from(vec![0x30, 0]), &[vip], algorithms).is_err());
+        assert!(super::read(&CertificateDer::from(vec![0x30, 0]), &[vip]).is_err());
     }
 }

@@ -6,6 +6,7 @@ mod backends;
 mod certificate;
 mod ethtool;
 mod host;
+mod page;
 mod programs;
 mod wire;
 
@@ -22,6 +23,7 @@ use crate::bpf::{self, choose};
 use crate::clock;
 use crate::config::{Config, Faults, Listen, Loaded, Vrrp};
 use crate::netlink::{Detail, Interfaces, Link, Netlink, NetlinkError};
+use crate::privileges;
 
 /// Three intervals of a router that keeps the default of one second, and a little.
 const LISTEN_LEAST: Duration = Duration::from_millis(3200);
@@ -64,7 +66,8 @@ pub(super) async fn facts(configuration: Option<Result<Loaded, Faults>>) -> Resu
     }
     let mut facts = Facts {
         configuration,
-        keys: config.as_ref().map(host::keys).unwrap_or_default(),
+        keys: config.as_ref().map(|config| as_the_agent(|| host::keys(config))).unwrap_or_default(),
+        page: config.as_ref().map(|config| as_the_agent(|| page::look(&config.metrics))).unwrap_or_default(),
         host: host::look(),
         devices,
         others: others(&interfaces, &links),
@@ -91,6 +94,20 @@ pub(super) async fn facts(configuration: Option<Result<Loaded, Faults>>) -> Resu
         }
     }
     Ok(facts)
+}
+
+/// Looks with no more rights than the agent will have: root, but for capabilities, may not read what is another user's.
+fn as_the_agent<T: Send>(look: impl FnOnce() -> T + Send) -> T {
+    // Capabilities are a thread's own.
+    let looked = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // Where they cannot be given up, what is seen with them is still worth telling.
+            let _ = privileges::reduce();
+            look()
+        });
+        thread.join()
+    });
+    looked.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked))
 }
 
 /// The configuration as a fact, and itself where it can be used.
