@@ -13,6 +13,7 @@ use std::time::Duration;
 use common::{LIMIT, OFTEN, end, served_more, serving, wait};
 use xvip_tests::agent;
 use xvip_tests::chromium::Chromium;
+use xvip_tests::pki::Authority;
 use xvip_tests::process::output_within;
 use xvip_tests::status::Status;
 use xvip_tests::topology::Topology;
@@ -150,7 +151,13 @@ fn people_have_it_open_all_day() {
 
     // Encrypted after a reload.
     let lb1 = &topology.balancers[0].agent;
-    let encrypted = format!("{named}\ntls_cert = \"{}\"\ntls_key = \"{}\"", keys.cert.display(), key.display());
+    let believed = topology.authority.ca_file();
+    let encrypted = format!(
+        "{named}\ntls_cert = \"{}\"\ntls_key = \"{}\"\ntls_client_ca = \"{}\"",
+        keys.cert.display(),
+        key.display(),
+        believed.display()
+    );
     lb1.write_config(&file.replace(listen, &encrypted)).unwrap();
     let (status, said) = lb1.command(&["reload"]).unwrap();
     assert!(status.success(), "{said}");
@@ -208,6 +215,36 @@ fn people_have_it_open_all_day() {
     assert_eq!(status.config.changes, ["apiserver/master3 drained"]);
     browser.eval(&format!("{panel}.querySelector('[value=enable]').click(); 0")).unwrap();
     wait("it to take connections again", || browser.holds(&row("master3", "up")));
+
+    // Who shows a certificate needs no password, and no less of the rest; who shows another is not let in.
+    let ops = topology.authority.client("ops").unwrap();
+    let shown = ["--cert", ops.cert.to_str().unwrap(), "--key", ops.key.to_str().unwrap()];
+    let page = curl(&topology, &shown, SECURE);
+    assert!(page.contains("<span>ops</span> by certificate"), "{page}");
+    let token = page.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let order = |what: &str| format!("token={token}&service=apiserver&name=master2&what={what}");
+    let drain = order("drain");
+    let url = format!("{SECURE}do/backend");
+    let foreign = ["-d", drain.as_str(), "-H", "origin: https://evil.example"];
+    assert!(curl(&topology, &[&shown[..], &foreign].concat(), &url).ends_with("\n403"));
+    assert!(curl(&topology, &["-d", drain.as_str()], &url).ends_with("\n403"));
+    assert!(curl(&topology, &[&shown[..], &["-d", drain.as_str()]].concat(), &url).ends_with("\n303"));
+    wait("it to be drained", || browser.holds(&row("master2", "draining")));
+    let said = lb1.command(&["events"]).unwrap().1;
+    assert!(said.contains("drained: command of administrator ops (status page, by certificate, 192.0.2.10)"), "{said}");
+    let enable = order("enable");
+    assert!(curl(&topology, &[&shown[..], &["-d", enable.as_str()]].concat(), &url).ends_with("\n303"));
+    wait("it to be back once more", || browser.holds(&row("master2", "up")));
+    let other = run.join("other");
+    fs::create_dir(&other).unwrap();
+    let stranger = Authority::create(&other).unwrap().client("ops").unwrap();
+    let shown = ["--cert", stranger.cert.to_str().unwrap(), "--key", stranger.key.to_str().unwrap()];
+    assert!(curl(&topology, &shown, SECURE).ends_with("\n000"));
+    // A file that will not do changes nothing.
+    lb1.write_config(&file.replace(listen, &encrypted.replace("ca.pem", "lb1.key"))).unwrap();
+    let (status, said) = lb1.command(&["reload"]).unwrap();
+    assert!(!status.success() && said.contains("metrics.tls_client_ca "), "{said}");
+    assert!(curl(&topology, &[], SECURE).ends_with("\n200"));
 
     assert_eq!(browser.complaints, Vec::<String>::new());
     let elsewhere: Vec<_> = browser

@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::status::example::example;
 
 mod acting;
+mod certified;
 
 struct Agent {
     server: HttpServer,
