@@ -14,6 +14,7 @@ use crate::status::example::example;
 
 mod acting;
 mod certified;
+mod probing;
 
 struct Agent {
     server: HttpServer,
