@@ -3,6 +3,7 @@
 
 mod act;
 mod attempts;
+mod client;
 mod desk;
 mod door;
 mod history;
@@ -113,7 +114,7 @@ pub async fn listen(listen: SocketAddr, sources: Sources) -> Result<HttpServer, 
     let watching = Watching(tokio::spawn(watch_status(sources.status.clone(), sources.desk.clone())));
     let door = Door { listener, desk: sources.desk.clone() };
     let router = router(sources);
-    let for_peer = move |connection: &Connection| router.clone().layer(Extension(connection.peer));
+    let for_peer = move |connection: &Connection| router.clone().layer(Extension(connection.peer.clone()));
     let serving = serve("metrics", door, for_peer, LIMITS);
     Ok(HttpServer { address, serving, watching })
 }
@@ -123,8 +124,8 @@ pub async fn answer<Io>(io: Io, sources: Sources)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), has_tls: false };
-    crate::serve::answer("metrics", io, router(sources).layer(Extension(peer)), LIMITS).await;
+    let here = Peer::new(Ipv4Addr::LOCALHOST.into(), false);
+    crate::serve::answer("metrics", io, router(sources).layer(Extension(here)), LIMITS).await;
 }
 
 async fn watch_status(mut status: watch::Receiver<Arc<Status>>, desk: Desk) {
@@ -175,36 +176,40 @@ async fn readyz(State(sources): State<Sources>) -> Response {
 }
 
 async fn index(State(sources): State<Sources>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
-    shown(&sources, peer, &headers, true, |view, desk| document(desk, StatusCode::OK, |nonce| page::page(view, nonce)))
+    shown(&sources, &peer, &headers, true, |view, desk| document(desk, StatusCode::OK, |nonce| page::page(view, nonce)))
 }
 
 /// What of the page changes, for the page itself.
 async fn live(State(sources): State<Sources>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
-    shown(&sources, peer, &headers, false, |view, _| Html(page::live(view)).into_response())
+    shown(&sources, &peer, &headers, false, |view, _| Html(page::live(view)).into_response())
 }
 
 /// Shows what whoever asks may see and do. What came of their last action is shown once, if `tells`.
 fn shown(
-    sources: &Sources, peer: Peer, headers: &HeaderMap, tells: bool, show: impl FnOnce(&View<'_>, &Desk) -> Response,
+    sources: &Sources, peer: &Peer, headers: &HeaderMap, tells: bool, show: impl FnOnce(&View<'_>, &Desk) -> Response,
 ) -> Response {
     let status = Arc::clone(&sources.status.borrow());
     let mut faults = unready(&status);
     faults.extend(dead(&sources.heartbeat));
     let desk = &sources.desk;
-    let session = act::secret(peer, headers).and_then(|secret| {
+    let session = {
         let mut sessions = desk.sessions();
-        let session = sessions.find(secret, clock::now())?;
-        let (name, outcome) = (session.name.clone(), if tells { session.outcome.take() } else { None });
-        Some((name, sessions.token(secret), outcome))
-    });
+        act::session(&mut sessions, peer, headers).and_then(|secret| {
+            let session = sessions.find(&secret, clock::now())?;
+            let outcome = if tells { session.outcome.take() } else { None };
+            let (name, can_log_out) = (session.name.clone(), !session.is_certified());
+            Some((name, can_log_out, sessions.token(&secret), outcome))
+        })
+    };
     let view = View {
         status: &status,
         faults: &faults,
         pace: &desk.pace(),
         now: clock::unix(clock::wall()),
         can_log_in: desk.has_administrators(),
-        rights: session.as_ref().map(|(name, token, outcome)| Rights {
+        rights: session.as_ref().map(|(name, can_log_out, token, outcome)| Rights {
             name,
+            can_log_out: *can_log_out,
             token,
             outcome: outcome.as_ref().map(|(is_good, text)| (*is_good, text.as_str())),
         }),

@@ -7,12 +7,13 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::{LIMIT, OFTEN, end, served_more, serving, wait};
 use xvip_tests::agent;
 use xvip_tests::chromium::Chromium;
+use xvip_tests::pki::Authority;
 use xvip_tests::process::output_within;
 use xvip_tests::status::Status;
 use xvip_tests::topology::Topology;
@@ -41,6 +42,22 @@ fn curl(topology: &Topology, words: &[&str], url: &str) -> String {
     let mut curl = topology.client.command("curl");
     curl.args(["-s", "-k", "--max-time", "20", "-w", "\n%{http_code}"]).args(words).arg(url);
     output_within(curl, LIMIT).unwrap().1
+}
+
+/// The block of commands of docs/status-page.md that begins like this, without an end of their own.
+fn book(begin: &str) -> String {
+    let book = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/status-page.md")).unwrap();
+    let mut blocks = book.split("```sh\n").filter_map(|rest| Some(rest.split_once("```")?.0));
+    blocks.find(|block| block.starts_with(begin)).unwrap_or_else(|| panic!("no {begin}")).to_owned()
+}
+
+/// Types commands at the client, in this directory.
+fn typed(topology: &Topology, directory: &Path, commands: &str) -> String {
+    let mut shell = topology.client.command("sh");
+    shell.args(["-e", "-c", commands]).current_dir(directory);
+    let (status, said) = output_within(shell, LIMIT).unwrap();
+    assert!(status.success(), "{commands}: {said}");
+    said
 }
 
 #[test]
@@ -150,7 +167,15 @@ fn people_have_it_open_all_day() {
 
     // Encrypted after a reload.
     let lb1 = &topology.balancers[0].agent;
-    let encrypted = format!("{named}\ntls_cert = \"{}\"\ntls_key = \"{}\"", keys.cert.display(), key.display());
+    let admins = run.join("admins");
+    fs::create_dir(&admins).unwrap();
+    typed(&topology, &admins, &book("openssl req -x509").replace("/etc/xvip/", ""));
+    let encrypted = format!(
+        "{named}\ntls_cert = \"{}\"\ntls_key = \"{}\"\ntls_client_ca = \"{}\"",
+        keys.cert.display(),
+        key.display(),
+        admins.join("page.clients.crt").display()
+    );
     lb1.write_config(&file.replace(listen, &encrypted)).unwrap();
     let (status, said) = lb1.command(&["reload"]).unwrap();
     assert!(status.success(), "{said}");
@@ -208,6 +233,40 @@ fn people_have_it_open_all_day() {
     assert_eq!(status.config.changes, ["apiserver/master3 drained"]);
     browser.eval(&format!("{panel}.querySelector('[value=enable]').click(); 0")).unwrap();
     wait("it to take connections again", || browser.holds(&row("master3", "up")));
+
+    // Who shows a certificate needs no password, and no less of the rest; who shows another is not let in.
+    let (cert, key) = (admins.join("alice.crt"), admins.join("alice.key"));
+    let shown = ["--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    let page = curl(&topology, &shown, SECURE);
+    assert!(page.contains("<span>alice</span> by certificate"), "{page}");
+    let token = page.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let order = |what: &str| format!("token={token}&service=apiserver&name=master1&what={what}");
+    let drain = order("drain");
+    let url = format!("{SECURE}do/backend");
+    let foreign = ["-d", drain.as_str(), "-H", "origin: https://evil.example"];
+    assert!(curl(&topology, &[&shown[..], &foreign].concat(), &url).ends_with("\n403"));
+    assert!(curl(&topology, &["-d", drain.as_str()], &url).ends_with("\n403"));
+    let program = book("token=$(curl").replace("curl ", "curl -k ").replace("https://lb1:9910/", SECURE);
+    typed(&topology, &admins, &program);
+    wait("it to be drained", || browser.holds(&row("master1", "draining")));
+    let said = lb1.command(&["events"]).unwrap().1;
+    assert!(
+        said.contains("drained: command of administrator alice (status page, by certificate, 192.0.2.10)"),
+        "{said}"
+    );
+    let enable = order("enable");
+    assert!(curl(&topology, &[&shown[..], &["-d", enable.as_str()]].concat(), &url).ends_with("\n303"));
+    wait("it to be back once more", || browser.holds(&row("master1", "up")));
+    let other = run.join("other");
+    fs::create_dir(&other).unwrap();
+    let stranger = Authority::create(&other).unwrap().client("ops").unwrap();
+    let shown = ["--cert", stranger.cert.to_str().unwrap(), "--key", stranger.key.to_str().unwrap()];
+    assert!(curl(&topology, &shown, SECURE).ends_with("\n000"));
+    // A file that will not do changes nothing.
+    lb1.write_config(&file.replace(listen, &encrypted.replace("page.clients.crt", "alice.key"))).unwrap();
+    let (status, said) = lb1.command(&["reload"]).unwrap();
+    assert!(!status.success() && said.contains("metrics.tls_client_ca "), "{said}");
+    assert!(curl(&topology, &[], SECURE).ends_with("\n200"));
 
     assert_eq!(browser.complaints, Vec::<String>::new());
     let elsewhere: Vec<_> = browser

@@ -25,12 +25,14 @@ pub(crate) struct Options {
 }
 
 /// Targets, and bytes of their longest inputs: a longer one says nothing that a shorter one cannot.
-const TARGETS: [(&str, u32); 10] = [
+const TARGETS: [(&str, u32); 12] = [
     ("admin", 6000),
     ("answer", 2000),
     ("config", 4000),
     ("datapath", 280),
     ("frame", 300),
+    ("haproxy", 4000),
+    ("keepalived", 3000),
     ("neighbour", 200),
     ("page", 4000),
     ("peer", 100),

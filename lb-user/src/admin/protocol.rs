@@ -44,7 +44,14 @@ pub enum Caller {
     Administrator {
         /// Name in the file of passwords.
         name: String,
-        /// Where they logged in from.
+        /// Where they are.
+        from: IpAddr,
+    },
+    /// Somebody who has shown a certificate at the status page.
+    Certified {
+        /// Name in the certificate.
+        name: String,
+        /// Where they are.
         from: IpAddr,
     },
 }
@@ -61,6 +68,9 @@ impl fmt::Display for Caller {
             Self::Local { uid, pid: Some(pid) } => write!(f, "uid {uid} (process {pid})"),
             Self::Local { uid, pid: None } => write!(f, "uid {uid}"),
             Self::Administrator { name, from } => write!(f, "administrator {name} (status page, {from})"),
+            Self::Certified { name, from } => {
+                write!(f, "administrator {name} (status page, by certificate, {from})")
+            }
             Self::Somebody => f.write_str("somebody"),
         }
     }

@@ -14,6 +14,8 @@ use super::*;
 use crate::config::{Edit, read_socket};
 use crate::status::example::example;
 
+mod probing;
+
 struct Agent {
     server: AdminServer,
     reloads: mpsc::Receiver<Order>,

@@ -94,12 +94,21 @@ pub(super) fn metrics(section: &Section<'_>) -> MetricsDraft {
     };
     let passwords = file("password_file", r#""/etc/xvip/page.passwords""#);
     let (certificate, key) = (file("tls_cert", r#""/etc/xvip/page.crt""#), file("tls_key", r#""/etc/xvip/page.key""#));
+    let authorities = file("tls_client_ca", r#""/etc/xvip/page.clients.crt""#);
     section.finish();
     let tls = match (certificate, key) {
-        (Some(Some(certificate)), Some(Some(key))) => {
-            Some(Some(TlsFiles { certificate: certificate.value, key: key.value }))
-        }
-        (Some(None), Some(None)) => Some(None),
+        (Some(Some(certificate)), Some(Some(key))) => authorities.map(|authorities| {
+            let client_authorities = authorities.map(|file| file.value);
+            Some(TlsFiles { certificate: certificate.value, key: key.value, client_authorities })
+        }),
+        (Some(None), Some(None)) => match authorities {
+            Some(Some(one)) => {
+                let what = "tls_client_ca stands without tls_cert and tls_key";
+                section.report.add(one.at, wrong(what, "add both: certificates are shown over TLS alone"));
+                None
+            }
+            authorities => authorities.map(|_| None),
+        },
         (Some(Some(one)), Some(None)) => {
             section.report.add(one.at, wrong("tls_cert stands without tls_key", "add tls_key"));
             None

@@ -82,13 +82,15 @@ pub struct Metrics {
     pub tls: Option<TlsFiles>,
 }
 
-/// `metrics.tls_cert` and `metrics.tls_key`
+/// `metrics.tls_cert`, `metrics.tls_key` and `metrics.tls_client_ca`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate and those that lead to its authority, PEM.
     pub certificate: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
+    /// Whose certificates are those of administrators, PEM; `None`: nobody's.
+    pub client_authorities: Option<PathBuf>,
 }
 
 /// `[admin]`

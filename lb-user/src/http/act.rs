@@ -1,5 +1,5 @@
 //! What changes things: logging in and out, and orders of administrators. Each is a POST from a page of our own, with a
-//! session and its token.
+//! session or a certificate, and the token that belongs to it.
 
 use axum::Extension;
 use axum::extract::{DefaultBodyLimit, Form, State};
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::desk::{Denied, Desk};
 use super::door::Peer;
 use super::page::{self, Refusal};
-use super::sessions::LIFE;
+use super::sessions::{LIFE, Sessions};
 use super::{Sources, document, words};
 use crate::admin::{self, Caller, Change, USUAL_HOLD};
 use crate::clock;
@@ -89,7 +89,7 @@ async fn log_in(
     match sources.desk.log_in(form.name, form.password, peer.address).await {
         Ok(secret) => {
             let mut answer = home();
-            let cookie = cookie(peer, &secret, LIFE.as_secs());
+            let cookie = cookie(&peer, &secret, LIFE.as_secs());
             answer.headers_mut().extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
             answer
         }
@@ -102,13 +102,14 @@ async fn log_in(
 async fn log_out(
     State(sources): State<Sources>, Extension(peer): Extension<Peer>, headers: HeaderMap, Form(form): Form<LogOut>,
 ) -> Response {
-    let secret = match entitled(&sources.desk, peer, &headers, &form.token) {
+    let secret = match entitled(&sources.desk, &peer, &headers, &form.token) {
+        Ok((_, Caller::Certified { .. })) => return forbidden("the browser shows its certificate by itself"),
         Ok((secret, _)) => secret,
         Err(why) => return forbidden(why),
     };
     sources.desk.log_out(&secret);
     let mut answer = home();
-    answer.headers_mut().extend(cookie(peer, "", 0).map(|cookie| (header::SET_COOKIE, cookie)));
+    answer.headers_mut().extend(cookie(&peer, "", 0).map(|cookie| (header::SET_COOKIE, cookie)));
     answer
 }
 
@@ -116,7 +117,7 @@ async fn change_backend(
     State(sources): State<Sources>, Extension(peer): Extension<Peer>, headers: HeaderMap, Form(form): Form<BackendForm>,
 ) -> Response {
     let desk = &sources.desk;
-    let (secret, caller) = match entitled(desk, peer, &headers, &form.token) {
+    let (secret, caller) = match entitled(desk, &peer, &headers, &form.token) {
         Ok(entitled) => entitled,
         Err(why) => return forbidden(why),
     };
@@ -143,7 +144,7 @@ async fn step_down(
     Form(form): Form<StepDownForm>,
 ) -> Response {
     let desk = &sources.desk;
-    let (secret, caller) = match entitled(desk, peer, &headers, &form.token) {
+    let (secret, caller) = match entitled(desk, &peer, &headers, &form.token) {
         Ok(entitled) => entitled,
         Err(why) => return forbidden(why),
     };
@@ -173,37 +174,43 @@ fn told(desk: &Desk, secret: &str, outcome: Result<String, String>) -> Response 
 }
 
 /// The session's secret and whose it is, where this request may change things.
-fn entitled(desk: &Desk, peer: Peer, headers: &HeaderMap, token: &str) -> Result<(String, Caller), &'static str> {
-    const NO_SESSION: &str = "log in first: /login";
+fn entitled(desk: &Desk, peer: &Peer, headers: &HeaderMap, token: &str) -> Result<(String, Caller), &'static str> {
+    const NO_SESSION: &str = "log in first (/login), or show a certificate";
     if is_foreign(headers) {
         return Err(FOREIGN);
     }
-    let secret = secret(peer, headers).ok_or(NO_SESSION)?;
     let mut sessions = desk.sessions();
-    let caller = sessions
-        .find(secret, clock::now())
-        .map(|session| Caller::Administrator { name: session.name.clone(), from: peer.address });
-    let caller = caller.ok_or(NO_SESSION)?;
-    if !sessions.is_token(secret, token) {
+    let secret = session(&mut sessions, peer, headers).ok_or(NO_SESSION)?;
+    let caller = sessions.find(&secret, clock::now()).map(|session| session.caller(peer.address)).ok_or(NO_SESSION)?;
+    if !sessions.is_token(&secret, token) {
         return Err("this form is not of your session: load the page again");
     }
-    Ok((secret.to_owned(), caller))
+    Ok((secret, caller))
 }
 
-/// The session that a request says it belongs to; none where somebody on the way could have read it.
-pub(super) fn secret(peer: Peer, headers: &HeaderMap) -> Option<&str> {
+/// The secret of the session that a request belongs to: of the one that was logged in to, else of the certificate.
+pub(super) fn session(sessions: &mut Sessions, peer: &Peer, headers: &HeaderMap) -> Option<String> {
+    let now = clock::now();
+    match secret(peer, headers).filter(|secret| sessions.find(secret, now).is_some()) {
+        Some(secret) => Some(secret.to_owned()),
+        None => peer.client().map(|client| sessions.of_client(client, peer.address, now)),
+    }
+}
+
+/// What a request says its session is known by; nothing where somebody on the way could have read it.
+pub(super) fn secret<'a>(peer: &Peer, headers: &'a HeaderMap) -> Option<&'a str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let wanted = cookie_name(peer);
     pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value).filter(|_| peer.is_private())
 }
 
-fn cookie_name(peer: Peer) -> &'static str {
+fn cookie_name(peer: &Peer) -> &'static str {
     // Browsers take the prefix only with Secure, without a domain, and for the whole host.
     if peer.has_tls { "__Host-xvip" } else { "xvip" }
 }
 
-fn cookie(peer: Peer, secret: &str, seconds: u64) -> Option<HeaderValue> {
+fn cookie(peer: &Peer, secret: &str, seconds: u64) -> Option<HeaderValue> {
     let secure = if peer.has_tls { "; Secure" } else { "" };
     let name = cookie_name(peer);
     format!("{name}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}").parse().ok()
@@ -214,11 +221,11 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FOREIGN: &str = "this request comes from another site";
 
 /// Whether a page of somebody else has made a request. Programs that are no browser say nothing of where it comes from; they
-/// have no cookies of somebody else either.
+/// have no cookies and no certificates of somebody else either.
 fn is_foreign(headers: &HeaderMap) -> bool {
-    let site = headers.get(FETCH_SITE).is_some_and(|site| site != "same-origin");
-    let origin = headers.get(header::ORIGIN).is_some_and(|origin| !is_host(origin, headers.get(header::HOST)));
-    site || origin
+    let mut sites = headers.get_all(FETCH_SITE).iter();
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    sites.any(|site| site != "same-origin") || origins.any(|origin| !is_host(origin, headers.get(header::HOST)))
 }
 
 fn is_host(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {

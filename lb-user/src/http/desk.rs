@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::attempts::{Attempt, Attempts};
 use super::history::{History, Pace};
-use super::sessions::{Session, Sessions};
+use super::sessions::Sessions;
 use super::tls::{self, TlsError};
 use crate::admin::{Caller, Order};
 use crate::clock;
@@ -158,8 +158,8 @@ impl Desk {
     /// Ends a session.
     pub(super) fn log_out(&self, secret: &str) {
         let closed = self.sessions().close(secret);
-        if let Some(Session { name, from, .. }) = closed {
-            self.tell(&Caller::Administrator { name, from }, "logged out");
+        if let Some(session) = closed {
+            self.tell(&session.caller(session.from), "logged out");
         }
     }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use rustls::ServerConfig;
@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
 
+use super::client::Client;
 use super::desk::Desk;
 use crate::serve::Listener;
 
@@ -32,15 +33,26 @@ impl Listener for Door {
 }
 
 /// Who is at the other end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub(super) address: IpAddr,
     pub(super) has_tls: bool,
+    /// Known once the handshake has ended, which is before any request.
+    client: Arc<OnceLock<Client>>,
 }
 
 impl Peer {
+    pub(super) fn new(address: IpAddr, has_tls: bool) -> Self {
+        Self { address: address.to_canonical(), has_tls, client: Arc::default() }
+    }
+
+    /// Who has shown a certificate of a client.
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.client.get()
+    }
+
     /// Whether nobody on the way can read a password.
-    pub(super) fn is_private(self) -> bool {
+    pub(super) fn is_private(&self) -> bool {
         self.has_tls || self.address.is_loopback()
     }
 }
@@ -61,7 +73,7 @@ enum Stream {
 
 impl Connection {
     fn new(stream: TcpStream, from: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Self {
-        let peer = Peer { address: from.ip().to_canonical(), has_tls: tls.is_some() };
+        let peer = Peer::new(from.ip(), tls.is_some());
         let stream = match tls {
             Some(tls) => Stream::Shaking(Box::new(TlsAcceptor::from(tls).accept(stream))),
             None => Stream::Plain(stream),
@@ -73,7 +85,12 @@ impl Connection {
     fn open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut Stream>> {
         if let Stream::Shaking(accept) = &mut self.stream {
             match ready!(Pin::new(accept.as_mut()).poll(cx)) {
-                Ok(stream) => self.stream = Stream::Tls(Box::new(stream)),
+                Ok(stream) => {
+                    if let Some([certificate, ..]) = stream.get_ref().1.peer_certificates() {
+                        self.peer.client.get_or_init(|| Client::new(certificate));
+                    }
+                    self.stream = Stream::Tls(Box::new(stream));
+                }
                 Err(error) => {
                     self.stream = Stream::Broken;
                     return Poll::Ready(Err(error));

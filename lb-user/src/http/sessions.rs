@@ -1,4 +1,4 @@
-//! Who is logged in: sessions in memory, each known by a secret of the browser's, and bounded in number and time.
+//! Who is logged in, or has come with a certificate: sessions in memory, each known by a secret, and bounded in number and time.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,9 +8,12 @@ use ring::error::Unspecified;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::{digest, hmac};
 
+use super::client::Client;
+use crate::admin::Caller;
+
 /// A session's longest life: a working day.
 pub(super) const LIFE: Duration = Duration::from_secs(8 * 3600);
-/// Sessions at a time; the oldest makes room.
+/// Sessions at a time; one of a certificate makes room, which will be there again when it is needed, else the oldest.
 const MOST: usize = 64;
 /// Octets of what is secret.
 const SECRET: usize = 32;
@@ -22,18 +25,39 @@ pub(super) struct Sessions {
     open: BTreeMap<[u8; SECRET], Session>,
 }
 
-/// Somebody who is logged in.
+/// Somebody who may change things.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     /// Name of the administrator.
     pub(super) name: String,
-    /// Where they logged in from.
+    /// Where it began.
     pub(super) from: IpAddr,
-    /// The hash that their password fitted; another one ends the session.
-    proof: String,
+    proof: Proof,
     until: Instant,
     /// What came of the last action, until it was shown.
     pub(super) outcome: Option<(bool, String)>,
+}
+
+/// What somebody has proved who they are by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Proof {
+    /// A certificate, shown anew with each connection.
+    Certificate,
+    /// The hash that their password fitted; another one ends the session.
+    Password(String),
+}
+
+impl Session {
+    /// Whether it is there only while connections come with the certificate.
+    pub(super) fn is_certified(&self) -> bool {
+        self.proof == Proof::Certificate
+    }
+
+    /// Whose orders come from this address.
+    pub(super) fn caller(&self, from: IpAddr) -> Caller {
+        let name = self.name.clone();
+        if self.is_certified() { Caller::Certified { name, from } } else { Caller::Administrator { name, from } }
+    }
 }
 
 impl Sessions {
@@ -52,15 +76,30 @@ impl Sessions {
     /// # Errors
     /// When the system has no random numbers.
     pub(super) fn open(&mut self, name: &str, proof: &str, from: IpAddr, now: Instant) -> Result<String, Unspecified> {
+        let secret = self.secret()?;
+        self.insert(&secret, name, Proof::Password(proof.to_owned()), from, now);
+        Ok(secret)
+    }
+
+    /// The secret of the session that whoever has shown this certificate is in; it begins where there is none.
+    ///
+    /// Certificates are public: the secret is made of it and of a key, and no browser ever gets it.
+    pub(super) fn of_client(&mut self, client: &Client, from: IpAddr, now: Instant) -> String {
+        let secret = hex(hmac::sign(&self.key, &client.certificate).as_ref());
+        if self.find(&secret, now).is_none() {
+            self.insert(&secret, &client.name, Proof::Certificate, from, now);
+        }
+        secret
+    }
+
+    fn insert(&mut self, secret: &str, name: &str, proof: Proof, from: IpAddr, now: Instant) {
         self.open.retain(|_, session| session.until > now);
         while self.open.len() >= MOST {
-            let oldest = self.open.iter().min_by_key(|(_, session)| session.until).map(|(id, _)| *id);
-            oldest.and_then(|id| self.open.remove(&id));
+            let first = self.open.iter().min_by_key(|(_, session)| (!session.is_certified(), session.until));
+            first.map(|(id, _)| *id).and_then(|id| self.open.remove(&id));
         }
-        let secret = self.secret()?;
-        let (name, proof) = (name.to_owned(), proof.to_owned());
-        self.open.insert(id(&secret), Session { name, from, proof, until: now + LIFE, outcome: None });
-        Ok(secret)
+        let name = name.to_owned();
+        self.open.insert(id(secret), Session { name, from, proof, until: now + LIFE, outcome: None });
     }
 
     /// The session with this secret.
@@ -73,9 +112,12 @@ impl Sessions {
         self.open.remove(&id(secret))
     }
 
-    /// Ends those whose administrator is none any more or has another password.
+    /// Ends those whose administrator is none any more or has another password. Certificates are verified anew anyway.
     pub(super) fn keep(&mut self, is_valid: impl Fn(&str, &str) -> bool) {
-        self.open.retain(|_, session| is_valid(&session.name, &session.proof));
+        self.open.retain(|_, session| match &session.proof {
+            Proof::Password(hash) => is_valid(&session.name, hash),
+            Proof::Certificate => false,
+        });
     }
 
     /// What the forms of this session bring along: nobody else's page can know it.
@@ -151,6 +193,31 @@ mod tests {
         for wrong in ["", "0", "00", "zz", "é", &token[2..], &format!("{token}00"), &alice] {
             assert!(!sessions.is_token(&alice, wrong), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_certificate_is_a_session_while_it_is_shown() {
+        let (mut sessions, now) = (Sessions::new().unwrap(), clock::now());
+        let client = |name: &str| Client { name: name.to_owned(), certificate: name.as_bytes().to_vec().into() };
+        let ops = sessions.of_client(&client("ops"), FROM, now);
+        sessions.find(&ops, now).unwrap().outcome = Some((true, "done".to_owned()));
+        assert_eq!(ops, sessions.of_client(&client("ops"), FROM, now));
+        assert!(sessions.find(&ops, now).unwrap().outcome.is_some(), "it is the same one");
+        assert_ne!(ops, sessions.of_client(&client("oops"), FROM, now));
+        let token = sessions.token(&ops);
+        assert!(sessions.is_token(&ops, &token));
+        assert_ne!(ops, Sessions::new().unwrap().of_client(&client("ops"), FROM, now), "nobody else can know it");
+        sessions.keep(|_, _| true);
+        assert!(sessions.find(&ops, now).is_none());
+        // However many there are, nobody who is logged in has to go for them.
+        let alice = sessions.open("alice", "", FROM, now).unwrap();
+        for n in 0..2 * MOST {
+            sessions.of_client(&client(&n.to_string()), FROM, now + Duration::from_secs(1));
+        }
+        assert_eq!(sessions.open.len(), MOST);
+        assert!(sessions.find(&alice, now).is_some());
+        assert_eq!(ops, sessions.of_client(&client("ops"), FROM, now));
+        assert!(sessions.is_token(&ops, &token), "a form from before is good still");
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::metrics::Metrics;
 use crate::status::example::example;
 
 mod acting;
+mod certified;
+mod probing;
 
 struct Agent {
     server: HttpServer,

@@ -1,16 +1,18 @@
-//! What the listener is encrypted with.
+//! What the listener is encrypted with, and whose certificates it believes.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-use crate::config::{SecretError, TlsFiles, read_secret};
+use crate::config::{TlsFiles, read_secret, read_trusted};
 
-/// No file of a certificate or key is longer.
+/// No file of certificates or of a key is longer.
 const LONGEST: u64 = 256 * 1024;
 
 /// Why the listener cannot be encrypted.
@@ -28,24 +30,57 @@ impl TlsError {
     }
 }
 
-/// Reads certificate and key.
+/// Reads certificate and key, and whose certificates are those of administrators.
 pub(super) fn server(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let of_certificate = |what: &dyn ToString| TlsError::new("tls_cert", &files.certificate, what.to_string());
     let of_key = |what: &dyn ToString| TlsError::new("tls_key", &files.key, what.to_string());
     let pem = std::fs::read(&files.certificate).map_err(|error| of_certificate(&error))?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let chain = chain.map_err(|error| of_certificate(&error))?;
-    if chain.is_empty() {
-        return Err(of_certificate(&"there is no certificate in it: it has to be PEM"));
-    }
-    let key = read_secret(&files.key, LONGEST).map_err(|error: SecretError| of_key(&error))?;
+    let chain = certificates(&pem).map_err(|what| of_certificate(&what))?;
+    let key = read_secret(&files.key, LONGEST).map_err(|error| of_key(&error))?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| of_key(&error))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let provider = Arc::new(ring::default_provider());
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| of_certificate(&error))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key);
-    let mut config = config.map_err(|error| of_key(&error))?;
+        .map_err(|error| of_certificate(&error))?;
+    let config = match &files.client_authorities {
+        Some(file) => config.with_client_cert_verifier(clients(file, provider)?),
+        None => config.with_no_client_auth(),
+    };
+    let mut config = config.with_single_cert(chain, key).map_err(|error| of_key(&error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if files.client_authorities.is_some() {
+        // A session that is resumed would outlive the certificate that was shown as it began.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(Arc::new(config))
+}
+
+/// Believes certificates that the authorities in this file have signed and not revoked, and lets in who shows none.
+fn clients(file: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let fault = |what: &dyn ToString| TlsError::new("tls_client_ca", file, what.to_string());
+    let pem = read_trusted(file, LONGEST).map_err(|error| fault(&error))?;
+    let mut authorities = RootCertStore::empty();
+    for authority in certificates(pem.as_bytes()).map_err(|what| fault(&what))? {
+        authorities.add(authority).map_err(|error| fault(&error))?;
+    }
+    let revoked: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem.as_bytes()).collect();
+    WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider)
+        .with_crls(revoked.map_err(|error| fault(&error))?)
+        .only_check_end_entity_revocation()
+        // Not every authority has a list.
+        .allow_unknown_revocation_status()
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| fault(&error))
+}
+
+/// At least one.
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let all = all.map_err(|error| error.to_string())?;
+    if all.is_empty() {
+        return Err("there is no certificate in it: it has to be PEM".to_owned());
+    }
+    Ok(all)
 }

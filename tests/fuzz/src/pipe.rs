@@ -16,6 +16,8 @@ pub(crate) struct Pipe {
     step: usize,
     /// Says nothing before something is said to it.
     answers: bool,
+    /// Does not close before the other end does.
+    stays: bool,
     waiting: Option<Waker>,
     heard: Heard,
 }
@@ -40,12 +42,17 @@ impl Pipe {
     pub(crate) fn asking(words: &[u8], step: u8) -> Self {
         let step = if step == 0 { usize::MAX } else { usize::from(step) };
         let heard = Heard::default();
-        Self { words: words.to_vec(), said: 0, step, answers: false, waiting: None, heard }
+        Self { words: words.to_vec(), said: 0, step, answers: false, stays: false, waiting: None, heard }
     }
 
     /// Somebody who waits for a question.
     pub(crate) fn answering(words: &[u8], step: u8) -> Self {
         Self { answers: true, ..Self::asking(words, step) }
+    }
+
+    /// Somebody who speaks first and waits for the answer.
+    pub(crate) fn waiting(words: &[u8]) -> Self {
+        Self { stays: true, ..Self::asking(words, 0) }
     }
 
     /// What will have been said to it.
@@ -62,6 +69,9 @@ impl AsyncRead for Pipe {
             return Poll::Pending;
         }
         let left = this.words.get(this.said..).unwrap_or_default();
+        if left.is_empty() && this.stays {
+            return Poll::Pending;
+        }
         let now = left.len().min(this.step).min(buffer.remaining());
         buffer.put_slice(left.get(..now).unwrap_or_default());
         this.said += now;

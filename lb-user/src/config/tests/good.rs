@@ -204,6 +204,7 @@ fn what_is_good_is_accepted() {
         ("id = 51", "id = 51\nunicast_peers = []"),
         ("[[vrrp]]", "[metrics]\nlisten = \"[::]:9910\"\n[[vrrp]]"),
         ("[[vrrp]]", "[metrics]\npassword_file = \"/p\"\ntls_cert = \"/c\"\ntls_key = \"/k\"\n[[vrrp]]"),
+        ("[[vrrp]]", "[metrics]\ntls_cert = \"/c\"\ntls_key = \"/k\"\ntls_client_ca = \"/a\"\n[[vrrp]]"),
         ("[[vrrp]]", "[metrics]\nlisten = \"[2001:db8::21]:80\"\n[[vrrp]]"),
         ("type = \"https\"", "type = \"https\"\nserver_name = \"2001:db8::100\"\nhost = \"[2001:db8::100]\""),
         ("type = \"https\"", "type = \"https\"\nhost = \"[2001:db8::100]:8443\""),

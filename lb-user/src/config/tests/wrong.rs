@@ -98,6 +98,8 @@ const NODE: &[Case] = &[
      "6:12: tls_cert stands without tls_key, add tls_key"),
     ("[[vrrp]]", "[metrics]\ntls_key = \"/etc/xvip/page.key\"\n[[vrrp]]",
      "6:11: tls_key stands without tls_cert, add tls_cert"),
+    ("[[vrrp]]", "[metrics]\ntls_client_ca = \"/etc/xvip/page.clients.crt\"\n[[vrrp]]",
+     "6:17: tls_client_ca stands without tls_cert and tls_key, add both: certificates are shown over TLS alone"),
     ("[[vrrp]]", "[metric]\nlisten = \"0.0.0.0:9910\"\n[[vrrp]]",
      "5:2: unknown table [metric], did you mean [metrics]?"),
     ("[[vrrp]]", "[tracing]\n[[vrrp]]",

@@ -9,6 +9,8 @@ use crate::status::BackendStatus;
 pub(in crate::http) struct Rights<'a> {
     /// Name of the administrator.
     pub(in crate::http) name: &'a str,
+    /// Not who shows a certificate: the browser does so by itself.
+    pub(in crate::http) can_log_out: bool,
     /// What each form has to bring along.
     pub(in crate::http) token: &'a str,
     /// What came of the last action, good or not, and in words.
@@ -76,6 +78,9 @@ impl Rights<'_> {
 
     /// Who it is, and the way out.
     pub(super) fn who(&self, html: &mut String) -> fmt::Result {
+        if !self.can_log_out {
+            return write!(html, "<p class=\"who\"><span>{}</span> by certificate</p>", Text(self.name));
+        }
         write!(html, "<form method=\"post\" action=\"/logout\" class=\"who\"><span>{}</span>", Text(self.name))?;
         self.token(html)?;
         html.push_str("<button>Log out</button></form>");

@@ -49,7 +49,7 @@ fn everything_is_there() {
 
 #[test]
 fn every_table_says_what_its_cells_are() {
-    let rights = Rights { name: "alice", token: "token", outcome: None };
+    let rights = Rights { name: "alice", can_log_out: true, token: "token", outcome: None };
     let html = rendered(&example(), Some(rights));
     for table in html.split("<table ").skip(1) {
         let table = table.split("</table>").next().unwrap();
@@ -64,7 +64,7 @@ fn every_table_says_what_its_cells_are() {
 
 #[test]
 fn who_may_has_forms() {
-    let rights = Rights { name: "<alice>", token: "t0ken", outcome: Some((false, "<b>no</b>")) };
+    let rights = Rights { name: "<alice>", can_log_out: true, token: "t0ken", outcome: Some((false, "<b>no</b>")) };
     let html = rendered(&example(), Some(rights));
     assert!(html.contains("<span>&lt;alice&gt;</span>") && html.contains("&lt;b&gt;no&lt;/b&gt;"));
     let (forms, tokens) = (html.matches("<form ").count(), html.matches("name=\"token\" value=\"t0ken\"").count());
@@ -74,7 +74,7 @@ fn who_may_has_forms() {
     assert!(html.matches("method=\"post\"").count() == forms && !html.contains("/login"));
     let mut status = example();
     status.services[0].backends[0].state = "draining".to_owned();
-    let html = rendered(&status, Some(Rights { name: "a", token: "t", outcome: None }));
+    let html = rendered(&status, Some(Rights { name: "a", can_log_out: true, token: "t", outcome: None }));
     assert_eq!(html.matches("value=\"enable\"").count(), 1);
 }
 
@@ -85,7 +85,8 @@ fn text_from_anywhere_is_text() {
     let mut value: serde_json::Value = serde_json::from_str(&json).unwrap();
     replace_strings(&mut value, evil);
     let status: Status = serde_json::from_value(value).unwrap();
-    let html = rendered(&status, Some(Rights { name: evil, token: "t", outcome: Some((true, evil)) }));
+    let html =
+        rendered(&status, Some(Rights { name: evil, can_log_out: true, token: "t", outcome: Some((true, evil)) }));
     let html = html.replace(SCRIPT, "").replace(STYLE, "");
     assert!(html.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot; onload"));
     assert!(!html.contains("alert('x')") && !html.contains("<!--") && !html.contains("\" onload"));

@@ -233,7 +233,7 @@ async fn a_changed_file_ends_sessions() {
 
 #[test]
 fn a_password_crosses_no_network_in_clear_text() {
-    let peer = |address: &str, has_tls| Peer { address: address.parse::<IpAddr>().unwrap().to_canonical(), has_tls };
+    let peer = |address: &str, has_tls| Peer::new(address.parse::<IpAddr>().unwrap(), has_tls);
     for (peer, is_private) in [
         (peer("127.0.0.1", false), true),
         (peer("::1", false), true),
@@ -246,7 +246,7 @@ fn a_password_crosses_no_network_in_clear_text() {
         let mut headers = HeaderMap::new();
         let name = if peer.has_tls { "__Host-xvip=s" } else { "xvip=s" };
         headers.insert(header::COOKIE, HeaderValue::from_static(name));
-        assert_eq!(act::secret(peer, &headers), is_private.then_some("s"));
+        assert_eq!(act::secret(&peer, &headers), is_private.then_some("s"));
     }
 }
 
@@ -254,7 +254,11 @@ fn a_password_crosses_no_network_in_clear_text() {
 async fn it_speaks_tls_where_it_has_a_certificate() {
     let directory = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let files = TlsFiles { certificate: directory.path().join("crt"), key: directory.path().join("key") };
+    let files = TlsFiles {
+        certificate: directory.path().join("crt"),
+        key: directory.path().join("key"),
+        client_authorities: None,
+    };
     std::fs::write(&files.certificate, made.cert.pem()).unwrap();
     std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
     let section = Section { listen: loopback(0), password_file: None, tls: Some(files.clone()) };
