@@ -64,9 +64,14 @@ impl Incumbent {
         self.keepalived.wait(LIMIT).map(drop)
     }
 
-    /// `systemctl stop haproxy`, where there is one.
+    /// Whether there is more than keepalived.
+    pub fn has_haproxy(&self) -> bool {
+        self.haproxy.is_some()
+    }
+
+    /// `systemctl stop haproxy`
     pub fn stop_haproxy(&mut self) -> Result<()> {
-        let Some(haproxy) = &mut self.haproxy else { return Ok(()) };
+        let haproxy = self.haproxy.as_mut().context("there is no haproxy")?;
         haproxy.signal(Signal::SIGTERM)?;
         haproxy.wait(LIMIT).map(drop)
     }

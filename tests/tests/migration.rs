@@ -155,7 +155,7 @@ impl Swap {
             let known: Vec<_> = known.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
             file = adapt(&file, &known).unwrap();
         } else {
-            assert!(!file.contains("CHANGE: "), "{file}");
+            assert!(!file.contains("# CHANGE: "), "{file}");
         }
         let file = format!("{file}\n[admin]\nsocket = \"{}\"\n", Agent::socket_of(&host.netns).display());
         host.agent.as_ref().unwrap().write_config(&file).unwrap();
@@ -197,9 +197,11 @@ impl Swap {
         self.deployment.hosts[node].start_agent().unwrap();
         self.is(node, "backup");
         self.ends(format!("xvip takes part on {name}"), 0);
-        self.incumbents[node].stop_haproxy().unwrap();
-        self.show_page(node);
-        self.ends(format!("haproxy ends on {name}"), 0);
+        if self.incumbents[node].has_haproxy() {
+            self.incumbents[node].stop_haproxy().unwrap();
+            self.show_page(node);
+            self.ends(format!("haproxy ends on {name}"), 0);
+        }
         assert_eq!(self.deployment.owners(), owners, "keepalived and xvip hear each other");
 
         for (place, of) in own.end() {
