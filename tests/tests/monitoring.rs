@@ -176,7 +176,8 @@ fn a_real_prometheus_sees_what_is_wrong_and_when_it_is_over() {
         moved |= queries.iter().filter(|query| query.panel == "Transitions").all(|query| query.was_answered);
         moved && alone(&prometheus) == (true, true)
     });
-    assert!(!fires(&prometheus, "XvipNoVipHolder", "router", "k8s"), "the other one has it");
+    // The rules' patience is cut short here: a scrape between the two holders may have seen neither.
+    wait("the other one to be seen with the VIP", || !fires(&prometheus, "XvipNoVipHolder", "router", "k8s"));
     topology.balancers[owner].agent.start().unwrap();
     wait("the alerts about the holder to be over", || alone(&prometheus) == (false, false));
 
