@@ -360,7 +360,7 @@ fn swapped(plan: &Plan) {
 fn with_node_ports() {
     let mut swap = Swap::begin(&STACKED_WORKERS);
     let deployment = &swap.deployment;
-    let _ports: Vec<_> =
+    let ports: Vec<_> =
         deployment.hosts[..3].iter().map(|host| deployment.serve(host.name, NODE_PORT, true).unwrap()).collect();
     let reached = |deployment: &Deployment| {
         let (client, to) = (deployment.number("worker1").unwrap(), SocketAddr::new(deployment.vip().ip(), NODE_PORT));
@@ -370,6 +370,7 @@ fn with_node_ports() {
     wait("the holder's node port", || reached(deployment) == first);
     swap.replace_all();
     assert_eq!(reached(&swap.deployment), first);
+    drop(ports);
     swap.end();
 }
 
