@@ -1,6 +1,8 @@
 //! A deployment as its user writes it down: hosts on one segment, agents with the files of `tests/deployments`, and API servers
 //! that listen at all addresses, as kube-apiserver does.
 
+pub mod plans;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

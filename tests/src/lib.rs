@@ -25,6 +25,7 @@ pub mod flood;
 pub mod foreign;
 pub mod frr;
 pub mod hooks;
+pub mod incumbent;
 pub mod ipv6;
 pub mod keepalived;
 

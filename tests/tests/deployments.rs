@@ -6,72 +6,19 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use common::{SANDBOX, settle};
+use common::{SANDBOX, at_once, settle};
 use xvip::config::Balance;
 use xvip_tests::agent;
 use xvip_tests::apiserver::ApiServer;
 use xvip_tests::client::Client;
-use xvip_tests::deployment::Kind::{Balancer, Other, Server, Stacked};
+use xvip_tests::deployment::plans::{EXTERNAL_PAIR, STACKED_NOPREEMPT, STACKED_WORKERS, VIP_ONLY};
 use xvip_tests::deployment::{Deployment, Host, Plan};
 use xvip_tests::run::leftovers;
 use xvip_tests::until::until;
-
-const EXTERNAL_PAIR: Plan = Plan {
-    name: "external-pair",
-    vip: "192.168.56.10:8443",
-    everywhere: true,
-    hosts: &[
-        ("lb1", "192.168.56.11", Balancer),
-        ("lb2", "192.168.56.12", Balancer),
-        ("master1", "192.168.56.21", Server),
-        ("master2", "192.168.56.22", Server),
-        ("master3", "192.168.56.23", Server),
-        ("client", "192.168.56.50", Other),
-    ],
-};
-
-const STACKED_NOPREEMPT: Plan = Plan {
-    name: "stacked-nopreempt",
-    vip: "192.168.238.100:4300",
-    everywhere: true,
-    hosts: &[
-        ("master", "192.168.238.130", Stacked),
-        ("node1", "192.168.238.131", Stacked),
-        ("node2", "192.168.238.132", Stacked),
-        ("client", "192.168.238.50", Other),
-    ],
-};
-
-const VIP_ONLY: Plan = Plan {
-    name: "vip-only",
-    vip: "10.0.1.234:6443",
-    everywhere: false,
-    hosts: &[
-        ("master1", "10.0.1.11", Stacked),
-        ("master2", "10.0.1.12", Stacked),
-        ("master3", "10.0.1.13", Stacked),
-        ("client", "10.0.1.50", Other),
-    ],
-};
-
-const STACKED_WORKERS: Plan = Plan {
-    name: "stacked-workers",
-    vip: "10.10.10.100:8443",
-    everywhere: true,
-    hosts: &[
-        ("master1", "10.10.10.11", Stacked),
-        ("master2", "10.10.10.12", Stacked),
-        ("master3", "10.10.10.13", Stacked),
-        ("worker1", "10.10.10.21", Other),
-        ("worker2", "10.10.10.22", Other),
-        ("client", "10.10.10.50", Other),
-    ],
-};
 
 /// For everything that is waited for: eleven agents load their programs at once, and one group has adverts every 3 s.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -406,23 +353,13 @@ fn stacked_workers() {
     stacked.end();
 }
 
-/// All at once: they mostly wait for their own intervals. The variable XVIP_DEPLOYMENT names one to be tried alone.
+/// All at once: they mostly wait for their own intervals.
 #[test]
 fn everybody_is_served_and_each_deployment_survives_its_losses() {
-    let deployments: [(&Plan, fn()); 4] = [
+    at_once(&[
         (&EXTERNAL_PAIR, external_pair),
         (&STACKED_NOPREEMPT, stacked_nopreempt),
         (&VIP_ONLY, vip_only),
         (&STACKED_WORKERS, stacked_workers),
-    ];
-    let only = std::env::var("XVIP_DEPLOYMENT").ok();
-    let wanted = deployments.into_iter().filter(|(plan, _)| only.as_deref().is_none_or(|only| only == plan.name));
-    let running: Vec<_> =
-        wanted.map(|(plan, run)| thread::Builder::new().name(plan.name.to_owned()).spawn(run).unwrap()).collect();
-    assert!(!running.is_empty());
-    let ended: Vec<_> = running.into_iter().map(thread::JoinHandle::join).collect();
-    // Each has said what it failed at.
-    if let Some(panic) = ended.into_iter().find_map(Result::err) {
-        resume_unwind(panic);
-    }
+    ]);
 }

@@ -1,154 +1,377 @@
-//! A running pair with haproxy and keepalived becomes one of xvip, node by node, by the steps of `docs/migration.md`, under load.
+//! Deployments that run on haproxy and keepalived become ones of xvip, node by node, by the steps of `docs/migration.md`, under load.
 //! Needs root and cgroup v2.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "functions shared by tests fail as tests do")]
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use common::{LIMIT, SANDBOX, served_more, settle, wait};
-use nix::sys::signal::Signal;
+use common::{SANDBOX, at_once, settle};
+use xvip::config::Balance;
 use xvip_tests::agent::{self, Agent, adapt};
 use xvip_tests::book;
+use xvip_tests::cgroup::Cgroup;
 use xvip_tests::client::Client;
-use xvip_tests::deployment::Kind::{Balancer, Other, Server};
+use xvip_tests::deployment::plans::{EXTERNAL_PAIR, STACKED_NOPREEMPT, STACKED_WORKERS, VIP_ONLY};
 use xvip_tests::deployment::{Deployment, Plan};
-use xvip_tests::process::{Process, find_program, output_within};
+use xvip_tests::dial;
+use xvip_tests::incumbent::Incumbent;
+use xvip_tests::process::output_within;
+use xvip_tests::run::leftovers;
+use xvip_tests::until::until;
 
-/// What the pair runs on until today.
-const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../lb-user/src/import/testdata/external-pair");
+/// For everything that is waited for: eleven agents load their programs, and one group has adverts every 3 s.
+const LIMIT: Duration = Duration::from_secs(120);
+/// A connection from outside.
+const EVERY: Duration = Duration::from_millis(40);
+/// Of those, the most that may fail where the VIP leaves a node: a few are under way at any time.
+const UNDER_WAY: usize = 6;
+/// One of the node ports, which no service has.
+const NODE_PORT: u16 = 31_080;
 
-const PAIR: Plan = Plan {
-    name: "external-pair",
-    vip: "192.168.56.10:8443",
-    everywhere: true,
-    hosts: &[
-        ("lb1", "192.168.56.11", Balancer),
-        ("lb2", "192.168.56.12", Balancer),
-        ("master1", "192.168.56.21", Server),
-        ("master2", "192.168.56.22", Server),
-        ("master3", "192.168.56.23", Server),
-        ("client", "192.168.56.50", Other),
-    ],
-};
+/// What the page changes by sed.
+const NO_PREEMPTION: &str = "s/^preempt = true/preempt = false/";
+const PREEMPTION: &str = "s/^preempt = false/preempt = true/";
+const PAGE: &str = "s/^# listen = /listen = /";
+
 /// What the page has typed, in its order; what changes there has to change below.
-const STEPS: [&str; 15] = [
+const STEPS: [&str; 18] = [
     // Before, on each node: `import`.
     "install -m 755 xvip /usr/local/bin/xvip",
     "install -d /etc/xvip",
     "xvip import --haproxy /etc/haproxy/haproxy.cfg --keepalived /etc/keepalived/keepalived.conf --output /etc/xvip/xvip.toml",
     "xvip check --config /etc/xvip/xvip.toml",
     "xvip doctor --config /etc/xvip/xvip.toml",
-    // The node without the VIP: `stop`, `start`.
-    "systemctl disable --now keepalived haproxy",
+    // Each node without the VIP: `replace`.
+    "systemctl disable --now keepalived",
     "systemctl enable --now xvip",
     "xvip status",
-    // The node with the VIP: `import` without preemption, `stop` with a look in between, `start`.
+    "systemctl disable --now haproxy",
+    "sed -i 's/^# listen = /listen = /' /etc/xvip/xvip.toml",
+    "systemctl reload xvip",
+    // The node with the VIP: before that, without preemption; and a look at the others in between.
     "sed -i 's/^preempt = true/preempt = false/' /etc/xvip/xvip.toml",
     "systemctl disable --now keepalived",
     "xvip status",
-    "systemctl disable --now haproxy",
-    "systemctl enable --now xvip",
-    "xvip status",
-    // When no keepalived is left.
+    // When no keepalived is left: `bring_home`.
+    "sed -i 's/^preempt = false/preempt = true/' /etc/xvip/xvip.toml",
+    "systemctl reload xvip",
     "xvip vrrp step-down",
+    "xvip status",
 ];
-const MASTER: usize = 0;
-const BACKUP: usize = 1;
 
-/// haproxy and keepalived on a node, and their files.
-struct Incumbent {
-    haproxy_cfg: PathBuf,
-    keepalived_conf: PathBuf,
-    haproxy: Process,
-    keepalived: Process,
+/// A deployment on its way.
+struct Swap {
+    /// Of each node.
+    incumbents: Vec<Incumbent>,
+    /// From outside, all the time.
+    load: Client,
+    phases: Vec<Phase>,
+    deployment: Deployment,
 }
 
-impl Incumbent {
-    /// Starts both as their files say, but that the processes stay in the foreground.
-    fn start(deployment: &Deployment, node: usize) -> Incumbent {
+/// A stretch of the load, which begins where the one before ends.
+struct Phase {
+    what: String,
+    to: Duration,
+    /// Connections that may fail.
+    most: usize,
+}
+
+impl Swap {
+    /// haproxy and keepalived serve, and the first node has the VIP.
+    #[track_caller]
+    fn begin(plan: &Plan) -> Swap {
+        let built = Deployment::build(&agent::find().unwrap(), Path::new(SANDBOX), plan);
+        let deployment = built.unwrap_or_else(|err| panic!("{err:#}"));
+        let nodes = deployment.hosts.iter().filter(|host| host.agent.is_some()).count();
+        let mut incumbents = Vec::new();
+        for node in 0..nodes {
+            incumbents.push(Incumbent::start(&deployment, node).unwrap_or_else(|err| panic!("{err:#}")));
+            wait("keepalived to hold the VIP", || deployment.owners() == [0].into());
+        }
+        let client = deployment.number("client").unwrap();
+        let reaches = |host| {
+            let mut places = deployment.places(host).into_iter();
+            places.all(|place| deployment.dial(host, place, 3).is_ok_and(|of| of.failed.is_empty()))
+        };
+        wait("everybody to be served", || (0..nodes).chain([client]).all(reaches));
+        assert_eq!(deployment.owners(), [0].into());
+        let load = deployment.load(client, EVERY).unwrap();
+        let mut swap = Swap { incumbents, load, phases: Vec::new(), deployment };
+        swap.ends("on haproxy and keepalived", 0);
+        swap
+    }
+
+    /// A phase ends here, and the next one begins.
+    #[track_caller]
+    fn ends(&mut self, what: impl Into<String>, most: usize) {
+        let from = self.load.now();
+        wait("more answers", || self.load.summary(from, self.load.now()).served >= 20);
+        self.phases.push(Phase { what: what.into(), to: self.load.now(), most });
+    }
+
+    fn agent(&mut self, node: usize) -> &mut Agent {
+        self.deployment.hosts[node].agent.as_mut().unwrap()
+    }
+
+    /// Whether the files let a better node have the VIP.
+    fn preempts(&self) -> bool {
+        self.deployment.router().preempt
+    }
+
+    /// `xvip import` and `xvip check`; the file is that of the node's agent, with what differs because all nodes share a machine.
+    #[track_caller]
+    fn import(&self, node: usize) {
+        let host = &self.deployment.hosts[node];
+        let xvip = agent::find().unwrap();
+        let output = self.deployment.run.dir().join(format!("{}.imported.toml", host.name));
+        let mut import = host.netns.command(&xvip);
+        import.arg("import").arg("--output").arg(&output);
+        self.incumbents[node].name_files(&mut import);
+        let (status, _) = output_within(import, LIMIT).unwrap();
+        assert!(status.success(), "{status}");
+        let mut check = host.netns.command(&xvip);
+        check.arg("check").arg("--config").arg(&output);
+        let (status, said) = output_within(check, LIMIT).unwrap();
+        assert!(status.success(), "{said}");
+
+        let file = fs::read_to_string(&output).unwrap();
+        let here = format!("name = \"{}\"\ncgroup = \"{}\"\n", host.netns.name(), host.cgroup.path().display());
+        let mut file = adapt(&file, &[("# name = \"lb1\"\n", &here)]).unwrap();
+        if self.deployment.plan.name == VIP_ONLY.name {
+            // keepalived's file does not know the other nodes.
+            let nodes = self.deployment.hosts[..3].iter().enumerate();
+            let known = nodes.map(|(n, host)| (format!("\"192.0.2.{}:", n + 11), format!("\"{}:", host.address)));
+            let known: Vec<_> = known.collect();
+            let known: Vec<_> = known.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
+            file = adapt(&file, &known).unwrap();
+        } else {
+            assert!(!file.contains("# CHANGE: "), "{file}");
+        }
+        let file = format!("{file}\n[admin]\nsocket = \"{}\"\n", Agent::socket_of(&host.netns).display());
+        host.agent.as_ref().unwrap().write_config(&file).unwrap();
+    }
+
+    /// `sed -i` of a node's file.
+    #[track_caller]
+    fn sed(&mut self, node: usize, script: &str) {
+        let file = self.agent(node).config();
+        assert!(Command::new("sed").arg("-i").arg(script).arg(file).status().unwrap().success());
+    }
+
+    /// Waits until the agent of a node is so, with every backend up.
+    #[track_caller]
+    fn is(&mut self, node: usize, state: &str) {
+        let settled = self.agent(node).wait_for(state, LIMIT, |status| {
+            let mut backends = status.services.iter().flat_map(|service| &service.backends);
+            status.vrrp.iter().all(|router| router.state == state) && backends.all(|backend| backend.state == "up")
+        });
+        settled.unwrap_or_else(|err| panic!("{err:#}"));
+    }
+
+    /// A node's keepalived and haproxy end, and xvip begins in between; whoever is served by this node stays so.
+    #[track_caller]
+    fn replace(&mut self, node: usize) {
+        let name = self.deployment.hosts[node].name;
+        let held = self.deployment.owners() == [node].into();
+        let own = OwnClients::start(&self.deployment, node);
+        self.import(node);
+        if held {
+            self.sed(node, NO_PREEMPTION);
+        }
+        self.incumbents[node].stop_keepalived().unwrap();
+        if held {
+            self.taken_over(node);
+            self.ends(format!("the VIP leaves keepalived of {name}"), UNDER_WAY);
+        }
+        let owners = self.deployment.owners();
+        self.deployment.hosts[node].start_agent().unwrap();
+        self.is(node, "backup");
+        self.ends(format!("xvip takes part on {name}"), 0);
+        if self.incumbents[node].has_haproxy() {
+            self.incumbents[node].stop_haproxy().unwrap();
+            self.show_page(node);
+            self.ends(format!("haproxy ends on {name}"), 0);
+        }
+        assert_eq!(self.deployment.owners(), owners, "keepalived and xvip hear each other");
+
+        for (place, of) in own.end() {
+            let what = format!("{}: own clients of {name} at {place}", self.deployment.plan.name);
+            println!("{what}: {} served, failed: {:?}", of.answers(), of.failed);
+            // Where the VIP goes, those under way are cut; here nothing is.
+            let most = if held && place == self.deployment.vip() { UNDER_WAY } else { 0 };
+            assert!(of.answers() > 0 && of.failed.values().sum::<usize>() <= most, "{what}: {of:?}");
+        }
+    }
+
+    /// Waits until another node has the VIP: the best, where that matters.
+    #[track_caller]
+    fn taken_over(&self, from: usize) {
+        let preempts = self.preempts();
+        wait("another node to have the VIP", || {
+            let owners = self.deployment.owners();
+            let active = |node: &usize| {
+                let agent = self.deployment.hosts[*node].agent.as_ref();
+                agent.is_some_and(|agent| agent.status().is_ok_and(|status| status.is_active()))
+            };
+            let best = |node: &usize| !preempts || *node == usize::from(from == 0);
+            owners.len() == 1 && owners.iter().all(|node| *node != from && active(node) && best(node))
+        });
+    }
+
+    /// The page goes where haproxy's was, if it had one.
+    #[track_caller]
+    fn show_page(&mut self, node: usize) {
+        let before = fs::read_to_string(self.agent(node).config()).unwrap();
+        self.sed(node, PAGE);
+        if fs::read_to_string(self.agent(node).config()).unwrap() == before {
+            return;
+        }
+        self.agent(node).reload().unwrap();
+        let page = format!("http://127.0.0.1:{}/", self.deployment.config.metrics.listen.port());
+        wait("the page", || {
+            let mut curl = self.deployment.hosts[node].netns.command("curl");
+            curl.args(["-s", "-f", "--max-time", "5", &page]);
+            output_within(curl, LIMIT).is_ok_and(|(status, text)| status.success() && text.contains("xvip"))
+        });
+    }
+
+    /// When no keepalived is left the VIP goes back to the best node, or to another one by command.
+    #[track_caller]
+    fn bring_home(&mut self) {
+        if self.preempts() {
+            self.sed(0, PREEMPTION);
+            self.agent(0).reload().unwrap();
+            self.settled(Some(0));
+        } else {
+            let holder = self.settled(None);
+            let (status, said) = self.agent(holder).step_down(&[]).unwrap();
+            assert!(status.success(), "{said}");
+            self.taken_over(holder);
+            self.settled(None);
+        }
+        self.ends("the VIP goes from xvip to xvip", UNDER_WAY);
+    }
+
+    #[track_caller]
+    fn settled(&self, holder: Option<usize>) -> usize {
+        self.deployment.wait_settled(holder, LIMIT).unwrap_or_else(|err| panic!("{err:#}"))
+    }
+
+    /// All nodes, that with the VIP last.
+    #[track_caller]
+    fn replace_all(&mut self) {
+        for node in (0..self.incumbents.len()).rev() {
+            self.replace(node);
+        }
+        self.bring_home();
+        let client = self.deployment.number("client").unwrap();
+        let vip = self.deployment.vip();
+        let count = thread::available_parallelism().map_or(24, |cpus| 24.max(3 * cpus.get()));
+        let reached = self.deployment.dial(client, vip, count).unwrap();
+        assert!(reached.failed.is_empty(), "{reached:?}");
+        let expected = if self.deployment.service().balance == Balance::Source { 1 } else { 3 };
+        assert_eq!(reached.servers().len(), expected, "{reached:?}");
+    }
+
+    /// Ends it: of no phase have more connections failed than had to, and nothing may be left.
+    #[track_caller]
+    fn end(self) {
+        settle(&self.load);
+        let mut from = Duration::ZERO;
+        let mut too_many = Vec::new();
+        for Phase { what, to, most } in &self.phases {
+            let during = self.load.summary(from, *to);
+            let of = format!("{}: {what}, {:.1?}", self.deployment.plan.name, *to - from);
+            println!("{of}: {} of {} failed: {}", during.failed(), during.attempts, during.failures_in_words());
+            if during.failed() as usize > *most || during.served == 0 {
+                too_many.push(format!("{of}: {during:?}"));
+            }
+            from = *to;
+        }
+        assert_eq!(too_many, [""; 0]);
+        let run = self.deployment.run.name().to_owned();
+        drop(self);
+        let _ = until("nothing to be left", Duration::from_secs(5), || leftovers(&run).is_empty().then_some(()));
+        assert_eq!(leftovers(&run), Vec::<String>::new());
+    }
+}
+
+/// Processes of a node that dial wherever it serves, one after the other, until they are ended.
+struct OwnClients {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<BTreeMap<SocketAddr, dial::Dialled>>,
+}
+
+impl OwnClients {
+    fn start(deployment: &Deployment, node: usize) -> OwnClients {
         let host = &deployment.hosts[node];
-        let file = |suffix: &str| deployment.run.dir().join(format!("{}.{suffix}", host.name));
-        let (haproxy_cfg, keepalived_conf) = (file("haproxy.cfg"), file("keepalived.conf"));
-        // haproxy 2.5 and later know nbproc no more; 50,000 connections want more files than a test may open.
-        let haproxy = fs::read_to_string(Path::new(FILES).join("haproxy.cfg")).unwrap();
-        let changes = [("  nbproc 1\n", ""), ("err\n  maxconn 50000\n  user", "err\n  maxconn 4000\n  user")];
-        fs::write(&haproxy_cfg, adapt(&haproxy, &changes).unwrap()).unwrap();
-        let keepalived = fs::read_to_string(Path::new(FILES).join("keepalived.conf")).unwrap();
-        // The script of the site is not on this machine; it starts haproxy again.
-        let keepalived = adapt(&keepalived, &[("/data/keepalived/check_haproxy.sh", "/bin/true")]).unwrap();
-        let backup = [("state MASTER", "state BACKUP"), ("priority 100", "priority 90"), ("haproxy1", "haproxy2")];
-        let changes: &[_] = if node == MASTER { &[] } else { &backup };
-        fs::write(&keepalived_conf, adapt(&keepalived, changes).unwrap()).unwrap();
-
-        let run = &deployment.run;
-        let mut command = host.netns.command(find_program("haproxy").unwrap());
-        command.arg("-db").arg("-f").arg(&haproxy_cfg);
-        let haproxy = Process::spawn(run, &format!("{}-haproxy", host.name), command).unwrap();
-        let mut command = host.netns.command(find_program("keepalived").unwrap());
-        command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file"]).arg(&keepalived_conf);
-        command.arg("--pid").arg(file("pid")).arg("--vrrp_pid").arg(file("vrrp.pid"));
-        let keepalived = Process::spawn(run, &format!("{}-keepalived", host.name), command).unwrap();
-        Incumbent { haproxy_cfg, keepalived_conf, haproxy, keepalived }
+        let (netns, cgroup, ca_file) =
+            (host.netns.clone(), Cgroup::known(host.cgroup.path()), deployment.authority.ca_file());
+        let places = deployment.places(node);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = thread::spawn(move || {
+            let mut sums: BTreeMap<SocketAddr, dial::Dialled> = BTreeMap::new();
+            while !stopped.load(Ordering::Relaxed) {
+                for target in &places {
+                    let path = "/whoami".to_owned();
+                    let options =
+                        dial::Options { target: *target, ca_file: ca_file.clone(), count: 3, at_once: 1, path };
+                    let dialled = dial::run(Path::new(SANDBOX), &netns, Some(&cgroup), &options, LIMIT).unwrap();
+                    let sum = sums.entry(*target).or_default();
+                    dialled.served.into_iter().for_each(|(by, n)| *sum.served.entry(by).or_default() += n);
+                    dialled.failed.into_iter().for_each(|(why, n)| *sum.failed.entry(why).or_default() += n);
+                }
+                thread::sleep(EVERY);
+            }
+            sums
+        });
+        OwnClients { stop, thread }
     }
 
-    /// `systemctl stop keepalived`, then `systemctl stop haproxy`.
-    fn stop(mut self, between: impl FnOnce()) {
-        self.keepalived.signal(Signal::SIGTERM).unwrap();
-        self.keepalived.wait(LIMIT).unwrap();
-        between();
-        self.haproxy.signal(Signal::SIGTERM).unwrap();
-        self.haproxy.wait(LIMIT).unwrap();
+    fn end(self) -> BTreeMap<SocketAddr, dial::Dialled> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
     }
 }
 
-/// `xvip import` and `xvip check`; the file is that of the node's agent, with what differs because all nodes share a machine.
 #[track_caller]
-fn import(deployment: &Deployment, node: usize, incumbent: &Incumbent, changes: &[(&str, &str)]) {
-    let host = &deployment.hosts[node];
-    let xvip = agent::find().unwrap();
-    let output = deployment.run.dir().join(format!("{}.imported.toml", host.name));
-    let mut import = host.netns.command(&xvip);
-    import.arg("import").arg("--haproxy").arg(&incumbent.haproxy_cfg);
-    import.arg("--keepalived").arg(&incumbent.keepalived_conf).arg("--output").arg(&output);
-    let (status, _) = output_within(import, LIMIT).unwrap();
-    assert!(status.success(), "{status}");
-    let mut check = host.netns.command(&xvip);
-    check.arg("check").arg("--config").arg(&output);
-    let (status, said) = output_within(check, LIMIT).unwrap();
-    assert!(status.success(), "{said}");
-
-    let file = fs::read_to_string(&output).unwrap();
-    let here = format!("name = \"{}\"\ncgroup = \"{}\"\n", host.netns.name(), host.cgroup.path().display());
-    let file = adapt(&file, &[("# name = \"lb1\"\n", &here)]).unwrap();
-    let file = adapt(&file, changes).unwrap();
-    let file = format!("{file}\n[admin]\nsocket = \"{}\"\n", Agent::socket_of(&host.netns).display());
-    host.agent.as_ref().unwrap().write_config(&file).unwrap();
+fn wait(what: &str, mut probe: impl FnMut() -> bool) {
+    until(what, LIMIT, || probe().then_some(())).unwrap_or_else(|err| panic!("{err:#}"));
 }
 
-/// Starts the agent of a node and waits until it is so, with every backend up.
-#[track_caller]
-fn start(deployment: &mut Deployment, node: usize, state: &str) {
-    deployment.hosts[node].start_agent().unwrap();
-    is(deployment, node, state);
+fn swapped(plan: &Plan) {
+    let mut swap = Swap::begin(plan);
+    swap.replace_all();
+    swap.end();
 }
 
-#[track_caller]
-fn is(deployment: &mut Deployment, node: usize, state: &str) {
-    let agent = deployment.hosts[node].agent.as_mut().unwrap();
-    let settled = agent.wait_for(state, LIMIT, |status| {
-        let mut backends = status.services.iter().flat_map(|service| &service.backends);
-        status.vrrp.iter().all(|router| router.state == state) && backends.all(|backend| backend.state == "up")
-    });
-    settled.unwrap_or_else(|err| panic!("{err:#}"));
-}
-
-/// Connections that failed of those that were begun from `from` until before `to`.
-fn failed(load: &Client, from: Duration, to: Duration) -> Vec<String> {
-    let attempts = load.attempts_since(from).into_iter().filter(|attempt| (from..to).contains(&attempt.began));
-    attempts.filter(|attempt| attempt.outcome.is_err()).map(|attempt| format!("{attempt:?}")).collect()
+/// Ports of the VIP that no service has stay its holder's, as those of kube-proxy.
+fn with_node_ports() {
+    let mut swap = Swap::begin(&STACKED_WORKERS);
+    let deployment = &swap.deployment;
+    let ports: Vec<_> =
+        deployment.hosts[..3].iter().map(|host| deployment.serve(host.name, NODE_PORT, true).unwrap()).collect();
+    let reached = |deployment: &Deployment| {
+        let (client, to) = (deployment.number("worker1").unwrap(), SocketAddr::new(deployment.vip().ip(), NODE_PORT));
+        deployment.dial(client, to, 4).unwrap().served.into_keys().collect::<BTreeSet<_>>()
+    };
+    let first = BTreeSet::from([deployment.hosts[0].name.to_owned()]);
+    wait("the holder's node port", || reached(deployment) == first);
+    swap.replace_all();
+    assert_eq!(reached(&swap.deployment), first);
+    drop(ports);
+    swap.end();
 }
 
 #[test]
@@ -157,63 +380,18 @@ fn the_page_has_the_steps_that_are_taken() {
     let text: String = blocks.filter(|block| block.language == "sh").map(|block| block.text).collect();
     let typed: Vec<_> = text.lines().map(|line| line.split("  #").next().unwrap_or_default().trim()).collect();
     assert_eq!(typed, STEPS);
+    for script in [NO_PREEMPTION, PREEMPTION, PAGE] {
+        assert!(text.contains(&format!("sed -i '{script}' ")), "{script}");
+    }
 }
 
+/// All at once: they mostly wait for their own intervals.
 #[test]
 fn one_node_at_a_time() {
-    let built = Deployment::build(&agent::find().unwrap(), Path::new(SANDBOX), &PAIR);
-    let mut deployment = built.unwrap_or_else(|err| panic!("{err:#}"));
-    let client = deployment.number("client").unwrap();
-    let master = Incumbent::start(&deployment, MASTER);
-    wait("keepalived to hold the VIP", || deployment.owners() == [MASTER].into());
-    let backup = Incumbent::start(&deployment, BACKUP);
-    let reaches = |node: usize| {
-        deployment.dial(client, deployment.vip(), 3).is_ok_and(|of| of.failed.is_empty())
-            && deployment.owners() == [node].into()
-    };
-    wait("haproxy to serve", || reaches(MASTER));
-    let load = deployment.load(client, Duration::from_millis(20)).unwrap();
-    served_more(&load, 20);
-
-    // The backup, from which nobody is served.
-    let from = load.now();
-    import(&deployment, BACKUP, &backup, &[]);
-    backup.stop(|| {});
-    start(&mut deployment, BACKUP, "backup");
-    assert_eq!(deployment.owners(), [MASTER].into(), "keepalived on the other node is heard, and prevails");
-    served_more(&load, 50);
-    let to = settle(&load);
-    assert_eq!(failed(&load, from, to), [""; 0], "replacing the backup is noticed");
-
-    // The holder. It must not take the VIP back at once, which would move it twice.
-    import(&deployment, MASTER, &master, &[("\npreempt = true", "\npreempt = false")]);
-    let from = to;
-    master.stop(|| is(&mut deployment, BACKUP, "active"));
-    assert_eq!(deployment.owners(), [BACKUP].into());
-    let moved = load.now();
-    served_more(&load, 50);
-    start(&mut deployment, MASTER, "backup");
-    assert_eq!(deployment.owners(), [BACKUP].into());
-    served_more(&load, 50);
-    let to = settle(&load);
-    let broken = failed(&load, from, moved);
-    println!(
-        "while haproxy ended and the VIP moved, in {:.2?}: {} connections failed {broken:?}",
-        moved - from,
-        broken.len()
-    );
-    // One each 20 ms, a few of them under way at any time.
-    assert!(broken.len() <= 10, "{broken:?}");
-    assert_eq!(failed(&load, moved, to), [""; 0], "a failure after the VIP had moved");
-
-    // And back, between two nodes of xvip that speak version 2 with each other.
-    let from = load.now();
-    let (status, said) = deployment.hosts[BACKUP].agent.as_ref().unwrap().step_down(&[]).unwrap();
-    assert!(status.success(), "{said}");
-    is(&mut deployment, MASTER, "active");
-    served_more(&load, 50);
-    let to = settle(&load);
-    let broken = failed(&load, from, to);
-    println!("stepping down: {} connections failed {broken:?}", broken.len());
-    assert!(broken.len() <= 5, "{broken:?}");
+    at_once(&[
+        (&EXTERNAL_PAIR, || swapped(&EXTERNAL_PAIR)),
+        (&STACKED_NOPREEMPT, || swapped(&STACKED_NOPREEMPT)),
+        (&VIP_ONLY, || swapped(&VIP_ONLY)),
+        (&STACKED_WORKERS, with_node_ports),
+    ]);
 }

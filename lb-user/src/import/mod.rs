@@ -92,7 +92,9 @@ pub fn convert(input: &Input, content: &dyn Fn(&str) -> Option<String>) -> Resul
     let (text, open) = render::render(&plan);
     // The host's name, and nothing else of the host, may make a difference; it is that of the node where it runs.
     let env = config::Env { host_name: "node".to_owned(), memory: 0 };
-    if let Err(faults) = config::parse(&text, RESULT, &env) {
+    // With the line of the page, too, which is for later.
+    let later = text.replacen(render::PAGE, render::PAGE.trim_start_matches("# "), 1);
+    if let Some(faults) = [&text, &later].into_iter().find_map(|text| config::parse(text, RESULT, &env).err()) {
         for fault in faults.iter() {
             let place = Place { file: RESULT.into(), line: fault.line };
             let line = text.lines().nth(fault.line.saturating_sub(1)).unwrap_or_default().trim();

@@ -10,6 +10,8 @@ use super::toml::{Toml, list, quoted, time};
 
 /// What stands before words about something that only the administrator knows.
 pub(super) const MARK: &str = "CHANGE:";
+/// What the line with the place of the page begins with: haproxy has the port as long as it runs.
+pub(super) const PAGE: &str = "# listen = ";
 
 /// All of it.
 #[derive(Debug)]
@@ -80,8 +82,8 @@ impl Writer {
         let Some((at, place)) = page else { return };
         self.toml.gap();
         self.toml.line("[metrics]");
-        self.toml.comment(&format!("In the place of the page of {place}: status at /, /metrics for Prometheus, /healthz and /readyz. It can only be read, by whoever reaches it."));
-        self.toml.text("listen", at);
+        self.toml.comment(&format!("In the place of the page of {place}: status at /, /metrics for Prometheus, /healthz and /readyz. It can only be read, by whoever reaches it. haproxy has this port as long as it runs: take the # away when it has ended, then `systemctl reload xvip`."));
+        self.toml.line(&format!("{PAGE}{}", quoted(at)));
     }
 
     fn router(&mut self, router: &Router, name: &str, node_interface: Option<&str>) {

@@ -1,12 +1,15 @@
 //! What the namespace tests share: the world, serving, and what a client sees of it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use xvip_tests::agent;
 use xvip_tests::apiserver::ApiServer;
 use xvip_tests::client::Client;
+use xvip_tests::deployment;
 use xvip_tests::ipv6;
 use xvip_tests::netns::Netns;
 use xvip_tests::process::output_within;
@@ -101,6 +104,21 @@ pub(crate) fn end(topology: Topology) {
     // A killed process takes a moment to be gone.
     let _ = until("nothing to be left", Duration::from_secs(5), || leftovers(&run).is_empty().then_some(()));
     assert_eq!(leftovers(&run), Vec::<String>::new());
+}
+
+/// Runs what is to be seen of each deployment, all of them at once. The variable XVIP_DEPLOYMENT names one to be tried alone.
+#[track_caller]
+pub(crate) fn at_once(deployments: &[(&deployment::Plan, fn())]) {
+    let only = std::env::var("XVIP_DEPLOYMENT").ok();
+    let wanted = deployments.iter().filter(|(plan, _)| only.as_deref().is_none_or(|only| only == plan.name));
+    let running: Vec<_> =
+        wanted.map(|(plan, run)| thread::Builder::new().name(plan.name.to_owned()).spawn(*run).unwrap()).collect();
+    assert!(!running.is_empty());
+    let ended: Vec<_> = running.into_iter().map(JoinHandle::join).collect();
+    // Each has said what it failed at.
+    if let Some(panic) = ended.into_iter().find_map(Result::err) {
+        resume_unwind(panic);
+    }
 }
 
 /// Waits until `probe` holds.

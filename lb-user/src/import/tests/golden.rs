@@ -44,7 +44,7 @@ fn becomes(name: &str, haproxy: bool, suffix: &str) -> config::Config {
 fn an_external_pair() {
     let config = becomes("external-pair", true, "");
     assert_eq!(config.node.interface, "ens160");
-    assert_eq!(config.metrics.listen.to_string(), "0.0.0.0:1080");
+    assert_eq!(config.metrics.listen.to_string(), "127.0.0.1:9910", "haproxy has the other port for now");
     let router = &config.vrrp[0];
     assert!(router.preempt && router.unicast_peers.is_empty());
     assert_eq!(router.version, lb_proto::units::Version::V2);

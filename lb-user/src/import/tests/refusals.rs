@@ -57,6 +57,10 @@ fn of_haproxy() {
         ("listen\n", "haproxy.cfg:1: listen is without a name"),
         ("listen a\n http-check expct\n", "did you mean \"expect\"?"),
         ("listen a\n http-check expect status x\n", "haproxy.cfg:2: status is without its numbers"),
+        (
+            "listen a\n bind :8000-9000\n server a 192.0.2.1 check port 70\nlisten s\n mode http\n bind :8404\n stats enable\n",
+            "# listen = \"0.0.0.0:8404\": listen 0.0.0.0:8404 is a service's in line",
+        ),
         ("global\n daemon\n", "haproxy.cfg:1: no frontend leads to a backend"),
         ("listen a\n bind :80 ssl crt x\n server a 192.0.2.1:80\n", "haproxy.cfg:1: no frontend leads to a backend"),
     ] {
