@@ -41,6 +41,7 @@ fn requested(words: &[u8], step: u8, right: Right) {
                     Order::Backend(order) => {
                         let _ = order.reply.send(if order.save { Ok(order.name) } else { Err(vec!["no".to_owned()]) });
                     }
+                    Order::Capture(order) => drop(order.reply.send(Err("no".to_owned()))),
                     Order::StepDown(order) => {
                         let _ = order
                             .reply

@@ -58,7 +58,7 @@ pub fn page(data: &[u8]) {
                         let name = order.name.unwrap_or_default();
                         drop(order.reply.send(vec![(name, Outcome::NobodyTookOver)]));
                     }
-                    Order::Reload(_) => unreachable!("nobody can ask for that here"),
+                    Order::Reload(_) | Order::Capture(_) => unreachable!("nobody can ask for that here"),
                 }
             }
             ordered

@@ -61,6 +61,7 @@ mod tests {
         let files = TlsFiles {
             certificate: write("page.crt", &certificate.pem()),
             key: write("page.key", &key.serialize_pem()),
+            client_authorities: None,
         };
         let passwords = write("passwords", &format!("{}\n", crate::passwords::line("admin", "long enough").unwrap()));
         let metrics = Metrics {

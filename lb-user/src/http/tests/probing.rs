@@ -140,7 +140,7 @@ async fn every_act_takes_every_right() {
             match agent.orders.recv().await.unwrap() {
                 Order::Backend(order) => order.reply.send(Ok(String::new())).unwrap(),
                 Order::StepDown(order) => order.reply.send(Vec::new()).unwrap(),
-                Order::Reload(_) => unreachable!("nobody can ask for that here"),
+                Order::Reload(_) | Order::Capture(_) => unreachable!("nobody can ask for that here"),
             }
         });
         assert!(answer.starts_with("HTTP/1.1 303 "), "{path}{rest}: {answer}");
