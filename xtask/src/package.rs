@@ -50,16 +50,23 @@ pub(crate) fn debian(binary: &Path, directory: &Path, epoch: u64) -> anyhow::Res
 pub(crate) fn same_again(binary: &Path, package: &Path) -> anyhow::Result<()> {
     say("The package and the archive, packed again");
     let (directory, epoch) = (crate::workspace().join("target/again"), epoch()?);
+    // cargo-deb removes what it has packed before, wherever it puts the next one.
+    let first = fs::read(package).with_context(|| package.display().to_string())?;
     let again = pack(binary, &directory, epoch)?;
-    let archive = crate::dist::archive(binary, &directory, epoch)?;
-    let first = archive.with_extension("first");
-    fs::rename(&archive, &first)?;
-    for (one, other) in [(package, again), (&first, crate::dist::archive(binary, &directory, epoch)?)] {
-        if fs::read(one)? != fs::read(&other)? {
-            bail!("{} and {} are not the same; `diffoscope` tells in what", one.display(), other.display());
-        }
-    }
+    fs::write(package, &first).with_context(|| package.display().to_string())?;
+    same(&first, &again)?;
+    let first = fs::read(crate::dist::archive(binary, &directory, epoch)?)?;
+    same(&first, &crate::dist::archive(binary, &directory, epoch)?)?;
     fs::remove_dir_all(directory).map_err(Into::into)
+}
+
+fn same(first: &[u8], again: &Path) -> anyhow::Result<()> {
+    if fs::read(again)? == first {
+        return Ok(());
+    }
+    let kept = again.with_extension("first");
+    fs::write(&kept, first)?;
+    bail!("{} and {} are not the same; `diffoscope` tells in what", kept.display(), again.display())
 }
 
 fn pack(binary: &Path, directory: &Path, epoch: u64) -> anyhow::Result<PathBuf> {
