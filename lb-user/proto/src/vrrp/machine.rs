@@ -257,6 +257,12 @@ impl Instance {
         }
     }
 
+    /// As Backup, whether the router that had the addresses has released them.
+    #[must_use]
+    pub fn is_released(&self) -> bool {
+        matches!(self.phase, Phase::Backup(Backup { cause: Why::Released, .. }))
+    }
+
     /// What its sync group has to know.
     #[must_use]
     pub fn standing(&self) -> Standing {

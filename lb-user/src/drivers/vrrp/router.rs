@@ -402,7 +402,7 @@ impl Router {
     /// Leaves the addresses to whoever has them, unless a router that is heard explains the answers.
     fn heed_occupant(&mut self) {
         let Some(machine) = &self.machine else { return };
-        if machine.active_router().is_some() || machine.state() == State::Active {
+        if machine.active_router().is_some() || machine.is_released() || machine.state() == State::Active {
             self.inquiry = None;
         }
         let occupant = self.inquiry.as_mut().and_then(Inquiry::occupant);

@@ -204,6 +204,20 @@ fn by_multicast_every_neighbour_counts() {
 }
 
 #[test]
+fn a_release_may_be_the_first_that_is_heard() {
+    let now = origin();
+    let mut instance = backup(config(), now);
+    assert!(!instance.is_released());
+    // Whoever had the addresses answers for them until another router claims them.
+    instance.on_local(Local::Occupied(true), now);
+    instance.on_advert(ABOVE, 255, &advert(0), now + ms(10), now + ms(10));
+    assert!(instance.is_released());
+    instance.on_local(Local::Occupied(false), now + ms(10));
+    instance.on_deadline(now + ms(10) + SKEW);
+    assert_eq!(heard(&mut instance), "send 100, backup>active released");
+}
+
+#[test]
 fn a_release_counts_from_the_router_that_holds_the_addresses() {
     let now = origin();
     let mut instance = backup(config(), now);
@@ -212,7 +226,7 @@ fn a_release_counts_from_the_router_that_holds_the_addresses() {
     assert_eq!(instance.deadline(), Some(now + DOWN), "a release by another router");
     instance.on_advert(ABOVE, 255, &advert(0), now + ms(200), now + ms(200));
     assert_eq!(instance.deadline(), Some(now + ms(200) + SKEW));
-    assert_eq!(instance.active_router(), None);
+    assert_eq!((instance.active_router(), instance.is_released()), (None, true));
     instance.on_advert(ABOVE, 255, &advert(0), now + ms(500), now + ms(500));
     assert_eq!(instance.deadline(), Some(now + ms(200) + SKEW), "a second copy delays nothing");
     instance.on_deadline(now + ms(200) + SKEW);
