@@ -64,13 +64,9 @@ fn typed(topology: &Topology, directory: &Path, commands: &str) -> String {
 fn people_have_it_open_all_day() {
     let mut topology = serving(2, &[OFTEN]);
     if topology.owner().unwrap() != 0 {
-        wait("the VIP on the node whose page it is", || {
-            let (status, said) = topology.balancers[1].agent.step_down(&[]).unwrap();
-            if !status.success() {
-                println!("{said}");
-            }
-            topology.owners() == [0]
-        });
+        let (status, said) = topology.balancers[1].agent.step_down(&[]).unwrap();
+        assert!(status.success(), "{said}");
+        wait("the VIP on the node whose page it is", || topology.owners() == [0]);
     }
     let load = topology.load(Duration::from_millis(25), 9).unwrap();
     served_more(&load, 20);
