@@ -78,9 +78,11 @@ fn lay_out(root: &Path, xvip: &Path) -> Vec<String> {
         let words: Vec<_> = copy.split_whitespace().collect();
         let (to, from) = words.split_last().unwrap();
         for from in from {
-            let source = match from.contains('*') {
-                true => xvip.to_owned(),
-                false => shipped(from),
+            // What is released is the binary under test, and what `cargo xtask package` has made for its package.
+            let source = match from.strip_prefix("target/dist/") {
+                Some(binary) if binary.starts_with("xvip-") => xvip.to_owned(),
+                Some(made) => shipped(&format!("target/package/{made}")),
+                None => shipped(from),
             };
             let mut target = root.join(to.trim_start_matches('/'));
             if to.ends_with('/') {

@@ -101,6 +101,8 @@ fn installed_upgraded_removed_and_purged() {
         "/usr/share/doc/xvip/examples/kubernetes/xvip.yaml",
         "/usr/share/doc/xvip/examples/ansible/site.yml",
         "/usr/share/doc/xvip/copyright",
+        "/usr/share/doc/xvip/third-party-notices.txt",
+        "/usr/share/doc/xvip/rust-library-notices.html",
     ] {
         assert!(files.lines().any(|line| line == file), "no {file}");
     }

@@ -19,15 +19,20 @@ const DATAPATH: [&str; 7] =
     ["--package", "lb-ebpf", "--no-default-features", "--features", "kernel", "--target", ebpf_toolchain::TARGET];
 
 /// Name and version of a library.
-type Library = (String, String);
+pub(crate) type Library = (String, String);
 
 /// Writes it; its time is `epoch`, in seconds since 1970.
 pub(crate) fn write(to: &Path, epoch: u64) -> anyhow::Result<()> {
+    let mut bill = everything(epoch)?;
+    reduce(&mut bill, &libraries()?)?;
+    fs::write(to, format!("{bill:#}\n")).with_context(|| to.display().to_string())
+}
+
+/// All that is linked into the program, its own packages among them.
+pub(crate) fn libraries() -> anyhow::Result<BTreeSet<Library>> {
     let (mut all, datapath) = (linked(&AGENT)?, linked(&DATAPATH)?);
     all.extend(datapath);
-    let mut bill = everything(epoch)?;
-    reduce(&mut bill, &all)?;
-    fs::write(to, format!("{bill:#}\n")).with_context(|| to.display().to_string())
+    Ok(all)
 }
 
 /// What cargo links for a choice of package, features and target: neither tests, nor what runs while others are compiled.
@@ -75,15 +80,19 @@ fn everything(epoch: u64) -> anyhow::Result<Value> {
 
 /// The directories of the workspace's packages.
 fn packages() -> anyhow::Result<Vec<PathBuf>> {
-    let output = cargo()
-        .args(["metadata", "--format-version", "1", "--no-deps", "--locked"])
-        .stderr(Stdio::inherit())
-        .output()?;
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata is no JSON")?;
+    let metadata = metadata(&["--no-deps"])?;
     let manifests = metadata["packages"].as_array().into_iter().flatten();
     Ok(manifests
         .filter_map(|package| Some(Path::new(package["manifest_path"].as_str()?).parent()?.to_owned()))
         .collect())
+}
+
+/// What cargo says of the workspace and of all that it depends on.
+pub(crate) fn metadata(options: &[&str]) -> anyhow::Result<Value> {
+    let mut metadata = cargo();
+    metadata.args(["metadata", "--format-version", "1", "--locked"]).args(options);
+    let output = metadata.stderr(Stdio::inherit()).output().context("cargo did not start")?;
+    serde_json::from_slice(&output.stdout).context("cargo metadata wrote no JSON")
 }
 
 /// Leaves of `bill` what is linked, in an order of its own. Each library has to be there, with a licence.

@@ -33,6 +33,9 @@ pub(crate) fn dist() -> anyhow::Result<()> {
     crate::package::debian(&binary, &dist, epoch)?;
     say("Archive");
     archive(&binary, &dist, epoch)?;
+    for file in crate::notices::FILES {
+        fs::copy(crate::workspace().join("target/package").join(file), dist.join(file))?;
+    }
     say("Bill of materials");
     crate::bill::write(&dist.join("sbom.cdx.json"), epoch)?;
     fs::write(dist.join("built-with.txt"), built_with()?)?;
@@ -97,6 +100,9 @@ pub(crate) fn archive(binary: &Path, directory: &Path, epoch: u64) -> anyhow::Re
     fs::copy(binary, content.join("xvip"))?;
     for directory in ["man", "completions"] {
         fs::rename(stage.join(directory), content.join(directory))?;
+    }
+    for file in crate::notices::FILES {
+        fs::copy(stage.join(file), content.join(file))?;
     }
     for example in ["prometheus/alerts.yml", "grafana/xvip.json"] {
         let (from, to) = (crate::workspace().join("config").join(example), content.join("examples").join(example));

@@ -8,6 +8,7 @@ mod docs;
 mod fuzz;
 mod lint;
 mod measure;
+mod notices;
 mod package;
 mod run;
 mod setup;

@@ -104,6 +104,7 @@ pub(crate) fn stage(binary: &Path) -> anyhow::Result<PathBuf> {
         }
         fs::write(completions.join(file), output.stdout)?;
     }
+    crate::notices::write(&stage)?;
     let unit = crate::workspace().join("config/xvip.service");
     let unit = fs::read_to_string(&unit).with_context(|| unit.display().to_string())?;
     // What an administrator installs by hand is below /usr/local, what a package brings is not.
