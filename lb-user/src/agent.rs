@@ -144,11 +144,19 @@ pub enum AgentError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// A reload asks for something only a restart can do.
-    #[error(
-        "{0} has changed, which needs a restart: stop the agent and start it again: the VIP moves and connections are reset"
-    )]
-    NeedsRestart(&'static str),
+    #[error("{key} has changed, which needs a restart: {how}")]
+    NeedsRestart {
+        /// What has changed.
+        key: &'static str,
+        /// By which command, and what that costs.
+        how: &'static str,
+    },
 }
+
+/// What a restart costs where the next agent goes on with the tables of this one, and where it may not.
+const MOVES_NOTHING: &str = "`systemctl restart xvip`, which moves nothing";
+const HAND_OVER_FIRST: &str =
+    "`xvip vrrp step-down`, then `systemctl restart xvip`, with which connections through this node may end";
 
 /// Runs until SIGTERM or SIGINT, which give the VIPs up, or SIGUSR2, which leaves them to the next agent.
 ///
@@ -622,16 +630,17 @@ impl Agent {
             (old.max_half_open != new.max_half_open, "node.max_half_open"),
         ] {
             if changed {
-                return Err(AgentError::NeedsRestart(key));
+                return Err(AgentError::NeedsRestart { key, how: HAND_OVER_FIRST });
             }
         }
         let listens = (self.config.metrics.listen, config.metrics.listen);
         if listens.0 != listens.1 && listens.0.port() == listens.1.port() {
             // The old listener has the port until the new one is there.
-            return Err(AgentError::NeedsRestart("the address of metrics.listen on the same port"));
+            let key = "the address of metrics.listen on the same port";
+            return Err(AgentError::NeedsRestart { key, how: MOVES_NOTHING });
         }
         if self.config.admin.socket == config.admin.socket && self.config.admin.read != config.admin.read {
-            return Err(AgentError::NeedsRestart("admin.read"));
+            return Err(AgentError::NeedsRestart { key: "admin.read", how: MOVES_NOTHING });
         }
         // What can fail comes first.
         let targets = Preparing::start(&config)?.within(READ_WITHIN).await;

@@ -35,8 +35,9 @@ pub struct Cli {
 pub enum Command {
     /// Run the agent in the foreground
     ///
-    /// SIGHUP reloads the configuration; a file with faults keeps the old one. SIGTERM and SIGINT give the virtual IPs up at
-    /// once, detach from the interface and end. XVIP_LOG sets the log filter (default: info).
+    /// SIGHUP reloads the configuration; a file with faults keeps the old one. SIGTERM and SIGINT hand the virtual IPs over,
+    /// serving until another node has them (four seconds at most), detach from the interface and end. SIGUSR2 ends the agent and
+    /// leaves everything to the next one, which continues. XVIP_LOG sets the log filter (default: info).
     #[command(after_help = "Exit status: 0 after a clean stop, 1 otherwise.")]
     Run(RunArgs),
 
@@ -132,8 +133,10 @@ pub enum Command {
     ///
     /// Asks for the password, or takes it from the first line of standard input where that is no terminal. The line belongs in
     /// the file that metrics.password_file names, which has mode 0600.
-    #[command(after_help = "For example: xvip password alice >> /etc/xvip/page.passwords\n\
-                      Exit status: 0, or 1 when the name or the password will not do.")]
+    #[command(
+        after_help = "For example: install -m 600 /dev/null /etc/xvip/page.passwords; xvip password alice >> /etc/xvip/page.passwords\n\
+                      Exit status: 0, or 1 when the name or the password will not do."
+    )]
     Password(PasswordArgs),
 
     /// Print a completion script for a shell

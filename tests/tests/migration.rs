@@ -43,9 +43,11 @@ const PREEMPTION: &str = "s/^preempt = false/preempt = true/";
 const PAGE: &str = "s/^# listen = /listen = /";
 
 /// What the page has typed, in its order; what changes there has to change below.
-const STEPS: [&str; 18] = [
+const STEPS: [&str; 20] = [
     // Before, on each node: `import`.
     "install -m 755 xvip /usr/local/bin/xvip",
+    "install -m 644 -D xvip.service /etc/systemd/system/xvip.service",
+    "systemctl daemon-reload",
     "install -d /etc/xvip",
     "xvip import --haproxy /etc/haproxy/haproxy.cfg --keepalived /etc/keepalived/keepalived.conf --output /etc/xvip/xvip.toml",
     "xvip check --config /etc/xvip/xvip.toml",

@@ -21,7 +21,7 @@ Counters of traffic and packets begin at zero when the datapath's tables are mad
 data source. A job for Prometheus:
 
 ```yaml
-rule_files: [xvip-alerts.yml]
+rule_files: [alerts.yml]
 scrape_configs:
   - job_name: xvip
     scrape_interval: 15s

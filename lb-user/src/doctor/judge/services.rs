@@ -212,7 +212,7 @@ fn certificate(backend: &Backend, now: u64, about: &mut About<'_>) {
         about.problem(
             Check::Certificate,
             format!("the certificate at {address} does not name {}, it names {has}{more}", list(lacks)),
-            "add the VIP to the subject alternative names and sign it anew (kubeadm: apiServer.certSANs, then `kubeadm init phase certs apiserver`)",
+            "add the VIP to the subject alternative names and sign it anew (kubeadm: apiServer.certSANs, move apiserver.crt and apiserver.key away, `kubeadm init phase certs apiserver --config FILE`, restart the server)",
         );
     }
     let shown = Shown {
