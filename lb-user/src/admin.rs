@@ -1,6 +1,7 @@
 //! The admin sockets: how the commands reach the agent on this machine. HTTP/1.1 over Unix sockets, docs/admin-protocol.md; the
 //! files' modes decide who may.
 
+mod ask;
 mod backend;
 mod capture;
 mod client;
@@ -23,8 +24,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
 
+use ask::{Unanswered, ask};
 pub use backend::{BackendOrder, Change};
 pub(crate) use backend::{address, change};
 pub use capture::{CaptureOrder, Capturing, request_capture};
@@ -179,19 +180,15 @@ async fn show(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {
 }
 
 async fn ask_reload(State(orders): State<mpsc::Sender<Order>>, Extension(caller): Extension<Caller>) -> Response {
-    let answer = timeout(RELOAD_PATIENCE, async {
-        let (reply, outcome) = oneshot::channel();
-        orders.send(Order::Reload(ReloadRequest { caller, reply })).await.ok()?;
-        outcome.await.ok()
-    });
-    let (code, faults) = match answer.await {
-        Ok(Some(Ok(()))) => (StatusCode::OK, vec![]),
-        Ok(Some(Err(faults))) => (StatusCode::UNPROCESSABLE_ENTITY, faults),
-        Ok(None) => (StatusCode::SERVICE_UNAVAILABLE, vec!["the agent is stopping".to_owned()]),
-        Err(_) => (
+    let order = |reply| Order::Reload(ReloadRequest { caller, reply });
+    let (code, faults) = match ask(&orders, RELOAD_PATIENCE, order).await {
+        Ok(Ok(())) => (StatusCode::OK, vec![]),
+        Ok(Err(faults)) => (StatusCode::UNPROCESSABLE_ENTITY, faults),
+        Err(Unanswered::Slow) => (
             StatusCode::GATEWAY_TIMEOUT,
             vec!["the reload is not finished yet; its outcome will be in the log".to_owned()],
         ),
+        Err(why) => (why.code(), vec![why.to_string()]),
     };
     let applied = code == StatusCode::OK;
     (code, Json(ReloadAnswer { applied, faults })).into_response()

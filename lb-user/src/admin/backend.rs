@@ -9,10 +9,9 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
 
-use super::Order;
 use super::protocol::{Caller, fault};
+use super::{Order, Unanswered};
 use crate::config::Edit;
 
 /// As for a reload, which some of the changes are.
@@ -157,17 +156,8 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
 pub(crate) async fn change(
     orders: &mpsc::Sender<Order>, service: Option<String>, name: String, change: Change, save: bool, caller: Caller,
 ) -> Result<String, NotDone> {
-    let answer = timeout(PATIENCE, async {
-        let (reply, outcome) = oneshot::channel();
-        let order = BackendOrder { service, name, change, save, caller, reply };
-        orders.send(Order::Backend(order)).await.ok()?;
-        outcome.await.ok()
-    });
-    match answer.await {
-        Ok(Some(outcome)) => outcome.map_err(NotDone::Refused),
-        Ok(None) => Err(NotDone::Stopping),
-        Err(_) => Err(NotDone::Slow),
-    }
+    let order = |reply| Order::Backend(BackendOrder { service, name, change, save, caller, reply });
+    super::ask(orders, PATIENCE, order).await?.map_err(NotDone::Refused)
 }
 
 /// Why an order was not carried out, as far as is known.
@@ -176,12 +166,9 @@ pub(crate) enum NotDone {
     /// The agent will not.
     #[error("{}", .0.join("; "))]
     Refused(Vec<String>),
-    /// The agent ends.
-    #[error("the agent is stopping")]
-    Stopping,
-    /// It takes long.
-    #[error("it is not finished yet; its outcome will be in the log")]
-    Slow,
+    /// It did not say.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
 }
 
 pub(super) async fn ask(
@@ -200,8 +187,7 @@ pub(super) async fn ask(
         Err(NotDone::Refused(faults)) => {
             (StatusCode::UNPROCESSABLE_ENTITY, Json(Answer { outcome: String::new(), faults })).into_response()
         }
-        Err(stopping @ NotDone::Stopping) => fault(StatusCode::SERVICE_UNAVAILABLE, stopping.to_string()),
-        Err(slow @ NotDone::Slow) => fault(StatusCode::GATEWAY_TIMEOUT, slow.to_string()),
+        Err(NotDone::Unanswered(why)) => fault(why.code(), why.to_string()),
     }
 }
 

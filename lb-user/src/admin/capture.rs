@@ -10,10 +10,9 @@ use axum::{Extension, Json};
 use lb_ebpf::abi::CAPTURE_BYTES;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
 
 use super::protocol::fault;
-use super::{Caller, Order};
+use super::{Caller, Order, Unanswered};
 
 /// How long a request waits for the programs to be loaded: shorter than the connection lasts.
 const PATIENCE: Duration = Duration::from_millis(4500);
@@ -58,16 +57,15 @@ pub(super) async fn ask(
         Ok(wanted) => wanted,
         Err(why) => return fault(StatusCode::BAD_REQUEST, why),
     };
-    let answer = timeout(PATIENCE, async {
-        let (reply, outcome) = oneshot::channel();
-        orders.send(Order::Capture(CaptureOrder { hold, bytes, caller, reply })).await.ok()?;
-        outcome.await.ok()
-    });
-    match answer.await {
-        Ok(Some(Ok(capturing))) => Json(capturing).into_response(),
-        Ok(Some(Err(why))) => fault(StatusCode::CONFLICT, why),
-        Ok(None) => fault(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping"),
-        Err(_) => fault(StatusCode::GATEWAY_TIMEOUT, "the datapath is not loaded for it yet: try again"),
+    let order = |reply| Order::Capture(CaptureOrder { hold, bytes, caller, reply });
+    match super::ask(&orders, PATIENCE, order).await {
+        Ok(Ok(capturing)) => Json(capturing).into_response(),
+        Ok(Err(why)) => fault(StatusCode::CONFLICT, why),
+        Err(stopping @ Unanswered::Stopping) => fault(stopping.code(), stopping.to_string()),
+        // Whoever asks again gets it, whether or not the agent knows of this one.
+        Err(Unanswered::Slow | Unanswered::Busy) => {
+            fault(StatusCode::GATEWAY_TIMEOUT, "the datapath is not loaded for it yet: try again")
+        }
     }
 }
 

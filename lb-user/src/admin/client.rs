@@ -128,9 +128,21 @@ async fn look(socket: &Path, path: &str) -> Result<(StatusCode, Bytes), AdminErr
 async fn look_for(socket: &Path, path: &str, patience: Duration) -> Result<(StatusCode, Bytes), AdminError> {
     match exchange(socket, Method::GET, path, patience).await {
         Err(AdminError::Denied { socket: denied }) => {
-            let looked = exchange(&read_socket(socket), Method::GET, path, patience).await;
-            looked.map_err(|_| AdminError::Denied { socket: denied })
+            let beside = read_socket(socket);
+            let looked = exchange(&beside, Method::GET, path, patience).await;
+            looked.map_err(|error| of_both(denied, error, beside.symlink_metadata().is_ok()))
         }
+        other => other,
+    }
+}
+
+/// What to say to who may not use the one socket and got this from the one beside it, where it is there: permissions are looked
+/// at before it is known whether somebody listens, so it alone tells of an agent that has died.
+pub(super) fn of_both(denied: PathBuf, looked: AdminError, is_there: bool) -> AdminError {
+    match looked {
+        AdminError::Denied { .. } => AdminError::Denied { socket: denied },
+        // `admin.read` may be "nobody".
+        AdminError::NoAgent { .. } if !is_there => AdminError::Denied { socket: denied },
         other => other,
     }
 }

@@ -7,10 +7,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::mpsc;
 
-use super::Order;
+use super::{Order, Unanswered};
 use crate::drivers::vrrp::StepDown;
 
 /// How long a request waits for the other node: longer than a hand-over lasts, and shorter than the connection.
@@ -51,30 +50,25 @@ pub(super) fn path(name: Option<&str>, hold: Duration) -> String {
 pub(crate) async fn hand_over(
     orders: &mpsc::Sender<Order>, name: Option<String>, hold: Duration,
 ) -> Result<Vec<Handover>, (StatusCode, String)> {
-    let answer = timeout(PATIENCE, async {
-        let (reply, outcomes) = oneshot::channel();
-        orders.send(Order::StepDown(StepDown { name: name.clone(), hold, reply })).await.ok()?;
-        outcomes.await.ok()
-    });
-    match answer.await {
-        Ok(Some(outcomes)) if outcomes.is_empty() => {
+    let order = |reply| Order::StepDown(StepDown { name: name.clone(), hold, reply });
+    match super::ask(orders, PATIENCE, order).await {
+        Ok(outcomes) if outcomes.is_empty() => {
             let fault = match name {
                 Some(name) => format!("there is no [[vrrp]] of the name {name:?}"),
                 None => "there is no [[vrrp]] on this node".to_owned(),
             };
             Err((StatusCode::NOT_FOUND, fault))
         }
-        Ok(Some(outcomes)) => {
+        Ok(outcomes) => {
             let handover =
                 |(name, outcome)| (name, crate::drivers::vrrp::Outcome::is_good(&outcome), outcome.to_string());
             let handovers = outcomes.into_iter().map(handover);
             Ok(handovers.map(|(name, done, outcome)| Handover { name, done, outcome }).collect())
         }
-        Ok(None) => Err((StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping".to_owned())),
-        Err(_) => {
-            let fault = "the hand-over is not finished yet; its outcome will be in the log";
-            Err((StatusCode::GATEWAY_TIMEOUT, fault.to_owned()))
+        Err(slow @ Unanswered::Slow) => {
+            Err((slow.code(), "the hand-over is not finished yet; its outcome will be in the log".to_owned()))
         }
+        Err(why) => Err((why.code(), why.to_string())),
     }
 }
 

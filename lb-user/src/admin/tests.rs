@@ -9,6 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
 
 use super::*;
 use crate::config::{Edit, read_socket};
@@ -307,6 +308,31 @@ async fn a_socket_of_somebody_else() {
     let _agent = start(&path).await.unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
     assert!(matches!(fetch_status(&path).await, Err(AdminError::Denied { .. })));
+}
+
+#[tokio::test]
+async fn who_may_only_look_hears_of_an_agent_that_died() {
+    let dir = temporary();
+    let (path, look) = (dir.path().join("admin.sock"), dir.path().join("admin-read.sock"));
+    let of = |looked, is_there| client::of_both(path.clone(), looked, is_there);
+    let dead = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    let error = of(client::unreachable_agent(&look, &dead), true);
+    assert_eq!(error.exit_code(), 3);
+    assert!(error.to_string().contains("the socket is left from an agent that ended"), "{error}");
+    for (kind, is_there) in [(std::io::ErrorKind::PermissionDenied, true), (std::io::ErrorKind::NotFound, false)] {
+        let error = of(client::unreachable_agent(&look, &kind.into()), is_there);
+        assert!(matches!(&error, AdminError::Denied { socket } if *socket == path), "{error}");
+        assert_eq!(error.exit_code(), 1);
+    }
+    if nix::unistd::geteuid().is_root() {
+        // Nobody is kept out who is root.
+        return;
+    }
+    drop((StdListener::bind(&path).unwrap(), StdListener::bind(&look).unwrap()));
+    fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
+    assert_eq!(fetch_status(&path).await.unwrap_err().exit_code(), 3);
+    fs::remove_file(&look).unwrap();
+    assert_eq!(fetch_status(&path).await.unwrap_err().exit_code(), 1);
 }
 
 #[tokio::test]

@@ -67,9 +67,11 @@ impl Reader {
         lines
     }
 
-    /// What to print where nobody answers: an agent that is followed may come back.
+    /// What to print where nobody answers: an agent that is followed may come back. As it does, its socket for looking is there
+    /// last, so that who may use no other is kept out for a moment.
     fn failed(&mut self, error: AdminError, follow: bool) -> Result<String, AdminError> {
-        if !follow || self.started_at.is_none() || !matches!(error, AdminError::NoAgent { .. }) {
+        let may_pass = matches!(error, AdminError::NoAgent { .. } | AdminError::Denied { .. });
+        if !follow || self.started_at.is_none() || !may_pass {
             return Err(error);
         }
         if !std::mem::replace(&mut self.silent, true) {
@@ -116,5 +118,21 @@ mod tests {
         assert_eq!(reader.take(page(2.0, &[]), true), "", "another agent");
         assert_eq!(reader.after, 0);
         assert_eq!(reader.take(page(2.0, &[1]), true).lines().count(), 1);
+    }
+
+    #[test]
+    fn an_agent_that_is_followed_may_come_back() {
+        let socket = || std::path::PathBuf::from("/run/xvip/admin-read.sock");
+        let gone = || AdminError::NoAgent { socket: socket(), why: "it ended".to_owned() };
+        let denied = || AdminError::Denied { socket: socket() };
+        let mut reader = Reader::default();
+        assert_eq!(reader.failed(gone(), true).unwrap_err().exit_code(), 3, "nobody was there at first");
+        reader.take(Page { started_at: 1.0, events: vec![event(1)] }, false);
+        assert_eq!(reader.failed(gone(), true).unwrap(), "");
+        assert_eq!(reader.failed(denied(), true).unwrap(), "");
+        assert!(reader.silent);
+        let other = AdminError::Answer { socket: socket(), what: "no".to_owned() };
+        assert_eq!(reader.failed(other, true).unwrap_err().exit_code(), 1);
+        assert_eq!(reader.failed(gone(), false).unwrap_err().exit_code(), 3);
     }
 }
