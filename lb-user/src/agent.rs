@@ -41,7 +41,7 @@ use crate::bpf::{
     Tables, Word,
 };
 use crate::clock::{self, unix};
-use crate::config::{self, Config, Faults, Loaded};
+use crate::config::{self, Config, Faults, Loaded, Service};
 use crate::drivers::garp::GarpDriver;
 use crate::drivers::health::{self, HealthDriver, HealthSnapshot, Target};
 use crate::drivers::passed;
@@ -643,8 +643,7 @@ impl Agent {
             return Err(AgentError::NeedsRestart { key: "admin.read", how: MOVES_NOTHING });
         }
         // What can fail comes first.
-        let targets = Preparing::start(&config)?.within(READ_WITHIN).await;
-        let targets = targets.unwrap_or(Err(PrepareError::Slow(READ_WITHIN)))?;
+        let targets = targets(&config).await?;
         let settings = Settings::read(&config.metrics)?;
         let http = if self.config.metrics.listen == config.metrics.listen {
             None
@@ -672,17 +671,40 @@ impl Agent {
         }
         self.syncing.apply(syncing, &config);
         self.flow_logging.apply(flow_log);
-        self.metrics.configure(&config);
         self.leases.configure(&virtual_addresses(&config))?;
+        self.vrrp.reconfigure(config.vrrp.clone());
+        self.go_on_with(config, targets);
+        Ok(())
+    }
+
+    /// Makes other services serve, whole or not at all, and leaves the rest as it was applied: no file that only a reload is to
+    /// read is read, and no session of the status page ends.
+    async fn apply_services(&mut self, services: Vec<Service>) -> Result<(), AgentError> {
+        let config = Config { services, ..(*self.config).clone() };
+        let targets = targets(&config).await?;
+        if let Some(sockets) = self.peering.open(&config)? {
+            self.peering.listen(sockets).await;
+        }
+        self.go_on_with(config, targets);
+        Ok(())
+    }
+
+    /// What comes last of every change, and cannot fail.
+    fn go_on_with(&mut self, config: Config, targets: Vec<Target>) {
+        self.metrics.configure(&config);
         self.health.set_targets(targets);
         if std::mem::replace(&mut self.preparing, Preparing::none()).is_under_way() {
             self.tell_if_ready();
         }
-        self.vrrp.reconfigure(config.vrrp.clone());
         self.config = Arc::new(config);
         self.watch_over_hooks();
-        Ok(())
     }
+}
+
+/// The health checks of a configuration, their files read.
+async fn targets(config: &Config) -> Result<Vec<Target>, AgentError> {
+    let targets = Preparing::start(config)?.within(READ_WITHIN).await;
+    Ok(targets.unwrap_or(Err(PrepareError::Slow(READ_WITHIN)))?)
 }
 
 async fn device(netlink: &Netlink, name: &str) -> Result<Device, AgentError> {

@@ -223,15 +223,17 @@ impl Agent {
         };
         let text = change(&self.steering.text).map_err(|error| vec![error])?;
         let loaded = parse_here(&text, &self.file).map_err(without_places)?;
-        let mut prepared = prepare(loaded, &self.netlink).await.map_err(without_places)?;
+        let interfaces = self.netlink.interfaces().await.map_err(without_places)?;
+        loaded.check_host(&interfaces.host_facts()).map_err(without_places)?;
+        let mut config = loaded.config;
         let mut steering = Steering { duties: self.steering.duties.clone(), ..Steering::default() };
         if *edit == Edit::Remove {
             steering.duties.remove(&(found.service.clone(), found.name.clone()));
         }
-        steering.stamp(&mut prepared.config);
-        someone_serves(&prepared.config, found)?;
+        steering.stamp(&mut config);
+        someone_serves(&config, found)?;
         let before = found.of(&self.config).map(|backend| format!("weight {}", backend.weight)).unwrap_or_default();
-        self.apply(prepared.config).await.map_err(without_places)?;
+        self.apply_services(config.services).await.map_err(without_places)?;
         (self.steering.text, self.steering.duties) = (text, steering.duties);
         let to = match edit {
             Edit::Weight(weight) => format!("weight {weight}"),
