@@ -3,6 +3,7 @@
 
 mod act;
 mod attempts;
+mod authorities;
 mod client;
 mod desk;
 mod door;
@@ -26,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use authorities::{Authorities, RevocationList};
 pub use desk::{Desk, DeskError, Settings};
 use door::{Connection, Door, Peer};
 use page::{Rights, View};

@@ -10,8 +10,8 @@ mod watch;
 pub(crate) mod words;
 
 pub use happened::events;
-pub(crate) use render::table;
 pub use render::{Rates, render, render_live};
+pub(crate) use render::{clean, table};
 pub use show::show;
 pub use sync::{RefusedDatagrams, SkippedFlows, SyncPeerStatus, SyncStatus};
 

@@ -42,7 +42,7 @@ pub use host::{HostFacts, Loaded};
 pub use keys::{KeyError, Keys};
 
 pub use listen::Listen;
-pub use secret::{SecretError, read_secret, read_trusted};
+pub use secret::{SecretError, read_public, read_secret, read_trusted};
 pub use track::{Track, TrackCommand, Tracked};
 pub use valid::*;
 

@@ -10,6 +10,7 @@ use lb_proto::wire::arp::Mac;
 
 use crate::bpf::choose;
 use crate::config::{Datapath, Faults, IpNet, Listen};
+pub use crate::http::RevocationList;
 
 /// Something that was looked at, or why it could not be.
 pub type Seen<T> = Result<T, String>;
@@ -84,6 +85,19 @@ pub struct Page {
     /// `metrics.tls_cert` and `metrics.tls_key`: the first, with its certificates, the server's own first; or why both cannot be
     /// used, in words that name the one at fault.
     pub tls: Option<Seen<(PathBuf, Vec<Certificate>)>>,
+    /// `metrics.tls_client_ca`: what it says, or why it cannot be used, in words that name it.
+    pub clients: Option<Seen<Clients>>,
+}
+
+/// Whose certificates are those of administrators.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Clients {
+    /// The file.
+    pub path: PathBuf,
+    /// The authorities in it.
+    pub authorities: Vec<Certificate>,
+    /// Their lists of what they have revoked.
+    pub lists: Vec<RevocationList>,
 }
 
 /// The host as a whole.
@@ -329,10 +343,10 @@ pub struct Way {
     pub local: bool,
 }
 
-/// A certificate that a backend showed, or that the status page is to show.
+/// A certificate that a backend showed, that the status page is to show, or of an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// The service's VIPs that it does not name; for the status page nothing is asked for.
+    /// The service's VIPs that it does not name; where nothing is asked for, none.
     pub lacks: Vec<IpAddr>,
     /// The names and addresses it has, where it lacks one.
     pub names: Vec<String>,

@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::finding::{Finding, Severity};
+use crate::status::clean;
 
-/// A line for each finding, below its subject; what is not as it should be with why it matters and what to do.
+/// A line for each finding, below its subject; what is not as it should be with why it matters and what to do. What is quoted,
+/// of processes and certificates of others above all, reaches the terminal without control characters.
 pub(super) fn text(findings: &[Finding], colour: bool) -> String {
     let mut text = String::new();
     let mut subject = None;
@@ -14,13 +16,13 @@ pub(super) fn text(findings: &[Finding], colour: bool) -> String {
         if subject != Some(&finding.subject) {
             let gap = if subject.is_some() { "\n" } else { "" };
             // Writing to a string does not fail.
-            let _ = writeln!(text, "{gap}{}", finding.subject);
+            let _ = writeln!(text, "{gap}{}", clean(&finding.subject.to_string()));
             subject = Some(&finding.subject);
         }
         let label = painted(finding.severity, colour);
-        let _ = writeln!(text, "  {label}  {}", finding.seen);
+        let _ = writeln!(text, "  {label}  {}", clean(&finding.seen));
         if let Some(remedy) = &finding.remedy {
-            let _ = writeln!(text, "           why: {}\n           do:  {remedy}", finding.why);
+            let _ = writeln!(text, "           why: {}\n           do:  {}", finding.why, clean(remedy));
         }
     }
     let _ = writeln!(text, "\n{}", summary(findings));
@@ -107,6 +109,16 @@ interface eth0
 ";
         assert_eq!(text(&findings(), false), expected);
         assert!(text(&findings(), true).contains("\x1b[31mproblem\x1b[0m"));
+    }
+
+    #[test]
+    fn nothing_that_is_quoted_commands_the_terminal() {
+        let mut findings = Vec::new();
+        let evil = "a\x1b]0;b\x07\u{9b}2J\nproblem";
+        About::new(Subject::Interface(evil.into()), &mut findings).problem(Check::Listeners, evil, evil);
+        let text = text(&findings, false);
+        assert_eq!(text.matches("a\u{fffd}]0;b\u{fffd}\u{fffd}2J\u{fffd}problem").count(), 3, "{text}");
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
     }
 
     #[test]

@@ -1,19 +1,19 @@
-//! What the listener is encrypted with, and whose certificates it believes.
+//! What the listener is encrypted with.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::server::NoServerSessionStorage;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::config::{TlsFiles, read_secret, read_trusted};
+use super::authorities::Authorities;
+use crate::config::{TlsFiles, read_public, read_secret};
 
 /// No file of certificates or of a key is longer.
-const LONGEST: u64 = 256 * 1024;
+pub(super) const LONGEST: u64 = 256 * 1024;
 
 /// Why the listener cannot be encrypted.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub struct TlsError {
 }
 
 impl TlsError {
-    fn new(key: &'static str, file: &Path, what: impl ToString) -> Self {
+    pub(super) fn new(key: &'static str, file: &Path, what: impl ToString) -> Self {
         Self { key, file: file.display().to_string(), what: what.to_string() }
     }
 }
@@ -34,16 +34,15 @@ impl TlsError {
 pub(super) fn server(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let of_certificate = |what: &dyn ToString| TlsError::new("tls_cert", &files.certificate, what.to_string());
     let of_key = |what: &dyn ToString| TlsError::new("tls_key", &files.key, what.to_string());
-    let pem = std::fs::read(&files.certificate).map_err(|error| of_certificate(&error))?;
+    let pem = read_public(&files.certificate, LONGEST).map_err(|error| of_certificate(&error))?;
     let chain = certificates(&pem).map_err(|what| of_certificate(&what))?;
     let key = read_secret(&files.key, LONGEST).map_err(|error| of_key(&error))?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| of_key(&error))?;
-    let provider = Arc::new(ring::default_provider());
-    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| of_certificate(&error))?;
     let config = match &files.client_authorities {
-        Some(file) => config.with_client_cert_verifier(clients(file, provider)?),
+        Some(file) => config.with_client_cert_verifier(Authorities::read(file)?.verifier),
         None => config.with_no_client_auth(),
     };
     let mut config = config.with_single_cert(chain, key).map_err(|error| of_key(&error))?;
@@ -56,27 +55,8 @@ pub(super) fn server(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
-/// Believes certificates that the authorities in this file have signed and not revoked, and lets in who shows none.
-fn clients(file: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let fault = |what: &dyn ToString| TlsError::new("tls_client_ca", file, what.to_string());
-    let pem = read_trusted(file, LONGEST).map_err(|error| fault(&error))?;
-    let mut authorities = RootCertStore::empty();
-    for authority in certificates(pem.as_bytes()).map_err(|what| fault(&what))? {
-        authorities.add(authority).map_err(|error| fault(&error))?;
-    }
-    let revoked: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem.as_bytes()).collect();
-    WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider)
-        .with_crls(revoked.map_err(|error| fault(&error))?)
-        .only_check_end_entity_revocation()
-        // Not every authority has a list.
-        .allow_unknown_revocation_status()
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| fault(&error))
-}
-
 /// At least one.
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let all = all.map_err(|error| error.to_string())?;
     if all.is_empty() {

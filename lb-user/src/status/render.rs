@@ -410,7 +410,7 @@ fn narrowed(header: &[&str], rows: &[Vec<(Cow<'_, str>, Paint)>], spare: &[usize
 }
 
 /// Reasons quote what backends and peers said: nothing in them may reach the terminal as a control sequence.
-pub(super) fn clean(text: &str) -> Cow<'_, str> {
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>().into()
     } else {

@@ -1,7 +1,7 @@
 //! What the files of the status page are good for.
 
-use super::validity::{self, Shown};
-use crate::doctor::facts::{Configuration, Facts};
+use super::validity::{self, DAY, Shown};
+use crate::doctor::facts::{Clients, Configuration, Facts};
 use crate::doctor::finding::{About, Check, Finding, Subject};
 
 pub(super) fn judge(facts: &Facts, now: u64, findings: &mut Vec<Finding>) {
@@ -39,6 +39,48 @@ pub(super) fn judge(facts: &Facts, now: u64, findings: &mut Vec<Finding>) {
                 let shown = Shown { check: Check::Page, name: &name, good: &name, renew };
                 validity::judge(certificate, &shown, now, &mut about);
             }
+        }
+    }
+    match &facts.page.clients {
+        None => {}
+        Some(Err(why)) => about.problem(
+            Check::Page,
+            why.clone(),
+            "let it have the certificates of authorities that sign for administrators alone, and lists of what these have \
+             revoked, all PEM; root's, with mode 0644",
+        ),
+        Some(Ok(clients)) => believed(clients, now, &mut about),
+    }
+}
+
+/// Whom the listener believes, and how new what it knows of them is.
+fn believed(clients: &Clients, now: u64, about: &mut About<'_>) {
+    let file = format!("metrics.tls_client_ca {}", clients.path.display());
+    for (number, certificate) in (1..).zip(&clients.authorities) {
+        let which = if number == 1 { String::new() } else { format!("certificate {number} of ") };
+        let name = format!("{which}{file}");
+        let renew = "put its successor beside it and have certificates signed by that, then run `xvip reload`";
+        if certificate.not_after.is_some_and(|to| to <= now) {
+            // The library asks of an authority who it is, not since when.
+            let seen = format!("{name} has expired, and what it signs is believed all the same");
+            about.warning(Check::Page, seen, renew);
+            continue;
+        }
+        validity::judge(certificate, &Shown { check: Check::Page, name: &name, good: &name, renew }, now, about);
+    }
+    for list in &clients.lists {
+        let name = format!("the revocation list of {} in {file}", list.issuer);
+        match list.next_update {
+            Some(next) if next <= now => about.warning(
+                Check::Page,
+                format!(
+                    "{name} is {} days older than it was to be: what was revoked since is believed",
+                    (now - next) / DAY
+                ),
+                "put a new one in its place (`openssl ca -gencrl`), then run `xvip reload`",
+            ),
+            Some(next) => about.ok(Check::Page, format!("{name} is to be replaced within {} days", (next - now) / DAY)),
+            None => about.ok(Check::Page, format!("{name} does not say when it is to be replaced")),
         }
     }
 }

@@ -161,6 +161,14 @@ fn page_valid_for(days: u64) -> Option<Seen<(std::path::PathBuf, Vec<Certificate
     Some(Ok(("/c".into(), vec![server, authority])))
 }
 
+fn clients(valid_days: u64, list_days: u64) -> Option<Seen<Clients>> {
+    let (lacks, names) = (vec![], vec![]);
+    let authority = Certificate { lacks, names, not_before: Some(NOW - DAY), not_after: Some(NOW + valid_days * DAY) };
+    let list = |next_update| RevocationList { issuer: "CN=a".into(), next_update };
+    let lists = vec![list(Some(NOW + list_days * DAY)), list(None)];
+    Some(Ok(Clients { path: "/a".into(), authorities: vec![authority], lists }))
+}
+
 fn matter(findings: &[Finding]) -> Vec<(Severity, Check)> {
     let matter = findings.iter().filter(|finding| finding.severity != Severity::Ok);
     matter.map(|finding| (finding.severity, finding.check)).collect()
@@ -193,6 +201,11 @@ const HOST: &[Case] = &[
     ),
     ("a page's certificate for a month", |f| f.page.tls = page_valid_for(29), &[(Warning, C::Page)]),
     ("a page's certificate that is over", |f| f.page.tls = page_valid_for(0), &[(Problem, C::Page)]),
+    ("authorities that cannot be used", |f| f.page.clients = Some(Err("no".into())), &[(Problem, C::Page)]),
+    ("authorities for long", |f| f.page.clients = clients(31, 1), &[]),
+    ("an authority for a month", |f| f.page.clients = clients(29, 1), &[(Warning, C::Page)]),
+    ("an authority that is over", |f| f.page.clients = clients(0, 1), &[(Warning, C::Page)]),
+    ("an old revocation list", |f| f.page.clients = clients(31, 0), &[(Warning, C::Page)]),
     ("old kernel", |f| f.host.kernel = Ok("5.10.0-28".into()), &[(Problem, C::Kernel)]),
     (
         "kernel too old for a veth",

@@ -5,7 +5,8 @@ use crate::doctor::finding::{About, Check};
 
 /// Certificates that cease to be valid earlier are warned of.
 const SOON_DAYS: u64 = 30;
-const DAY: u64 = 86_400;
+/// In seconds.
+pub(super) const DAY: u64 = 86_400;
 
 /// A certificate, as it is spoken of.
 pub(super) struct Shown<'s> {
