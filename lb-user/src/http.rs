@@ -8,6 +8,7 @@ mod client;
 mod desk;
 mod door;
 mod history;
+mod host;
 mod page;
 mod sessions;
 mod tls;
@@ -141,13 +142,13 @@ async fn watch_status(mut status: watch::Receiver<Arc<Status>>, desk: Desk) {
 }
 
 fn router(sources: Sources) -> Router {
+    let pages = Router::new().route("/", get(index)).route("/live", get(live)).merge(act::routes());
+    // Probes and Prometheus call the node whatever they like: what they get is nobody's secret.
     Router::new()
-        .route("/", get(index))
-        .route("/live", get(live))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .merge(act::routes())
+        .merge(pages.route_layer(middleware::from_fn_with_state(sources.clone(), host::check)))
         .layer(middleware::map_response(guarded))
         .with_state(sources)
 }
@@ -196,7 +197,7 @@ fn shown(
     let desk = &sources.desk;
     let session = {
         let mut sessions = desk.sessions();
-        act::session(&mut sessions, peer, headers).and_then(|secret| {
+        act::session(&mut sessions, peer, headers, &status.node).and_then(|secret| {
             let session = sessions.find(&secret, clock::now())?;
             let outcome = if tells { session.outcome.take() } else { None };
             let (name, can_log_out) = (session.name.clone(), !session.is_certified());

@@ -48,3 +48,4 @@ pub mod sock;
 pub mod status;
 pub mod steer;
 pub mod sysctl;
+mod turns;

@@ -210,9 +210,10 @@ fn people_have_it_open_all_day() {
     let token = browser.eval("document.querySelector('[name=token]').value").unwrap();
     let token = token.as_str().unwrap();
     let form = format!("token={token}&service=apiserver&name=master1&what=drain");
+    let guessed = format!("cookie: __Host-xvip-{node}=0123456789abcdef");
     for headers in [
         vec![],
-        vec!["-H", "cookie: __Host-xvip=0123456789abcdef"],
+        vec!["-H", guessed.as_str()],
         vec!["-H", "origin: https://evil.example"],
         vec!["-H", "sec-fetch-site: cross-site"],
     ] {
@@ -222,7 +223,9 @@ fn people_have_it_open_all_day() {
         assert!(answer.ends_with("\n403"), "{answer}");
     }
     let session = browser.call("Network.getCookies", serde_json::json!({ "urls": [SECURE] })).unwrap();
-    let session = format!("cookie: __Host-xvip={}", session["cookies"][0]["value"].as_str().unwrap());
+    let cookie = &session["cookies"][0];
+    assert_eq!(cookie["name"], format!("__Host-xvip-{node}"));
+    let session = format!("cookie: __Host-xvip-{node}={}", cookie["value"].as_str().unwrap());
     let wrong = form.replace(token, &"0".repeat(64));
     for (form, more) in [(&wrong, "accept: */*"), (&form, "origin: https://evil.example")] {
         let answer =
@@ -258,6 +261,15 @@ fn people_have_it_open_all_day() {
     let enable = order("enable");
     assert!(curl(&topology, &[&shown[..], &["-d", enable.as_str()]].concat(), &url).ends_with("\n303"));
     wait("it to be back once more", || browser.holds(&row("master1", "up")));
+    // A new weight is told of too, and reads none of the files that only a reload does.
+    let line = fs::read(&passwords).unwrap();
+    fs::write(&passwords, "this is no line of a password\n").unwrap();
+    let weight = order("weight&weight=2");
+    assert!(curl(&topology, &[&shown[..], &["-d", weight.as_str()]].concat(), &url).ends_with("\n303"));
+    let page = curl(&topology, &shown, SECURE);
+    assert!(page.contains("apiserver/master1: weight 2, until the next reload"), "{page}");
+    assert!(browser.holds("document.querySelector('.who span')?.innerText === 'alice'"), "nobody is logged out");
+    fs::write(&passwords, line).unwrap();
     let other = run.join("other");
     fs::create_dir(&other).unwrap();
     let stranger = Authority::create(&other).unwrap().client("ops").unwrap();

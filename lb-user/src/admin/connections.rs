@@ -7,15 +7,15 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::protocol::fault;
 use crate::bpf::{ConnectionTables, TableError, Wanted};
-use crate::clock;
 use crate::connections::{Connection, Connections, Filter, MOST};
 use crate::naming::Naming;
 use crate::status::Status;
+use crate::turns::Turns;
 
 /// Shorter than a connection to the socket lasts.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -23,18 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const USUAL: usize = 1000;
 
 /// The way to the tables of flows, and what is in them by name. They are gone over on threads apart, one at a time and at
-/// most half of the time: whoever may ask cannot keep a processor busy.
+/// most half of the time: whoever may ask cannot keep a processor busy, nor who asks and hangs up.
 #[derive(Debug, Clone, Default)]
 pub struct Flows {
     naming: Option<watch::Receiver<Arc<Naming>>>,
-    turn: Arc<Mutex<()>>,
+    turns: Turns,
 }
 
 impl Flows {
     /// Those of an agent that publishes its names.
     #[must_use]
     pub fn new(naming: watch::Receiver<Arc<Naming>>) -> Self {
-        Self { naming: Some(naming), turn: Arc::default() }
+        Self { naming: Some(naming), turns: Turns::default() }
     }
 
     /// The names of now.
@@ -46,28 +46,11 @@ impl Flows {
     pub(super) async fn look<T: Send + 'static>(
         &self, look: impl FnOnce() -> Result<T, TableError> + Send + 'static,
     ) -> Result<T, Response> {
-        let turn = Arc::clone(&self.turn);
-        let looked = timeout(PATIENCE, async {
-            let guard = turn.lock_owned().await;
-            tokio::task::spawn_blocking(move || {
-                let started = clock::now();
-                let found = look();
-                let took = clock::now().saturating_duration_since(started);
-                (found, took, guard)
-            })
-            .await
-        });
-        match looked.await {
-            Ok(Ok((found, took, guard))) => {
-                tokio::spawn(async move {
-                    tokio::time::sleep(took).await;
-                    drop(guard);
-                });
-                found.map_err(|error| {
-                    fault(StatusCode::SERVICE_UNAVAILABLE, format!("the tables of flows cannot be read: {error}"))
-                })
-            }
-            Ok(Err(_)) => Err(fault(StatusCode::INTERNAL_SERVER_ERROR, "looking at the tables has failed")),
+        match timeout(PATIENCE, self.turns.take(|took| took, look)).await {
+            Ok(Some(found)) => found.map_err(|error| {
+                fault(StatusCode::SERVICE_UNAVAILABLE, format!("the tables of flows cannot be read: {error}"))
+            }),
+            Ok(None) => Err(fault(StatusCode::INTERNAL_SERVER_ERROR, "looking at the tables has failed")),
             Err(_) => Err(fault(StatusCode::GATEWAY_TIMEOUT, "others are looking at the tables: try again")),
         }
     }

@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use axum::{Router, http::uri::Authority};
 use serde::Deserialize;
 
-use super::desk::{Denied, Desk};
+use super::desk::Denied;
 use super::door::Peer;
 use super::page::{self, Refusal};
 use super::sessions::{LIFE, Sessions};
@@ -70,7 +70,7 @@ async fn show_login(State(sources): State<Sources>, Extension(peer): Extension<P
 }
 
 fn login_page(sources: &Sources, code: StatusCode, refusal: Option<Refusal>) -> Response {
-    let node = sources.status.borrow().node.clone();
+    let node = node(sources);
     document(&sources.desk, code, |nonce| page::login(&node, refusal, nonce))
 }
 
@@ -89,7 +89,7 @@ async fn log_in(
     match sources.desk.log_in(form.name, form.password, peer.address).await {
         Ok(secret) => {
             let mut answer = home();
-            let cookie = cookie(&peer, &secret, LIFE.as_secs());
+            let cookie = cookie(&peer, &node(&sources), &secret, LIFE.as_secs());
             answer.headers_mut().extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
             answer
         }
@@ -102,14 +102,14 @@ async fn log_in(
 async fn log_out(
     State(sources): State<Sources>, Extension(peer): Extension<Peer>, headers: HeaderMap, Form(form): Form<LogOut>,
 ) -> Response {
-    let secret = match entitled(&sources.desk, &peer, &headers, &form.token) {
+    let secret = match entitled(&sources, &peer, &headers, &form.token) {
         Ok((_, Caller::Certified { .. })) => return forbidden("the browser shows its certificate by itself"),
         Ok((secret, _)) => secret,
         Err(why) => return forbidden(why),
     };
     sources.desk.log_out(&secret);
     let mut answer = home();
-    answer.headers_mut().extend(cookie(&peer, "", 0).map(|cookie| (header::SET_COOKIE, cookie)));
+    answer.headers_mut().extend(cookie(&peer, &node(&sources), "", 0).map(|cookie| (header::SET_COOKIE, cookie)));
     answer
 }
 
@@ -117,8 +117,8 @@ async fn change_backend(
     State(sources): State<Sources>, Extension(peer): Extension<Peer>, headers: HeaderMap, Form(form): Form<BackendForm>,
 ) -> Response {
     let desk = &sources.desk;
-    let (secret, caller) = match entitled(desk, &peer, &headers, &form.token) {
-        Ok(entitled) => entitled,
+    let caller = match entitled(&sources, &peer, &headers, &form.token) {
+        Ok((_, caller)) => caller,
         Err(why) => return forbidden(why),
     };
     let weight = || form.weight.as_ref()?.trim().parse().ok().filter(|weight| *weight <= 256);
@@ -136,7 +136,7 @@ async fn change_backend(
         }
         Err(fault) => Err(fault.to_owned()),
     };
-    told(desk, &secret, outcome)
+    told(&sources, &peer, &headers, outcome)
 }
 
 async fn step_down(
@@ -144,8 +144,8 @@ async fn step_down(
     Form(form): Form<StepDownForm>,
 ) -> Response {
     let desk = &sources.desk;
-    let (secret, caller) = match entitled(desk, &peer, &headers, &form.token) {
-        Ok(entitled) => entitled,
+    let caller = match entitled(&sources, &peer, &headers, &form.token) {
+        Ok((_, caller)) => caller,
         Err(why) => return forbidden(why),
     };
     if sources.status.borrow().vrrp.iter().any(|router| router.name == form.name) {
@@ -159,12 +159,15 @@ async fn step_down(
         }
         Err((_, fault)) => Err(fault),
     };
-    told(desk, &secret, outcome)
+    told(&sources, &peer, &headers, outcome)
 }
 
 /// Back to the page, which will show what came of it.
-fn told(desk: &Desk, secret: &str, outcome: Result<String, String>) -> Response {
-    if let Some(session) = desk.sessions().find(secret, clock::now()) {
+fn told(sources: &Sources, peer: &Peer, headers: &HeaderMap, outcome: Result<String, String>) -> Response {
+    let mut sessions = sources.desk.sessions();
+    // Looked for again, because a reload may have come meanwhile: a certificate's session then begins anew.
+    let secret = session(&mut sessions, peer, headers, &node(sources));
+    if let Some(session) = secret.and_then(|secret| sessions.find(&secret, clock::now())) {
         session.outcome = Some(match outcome {
             Ok(text) => (true, text),
             Err(text) => (false, format!("Not done: {text}")),
@@ -174,13 +177,15 @@ fn told(desk: &Desk, secret: &str, outcome: Result<String, String>) -> Response 
 }
 
 /// The session's secret and whose it is, where this request may change things.
-fn entitled(desk: &Desk, peer: &Peer, headers: &HeaderMap, token: &str) -> Result<(String, Caller), &'static str> {
+fn entitled(
+    sources: &Sources, peer: &Peer, headers: &HeaderMap, token: &str,
+) -> Result<(String, Caller), &'static str> {
     const NO_SESSION: &str = "log in first (/login), or show a certificate";
     if is_foreign(headers) {
         return Err(FOREIGN);
     }
-    let mut sessions = desk.sessions();
-    let secret = session(&mut sessions, peer, headers).ok_or(NO_SESSION)?;
+    let mut sessions = sources.desk.sessions();
+    let secret = session(&mut sessions, peer, headers, &node(sources)).ok_or(NO_SESSION)?;
     let caller = sessions.find(&secret, clock::now()).map(|session| session.caller(peer.address)).ok_or(NO_SESSION)?;
     if !sessions.is_token(&secret, token) {
         return Err("this form is not of your session: load the page again");
@@ -188,31 +193,39 @@ fn entitled(desk: &Desk, peer: &Peer, headers: &HeaderMap, token: &str) -> Resul
     Ok((secret, caller))
 }
 
-/// The secret of the session that a request belongs to: of the one that was logged in to, else of the certificate.
-pub(super) fn session(sessions: &mut Sessions, peer: &Peer, headers: &HeaderMap) -> Option<String> {
+/// The name of this node.
+fn node(sources: &Sources) -> String {
+    sources.status.borrow().node.clone()
+}
+
+/// The secret of the session at this node that a request belongs to: of the one that was logged in to, else of the certificate.
+pub(super) fn session(sessions: &mut Sessions, peer: &Peer, headers: &HeaderMap, node: &str) -> Option<String> {
     let now = clock::now();
-    match secret(peer, headers).filter(|secret| sessions.find(secret, now).is_some()) {
+    match secret(peer, headers, node).filter(|secret| sessions.find(secret, now).is_some()) {
         Some(secret) => Some(secret.to_owned()),
         None => peer.client().map(|client| sessions.of_client(client, peer.address, now)),
     }
 }
 
 /// What a request says its session is known by; nothing where somebody on the way could have read it.
-pub(super) fn secret<'a>(peer: &Peer, headers: &'a HeaderMap) -> Option<&'a str> {
+pub(super) fn secret<'a>(peer: &Peer, headers: &'a HeaderMap, node: &str) -> Option<&'a str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let wanted = cookie_name(peer);
+    let wanted = cookie_name(peer, node);
     pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value).filter(|_| peer.is_private())
 }
 
-fn cookie_name(peer: &Peer) -> &'static str {
+/// Each node has its own: for browsers all ports of a host are one, and so are both ends of tunnels to several nodes.
+fn cookie_name(peer: &Peer, node: &str) -> String {
     // Browsers take the prefix only with Secure, without a domain, and for the whole host.
-    if peer.has_tls { "__Host-xvip" } else { "xvip" }
+    let prefix = if peer.has_tls { "__Host-" } else { "" };
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || ".-_".contains(*c);
+    format!("{prefix}xvip-{}", node.chars().filter(is_plain).collect::<String>())
 }
 
-fn cookie(peer: &Peer, secret: &str, seconds: u64) -> Option<HeaderValue> {
+fn cookie(peer: &Peer, node: &str, secret: &str, seconds: u64) -> Option<HeaderValue> {
     let secure = if peer.has_tls { "; Secure" } else { "" };
-    let name = cookie_name(peer);
+    let name = cookie_name(peer, node);
     format!("{name}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}").parse().ok()
 }
 

@@ -15,12 +15,18 @@ struct Share {
     every: Duration,
 }
 
+/// How often refusals are told of, whoever tries: strangers must not push out of the events what others have done.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// Attempts as they were made.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     all: Spent,
     /// By address, of IPv6 by subnet; those that have all of their attempts again are forgotten.
     sources: BTreeMap<IpAddr, Spent>,
+    /// Refused since this was told.
+    refused: u64,
+    told: Option<Instant>,
 }
 
 /// Whether an attempt may be made.
@@ -28,15 +34,14 @@ pub(super) struct Attempts {
 pub(super) enum Attempt {
     /// It may, and is counted.
     Granted,
-    /// It may not; `is_first`: the one before was granted.
-    Refused { is_first: bool },
+    /// It may not. Where that is to be told: how many were refused since it was told last, this one among them.
+    Refused { tell: Option<u64> },
 }
 
 /// Attempts that are gone, as the time when the last of them is back.
 #[derive(Debug, Clone, Copy, Default)]
 struct Spent {
     until: Option<Instant>,
-    refused: bool,
 }
 
 impl Spent {
@@ -51,7 +56,6 @@ impl Spent {
 
     fn take(&mut self, share: Share, now: Instant) {
         self.until = Some(self.until.map_or(now, |until| until.max(now)) + share.every);
-        self.refused = false;
     }
 }
 
@@ -66,8 +70,14 @@ impl Attempts {
             self.sources.entry(source).or_default().take(OF_ONE, now);
             return Attempt::Granted;
         }
-        let known = self.sources.get_mut(&source).unwrap_or(&mut self.all);
-        Attempt::Refused { is_first: !std::mem::replace(&mut known.refused, true) }
+        self.refused = self.refused.saturating_add(1);
+        let is_due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= TOLD_EVERY);
+        Attempt::Refused {
+            tell: is_due.then(|| {
+                self.told = Some(now);
+                std::mem::take(&mut self.refused)
+            }),
+        }
     }
 
     /// Whoever is at this address knew the password.
@@ -99,12 +109,12 @@ mod tests {
         for _ in 0..OF_ONE.at_once {
             assert_eq!(attempts.ask(address(1), now), Attempt::Granted);
         }
-        assert_eq!(attempts.ask(address(1), now), Attempt::Refused { is_first: true });
-        assert_eq!(attempts.ask(address(1), now), Attempt::Refused { is_first: false });
+        assert_eq!(attempts.ask(address(1), now), Attempt::Refused { tell: Some(1) });
+        assert_eq!(attempts.ask(address(1), now), Attempt::Refused { tell: None });
         assert_eq!(attempts.ask(address(2), now), Attempt::Granted, "others have theirs");
         let later = now + OF_ONE.every;
         assert_eq!(attempts.ask(address(1), later), Attempt::Granted);
-        assert_eq!(attempts.ask(address(1), later), Attempt::Refused { is_first: true });
+        assert_eq!(attempts.ask(address(1), later), Attempt::Refused { tell: None });
         attempts.succeeded(address(1));
         assert_eq!(attempts.ask(address(1), later), Attempt::Granted);
     }
@@ -122,12 +132,29 @@ mod tests {
     }
 
     #[test]
+    fn strangers_are_told_of_once_a_minute() {
+        let (mut attempts, start) = (Attempts::default(), clock::now());
+        let (mut refused, mut told) = (0, Vec::new());
+        // An hour of ten a second, from ever other addresses.
+        for n in 0..36_000 {
+            let now = start + Duration::from_millis(100) * n;
+            if let Attempt::Refused { tell } = attempts.ask(address(n), now) {
+                refused += 1;
+                told.extend(tell);
+            }
+        }
+        assert!((59..=60).contains(&told.len()), "{}", told.len());
+        assert_eq!(told.iter().sum::<u64>() + attempts.refused, refused, "none is left out");
+        assert_eq!(told[0], 1, "the first at once");
+    }
+
+    #[test]
     fn a_subnet_is_one_source() {
         let (mut attempts, now) = (Attempts::default(), clock::now());
         for n in 0..OF_ONE.at_once {
             assert_eq!(attempts.ask(format!("2001:db8::{n}").parse().unwrap(), now), Attempt::Granted);
         }
-        let refused = Attempt::Refused { is_first: true };
+        let refused = Attempt::Refused { tell: Some(1) };
         assert_eq!(attempts.ask("2001:db8::ffff".parse().unwrap(), now), refused);
         assert_eq!(attempts.ask("2001:db8:0:1::1".parse().unwrap(), now), Attempt::Granted);
         assert_eq!(source("::ffff:192.0.2.1".parse().unwrap()), address(1));

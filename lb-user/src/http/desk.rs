@@ -4,9 +4,10 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::attempts::{Attempt, Attempts};
 use super::history::{History, Pace};
@@ -18,6 +19,7 @@ use crate::config::Metrics;
 use crate::events::Reporter;
 use crate::passwords::{PasswordError, Passwords};
 use crate::status::Status;
+use crate::turns::Turns;
 
 /// Everything that pages and their actions need; clones share it.
 #[derive(Clone)]
@@ -30,8 +32,8 @@ struct Inner {
     sessions: Mutex<Sessions>,
     attempts: Mutex<Attempts>,
     history: Mutex<History>,
-    /// One at a time: verifying a password takes much memory.
-    verifying: Semaphore,
+    /// Verifying a password takes much memory.
+    verifying: Turns,
 }
 
 /// What the configuration says, with the files it names read.
@@ -89,7 +91,7 @@ impl Desk {
             sessions,
             attempts: Mutex::default(),
             history: Mutex::default(),
-            verifying: Semaphore::new(1),
+            verifying: Turns::default(),
         })))
     }
 
@@ -132,27 +134,40 @@ impl Desk {
 
     /// Lets somebody in who knows the password: the secret of their session.
     pub(super) async fn log_in(&self, name: String, password: String, from: IpAddr) -> Result<String, Denied> {
-        if let Attempt::Refused { is_first } = lock(&self.0.attempts).ask(from, clock::now()) {
-            if is_first {
-                self.0.reporter.report("status page".to_owned(), format!("too many attempts to log in from {from}"));
+        if let Attempt::Refused { tell } = lock(&self.0.attempts).ask(from, clock::now()) {
+            if let Some(refused) = tell {
+                let text = format!("too many attempts to log in: {refused} refused, the last from {from}");
+                self.0.reporter.report("status page".to_owned(), text);
             }
             return Err(Denied::TooMany);
         }
-        let passwords = lock(&self.0.settings).passwords.clone().ok_or(Denied::Wrong)?;
-        let verified = {
-            let _turn = self.0.verifying.acquire().await;
-            let tried = name.clone();
-            let verify = move || passwords.verify(&tried, &password).map(str::to_owned);
-            tokio::task::spawn_blocking(verify).await.ok().flatten()
+        let verify = {
+            let (desk, name) = (self.clone(), name.clone());
+            // Those of now: a reload may have come while this one waited.
+            move || {
+                let passwords = lock(&desk.0.settings).passwords.clone()?;
+                passwords.verify(&name, &password).map(str::to_owned)
+            }
         };
-        let Some(proof) = verified else {
-            tracing::warn!(%from, "somebody did not get into the status page");
-            return Err(Denied::Wrong);
+        let proof = self.0.verifying.take(|_| Duration::ZERO, verify).await.flatten();
+        let secret = match proof {
+            Some(proof) => self.open(&name, &proof, from),
+            None => Err(Denied::Wrong),
         };
+        let secret = secret.inspect_err(|_| tracing::warn!(%from, "somebody did not get into the status page"))?;
         lock(&self.0.attempts).succeeded(from);
-        let secret = self.sessions().open(&name, &proof, from, clock::now()).map_err(|_| Denied::Broken)?;
         self.tell(&Caller::Administrator { name, from }, "logged in");
         Ok(secret)
+    }
+
+    /// Begins the session of who has proved to know a password, if it is theirs still: a reload may have come meanwhile.
+    fn open(&self, name: &str, proof: &str, from: IpAddr) -> Result<String, Denied> {
+        // Held until there is a session that the next reload can end.
+        let settings = lock(&self.0.settings);
+        if settings.passwords.as_ref().and_then(|passwords| passwords.hash_of(name)) != Some(proof) {
+            return Err(Denied::Wrong);
+        }
+        self.sessions().open(name, proof, from, clock::now()).map_err(|_| Denied::Broken)
     }
 
     /// Ends a session.
@@ -195,4 +210,52 @@ impl fmt::Debug for Desk {
 /// Nothing is left half-done under these locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::passwords;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    /// Settings in which alice has this line.
+    fn alice(line: &str) -> Settings {
+        Settings { passwords: Some(Arc::new(Passwords::parse(line).unwrap())), tls: None }
+    }
+
+    #[tokio::test]
+    async fn a_login_does_not_outlive_the_line_that_it_fitted() {
+        let desk = Desk::new(mpsc::channel(1).0, Reporter::default()).unwrap();
+        let lines = [(); 2].map(|()| passwords::line("alice", "correct horse").unwrap());
+        let old = lines[0].split_once(':').unwrap().1;
+        desk.configure(alice(&lines[0]));
+        let secret = desk.open("alice", old, HERE).unwrap();
+        desk.configure(alice(&lines[1]));
+        assert!(desk.sessions().find(&secret, clock::now()).is_none());
+        // Verified before the reload, and let in after it.
+        assert_eq!(desk.open("alice", old, HERE), Err(Denied::Wrong));
+        assert_eq!(desk.open("bob", old, HERE), Err(Denied::Wrong));
+        desk.configure(Settings::default());
+        assert_eq!(desk.open("alice", old, HERE), Err(Denied::Wrong));
+
+        // Who waits for others is judged by what holds when it is their turn.
+        desk.configure(alice(&lines[0]));
+        let ((begin, begun), (end, ended)) = (tokio::sync::oneshot::channel(), std::sync::mpsc::channel::<()>());
+        let turns = desk.0.verifying.clone();
+        let work = move || begin.send(()).is_ok() && ended.recv().is_err();
+        let others = tokio::spawn(async move { turns.take(|_| Duration::ZERO, work).await });
+        begun.await.unwrap();
+        let login = async {
+            let log_in = desk.log_in("alice".to_owned(), "correct horse".to_owned(), HERE);
+            let reload = async {
+                // The login waits by now: both are polled in turn, and it comes first.
+                desk.configure(alice(&passwords::line("alice", "another one").unwrap()));
+                drop(end);
+            };
+            tokio::join!(biased; log_in, reload).0
+        };
+        assert_eq!(login.await, Err(Denied::Wrong));
+        assert_eq!(others.await.unwrap(), Some(true));
+    }
 }

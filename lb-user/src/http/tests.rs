@@ -47,7 +47,7 @@ fn alive() -> Heartbeat {
 
 /// Head and body of the answer to a GET.
 async fn get(address: SocketAddr, path: &str) -> (String, String) {
-    ask(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await
+    ask(address, &format!("GET {path} HTTP/1.1\r\nhost: lb1\r\n\r\n")).await
 }
 
 /// Head and body of the answer to a request.
@@ -167,13 +167,40 @@ async fn what_changes_is_told_alone() {
 }
 
 #[tokio::test]
+async fn a_page_is_at_the_names_of_its_node() {
+    let agent = start(alive()).await;
+    let address = agent.server.address();
+    // A name of somebody else that means 127.0.0.1, for browsers on this host.
+    let as_host = async |method: &str, path: &str, host: &str| {
+        ask(address, &format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\n\r\n")).await
+    };
+    for (method, path) in
+        [("GET", "/"), ("GET", "/live"), ("GET", "/login"), ("POST", "/login"), ("POST", "/do/backend")]
+    {
+        let (head, body) = as_host(method, path, "evil.example:9910").await;
+        assert!(head.starts_with("http/1.1 421 ") && head.contains("cache-control: no-store"), "{path}: {head}");
+        assert_eq!(body, "over the loopback interface this page is at an address, at localhost, or at lb1\n");
+        for host in ["127.0.0.1:9910", "localhost", "LB1:80"] {
+            let (head, _) = as_host(method, path, host).await;
+            assert!(!head.starts_with("http/1.1 421 "), "{path} {host}: {head}");
+        }
+    }
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        let (head, _) = as_host("GET", path, "lb1.example").await;
+        assert!(head.starts_with("http/1.1 200 "), "{path}: {head}");
+    }
+    let (head, _) = ask(address, "GET / HTTP/1.0\r\n\r\n").await;
+    assert!(head.starts_with("http/1.0 421 "), "{head}");
+}
+
+#[tokio::test]
 async fn anything_else_is_refused() {
     let agent = start(alive()).await;
     let (head, _) = get(agent.server.address(), "/etc/passwd").await;
     assert!(head.starts_with("http/1.1 404 "));
 
     let mut stream = TcpStream::connect(agent.server.address()).await.unwrap();
-    stream.write_all(b"POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n").await.unwrap();
+    stream.write_all(b"POST /metrics HTTP/1.1\r\nhost: lb1\r\ncontent-length: 99999999\r\n\r\n").await.unwrap();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 405");

@@ -67,7 +67,7 @@ pub fn page(data: &[u8]) {
     });
     let said = heard.bytes();
     assert!(said.is_empty() || said.starts_with(b"HTTP/1."), "{:?}", String::from_utf8_lossy(&said));
-    assert!(!has(&said, b"set-cookie: xvip=") || has(&said, b"Max-Age=0"), "nobody knows the password");
+    assert!(!has(&said, b"set-cookie: xvip-lb1=") || has(&said, b"Max-Age=0"), "nobody knows the password");
     assert!(!has(&said, b"fuzzed<"), "what a request says is in no document");
     if let Some(session) = &session {
         assert!(!has(&said, session.cookie.as_bytes()), "what a session is known by is told once");
@@ -91,7 +91,7 @@ fn is_of_another_site(request: &[u8]) -> bool {
     let says = |name: &str, value: &str| {
         head.iter().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.trim().starts_with(value)))
     };
-    let is_elsewhere = says("origin:", "http://evil") && !says("host:", "evil");
+    let is_elsewhere = says("origin:", "http://evil") || says("host:", "evil");
     says("sec-fetch-site:", "cross") || says("origin:", "null") || is_elsewhere
 }
 
@@ -138,10 +138,10 @@ fn logged_in(sources: &Sources) -> Session {
     let form = format!("name=alice&password={PASSWORD}");
     let kind = "content-type: application/x-www-form-urlencoded";
     let length = form.len();
-    let answer = ask(format!("POST /login HTTP/1.1\r\nhost: x\r\n{kind}\r\ncontent-length: {length}\r\n\r\n{form}"));
-    let cookie = between(&answer, "set-cookie: xvip=", ';');
+    let answer = ask(format!("POST /login HTTP/1.1\r\nhost: lb1\r\n{kind}\r\ncontent-length: {length}\r\n\r\n{form}"));
+    let cookie = between(&answer, "set-cookie: xvip-lb1=", ';');
     assert_eq!(cookie.len(), 64, "{answer}");
-    let answer = ask(format!("GET / HTTP/1.1\r\nhost: x\r\ncookie: xvip={cookie}\r\n\r\n"));
+    let answer = ask(format!("GET / HTTP/1.1\r\nhost: lb1\r\ncookie: xvip-lb1={cookie}\r\n\r\n"));
     let token = between(&answer, "name=\"token\" value=\"", '"');
     assert_eq!(token.len(), 64, "{answer}");
     Session { cookie, token }

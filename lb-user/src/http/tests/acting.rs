@@ -33,7 +33,7 @@ async fn start_with_alice() -> Agent {
 
 async fn post(address: SocketAddr, path: &str, headers: &str, form: &str) -> (String, String) {
     let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n{headers}\r\n{form}",
+        "POST {path} HTTP/1.1\r\nhost: lb1\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n{headers}\r\n{form}",
         form.len()
     );
     ask(address, &request).await
@@ -50,7 +50,7 @@ async fn log_in(address: SocketAddr) -> String {
 
 /// The token of the forms on the page.
 async fn token(address: SocketAddr, cookie: &str) -> String {
-    let (_, page) = ask(address, &format!("GET / HTTP/1.1\r\nhost: x\r\n{cookie}\r\n")).await;
+    let (_, page) = ask(address, &format!("GET / HTTP/1.1\r\nhost: lb1\r\n{cookie}\r\n")).await;
     let token = page.split("name=\"token\" value=\"").nth(1).unwrap();
     token.split('"').next().unwrap().to_owned()
 }
@@ -120,18 +120,18 @@ async fn orders_are_of_who_is_logged_in() {
     ] {
         let (head, _) = post(address, "/do/backend", &cookie, &format!("token={token}&{form}")).await;
         assert!(head.starts_with("http/1.1 303 "), "{head}");
-        let (_, page) = ask(address, &format!("GET / HTTP/1.1\r\nhost: x\r\n{cookie}\r\n")).await;
+        let (_, page) = ask(address, &format!("GET / HTTP/1.1\r\nhost: lb1\r\n{cookie}\r\n")).await;
         assert!(page.contains(outcome), "{form}");
     }
-    let (_, page) = ask(address, &format!("GET / HTTP/1.1\r\nhost: x\r\n{cookie}\r\n")).await;
+    let (_, page) = ask(address, &format!("GET / HTTP/1.1\r\nhost: lb1\r\n{cookie}\r\n")).await;
     assert!(!page.contains("id=\"outcome\""), "it is told once");
     post(address, "/do/step-down", &cookie, &format!("token={token}&name=k8s")).await;
-    let (_, page) = ask(address, &format!("GET / HTTP/1.1\r\nhost: x\r\n{cookie}\r\n")).await;
+    let (_, page) = ask(address, &format!("GET / HTTP/1.1\r\nhost: lb1\r\n{cookie}\r\n")).await;
     assert!(page.contains("Not done: there is no [[vrrp]] of the name &quot;k8s&quot;"));
 
     let (head, _) = post(address, "/logout", &cookie, &format!("token={token}")).await;
-    assert!(head.contains("set-cookie: xvip=; path=/; max-age=0;"), "{head}");
-    let (_, page) = ask(address, &format!("GET / HTTP/1.1\r\nhost: x\r\n{cookie}\r\n")).await;
+    assert!(head.contains("set-cookie: xvip-lb1=; path=/; max-age=0;"), "{head}");
+    let (_, page) = ask(address, &format!("GET / HTTP/1.1\r\nhost: lb1\r\n{cookie}\r\n")).await;
     assert!(!page.contains("<form"));
     let texts: Vec<_> = events.newest(10).into_iter().map(|event| event.text).collect();
     let alice = "administrator alice (status page, 127.0.0.1)";
@@ -159,8 +159,8 @@ async fn nothing_is_done_for_another_site() {
     let refused = [
         // No session, none of ours, or none over this way.
         (String::new(), form(&token)),
-        ("cookie: xvip=0123\r\n".to_owned(), form(&token)),
-        (cookie.replace("xvip=", "__Host-xvip="), form(&token)),
+        ("cookie: xvip-lb1=0123\r\n".to_owned(), form(&token)),
+        (cookie.replace("xvip-lb1=", "__Host-xvip-lb1="), form(&token)),
         // No token, or that of another session.
         (cookie.clone(), form("")),
         (cookie.clone(), form(&theirs)),
@@ -171,7 +171,7 @@ async fn nothing_is_done_for_another_site() {
         (format!("{cookie}sec-fetch-site: none\r\n"), form(&token)),
         (format!("{cookie}origin: http://evil.example\r\n"), form(&token)),
         (format!("{cookie}origin: null\r\n"), form(&token)),
-        (format!("{cookie}origin: http://x:81\r\n"), form(&token)),
+        (format!("{cookie}origin: http://lb1:81\r\n"), form(&token)),
         // More than is asked for.
         (cookie.clone(), format!("{}&save=true", form(&token))),
         (cookie.clone(), format!("{}&weight={}", form(&token), "0".repeat(5_000))),
@@ -181,7 +181,7 @@ async fn nothing_is_done_for_another_site() {
         assert!(head.starts_with("http/1.1 4"), "{headers} {form}: {head}");
     }
     let (head, _) =
-        ask(address, &format!("GET /do/backend?{} HTTP/1.1\r\nhost: x\r\n{cookie}\r\n", form(&token))).await;
+        ask(address, &format!("GET /do/backend?{} HTTP/1.1\r\nhost: lb1\r\n{cookie}\r\n", form(&token))).await;
     assert!(head.starts_with("http/1.1 405 "), "{head}");
     assert!(agent.orders.try_recv().is_err());
     let (head, _) =
@@ -189,7 +189,7 @@ async fn nothing_is_done_for_another_site() {
     assert!(head.starts_with("http/1.1 403 ") && !head.contains("set-cookie"), "{head}");
 
     // From our own page it goes through.
-    let own = format!("{cookie}origin: http://x\r\nsec-fetch-site: same-origin\r\n");
+    let own = format!("{cookie}origin: http://lb1\r\nsec-fetch-site: same-origin\r\n");
     let posted = tokio::spawn(async move { post(address, "/do/backend", &own, &form(&token)).await });
     assert!(matches!(agent.orders.recv().await, Some(Order::Backend(_))));
     drop(agent.orders);
@@ -216,7 +216,7 @@ async fn guessing_is_slow() {
     }
     let events = agent.events.newest(10);
     assert_eq!(events.len(), 1, "{events:?}");
-    assert_eq!(events[0].text, "too many attempts to log in from 127.0.0.1");
+    assert_eq!(events[0].text, "too many attempts to log in: 1 refused, the last from 127.0.0.1");
 }
 
 #[tokio::test]
@@ -227,7 +227,7 @@ async fn a_changed_file_ends_sessions() {
     agent.sources.desk.configure(settings(None));
     token(address, &cookie).await;
     agent.sources.desk.configure(Settings::default());
-    let (_, page) = ask(address, &format!("GET /live HTTP/1.1\r\nhost: x\r\n{cookie}\r\n")).await;
+    let (_, page) = ask(address, &format!("GET /live HTTP/1.1\r\nhost: lb1\r\n{cookie}\r\n")).await;
     assert!(!page.contains("<form"));
 }
 
@@ -244,9 +244,9 @@ fn a_password_crosses_no_network_in_clear_text() {
     ] {
         assert_eq!(peer.is_private(), is_private, "{peer:?}");
         let mut headers = HeaderMap::new();
-        let name = if peer.has_tls { "__Host-xvip=s" } else { "xvip=s" };
+        let name = if peer.has_tls { "__Host-xvip-lb1=s" } else { "xvip-lb1=s" };
         headers.insert(header::COOKIE, HeaderValue::from_static(name));
-        assert_eq!(act::secret(&peer, &headers), is_private.then_some("s"));
+        assert_eq!(act::secret(&peer, &headers, "lb1"), is_private.then_some("s"));
     }
 }
 
@@ -286,19 +286,19 @@ async fn it_speaks_tls_where_it_has_a_certificate() {
         let _ = tls.read_to_end(&mut answer).await;
         String::from_utf8(answer).unwrap()
     };
-    let page = ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_owned()).await;
+    let page = ask("GET / HTTP/1.1\r\nhost: lb1\r\n\r\n".to_owned()).await;
     assert!(page.starts_with("HTTP/1.1 200 OK") && page.contains("<h1>lb1</h1>"), "{page}");
     let form = "name=alice&password=correct+horse";
-    let head = "POST /login HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length";
+    let head = "POST /login HTTP/1.1\r\nhost: lb1\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length";
     let answer = ask(format!("{head}: {}\r\n\r\n{form}", form.len())).await;
     assert!(
-        answer.contains("set-cookie: __Host-xvip=") && answer.contains("; SameSite=Strict; Secure\r\n"),
+        answer.contains("set-cookie: __Host-xvip-lb1=") && answer.contains("; SameSite=Strict; Secure\r\n"),
         "{answer}"
     );
 
     // Who speaks no TLS gets no answer, and holds up nobody.
     let mut plain = TcpStream::connect(agent.server.address()).await.unwrap();
-    plain.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nhost: lb1\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer).await;
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");

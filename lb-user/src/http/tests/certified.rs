@@ -44,7 +44,12 @@ fn params(name: &str, usage: ExtendedKeyUsagePurpose) -> CertificateParams {
 
 impl Authority {
     fn new() -> Self {
+        Self::named("administrators")
+    }
+
+    fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().unwrap();
@@ -141,14 +146,14 @@ impl Node {
     }
 
     async fn get(&self, holder: Option<&Holder>, path: &str) -> String {
-        self.ask(holder, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await
+        self.ask(holder, &format!("GET {path} HTTP/1.1\r\nhost: lb1\r\n\r\n")).await
     }
 
     async fn post(&self, holder: Option<&Holder>, path: &str, headers: &str, form: &str) -> String {
         let kind = "content-type: application/x-www-form-urlencoded\r\n";
         let length = form.len();
         let request =
-            format!("POST {path} HTTP/1.1\r\nhost: x\r\n{kind}content-length: {length}\r\n{headers}\r\n{form}");
+            format!("POST {path} HTTP/1.1\r\nhost: lb1\r\n{kind}content-length: {length}\r\n{headers}\r\n{form}");
         self.ask(holder, &request).await
     }
 
@@ -180,11 +185,13 @@ async fn who_shows_a_certificate_may_act() {
 
     let form = format!("token={}&{DRAIN}", node.token(&ops).await);
     let mut orders = std::mem::replace(&mut node.agent.orders, mpsc::channel(1).1);
-    let own = "origin: https://x\r\nsec-fetch-site: same-origin\r\n";
+    let own = "origin: https://lb1\r\nsec-fetch-site: same-origin\r\n";
     let (answer, ()) = tokio::join!(node.post(Some(&ops), "/do/backend", own, &form), async {
         let Some(Order::Backend(order)) = orders.recv().await else { panic!("something else") };
         assert_eq!((order.name.as_str(), order.change), ("master1", Change::Drain));
         assert_eq!(order.caller.to_string(), "administrator ops (status page, by certificate, 127.0.0.1)");
+        // A reload meanwhile ends nothing of it.
+        node.reload(Some(node.file("clients"))).unwrap();
         order.reply.send(Ok("drained".to_owned())).unwrap();
     });
     assert!(answer.starts_with("HTTP/1.1 303 "), "{answer}");
@@ -212,7 +219,7 @@ async fn a_certificate_alone_changes_nothing() {
         // A browser shows it to every site that asks it to post here.
         (Some(&ops), "origin: https://evil.example\r\nsec-fetch-site: cross-site\r\n", form(&token)),
         (Some(&ops), "origin: https://evil.example\r\n", form(&token)),
-        (Some(&ops), "origin: https://x\r\norigin: https://evil.example\r\n", form(&token)),
+        (Some(&ops), "origin: https://lb1\r\norigin: https://evil.example\r\n", form(&token)),
         (Some(&ops), "origin: null\r\n", form(&token)),
         (Some(&ops), "sec-fetch-site: same-site\r\n", form(&token)),
         (Some(&ops), "", form("")),
@@ -222,7 +229,7 @@ async fn a_certificate_alone_changes_nothing() {
         // Nothing of it is of use without it.
         (None, "", form(&token)),
         (Some(&dev), "", form(&token)),
-        (None, &format!("cookie: __Host-xvip={token}\r\n"), form(&token)),
+        (None, &format!("cookie: __Host-xvip-lb1={token}\r\n"), form(&token)),
     ] {
         let answer = node.post(holder, "/do/backend", headers, &form).await;
         assert!(answer.starts_with("HTTP/1.1 4"), "{headers} {form}: {answer}");
@@ -258,6 +265,11 @@ async fn only_the_authority_is_believed() {
         assert_eq!(node.get(Some(holder), "/").await, "", "{what}");
     }
 
+    // One that says nothing of what it is for is for everything.
+    let mut any = params("any", ExtendedKeyUsagePurpose::ClientAuth);
+    any.extended_key_usages.clear();
+    assert!(node.get(Some(&authority.sign(&any)), "/").await.contains("<span>any</span>"));
+
     let (revoked, ops) = (authority.sign(&revoked), authority.sign(&own));
     let list = authority.revokes(SerialNumber::from(77));
     assert!(node.get(Some(&revoked), "/").await.contains("<form"));
@@ -284,13 +296,24 @@ async fn a_bad_file_changes_nothing() {
     let ops = authority.client("ops");
     let node = Node::new(&authority).await;
     let broken = |label: &str, inside: &str| format!("-----BEGIN {label}-----\n{inside}\n-----END {label}-----\n");
+    let (list, other) = (authority.revokes(SerialNumber::from(1)), authority.revokes(SerialNumber::from(2)));
+    let stranger = Authority::named("a stranger").revokes(SerialNumber::from(1));
+    let impostor = Authority::new();
+    let forged = impostor.revokes(SerialNumber::from(1));
     for (text, mode, words) in [
         (String::new(), 0o644, "there is no certificate in it: it has to be PEM"),
         ("subject=CN = ops\n".to_owned(), 0o644, "there is no certificate in it"),
         (authority.pem.replace("-----END", "-----"), 0o644, ""),
         (broken("CERTIFICATE", "AAAA"), 0o644, ""),
         (broken("CERTIFICATE", "!"), 0o644, ""),
-        (authority.pem.clone() + &broken("X509 CRL", "AAAA"), 0o644, ""),
+        (authority.pem.clone() + &broken("X509 CRL", "AAAA"), 0o644, "a revocation list that cannot be read"),
+        // Lists that would revoke nothing, or keep everybody out.
+        (authority.pem.clone() + &stranger, 0o644, "list of CN=a stranger would revoke nothing: add the certificate"),
+        (authority.pem.clone() + &list + &stranger, 0o644, "would revoke nothing"),
+        (authority.pem.clone() + &forged, 0o644, "is not signed by the authority of that name"),
+        (authority.pem.clone() + &impostor.pem + &list, 0o644, "is not signed by the authority of that name"),
+        (authority.pem.clone() + &list + &other, 0o644, "only the first would count: leave the newest alone"),
+        (authority.pem.clone() + &"#".repeat(256 * 1024) + &list, 0o644, "more than the 262144 octets that are read"),
         (authority.pem.clone(), 0o664, "others than its owner may write it (mode 0664)"),
         (authority.pem.clone(), 0o646, "chmod go-w it"),
     ] {
@@ -304,4 +327,12 @@ async fn a_bad_file_changes_nothing() {
     assert!(fault.contains("missing: No such file"), "{fault}");
     let fault = node.reload(Some(node.directory.path().to_owned())).unwrap_err();
     assert!(fault.contains("it is no ordinary file"), "{fault}");
+    node.believe(&(authority.pem.clone() + &list), 0o644).unwrap();
+    assert!(node.get(Some(&ops), "/").await.contains("<form"));
+
+    // The server's own: nobody waits for a FIFO in its place.
+    std::fs::remove_file(node.file("crt")).unwrap();
+    nix::unistd::mkfifo(&node.file("crt"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let fault = node.reload(None).unwrap_err();
+    assert!(fault.starts_with("metrics.tls_cert ") && fault.contains("it is no ordinary file"), "{fault}");
 }

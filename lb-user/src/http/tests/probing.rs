@@ -52,9 +52,9 @@ impl<'a> Request<'a> {
         Self {
             method: "POST",
             kind: "application/x-www-form-urlencoded",
-            cookie: format!("xvip={cookie}"),
+            cookie: format!("xvip-lb1={cookie}"),
             token: token.to_owned(),
-            headers: "origin: http://x\r\nsec-fetch-site: same-origin\r\n",
+            headers: "origin: http://lb1\r\nsec-fetch-site: same-origin\r\n",
             from: HERE,
         }
     }
@@ -63,7 +63,7 @@ impl<'a> Request<'a> {
         let Self { method, kind, cookie, token, headers, from } = self;
         let form = format!("token={token}{rest}");
         let length = form.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {length}");
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: lb1\r\ncontent-type: {kind}\r\ncontent-length: {length}");
         answer_to(from, sources, format!("{head}\r\ncookie: {cookie}\r\n{headers}\r\n{form}")).await
     }
 }
@@ -86,11 +86,11 @@ async fn every_act_takes_every_right() {
     let wrong = || {
         [
             ("no cookie", 403, Request { cookie: "a=b".to_owned(), ..right() }),
-            ("an empty cookie", 403, Request { cookie: "xvip=".to_owned(), ..right() }),
-            ("another cookie", 403, Request { cookie: format!("xvip={}", "0".repeat(64)), ..right() }),
-            ("a cookie cut off", 403, Request { cookie: format!("xvip={}", &secret[1..]), ..right() }),
-            ("the token for a cookie", 403, Request { cookie: format!("xvip={token}"), ..right() }),
-            ("the cookie of TLS", 403, Request { cookie: format!("__Host-xvip={secret}"), ..right() }),
+            ("an empty cookie", 403, Request { cookie: "xvip-lb1=".to_owned(), ..right() }),
+            ("another cookie", 403, Request { cookie: format!("xvip-lb1={}", "0".repeat(64)), ..right() }),
+            ("a cookie cut off", 403, Request { cookie: format!("xvip-lb1={}", &secret[1..]), ..right() }),
+            ("the token for a cookie", 403, Request { cookie: format!("xvip-lb1={token}"), ..right() }),
+            ("the cookie of TLS", 403, Request { cookie: format!("__Host-xvip-lb1={secret}"), ..right() }),
             ("a session that has ended", 403, Request::new(&old, &of_old)),
             ("no token", 403, Request { token: String::new(), ..right() }),
             ("the token of somebody else", 403, Request { token: of_bob.clone(), ..right() }),
@@ -98,9 +98,9 @@ async fn every_act_takes_every_right() {
             ("a token cut off", 403, Request { token: token[2..].to_owned(), ..right() }),
             ("another origin", 403, Request { headers: "origin: http://evil.example\r\n", ..right() }),
             ("no origin to speak of", 403, Request { headers: "origin: null\r\n", ..right() }),
-            ("two origins", 403, Request { headers: "origin: http://x\r\norigin: http://e\r\n", ..right() }),
-            ("a host added", 403, Request { headers: "origin: http://x.evil.example\r\n", ..right() }),
-            ("another port", 403, Request { headers: "origin: http://x:9911\r\n", ..right() }),
+            ("two origins", 403, Request { headers: "origin: http://lb1\r\norigin: http://e\r\n", ..right() }),
+            ("a host added", 403, Request { headers: "origin: http://lb1.evil.example\r\n", ..right() }),
+            ("another port", 403, Request { headers: "origin: http://lb1:9911\r\n", ..right() }),
             ("another site", 403, Request { headers: "sec-fetch-site: cross-site\r\n", ..right() }),
             ("a neighbour's site", 403, Request { headers: "sec-fetch-site: same-site\r\n", ..right() }),
             ("typed by hand", 403, Request { headers: "sec-fetch-site: none\r\n", ..right() }),
@@ -149,6 +149,16 @@ async fn every_act_takes_every_right() {
     assert!(answer.starts_with("HTTP/1.1 403 "), "the session has ended: {answer}");
 }
 
+#[tokio::test]
+async fn from_elsewhere_a_node_has_whatever_name_it_is_given() {
+    let agent = start(alive()).await;
+    for (address, code) in [(ELSEWHERE, 200), (HERE, 421), ("::1", 421)] {
+        let request = "GET / HTTP/1.1\r\nhost: balancer.example\r\n\r\n".to_owned();
+        let answer = answer_to(address, &agent.sources, request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{address}: {answer}");
+    }
+}
+
 /// Everything that comes back, an end in disorder included.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
@@ -166,14 +176,14 @@ async fn send(address: SocketAddr, bytes: &[u8], ends: bool) -> TcpStream {
     stream
 }
 
-const FORM: &str = "POST /do/backend HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n";
+const FORM: &str = "POST /do/backend HTTP/1.1\r\nhost: lb1\r\ncontent-type: application/x-www-form-urlencoded\r\n";
 
 #[tokio::test]
 async fn what_is_no_request_gets_no_answer_of_worth() {
     let agent = start(alive()).await;
     let address = agent.server.address();
     let long = "a".repeat(LIMITS.head_bytes * 2);
-    let mut many = "GET / HTTP/1.1\r\nhost: x\r\n".to_owned();
+    let mut many = "GET / HTTP/1.1\r\nhost: lb1\r\n".to_owned();
     for n in 0..500 {
         many.push_str(&format!("x{n}: y\r\n"));
     }
@@ -185,13 +195,13 @@ async fn what_is_no_request_gets_no_answer_of_worth() {
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
         b"GET /\r\n\r\n".to_vec(),
         b"GET / HTTP/1.1".to_vec(),
-        b"GET / HTTP/9.9\r\nhost: x\r\n\r\n".to_vec(),
-        b"GET /\xff\xfe HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
-        b"GET / HTTP/1.1\r\nhost: x\r\na\x00b: c\r\n\r\n".to_vec(),
-        b"GET / HTTP/1.1\r\nhost: x\r\na: b\r\n folded: c\r\nbad line\r\n\r\n".to_vec(),
-        format!("GET /{long} HTTP/1.1\r\nhost: x\r\n\r\n").into_bytes(),
-        format!("GET /?{long} HTTP/1.1\r\nhost: x\r\n\r\n").into_bytes(),
-        format!("GET / HTTP/1.1\r\nhost: x\r\ncookie: {long}\r\n\r\n").into_bytes(),
+        b"GET / HTTP/9.9\r\nhost: lb1\r\n\r\n".to_vec(),
+        b"GET /\xff\xfe HTTP/1.1\r\nhost: lb1\r\n\r\n".to_vec(),
+        b"GET / HTTP/1.1\r\nhost: lb1\r\na\x00b: c\r\n\r\n".to_vec(),
+        b"GET / HTTP/1.1\r\nhost: lb1\r\na: b\r\n folded: c\r\nbad line\r\n\r\n".to_vec(),
+        format!("GET /{long} HTTP/1.1\r\nhost: lb1\r\n\r\n").into_bytes(),
+        format!("GET /?{long} HTTP/1.1\r\nhost: lb1\r\n\r\n").into_bytes(),
+        format!("GET / HTTP/1.1\r\nhost: lb1\r\ncookie: {long}\r\n\r\n").into_bytes(),
         format!("{many}\r\n").into_bytes(),
         format!("{FORM}content-length: 5\r\ncontent-length: 50\r\n\r\ntoken").into_bytes(),
         format!("{FORM}content-length: -1\r\n\r\n").into_bytes(),
@@ -215,7 +225,7 @@ async fn what_is_a_request_gets_the_answer_it_deserves() {
     let address = agent.server.address();
     let query = "a=%ff&".repeat(1000);
     let form = |more: &str, body: &str| format!("{FORM}content-length: {}\r\n{more}\r\n{body}", body.len());
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: lb1\r\n\r\n");
     let chunk = format!("{FORM}transfer-encoding: chunked\r\n\r\n1400\r\n{}\r\n0\r\n\r\n", "x".repeat(0x1400));
     for (request, code) in [
         (get(&format!("/?{query}")), 200),
@@ -230,9 +240,9 @@ async fn what_is_a_request_gets_the_answer_it_deserves() {
         (get("/%ff%fe%c0%af"), 404),
         (get("/do/reload"), 404),
         (get("/v1/reload"), 404),
-        ("OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 404),
-        ("TRACE / HTTP/1.1\r\nhost: x\r\ncookie: xvip=s\r\n\r\n".to_owned(), 405),
-        ("BREW / HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 405),
+        ("OPTIONS * HTTP/1.1\r\nhost: lb1\r\n\r\n".to_owned(), 404),
+        ("TRACE / HTTP/1.1\r\nhost: lb1\r\ncookie: xvip-lb1=s\r\n\r\n".to_owned(), 405),
+        ("BREW / HTTP/1.1\r\nhost: lb1\r\n\r\n".to_owned(), 405),
         (form("", ""), 422),
         (form("", "token=x&service=%ff%fe&name=%00&what=drain"), 403),
         (form("", "token=\u{fffd}&&&=&=x&token"), 422),
@@ -305,7 +315,7 @@ async fn many_at_once_are_answered() {
 async fn who_does_not_read_keeps_nobody_out() {
     let agent = start(alive()).await;
     let address = agent.server.address();
-    let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let request = b"GET / HTTP/1.1\r\nhost: lb1\r\n\r\n";
     let held = held(address, request).await;
     let (head, _) = get(address, "/").await;
     assert!(head.starts_with("http/1.1 200 "));
