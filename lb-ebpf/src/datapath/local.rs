@@ -49,7 +49,8 @@ pub fn connect(tables: &impl LocalTables, netns: u64, asked: Endpoint) -> Option
         return None;
     }
     let service = listener(tables, asked)?;
-    if tables.is_backend(&asked) {
+    // One without a port is at every port.
+    if tables.is_backend(&asked) || tables.is_backend(&Endpoint::new(asked.address, Be16::new(0))) {
         return None;
     }
     choose(tables, &service, asked.port)

@@ -92,10 +92,11 @@ fn reachable(services: &[service::Draft], own: &BTreeSet<IpAddr>, report: &Repor
         let Some(port) = service.check_port else {
             continue;
         };
-        // Who asks for a backend gets it, whoever else listens everywhere at its port.
+        // Who asks for a backend gets it, whoever else listens everywhere at its port; one without a port is at every port.
         let checked = service.backends.iter().filter_map(|backend| backend.address);
         let checked = checked.map(|address| SocketAddr::new(address.value.ip(), port.value));
-        let foreign = checked.filter(|at| !backends.contains(at));
+        let named = |at: &SocketAddr| backends.contains(at) || backends.contains(&SocketAddr::new(at.ip(), 0));
+        let foreign = checked.filter(|at| !named(at));
         let everywhere = || listens().find(|listen| listen.value.is_everywhere() && listen.value.has(port.value));
         if let Some(listen) = foreign.filter_map(|at| listened(at).or_else(everywhere)).next() {
             let (port_number, line) = (port.value, report.line(listen.at));

@@ -78,7 +78,7 @@ fn summary(imported: &Imported) -> String {
 fn read(arguments: &ImportArgs) -> Result<Input, Vec<Note>> {
     let mut notes = Notes::default();
     let mut input = Input::default();
-    let at = |path: &Path| Place { file: path.display().to_string().into(), line: 1 };
+    let at = |path: &Path| Place { file: path.display().to_string().into(), line: 0 };
     if !arguments.haproxy.is_empty() {
         let mut reader = haproxy::Reader::new(|name: &str| std::env::var(name).ok());
         for path in &arguments.haproxy {

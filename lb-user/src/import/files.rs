@@ -13,7 +13,7 @@ const LARGEST: u64 = 1 << 20;
 /// Files of a directory or pattern, and all that are included.
 const MOST: usize = 256;
 
-/// The text of a regular file.
+/// The text of a regular file; what is not UTF-8 in it becomes U+FFFD, which is no part of a word that is used.
 pub(super) fn read(path: &Path) -> Result<String, String> {
     let refuse = |what: &dyn std::fmt::Display| format!("{what}, name a file of text that can be read");
     // A FIFO would make us wait; what is no regular file is not opened for reading.
@@ -27,11 +27,7 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
     if bytes.len() as u64 > LARGEST {
         return Err(refuse(&"it is larger than 1 MiB"));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        refuse(&format!("line {line} is not UTF-8"))
-    })
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The files that haproxy reads for an argument of -f: the file, or those of the directory whose names end in .cfg.
@@ -275,7 +271,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.cfg");
         fs::write(&path, b"global\n\xff\n").unwrap();
-        assert!(read(&path).unwrap_err().contains("line 2 is not UTF-8"));
+        assert_eq!(read(&path).unwrap(), "global\n\u{fffd}\n");
         fs::write(&path, vec![b'#'; 1 << 21]).unwrap();
         assert!(read(&path).unwrap_err().contains("larger than 1 MiB"));
         assert!(read(dir.path()).unwrap_err().contains("not a regular file"));

@@ -8,13 +8,16 @@ use std::sync::Arc;
 pub struct Place {
     /// What the file is called.
     pub file: Arc<str>,
-    /// From 1.
+    /// From 1; 0: the file as a whole.
     pub line: usize,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", shown(&self.file), self.line)
+        match self.line {
+            0 => f.write_str(&shown(&self.file)),
+            line => write!(f, "{}:{line}", shown(&self.file)),
+        }
     }
 }
 

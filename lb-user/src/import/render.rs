@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::keepalived::{Group, Router, Track};
+use super::keepalived::{Group, Router, Track, Tracked};
 use super::name::Names;
 use super::note::Place;
-use super::service::{Check, Service, Services};
-use super::toml::{Toml, list, quoted, time};
+use super::service::{Check, Service, Services, Source};
+use super::toml::{Origins, Toml, list, quoted, time};
 
 /// What stands before words about something that only the administrator knows.
 pub(super) const MARK: &str = "CHANGE:";
@@ -23,8 +23,18 @@ pub(super) struct Plan<'p> {
     pub(super) services: &'p Services,
 }
 
-/// The configuration, and what is open in it.
-pub(super) fn render(plan: &Plan<'_>) -> (String, Vec<String>) {
+/// What was written.
+#[derive(Debug)]
+pub(super) struct Rendered {
+    pub(super) text: String,
+    /// What is open in it.
+    pub(super) open: Vec<String>,
+    /// Which lines of the files its parts come from.
+    pub(super) origins: Origins,
+}
+
+/// The configuration.
+pub(super) fn render(plan: &Plan<'_>) -> Rendered {
     let mut out = Writer { toml: Toml::default(), open: Vec::new() };
     out.head(plan);
     out.node(plan.routers);
@@ -42,7 +52,8 @@ pub(super) fn render(plan: &Plan<'_>) -> (String, Vec<String>) {
     for service in &plan.services.services {
         out.service(service);
     }
-    (out.toml.finish(), out.open)
+    let (text, origins) = out.toml.finish();
+    Rendered { text, open: out.open, origins }
 }
 
 struct Writer {
@@ -70,7 +81,12 @@ impl Writer {
         self.toml.comment("Unlike on the other nodes. Default: the host's name.");
         self.toml.line("# name = \"lb1\"");
         match routers.iter().find_map(|router| router.interface.as_ref()) {
-            Some(interface) => self.toml.text("interface", interface),
+            Some(interface) => {
+                let router = routers.iter().find(|router| router.interface.is_some());
+                self.toml.origin(router.map(|router| &router.place));
+                self.toml.text("interface", interface);
+                self.toml.origin(None);
+            }
             None => {
                 self.open("node.interface", "the interface where clients and backends come in, as `ip link` shows it");
                 self.toml.text("interface", "eth0");
@@ -83,11 +99,15 @@ impl Writer {
         self.toml.gap();
         self.toml.line("[metrics]");
         self.toml.comment(&format!("In the place of the page of {place}: status at /, /metrics for Prometheus, /healthz and /readyz. It can only be read, by whoever reaches it. haproxy has this port as long as it runs: take the # away when it has ended, then `systemctl reload xvip`."));
+        self.toml.origin(Some(place));
         self.toml.line(&format!("{PAGE}{}", quoted(at)));
+        self.toml.origin(None);
     }
 
     fn router(&mut self, router: &Router, name: &str, node_interface: Option<&str>) {
         self.toml.gap();
+        let from = Some(&router.place);
+        self.toml.origin(from);
         self.toml.comment(&format!("vrrp_instance {} of {}", router.name, router.place));
         self.toml.line("[[vrrp]]");
         self.toml.text("name", name);
@@ -97,6 +117,9 @@ impl Writer {
         }
         self.toml.key("virtual_router_id", &router.id.to_string());
         self.toml.comment("The node with the highest takes the VIPs; another one on each node.");
+        if router.usual_priority {
+            self.open(&format!("priority of {name} ({})", router.place), "100 is keepalived's, for its file has none");
+        }
         self.toml.key("priority", &router.priority.to_string());
         match router.version {
             2 => {
@@ -118,26 +141,31 @@ impl Writer {
             self.toml.text("unicast_source", &source.to_string());
         }
         if !router.peers.is_empty() {
-            let peers: Vec<_> = router.peers.iter().map(ToString::to_string).collect();
+            let peers: Vec<_> = router.peers.iter().map(|(place, at)| (at.to_string(), Some(place.clone()))).collect();
             self.toml.comment("The other nodes; other ones on each node.");
-            self.toml.key("unicast_peers", &list(peers.iter().map(String::as_str)));
+            self.toml.texts("unicast_peers", &peers, false, from);
         }
+        for open in &router.open {
+            self.open(&format!("virtual_addresses of {name}"), open);
+        }
+        let addresses = router.addresses.iter();
         let addresses: Vec<_> =
-            router.addresses.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect();
-        self.toml.key("virtual_addresses", &list(addresses.iter().map(String::as_str)));
+            addresses.map(|(place, address, prefix)| (format!("{address}/{prefix}"), Some(place.clone()))).collect();
+        self.toml.texts("virtual_addresses", &addresses, false, from);
         if !router.excluded.is_empty() {
             let excluded: Vec<_> =
                 router.excluded.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect();
             self.toml.comment(&format!("Not advertised by keepalived, and not here: {}. Give them a [[vrrp]] of their own, on all nodes at once.", excluded.join(", ")));
         }
         for track in &router.tracks {
-            self.track(track);
+            self.track(track, name);
         }
     }
 
     /// `routers` has the names that the configuration gives them.
     fn group(&mut self, group: &Group, name: &str, routers: &[String]) {
         self.toml.gap();
+        self.toml.origin(Some(&group.place));
         self.toml.comment(&format!(
             "vrrp_sync_group {} of {}; all advertise the lowest of their priorities",
             group.name, group.place
@@ -148,15 +176,17 @@ impl Writer {
         self.toml.key("members", &list(members));
     }
 
-    fn track(&mut self, track: &Track) {
+    /// `router` is the name that the configuration gives to whose it is.
+    fn track(&mut self, track: &Track, router: &str) {
         self.toml.gap();
+        self.toml.origin(Some(&track.place));
+        for open in &track.open {
+            self.open(&format!("[[vrrp.track]] of {router} ({})", track.place), open);
+        }
         self.toml.line("[[vrrp.track]]");
-        let weight = match track {
-            Track::Interface { name, weight } => {
-                self.toml.text("interface", name);
-                weight
-            }
-            Track::Command { words, interval, timeout, weight, rise, fall } => {
+        match &track.what {
+            Tracked::Interface(name) => self.toml.text("interface", name),
+            Tracked::Command { words, interval, timeout, rise, fall } => {
                 let bounded = |at: &Duration| {
                     time(
                         Duration::from_millis(u64::try_from(at.as_millis()).unwrap_or(u64::MAX))
@@ -168,19 +198,21 @@ impl Writer {
                 self.toml.key("timeout", &bounded(timeout));
                 self.toml.key("rise", &rise.min(&100).to_string());
                 self.toml.key("fall", &fall.min(&100).to_string());
-                weight
             }
-        };
-        if let Some(weight) = weight {
+        }
+        if let Some(weight) = track.weight {
             self.toml.key("weight", &weight.to_string());
         }
     }
 
     fn service(&mut self, service: &Service) {
         self.toml.gap();
-        match &service.place {
-            Some(place) => self.toml.comment(&format!("{} of {place}", service.name)),
-            None => self.toml.comment("The VIPs carried no balancer: clients reached the API server of the node that held them. Now they go to every ready one, and a node's own clients to its own first."),
+        let from = Some(&service.place);
+        self.toml.origin(from);
+        match service.source {
+            Source::Proxy => self.toml.comment(&format!("{} of {}", service.name, service.place)),
+            Source::Ipvs => self.toml.comment(&format!("virtual_server of {}", service.place)),
+            Source::Vips => self.toml.comment("The VIPs carried no balancer: clients reached the API server of the node that held them. Now they go to every ready one, and a node's own clients to its own first."),
         }
         self.toml.line("[[service]]");
         for remark in &service.remarks {
@@ -189,13 +221,10 @@ impl Writer {
         self.toml.text("name", &service.name);
         for open in &service.open {
             if !service.backends.iter().any(|backend| backend.open.as_ref() == Some(open)) {
-                self.open(&format!("listen of {}", service.name), open);
+                self.open(&format!("listen of {}", known_by(&service.name, from)), open);
             }
         }
-        match service.listen.as_slice() {
-            [one] => self.toml.text("listen", one),
-            more => self.toml.key("listen", &list(more.iter().map(String::as_str))),
-        }
+        self.toml.texts("listen", &service.listen, true, from);
         self.toml.text("balance", service.balance);
         if let Some(count) = service.max_connections {
             self.toml.comment("Further connections are refused; haproxy lets them wait.");
@@ -205,16 +234,18 @@ impl Writer {
             self.toml.key("slow_start", &time(time_));
         }
         self.toml.key("idle_timeout", &time(service.idle.unwrap_or(Duration::from_secs(7200))));
-        self.check(&service.check);
+        self.check(service);
         for backend in &service.backends {
             self.toml.gap();
+            self.toml.origin(backend.place.as_ref().or(from));
             self.toml.line("[[service.backend]]");
             for remark in &backend.remarks {
                 self.toml.comment(remark);
             }
             self.toml.text("name", &backend.name);
             if let Some(open) = &backend.open {
-                self.open(&format!("address of {}", backend.name), open);
+                let of = format!("{} of {}", backend.name, known_by(&service.name, backend.place.as_ref()));
+                self.open(&format!("address of {of}"), open);
             }
             self.toml.text("address", &backend.address);
             if let Some(weight) = backend.weight {
@@ -226,7 +257,8 @@ impl Writer {
         }
     }
 
-    fn check(&mut self, check: &Check) {
+    fn check(&mut self, service: &Service) {
+        let check: &Check = &service.check;
         self.toml.gap();
         self.toml.line("[service.health_check]");
         for remark in &check.remarks {
@@ -234,6 +266,9 @@ impl Writer {
         }
         self.toml.text("type", check.kind);
         if let Some(port) = check.port {
+            if let Some(open) = &check.open {
+                self.open(&format!("health_check.port of {}", known_by(&service.name, Some(&service.place))), open);
+            }
             self.toml.key("port", &port.to_string());
         }
         if let Some(path) = &check.path {
@@ -260,4 +295,9 @@ impl Writer {
             self.toml.text("server_name", name);
         }
     }
+}
+
+/// A name, and where what has it stands.
+fn known_by(name: &str, place: Option<&Place>) -> String {
+    place.map_or_else(|| name.to_owned(), |place| format!("{name} ({place})"))
 }

@@ -4,7 +4,7 @@ mod backend;
 mod check;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::haproxy::{Bind, Kind, Mode, Proxy, Server, Where};
@@ -12,22 +12,34 @@ use super::keepalived::Router;
 use super::name::Names;
 use super::note::{Notes, Place, nearest};
 
-pub(super) use backend::{API_PORT, Backend, stand_in};
-pub(super) use check::Check;
+pub(super) use backend::{API_PORT, Backend, stand_ins};
+pub(super) use check::{Check, is_path};
 
 /// Below this, what a control plane's clients hold open in silence is cut.
 const SHORT: Duration = Duration::from_secs(3600);
 /// The most that an idle_timeout can be.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// What a service was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A frontend of haproxy.
+    Proxy,
+    /// A `virtual_server` of keepalived.
+    Ipvs,
+    /// VIPs without a balancer.
+    Vips,
+}
+
 /// A `[[service]]`.
 #[derive(Debug)]
 pub(super) struct Service {
-    /// `None`: nothing in the files says that there is one.
-    pub(super) place: Option<Place>,
+    pub(super) source: Source,
+    /// Where that stands.
+    pub(super) place: Place,
     pub(super) name: String,
-    /// As the configuration has them.
-    pub(super) listen: Vec<String>,
+    /// As the configuration has them, and whence.
+    pub(super) listen: Vec<(String, Option<Place>)>,
     pub(super) balance: &'static str,
     pub(super) max_connections: Option<u32>,
     /// `None`: the default.
@@ -58,10 +70,16 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn of(routers: &[Router]) -> Known {
         Known {
-            vips: routers.iter().flat_map(|router| &router.addresses).map(|(address, _)| *address).collect(),
+            vips: routers.iter().flat_map(Router::vips).collect(),
             own: routers.iter().filter_map(|router| router.source).collect(),
         }
     }
+}
+
+/// The ports where these listen, first and last.
+pub(super) fn ports(proxies: &[Proxy]) -> Vec<(u16, u16)> {
+    let binds = proxies.iter().flat_map(|proxy| &proxy.binds);
+    binds.filter(|bind| bind.first > 0).map(|bind| (bind.first, bind.last)).collect()
 }
 
 pub(super) fn services(proxies: &[Proxy], known: &Known, notes: &mut Notes) -> Services {
@@ -75,13 +93,17 @@ pub(super) fn services(proxies: &[Proxy], known: &Known, notes: &mut Notes) -> S
             continue;
         }
         let Some(back) = back(front, proxies, notes) else {
-            match front.settings.stats.on || front.monitor {
-                true => page(front, known, &mut all.page, notes),
+            match (front.settings.stats.on || front.settings.monitor) && front.routes.is_empty() {
+                true => page(front, front, known, &mut all.page, notes),
                 false => notes.lost(&front.place, title, "it leads to no backend"),
             }
             continue;
         };
         used.insert(&back.name);
+        if back.servers.is_empty() && back.settings.stats.on && front.routes.iter().all(|(.., always)| *always) {
+            page(front, back, known, &mut all.page, notes);
+            continue;
+        }
         if let Some(why) = impossible(front, back) {
             notes.lost(&front.place, title, why);
             continue;
@@ -98,7 +120,7 @@ pub(super) fn services(proxies: &[Proxy], known: &Known, notes: &mut Notes) -> S
     for back in proxies.iter().filter(|proxy| proxy.kind == Kind::Backend && !used.contains(proxy.name.as_str())) {
         notes.lost(&back.place, title(back), "no frontend that is carried over leads to it");
     }
-    let taken = |port: &str| all.services.iter().flat_map(|service| &service.listen).any(|at| at.ends_with(port));
+    let taken = |port: &str| all.services.iter().flat_map(|service| &service.listen).any(|(at, _)| at.ends_with(port));
     if let Some((at, place)) = &all.page
         && at.rfind(':').is_some_and(|colon| taken(&at[colon..]))
     {
@@ -124,7 +146,8 @@ fn title(proxy: &Proxy) -> String {
 /// Where its connections go, whatever is in them.
 fn back<'p>(front: &'p Proxy, proxies: &'p [Proxy], notes: &mut Notes) -> Option<&'p Proxy> {
     for (place, name, _) in front.routes.iter().filter(|(.., always)| !always) {
-        notes.lost(place, format!("use_backend {name} on a condition"), "xvip decides by addresses and ports alone");
+        let condition = if name.contains("%[") { "" } else { " on a condition" };
+        notes.lost(place, format!("use_backend {name}{condition}"), "xvip decides by addresses and ports alone");
     }
     let always = front.routes.iter().find(|(.., always)| *always).map(|(place, name, _)| (place, name));
     let named = always.or(front.settings.default_backend.as_ref().map(|(place, name)| (place, name)));
@@ -156,31 +179,29 @@ fn impossible(front: &Proxy, back: &Proxy) -> Option<&'static str> {
     back.servers.is_empty().then_some("its backend has no servers")
 }
 
-/// The status page in the place of haproxy's.
-fn page(front: &Proxy, known: &Known, page: &mut Option<(String, Place)>, notes: &mut Notes) {
-    let stats = &front.settings.stats;
-    let mut at = front.binds.iter().filter_map(|bind| match bind.address {
+/// The status page in the place of haproxy's, which `back` serves.
+fn page(front: &Proxy, back: &Proxy, known: &Known, page: &mut Option<(String, Place)>, notes: &mut Notes) {
+    let (stats, behind) = (&front.settings.stats, &back.settings.stats);
+    let binds = front.binds.iter().filter_map(|bind| match bind.address {
         Where::Ip(address) => Some((address, bind)),
         _ => None,
     });
-    let Some((address, bind)) = at.next() else {
+    let binds: Vec<_> = binds.collect();
+    let Some((&(address, bind), others)) = binds.split_first() else {
         return notes.lost(&front.place, title(front), "its page is at no address and port");
     };
-    let open = front.binds.iter().any(|bind| matches!(bind.address, Where::Ip(address) if !address.is_loopback()));
-    if open && !bind.ssl {
-        match (&stats.password, &stats.admin) {
+    let open = binds.iter().filter(|(address, bind)| !address.is_loopback() && !bind.ssl);
+    let open: Vec<_> = open.map(|(_, bind)| shown(bind)).collect();
+    if !open.is_empty() {
+        let open = open.join(" and ");
+        match (stats.password.as_ref().or(behind.password.as_ref()), stats.admin.as_ref().or(behind.admin.as_ref())) {
             (Some(place), admin) => {
                 let more = if admin.is_some() { ", and who reads it may switch servers off" } else { "" };
-                notes.mistake(
-                    place,
-                    format!("the password of the statistics page at {} travels in the clear{more}", shown(bind)),
-                );
+                let what = format!("the password of the statistics page at {open} travels in the clear{more}");
+                notes.mistake(place, what);
             }
             (None, Some(place)) => {
-                notes.mistake(
-                    place,
-                    format!("whoever reaches {} may switch servers off without a password", shown(bind)),
-                );
+                notes.mistake(place, format!("whoever reaches {open} may switch servers off without a password"));
             }
             (None, None) => {}
         }
@@ -199,10 +220,14 @@ fn page(front: &Proxy, known: &Known, page: &mut Option<(String, Place)>, notes:
     } else {
         address
     };
+    for (_, other) in others {
+        let why = format!("there is one status page, and it is at {}", SocketAddr::new(address, bind.first));
+        notes.lost(&other.place, format!("the page at {}", shown(other)), why);
+    }
     if bind.ssl {
         notes.lost(&bind.place, format!("TLS of the page at {}", shown(bind)), "the page is served in the clear");
     }
-    *page = Some((std::net::SocketAddr::new(address, bind.first).to_string(), front.place.clone()));
+    *page = Some((SocketAddr::new(address, bind.first).to_string(), front.place.clone()));
 }
 
 /// As a configuration has it.
@@ -226,9 +251,23 @@ fn both_families(front: &Proxy, back: &Proxy, known: &Known, names: &mut Names, 
     }
     let mut services = Vec::new();
     let mut said = BTreeSet::new();
+    let has = |four: bool| {
+        let of_family = |server: &Server| matches!(server.address, Where::Ip(address) if address.is_ipv4() == four);
+        back.servers.iter().any(of_family)
+    };
+    let both = binds.iter().any(is_ipv4) && !binds.iter().all(is_ipv4);
     for four in [true, false] {
         let binds: Vec<_> = binds.iter().filter(|bind| is_ipv4(bind) == four).collect();
         if binds.is_empty() {
+            continue;
+        }
+        // Names may be of either: they are taken for IPv4 where nothing says another.
+        if both && !has(four) && (!four || has(false)) && names_any(back) {
+            let why = "no server has an address of this IP version, and those with names are in the service of the other; \
+                       write one for it too if they have it";
+            for bind in &binds {
+                notes.lost(&bind.place, format!("{} ({})", shown(bind), family(four)), why);
+            }
             continue;
         }
         let is_of_family = |server: &&Server| match server.address {
@@ -237,10 +276,9 @@ fn both_families(front: &Proxy, back: &Proxy, known: &Known, names: &mut Names, 
         };
         let of_family: Vec<_> = back.servers.iter().filter(is_of_family).collect();
         if of_family.is_empty() {
-            let family = if four { "IPv4" } else { "IPv6" };
             let why = "packets keep their IP version on the way, and no server has this one";
             for bind in &binds {
-                notes.lost(&bind.place, format!("{} ({family})", shown(bind)), why);
+                notes.lost(&bind.place, format!("{} ({})", shown(bind), family(four)), why);
             }
             continue;
         }
@@ -252,7 +290,7 @@ fn both_families(front: &Proxy, back: &Proxy, known: &Known, names: &mut Names, 
             continue;
         }
         said.extend(of_family.iter().map(|server| &server.name));
-        service.listen.dedup();
+        service.listen.dedup_by(|a, b| a.0 == b.0);
         services.push(service);
     }
     for server in back.servers.iter().filter(|server| !services.is_empty() && !said.contains(&server.name)) {
@@ -260,6 +298,15 @@ fn both_families(front: &Proxy, back: &Proxy, known: &Known, names: &mut Names, 
         notes.lost(&server.place, format!("server {}", server.name), why);
     }
     services
+}
+
+fn family(four: bool) -> &'static str {
+    if four { "IPv4" } else { "IPv6" }
+}
+
+/// Whether a server has a name for its address.
+fn names_any(back: &Proxy) -> bool {
+    back.servers.iter().any(|server| matches!(server.address, Where::Name(_)))
 }
 
 fn is_ipv4(bind: &Bind) -> bool {
@@ -285,6 +332,14 @@ fn listened(front: &Proxy, known: &Known, notes: &mut Notes) -> Vec<Bind> {
                 "accept-proxy",
                 "xvip reads no PROXY header, and servers would take it for data: who sends it has to stop",
             );
+        }
+        if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) {
+            notes.lost(
+                place,
+                format!("bind {}", shown(bind)),
+                "a service listens at addresses that are good beyond their link",
+            );
+            continue;
         }
         if address.is_unspecified() && address.is_ipv6() && bind.both {
             binds.push(Bind { address: Where::Ip([0, 0, 0, 0].into()), ..bind.clone() });
@@ -320,7 +375,8 @@ fn service(
         _ => None,
     };
     let mut open = Vec::new();
-    let backends = backend::backends(&back.name, servers, port, known, &mut open, notes);
+    let four = binds.iter().all(|bind| is_ipv4(bind));
+    let backends = backend::backends(&back.name, servers, port, known, four, &mut open, notes);
     let everywhere = binds.iter().any(|bind| matches!(bind.address, Where::Ip(address) if address.is_unspecified()));
     if everywhere && known.vips.is_empty() {
         open.push("the VIP: other hosts are served at VIPs alone, so write them here in place of 0.0.0.0 or ::, or add their [[vrrp]]".to_owned());
@@ -328,15 +384,23 @@ fn service(
     let balance = balance(back, notes);
     let slow = servers.iter().filter_map(|server| server.options.slow_start).max().filter(|time| !time.is_zero());
     let slow_start = slow.filter(|_| balance != "source").map(|time| time.clamp(Duration::from_secs(1), SHORT));
+    let bounded = servers
+        .iter()
+        .find(|server| server.options.slow_start == slow && slow_start.is_some_and(|time| Some(time) != slow));
+    if let (Some(server), Some(slow), Some(written)) = (bounded, slow, slow_start) {
+        let why = format!("it is 1s to 1h: {} s is written", written.as_secs());
+        notes.lost(&server.place, format!("slowstart {} s of server {}", slow.as_secs_f64(), server.name), why);
+    }
     Service {
-        place: Some(front.place.clone()),
+        source: Source::Proxy,
+        place: front.place.clone(),
         name,
-        listen: binds.iter().map(|bind| shown(bind)).collect(),
+        listen: binds.iter().map(|bind| (shown(bind), Some(bind.place.clone()))).collect(),
         balance,
         max_connections: front.settings.maxconn.filter(|count| *count > 0),
         idle: idle(front, back, notes),
         slow_start,
-        check: check::check(back, servers, notes),
+        check: check::check(back, servers, binds, notes),
         backends,
         remarks,
         open,
@@ -396,5 +460,10 @@ fn idle(front: &Proxy, back: &Proxy, notes: &mut Notes) -> Option<Duration> {
         );
         notes.mistake(&time.place, what);
     }
-    times.into_iter().map(|(_, time)| time.value).min().filter(|time| *time >= SHORT).map(|time| time.min(LONGEST))
+    let (name, least) = times.into_iter().min_by_key(|(_, time)| time.value).filter(|(_, time)| time.value >= SHORT)?;
+    if least.value > LONGEST {
+        let what = format!("timeout {name} {} s", least.value.as_secs_f64());
+        notes.lost(&least.place, what, "a connection may be silent for 7 days at most, which is what is written");
+    }
+    Some(least.value.min(LONGEST))
 }

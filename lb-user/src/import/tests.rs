@@ -4,6 +4,7 @@ mod any;
 mod golden;
 mod mistakes;
 mod refusals;
+mod said;
 
 use super::*;
 

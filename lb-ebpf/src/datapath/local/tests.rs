@@ -193,6 +193,15 @@ fn whoever_names_a_backend_means_it() {
 }
 
 #[test]
+fn a_backend_without_a_port_is_named_by_any() {
+    let mut model = model(&[at(ANY, 6443)]);
+    model.backends = vec![backend(31, 0)];
+    model.rings = vec![0, 0, 0];
+    assert_eq!(slot(&model, at(NODE, 6443)), None);
+    assert!(slot(&model, at(LOOPBACK, 6443)).is_some());
+}
+
+#[test]
 fn a_backend_without_a_port_keeps_the_clients() {
     let mut model = model(&[at(VIP, 30_000), at(VIP, 30_001)]);
     model.backends = vec![backend(31, 0)];

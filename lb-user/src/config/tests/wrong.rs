@@ -636,6 +636,8 @@ fn in_the_way() {
             "xvip.toml:16:8: port 6445 of health checks is one where the service in line 13 listens, choose another, or let the service listen at another"
         );
     }
+    // A backend that keeps the client's port is asked for at any.
+    accept(&checked("\"0.0.0.0:6445\"").replace("192.0.2.31:6443", "192.0.2.31"));
     for (metrics, at) in [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("192.0.2.31", "192.0.2.31")] {
         let text = listening(&format!("\"{at}:9910\""))
             .replace("[[vrrp]]", &format!("[metrics]\nlisten = \"{metrics}:9910\"\n[[vrrp]]"));

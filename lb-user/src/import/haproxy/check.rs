@@ -14,6 +14,8 @@ pub(in crate::import) struct Check {
     pub(in crate::import) http: Option<Http>,
     /// What has to be answered.
     pub(in crate::import) expect: Option<Expect>,
+    /// That is of the defaults.
+    inherited: bool,
     /// The rules connect by TLS.
     pub(in crate::import) tls: bool,
     /// They name a server.
@@ -56,6 +58,11 @@ pub(in crate::import) struct Expect {
 }
 
 impl Check {
+    /// A section begins with what its defaults say.
+    pub(super) fn begin(&mut self) {
+        self.inherited = true;
+    }
+
     /// `option NAME ...`; whether it is one of a check.
     pub(super) fn option(&mut self, line: &Line, at: usize, notes: &mut Notes) -> bool {
         self.way = match line.word(at) {
@@ -161,7 +168,17 @@ impl Check {
                 None => return notes.fault(&place, "http-check expect says nothing of what it expects"),
             }
         };
-        self.expect = Some(Expect { place, statuses });
+        let before = self.expect.take().filter(|_| !self.inherited);
+        let (other, kept) = match before {
+            // Of two, one that looks at the status.
+            Some(before) if statuses.is_none() => (Some(place), before),
+            before => (before.map(|before| before.place), Expect { place, statuses }),
+        };
+        if let Some(other) = other {
+            let why = format!("one list of statuses is looked at, that of {}", kept.place);
+            notes.lost(&other, "http-check expect", why);
+        }
+        (self.expect, self.inherited) = (Some(kept), false);
     }
 
     fn connect(&mut self, line: &Line, notes: &mut Notes) {

@@ -52,6 +52,32 @@ impl Line {
         self.words.get(index).map_or("", String::as_str)
     }
 
+    /// Puts variables into its address: haproxy does so there without quotes too.
+    fn expand(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
+        let at = match self.word(0) {
+            "bind" => 1,
+            "server" => 2,
+            "listen" | "frontend" if self.word(2) != "from" => 2,
+            _ => return,
+        };
+        let Some(word) = self.words.get_mut(at) else { return };
+        let mut expanded = String::new();
+        let mut rest = word.as_str();
+        while let Some((before, after)) = rest.split_once('$') {
+            let inner = after.strip_prefix('{').unwrap_or(after);
+            let end = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(inner.len());
+            let (name, tail) = inner.split_at(end);
+            expanded.push_str(before);
+            match variable(name) {
+                Some(value) => expanded.push_str(&value),
+                None => self.unset = self.unset.take().or_else(|| Some(name.to_owned())),
+            }
+            rest = if inner.len() < after.len() { tail.strip_prefix('}').unwrap_or(tail) } else { tail };
+        }
+        expanded.push_str(rest);
+        *word = expanded;
+    }
+
     /// The whole line, without what was between the words.
     pub(super) fn text(&self) -> String {
         self.words.join(" ")
@@ -92,7 +118,8 @@ impl<E: Fn(&str) -> Option<String>> Reader<E> {
                     continue;
                 }
             };
-            let line = Line { place, words, unset };
+            let mut line = Line { place, words, unset };
+            line.expand(&variable);
             let keyword = line.word(0);
             if keyword.is_empty() {
                 continue;

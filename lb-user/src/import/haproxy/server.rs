@@ -370,6 +370,10 @@ fn place_of(text: &str) -> Result<(Where, &str), String> {
     let address = match host {
         "" | "*" if family.ends_with('6') => Where::Ip(Ipv6Addr::UNSPECIFIED.into()),
         "" | "*" => Where::Ip(Ipv4Addr::UNSPECIFIED.into()),
+        host if host.eq_ignore_ascii_case("localhost") => match family.ends_with('6') {
+            true => Where::Ip(Ipv6Addr::LOCALHOST.into()),
+            false => Where::Ip(Ipv4Addr::LOCALHOST.into()),
+        },
         host => match host.parse() {
             Ok(address) => Where::Ip(address),
             Err(_) if host_name(host) => Where::Name(host.to_owned()),

@@ -25,6 +25,8 @@ pub(in crate::import) struct Settings {
     pub(in crate::import) default_backend: Option<(Place, String)>,
     pub(in crate::import) disabled: bool,
     pub(in crate::import) stats: Stats,
+    /// It says how haproxy or its metrics are.
+    pub(in crate::import) monitor: bool,
 }
 
 /// A time, and where it is said.
@@ -75,8 +77,6 @@ pub(in crate::import) struct Proxy {
     pub(in crate::import) servers: Vec<Server>,
     /// `use_backend`: where, which, whether always.
     pub(in crate::import) routes: Vec<(Place, String, bool)>,
-    /// It only says how haproxy or its metrics are.
-    pub(in crate::import) monitor: bool,
 }
 
 /// The proxies of a configuration.
@@ -93,6 +93,7 @@ pub(in crate::import) fn read(tree: &Tree, notes: &mut Notes) -> Vec<Proxy> {
             }
             "defaults" => {
                 let mut settings = parent(head, &named, None, notes);
+                settings.check.begin();
                 section.lines.iter().for_each(|line| settings.read(line, None, notes));
                 if !matches!(head.word(1), "" | "from") {
                     named.insert(head.word(1), settings.clone());
@@ -152,7 +153,8 @@ impl Proxy {
     fn read(section: &Section, kind: Kind, settings: Settings, notes: &mut Notes) -> Proxy {
         let (place, name) = (section.head.place.clone(), section.head.word(1).to_owned());
         let (binds, servers, routes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut proxy = Proxy { place, kind, name, settings, binds, servers, routes, monitor: false };
+        let mut proxy = Proxy { place, kind, name, settings, binds, servers, routes };
+        proxy.settings.check.begin();
         // Haproxy 1.x has the address beside the name.
         if kind != Kind::Backend && !matches!(section.head.word(2), "" | "from") {
             let bind = Line { words: section.head.words.iter().skip(1).cloned().collect(), ..section.head.clone() };
@@ -188,19 +190,20 @@ impl Proxy {
             "dispatch" if back => notes.lost(place, line.text(), "write it as a server with a name"),
             "use_backend" if front => {
                 let condition = line.words.get(2..).unwrap_or_default().join(" ");
-                let always = condition.is_empty() || condition.eq_ignore_ascii_case("if true");
+                let always =
+                    ["", "if true", "unless false"].iter().any(|always| condition.eq_ignore_ascii_case(always))
+                        && !line.word(1).contains("%[");
                 self.routes.push((place.clone(), line.word(1).to_owned(), always));
             }
-            "monitor-uri" if front => self.monitor = true,
             "http-request" if line.word(1) == "use-service" && line.word(2) == "prometheus-exporter" => {
-                self.monitor = true
+                self.settings.monitor = true
             }
             _ => self.settings.read(line, Some(self.kind), notes),
         }
     }
 }
 
-/// Whether every variable in a line that is of use has a value.
+/// Whether a line that is of use is text, and every variable in it has a value.
 fn is_whole(line: &Line, notes: &mut Notes) -> bool {
     if let Some(name) = &line.unset {
         let what = format!(
@@ -208,7 +211,12 @@ fn is_whole(line: &Line, notes: &mut Notes) -> bool {
         );
         notes.fault(&line.place, what);
     }
-    line.unset.is_none()
+    // What was no UTF-8 was read as this sign.
+    let text = !line.words.iter().any(|word| word.contains(char::REPLACEMENT_CHARACTER));
+    if !text {
+        notes.fault(&line.place, "the line is not UTF-8");
+    }
+    line.unset.is_none() && text
 }
 
 impl Settings {
@@ -263,6 +271,7 @@ impl Settings {
             "default_backend" if kind != Some(Kind::Backend) => {
                 self.default_backend = Some((place.clone(), value.to_owned()));
             }
+            "monitor-uri" if kind != Some(Kind::Backend) => self.monitor = true,
             "disabled" => self.disabled = true,
             "enabled" => self.disabled = false,
             "no" => self.check.no_option(line.word(2)),

@@ -2,6 +2,7 @@
 
 use super::super::note::{Notes, Place, nearest};
 use super::router::{Router, entries};
+use super::script::Scripts;
 use super::{Statement, words};
 
 /// A `vrrp_sync_group` of at least two routers.
@@ -14,7 +15,7 @@ pub(in crate::import) struct Group {
 }
 
 /// The groups of a configuration whose routers are known.
-pub(super) fn read(tree: &[Statement], routers: &[Router], notes: &mut Notes) -> Vec<Group> {
+pub(super) fn read(tree: &[Statement], routers: &[Router], scripts: &mut Scripts<'_>, notes: &mut Notes) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for statement in tree.iter().filter(|statement| statement.word(0) == "vrrp_sync_group") {
         let (place, name) = (&statement.place, statement.word(1).to_owned());
@@ -27,6 +28,15 @@ pub(super) fn read(tree: &[Statement], routers: &[Router], notes: &mut Notes) ->
                 "group" => {
                     for entry in entries(line) {
                         members.extend(entry.words.iter().map(|word| (entry.place.clone(), word.clone())));
+                    }
+                }
+                keyword @ ("track_script" | "track_interface") => {
+                    for entry in entries(line) {
+                        // What has no place in a configuration is noted as such.
+                        if keyword == "track_interface" || scripts.track(&entry, notes).is_some() {
+                            let why = words::group(keyword).unwrap_or_default();
+                            notes.lost(&entry.place, format!("{keyword} {}", entry.text()), why);
+                        }
                     }
                 }
                 keyword => match words::group(keyword) {

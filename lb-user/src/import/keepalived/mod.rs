@@ -1,9 +1,10 @@
 //! keepalived.conf: text in, a tree of statements out. Knows how a line is written, not what it means.
 //!
 //! Definitions, conditional lines and includes are followed as keepalived follows them; who reads the included files is the
-//! caller. `words` names the keywords, `router`, `script` and `group` read them.
+//! caller. `words` names the keywords, `router`, `script`, `group` and `ipvs` read them.
 
 mod group;
+mod ipvs;
 mod router;
 mod script;
 #[cfg(test)]
@@ -14,9 +15,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::note::{Note, Notes, Place};
+use script::Scripts;
 
 pub(super) use group::Group;
-pub(super) use router::{Router, Track};
+pub(super) use ipvs::VirtualServer;
+pub(super) use router::Router;
+pub(super) use script::{Track, Tracked};
 
 /// Blocks in blocks; keepalived's own go three deep.
 const DEEPEST: usize = 16;
@@ -54,7 +58,15 @@ impl Statement {
 }
 
 /// The statements of one or several files, in their order.
-pub type Tree = Vec<Statement>;
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tree {
+    /// Those for this node.
+    pub statements: Vec<Statement>,
+    /// Lines for other nodes: where, and what they say.
+    pub skipped: Vec<(Place, String)>,
+    /// By what lines are chosen, and whether one was chosen by it.
+    pub id: (String, bool),
+}
 
 /// A file that is included: what it is called, and its text.
 pub type Included = (String, String);
@@ -64,13 +76,43 @@ pub type Included = (String, String);
 pub(super) struct Vrrp {
     pub(super) routers: Vec<Router>,
     pub(super) groups: Vec<Group>,
+    /// Of its own balancer, where that is the only one.
+    pub(super) virtual_servers: Vec<VirtualServer>,
 }
 
-/// Reads the statements; `content` has the text of a script's file, where it is known.
-pub(super) fn read(tree: &[Statement], content: &dyn Fn(&str) -> Option<String>, notes: &mut Notes) -> Vrrp {
-    let routers = router::read(tree, content, notes);
-    let groups = group::read(tree, &routers, notes);
-    Vrrp { routers, groups }
+/// What is beside keepalived's file.
+pub(super) struct Around<'a> {
+    /// The text of a script's file, where it is known.
+    pub(super) content: &'a dyn Fn(&str) -> Option<String>,
+    /// Where haproxy listens, first and last ports.
+    pub(super) ports: &'a [(u16, u16)],
+    /// Whether haproxy's file is there.
+    pub(super) balancer: bool,
+}
+
+/// Reads the statements.
+pub(super) fn read(tree: &Tree, around: &Around<'_>, notes: &mut Notes) -> Vrrp {
+    let (id, chosen) = &tree.id;
+    for (place, text) in &tree.skipped {
+        notes.lost(
+            place,
+            text,
+            format!("it is for other nodes than {id}, by which @ lines are chosen here (--config-id)"),
+        );
+    }
+    if let Some((place, _)) = tree.skipped.iter().find(|(_, text)| !text.starts_with("@^")).filter(|_| !chosen) {
+        let what =
+            format!("no line is for {id}, and this one is for another: say which lines are to hold by --config-id");
+        notes.mistake(place, what);
+    }
+    let statements = tree.statements.as_slice();
+    let mut scripts = Scripts::read(statements, around, notes);
+    let routers = router::read(statements, &mut scripts, notes);
+    let groups = group::read(statements, &routers, &mut scripts, notes);
+    if !routers.is_empty() {
+        scripts.untracked(notes);
+    }
+    Vrrp { routers, groups, virtual_servers: ipvs::read(statements, around.balancer, notes) }
 }
 
 /// Reads a file and what it includes. `L` is given what stands behind `include` and the name of the file it stands in.
@@ -96,7 +138,8 @@ enum Token {
 impl<'a, L: FnMut(&str, &str) -> Result<Vec<Included>, String>> Reader<'a, L> {
     /// Nothing read yet.
     pub fn new(id: &'a str, load: L) -> Self {
-        let (definitions, tree, open) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let tree = Tree { id: (id.to_owned(), false), ..Tree::default() };
+        let (definitions, open) = (BTreeMap::new(), Vec::new());
         Self { id, load, definitions, tree, open, depth: 0, notes: Notes::default() }
     }
 
@@ -115,7 +158,7 @@ impl<'a, L: FnMut(&str, &str) -> Result<Vec<Included>, String>> Reader<'a, L> {
     pub(super) fn finish(mut self) -> (Tree, Notes) {
         for block in std::mem::take(&mut self.open) {
             self.notes.fault(&block.place, format!("the block {} {{ is not closed by }}", block.text()));
-            self.tree.push(block);
+            self.tree.statements.push(block);
         }
         (self.tree, self.notes)
     }
@@ -132,10 +175,14 @@ impl<'a, L: FnMut(&str, &str) -> Result<Vec<Included>, String>> Reader<'a, L> {
                 Some(not) => not != self.id,
                 None => condition == self.id,
             };
+            line = tail.trim_start();
             if !holds {
+                // A password is for nobody's eyes.
+                let shown = if line.starts_with("auth_pass") { "auth_pass ..." } else { line };
+                self.tree.skipped.push((place.clone(), format!("@{condition} {shown}").trim_end().to_owned()));
                 return Ok(());
             }
-            line = tail.trim_start();
+            self.tree.id.1 |= !condition.starts_with('^');
         }
         if let Some((name, value)) = definition(line) {
             if value.ends_with('\\') {
@@ -147,6 +194,11 @@ impl<'a, L: FnMut(&str, &str) -> Result<Vec<Included>, String>> Reader<'a, L> {
             return Ok(());
         }
         let tokens = tokens(line)?;
+        // What was no UTF-8 was read as this sign.
+        let is_text = |token: &Token| !matches!(token, Token::Word(word) if word.contains(char::REPLACEMENT_CHARACTER));
+        if !tokens.iter().all(is_text) {
+            return Err("the line is not UTF-8".to_owned());
+        }
         if let [Token::Word(first), ..] = tokens.as_slice()
             && matches!(first.as_str(), "include" | "includer" | "includem" | "includew" | "includeb" | "includea")
         {
@@ -197,7 +249,7 @@ impl<'a, L: FnMut(&str, &str) -> Result<Vec<Included>, String>> Reader<'a, L> {
     fn siblings(&mut self) -> &mut Vec<Statement> {
         match self.open.last_mut() {
             Some(block) => block.block.get_or_insert_default(),
-            None => &mut self.tree,
+            None => &mut self.tree.statements,
         }
     }
 

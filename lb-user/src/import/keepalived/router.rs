@@ -1,11 +1,12 @@
 //! `vrrp_instance` and what belongs to it, but for `vrrp_sync_group`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::super::note::{Notes, Place, nearest};
-use super::script::{self, Script, Subject, seconds};
+use super::script::{Scripts, Track, Tracked, seconds, weight_of};
 use super::{Statement, words};
 
 /// Bytes of a password that travel (RFC 3768 has 8).
@@ -20,6 +21,8 @@ pub(in crate::import) struct Router {
     pub(in crate::import) interface: Option<String>,
     pub(in crate::import) id: u8,
     pub(in crate::import) priority: u8,
+    /// It is keepalived's own, for the file has none.
+    pub(in crate::import) usual_priority: bool,
     /// 2 or 3.
     pub(in crate::import) version: u8,
     pub(in crate::import) advert: Duration,
@@ -27,19 +30,21 @@ pub(in crate::import) struct Router {
     pub(in crate::import) preempt: bool,
     pub(in crate::import) preempt_delay: Option<Duration>,
     pub(in crate::import) source: Option<IpAddr>,
-    pub(in crate::import) peers: Vec<IpAddr>,
+    pub(in crate::import) peers: Vec<(Place, IpAddr)>,
     /// With prefix lengths, all of one family.
-    pub(in crate::import) addresses: Vec<(IpAddr, u8)>,
+    pub(in crate::import) addresses: Vec<(Place, IpAddr, u8)>,
     /// Addresses that come and go with them without being advertised.
     pub(in crate::import) excluded: Vec<(IpAddr, u8)>,
     pub(in crate::import) tracks: Vec<Track>,
+    /// What nobody but the administrator knows of its addresses.
+    pub(in crate::import) open: Vec<String>,
 }
 
-/// What it heeds besides adverts.
-#[derive(Debug, Clone)]
-pub(in crate::import) enum Track {
-    Interface { name: String, weight: Option<i16> },
-    Command { words: Vec<String>, interval: Duration, timeout: Duration, weight: Option<i16>, rise: u32, fall: u32 },
+impl Router {
+    /// Its addresses alone.
+    pub(in crate::import) fn vips(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(|(_, address, _)| *address)
+    }
 }
 
 /// What a statement says to all routers.
@@ -49,32 +54,30 @@ struct Globals {
     interface: Option<String>,
 }
 
-/// The routers of a configuration; `content` has the text of a script's file, where it is known.
-pub(in crate::import) fn read(
-    tree: &[Statement], content: &dyn Fn(&str) -> Option<String>, notes: &mut Notes,
-) -> Vec<Router> {
+/// The routers of a configuration.
+pub(in crate::import) fn read(tree: &[Statement], scripts: &mut Scripts<'_>, notes: &mut Notes) -> Vec<Router> {
     let mut globals = Globals::default();
-    let mut scripts: Vec<(Script, bool)> = Vec::new();
-    for statement in tree {
-        match statement.word(0) {
-            "global_defs" => statement.within().iter().for_each(|line| globals.read(line, notes)),
-            "vrrp_script" => {
-                let script = script::read(statement, notes);
-                if let Some((first, _)) = scripts.iter().find(|(other, _)| other.name == script.name) {
-                    notes.fault(&script.place, format!("vrrp_script {} is already in {}", script.name, first.place));
-                }
-                scripts.push((script, false));
-            }
-            _ => {}
-        }
+    for statement in tree.iter().filter(|statement| statement.word(0) == "global_defs") {
+        statement.within().iter().for_each(|line| globals.read(line, notes));
     }
-    let mut routers = Vec::new();
+    let mut routers: Vec<Router> = Vec::new();
+    let mut seen: BTreeMap<&str, &Place> = BTreeMap::new();
     for statement in tree {
-        let place = &statement.place;
+        let (place, name) = (&statement.place, statement.word(1));
         match statement.word(0) {
-            // Groups are read by `group` when all routers are known.
-            "global_defs" | "vrrp_script" | "vrrp_sync_group" => {}
-            "vrrp_instance" => routers.extend(Draft::read(statement, &globals, &mut scripts, content, notes)),
+            // The others read these.
+            "global_defs" | "vrrp_script" | "vrrp_sync_group" | "virtual_server" => {}
+            "vrrp_instance" => match seen.get(name) {
+                Some(first) => {
+                    let what =
+                        format!("vrrp_instance {name} is in {first} already: keepalived skips this one; left out");
+                    notes.mistake(place, what);
+                }
+                None => {
+                    seen.insert(name, place);
+                    routers.extend(Draft::read(statement, &globals, scripts, notes));
+                }
+            },
             keyword => match words::top(keyword) {
                 Some(why) => notes.lost(place, statement.text(), why),
                 None => {
@@ -82,14 +85,6 @@ pub(in crate::import) fn read(
                     notes.fault(place, format!("\"{keyword}\" is unknown here{near}"));
                 }
             },
-        }
-    }
-    for (script, tracked) in scripts {
-        if !tracked && !routers.is_empty() {
-            notes.mistake(
-                &script.place,
-                format!("vrrp_script {} is tracked by no vrrp_instance: it changes nothing", script.name),
-            );
         }
     }
     routers
@@ -130,26 +125,27 @@ struct Draft {
     addresses: Vec<(Place, IpAddr, u8)>,
     excluded: Vec<(Place, IpAddr, u8)>,
     /// Place, device.
-    devices: Vec<(Place, String)>,
+    devices: Vec<(Place, IpAddr, String)>,
     tracks: Vec<Track>,
+    no_address: bool,
 }
 
 impl Draft {
-    fn read(
-        statement: &Statement, globals: &Globals, scripts: &mut [(Script, bool)],
-        content: &dyn Fn(&str) -> Option<String>, notes: &mut Notes,
-    ) -> Option<Router> {
+    fn read(statement: &Statement, globals: &Globals, scripts: &mut Scripts<'_>, notes: &mut Notes) -> Option<Router> {
         let mut draft = Draft::default();
         for line in statement.within() {
-            draft.line(line, scripts, content, notes);
+            draft.line(line, scripts, notes);
+            match line.word(0) {
+                "state" | "interface" | "virtual_router_id" | "priority" | "version" | "advert_int"
+                | "preempt_delay" | "mcast_src_ip" | "unicast_src_ip" => surplus(line, 2, notes),
+                "nopreempt" | "preempt" => surplus(line, 1, notes),
+                _ => {}
+            }
         }
         draft.whole(statement, globals, notes)
     }
 
-    fn line(
-        &mut self, line: &Statement, scripts: &mut [(Script, bool)], content: &dyn Fn(&str) -> Option<String>,
-        notes: &mut Notes,
-    ) {
+    fn line(&mut self, line: &Statement, scripts: &mut Scripts<'_>, notes: &mut Notes) {
         let place = || line.place.clone();
         match line.word(0) {
             "state" => match line.word(1) {
@@ -162,8 +158,8 @@ impl Draft {
                 other => notes.fault(&line.place, format!("state \"{other}\" is not MASTER or BACKUP")),
             },
             "interface" => self.interface = Some(line.word(1).to_owned()),
-            "virtual_router_id" => self.id = number(line, 1..=255, notes),
-            "priority" => self.priority = number(line, 1..=255, notes),
+            "virtual_router_id" => self.id = once(self.id, line, notes),
+            "priority" => self.priority = once(self.priority, line, notes),
             "version" => self.version = number(line, 2..=3, notes),
             "advert_int" => match seconds(line.word(1)) {
                 Some(time) if !time.is_zero() => self.advert = Some((place(), time)),
@@ -183,15 +179,19 @@ impl Draft {
             "unicast_peer" => self.peers(line, notes),
             "virtual_ipaddress" => self.virtual_addresses(line, false, notes),
             "virtual_ipaddress_excluded" => self.virtual_addresses(line, true, notes),
+            "no_virtual_ipaddress" => self.no_address = true,
             "track_script" => {
-                for entry in entries(line) {
-                    self.track_script(&entry, scripts, content, notes);
-                }
+                self.tracks.extend(entries(line).iter().filter_map(|entry| scripts.track(entry, notes)));
             }
             "track_interface" => {
                 for entry in entries(line) {
                     let weight = weight_of(&entry, notes);
-                    self.tracks.push(Track::Interface { name: entry.word(0).to_owned(), weight });
+                    self.tracks.push(Track {
+                        place: entry.place.clone(),
+                        what: Tracked::Interface(entry.word(0).to_owned()),
+                        weight: weight.value,
+                        open: weight.open().into_iter().collect(),
+                    });
                 }
             }
             "track_process" => {
@@ -280,7 +280,8 @@ impl Draft {
             while let Some(option) = options.next() {
                 let why = match option {
                     "dev" => {
-                        self.devices.extend(options.next().map(|device| (entry.place.clone(), device.to_owned())));
+                        let device = options.next().map(|device| (entry.place.clone(), address, device.to_owned()));
+                        self.devices.extend(device.filter(|_| !excluded));
                         continue;
                     }
                     "home" | "nodad" | "mngtmpaddr" | "noprefixroute" | "autojoin" | "no_track" | "-nodad"
@@ -291,7 +292,17 @@ impl Draft {
                     "label" => "VIPs have no labels",
                     "brd" | "broadcast" => "VIPs have no broadcast address of their own",
                     "scope" => "VIPs are addresses of global scope",
-                    _ => "xvip brings each VIP in the same way",
+                    "peer" | "preferred_lft" | "track_group" | "to" => "xvip brings each VIP in the same way",
+                    other => {
+                        let bare = other.trim_end_matches([',', ';']);
+                        let is_address = bare.split('/').next().is_some_and(|text| text.parse::<IpAddr>().is_ok());
+                        let what = match is_address {
+                            true => format!("one address a line: keepalived ignores {bare}"),
+                            false => format!("keepalived ignores \"{other}\", which is no option of an address"),
+                        };
+                        notes.mistake(&entry.place, what);
+                        continue;
+                    }
                 };
                 let value = options.next().unwrap_or_default();
                 notes.lost(&entry.place, format!("{option} {value}").trim_end(), why);
@@ -299,50 +310,6 @@ impl Draft {
             let into = if excluded { &mut self.excluded } else { &mut self.addresses };
             into.push((entry.place.clone(), address, prefix));
         }
-    }
-
-    fn track_script(
-        &mut self, entry: &Statement, scripts: &mut [(Script, bool)], content: &dyn Fn(&str) -> Option<String>,
-        notes: &mut Notes,
-    ) {
-        let (place, name) = (&entry.place, entry.word(0));
-        let Some((script, tracked)) = scripts.iter_mut().find(|(script, _)| script.name == name) else {
-            let near = nearest(name, scripts.iter().map(|(script, _)| script.name.as_str()));
-            notes.mistake(
-                place,
-                format!("track_script {name} is defined by no vrrp_script: keepalived ignores it{near}"),
-            );
-            return;
-        };
-        *tracked = true;
-        let words = words_of(&script.command.1);
-        let text = words.first().and_then(|program| content(program));
-        script.judge(text.as_deref(), notes);
-        let why = match script.subject(text.as_deref()) {
-            Subject::Balancer => {
-                "it asks whether haproxy runs, and there is no such process here: the datapath is in the kernel, goes on \
-                 without the agent, and a node whose agent is gone stops claiming its VIPs by itself"
-            }
-            Subject::Backend => {
-                "it asks for an API server, which is what [service.health_check] does; a VIP does not move because a \
-                 backend is not ready"
-            }
-            Subject::Other if !words.first().is_some_and(|program| program.starts_with('/')) => {
-                "[[vrrp.track]] runs programs by their whole path; write it there as command = [\"/PATH/PROGRAM\", ...]"
-            }
-            Subject::Other => {
-                self.tracks.push(Track::Command {
-                    words,
-                    interval: script.interval,
-                    timeout: script.timeout.unwrap_or(script.interval),
-                    weight: weight_of(entry, notes).or(script.weight),
-                    rise: script.rise,
-                    fall: script.fall,
-                });
-                return;
-            }
-        };
-        notes.lost(&script.place, format!("vrrp_script {name}"), why);
     }
 
     fn whole(mut self, statement: &Statement, globals: &Globals, notes: &mut Notes) -> Option<Router> {
@@ -364,6 +331,10 @@ impl Draft {
             notes.fault(place, format!("vrrp_instance {name} is without a virtual_router_id"));
             return None;
         };
+        if addresses.is_empty() && self.no_address {
+            notes.lost(place, statement.text(), "it has no addresses, and a [[vrrp]] has one at least");
+            return None;
+        }
         if addresses.is_empty() {
             notes.fault(place, format!("vrrp_instance {name} has no address in virtual_ipaddress"));
             return None;
@@ -371,9 +342,11 @@ impl Draft {
         // keepalived's default is version 2, which has no IPv6.
         let version = self.version.or(globals.version).filter(|_| is_ipv4).unwrap_or(if is_ipv4 { 2 } else { 3 });
         let interface = self.interface.or_else(|| globals.interface.clone());
-        for (place, device) in self.devices.iter().filter(|(_, device)| Some(device) != interface.as_ref()) {
-            notes.lost(place, format!("dev {device}"), "VIPs are at the interface of their [[vrrp]]");
-        }
+        let elsewhere = self.devices.iter().filter(|(.., device)| Some(device) != interface.as_ref());
+        let open = elsewhere.map(|(place, address, device)| {
+            format!("{address} is at {device} in {place}, and VIPs are at the interface of their [[vrrp]]: is that the right one?")
+        });
+        let open = open.collect();
         if let (Some(no_preempt), Some(_)) = (&self.no_preempt, &self.master) {
             let what = "nopreempt has no effect with state MASTER, keepalived takes the VIP whenever it starts; carried over as \
                         meant, preempt = false";
@@ -395,23 +368,36 @@ impl Draft {
             }
             (source, other) => source.or(other).map(|(_, source)| source),
         };
-        let mut peers: Vec<IpAddr> = Vec::new();
+        let mut peers: Vec<(Place, IpAddr)> = Vec::new();
         for (place, peer) in self.peers {
             if Some(peer) == source {
                 notes.mistake(&place, format!("{peer} is this node itself, no peer; left out"));
-            } else if peers.contains(&peer) {
+            } else if peers.iter().any(|(_, other)| *other == peer) {
                 notes.mistake(&place, format!("{peer} is listed twice"));
             } else {
-                peers.push(peer);
+                peers.push((place, peer));
             }
         }
+        let priority = match (self.priority, &self.master) {
+            (Some(priority), _) => priority,
+            (None, Some(place)) => {
+                let what = format!(
+                    "state MASTER without a priority is priority 255 for keepalived, that of who owns the address; 254 is \
+                     written, the most of one that waits for others; give each node another"
+                );
+                notes.mistake(place, what);
+                254
+            }
+            (None, None) => 100,
+        };
         let delay = self.preempt_delay.filter(|_| self.no_preempt.is_none());
         Some(Router {
             place: place.clone(),
             name,
             interface,
             id,
-            priority: self.priority.unwrap_or(100),
+            priority,
+            usual_priority: self.priority.is_none() && self.master.is_none(),
             version,
             advert,
             password: self.password.and_then(|(place, password)| pass(&place, password, version, notes)),
@@ -419,7 +405,8 @@ impl Draft {
             preempt_delay: delay.and_then(|(place, delay)| bounded(&place, delay, notes)),
             source,
             peers,
-            addresses: addresses.into_iter().map(|(_, address, prefix)| (address, prefix)).collect(),
+            open,
+            addresses,
             excluded: self.excluded.into_iter().map(|(_, address, prefix)| (address, prefix)).collect(),
             tracks: self.tracks,
         })
@@ -433,16 +420,21 @@ pub(super) fn entries(line: &Statement) -> Vec<Statement> {
     behind.into_iter().chain(line.within().iter().cloned()).collect()
 }
 
-/// `NAME weight NUMBER`
-fn weight_of(entry: &Statement, notes: &mut Notes) -> Option<i16> {
-    match entry.word(1) {
-        "weight" => script::weight(&entry.words, 2, &entry.place, notes),
-        "" => None,
-        other => {
-            notes.lost(&entry.place, other, "a [[vrrp.track]] has a weight, or none");
-            None
-        }
+/// Notes what stands behind the words that keepalived reads.
+pub(super) fn surplus(line: &Statement, read: usize, notes: &mut Notes) {
+    let behind = line.words.get(read..).unwrap_or_default().join(" ");
+    if !behind.is_empty() {
+        notes.mistake(&line.place, format!("keepalived ignores \"{behind}\": write it into a line of its own"));
     }
+}
+
+/// A number from 1 to 255; where there was one before, the later one counts.
+fn once(before: Option<u8>, line: &Statement, notes: &mut Notes) -> Option<u8> {
+    if let Some(before) = before {
+        let what = format!("{} is {before} in a line before, and this one counts", line.word(0));
+        notes.mistake(&line.place, what);
+    }
+    number(line, 1..=255, notes)
 }
 
 fn number(line: &Statement, range: RangeInclusive<u8>, notes: &mut Notes) -> Option<u8> {
@@ -509,9 +501,4 @@ fn bounded(place: &Place, delay: Duration, notes: &mut Notes) -> Option<Duration
     }
     // Written in milliseconds.
     Some(delay.min(hour)).filter(|delay| delay.as_millis() > 0)
-}
-
-/// A command's words, as a shell would divide them; no expansion.
-fn words_of(command: &str) -> Vec<String> {
-    command.split_whitespace().map(str::to_owned).collect()
 }

@@ -14,7 +14,7 @@ fn shown(tree: &[Statement]) -> String {
 #[track_caller]
 fn reads(text: &str, expected: &str) {
     let tree = parse(text, "f", "lb1").unwrap_or_else(|notes| panic!("{notes:?}"));
-    assert_eq!(shown(&tree), expected, "{text}");
+    assert_eq!(shown(&tree.statements), expected, "{text}");
 }
 
 #[test]
@@ -80,8 +80,8 @@ fn what_is_included_stands_in_its_place() {
     reader.read("a {\ninclude b\nx $X\n}\n", "a");
     let (tree, notes) = reader.finish();
     assert!(!notes.has_faults());
-    assert_eq!(shown(&tree), "a {from|a}; c {x|1}");
-    assert_eq!((&*tree[1].place.file, tree[1].place.line), ("dir/c", 2));
+    assert_eq!(shown(&tree.statements), "a {from|a}; c {x|1}");
+    assert_eq!((&*tree.statements[1].place.file, tree.statements[1].place.line), ("dir/c", 2));
 
     let mut reader = Reader::new("lb1", load);
     reader.read("include itself\ninclude none\n", "a");

@@ -102,6 +102,7 @@ const GLOBAL: Table = &[
             "process_names",
             "process_name",
             "vrrp_process_name",
+            "lvs_process_name",
             "checker_process_name",
             "bfd_process_name",
             "child_wait_time",
@@ -141,6 +142,7 @@ const GLOBAL: Table = &[
             "lvs_timeouts",
             "lvs_flush",
             "lvs_flush_on_stop",
+            "lvs_flush_onstop",
             "checker_log_all_failures",
             "rs_init_notifies",
         ],
@@ -197,12 +199,13 @@ const INSTANCE: Table = &[
             "garp_interval",
             "gna_interval",
             "garp_extra_if",
+            "vmac_garp_intvl",
         ],
     ),
     (LOWER, &["lower_prio_no_advert", "higher_prio_send_advert", "strict_mode"]),
     (CHECKED, &["skip_check_adv_addr", "check_unicast_src"]),
     ("the interface is always watched: without it no VIP is held", &["dont_track_primary", "linkbeat_use_polling"]),
-    (TIMES, &["down_timer_adverts"]),
+    (TIMES, &["down_timer_adverts", "timer_expired_backup"]),
     (
         NOTIFY,
         &[
@@ -228,6 +231,7 @@ const INSTANCE: Table = &[
     ("the VIPs may be used as their services say", &["accept", "no_accept"]),
     ("a VIP is a further address of the interface", &["promote_secondaries", "native_ipv6", "vrf"]),
     ("adverts have the checksum that keepalived's unicast has today", &["old_unicast_checksum"]),
+    ("adverts of version 3 have the checksum of RFC 9568, which keepalived's have without it", &["v3_checksum_as_v2"]),
     (NETLINK, &["kernel_rx_buf_size"]),
     (TRACKED, &["track_file", "track_bfd", "track_src_ip"]),
     (NAME, &["debug", "snmp_name"]),
@@ -286,6 +290,7 @@ pub(super) fn instances() -> impl Iterator<Item = &'static str> {
         "unicast_peer",
         "virtual_ipaddress",
         "virtual_ipaddress_excluded",
+        "no_virtual_ipaddress",
         "track_script",
         "track_interface",
         "track_process",
@@ -306,7 +311,6 @@ pub(super) fn groups() -> impl Iterator<Item = &'static str> {
 /// Why a statement outside of all blocks is not carried over; `None`: it is carried over, or unknown.
 pub(super) fn top(keyword: &str) -> Option<&'static str> {
     Some(match keyword {
-        "virtual_server" => "a balancer by IPVS; write it as [[service]] where it is of TCP",
         "virtual_server_group" | "real_server" => "it is of a balancer by IPVS",
         "vrrp_track_process" | "track_process" | "vrrp_track_file" | "track_file" | "track_group" => TRACKED,
         "static_ipaddress" | "static_routes" | "static_rules" => ROUTES,

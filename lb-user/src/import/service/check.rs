@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::haproxy::{Proxy, Server, Way};
+use super::super::haproxy::{Bind, Proxy, Server, Way};
 use super::super::note::{Notes, Place};
 
 /// Most statuses that are written one by one.
 const MOST_STATUSES: usize = 16;
+/// Most answers that make a difference.
+const MOST_COUNT: u32 = 1000;
 /// Ports at which a server speaks TLS.
 const TLS_PORTS: [u16; 2] = [443, 6443];
 
@@ -15,6 +17,8 @@ const TLS_PORTS: [u16; 2] = [443, 6443];
 pub(in crate::import) struct Check {
     pub(in crate::import) kind: &'static str,
     pub(in crate::import) port: Option<u16>,
+    /// What nobody but the administrator knows of the port.
+    pub(in crate::import) open: Option<String>,
     /// Of "http" and "https".
     pub(in crate::import) path: Option<String>,
     pub(in crate::import) host: Option<String>,
@@ -38,6 +42,7 @@ impl Default for Check {
         Check {
             kind: "https",
             port: None,
+            open: None,
             path: Some("/readyz".to_owned()),
             host: None,
             statuses: vec![200],
@@ -53,7 +58,8 @@ impl Default for Check {
     }
 }
 
-pub(super) fn check(back: &Proxy, servers: &[&Server], notes: &mut Notes) -> Check {
+/// The checks of the servers of a service that listens there.
+pub(super) fn check(back: &Proxy, servers: &[&Server], binds: &[&Bind], notes: &mut Notes) -> Check {
     let asked = &back.settings.check;
     let first = servers.iter().find(|server| server.options.check).or(servers.first());
     let mut check = Check { remarks: Vec::new(), ..Check::default() };
@@ -71,19 +77,54 @@ pub(super) fn check(back: &Proxy, servers: &[&Server], notes: &mut Notes) -> Che
         }
     }
     check.port = asked.port.or_else(|| first.and_then(|server| server.options.port));
-    if check.port.is_none() && servers.iter().any(|server| server.port.is_none()) {
-        // Where connections keep the client's port, a check needs one of its own.
-        check.port = servers
-            .iter()
-            .find_map(|server| server.port)
-            .or_else(|| back.binds.first().map(|bind| bind.first))
-            .or(Some(super::backend::API_PORT));
+    if check.port.is_none() {
+        own_port(&mut check, back, servers, binds);
+    }
+    if asked.port.is_none() {
+        one_way("port", servers, |server| Some(server.options.port), notes);
     }
     if matches!(check.kind, "tls" | "https") {
+        if !asked.tls {
+            one_way("check-ssl", servers, |server| server.options.check_ssl.then_some(()), notes);
+        }
+        let ca_file = |server: &Server| server.options.ca_file.clone().filter(|_| !server.options.unverified);
+        one_way("ca-file and verify", servers, ca_file, notes);
+        one_way("crt", servers, |server| server.options.certificate.clone(), notes);
         verification(&mut check, back, servers, notes);
     }
     times(&mut check, back, servers, notes);
     check
+}
+
+/// Where connections keep the client's port, a check needs one of its own.
+fn own_port(check: &mut Check, back: &Proxy, servers: &[&Server], binds: &[&Bind]) {
+    let keeps = !matches!(binds, [bind] if bind.first == bind.last);
+    if !keeps || servers.iter().all(|server| server.port.is_some()) {
+        return;
+    }
+    check.port = servers.iter().find_map(|server| server.port);
+    if check.port.is_none() {
+        let first = binds.first().map(|bind| (bind.first, bind.last));
+        check.port = first.map(|(port, _)| port);
+        // haproxy asks there too, where the servers are in the section that listens.
+        let asked = !back.binds.is_empty() && servers.iter().any(|server| server.options.check);
+        if first.is_some_and(|(first, last)| first != last) && !asked {
+            check.open =
+                Some("a port at which every backend answers; this is the first that is listened at".to_owned());
+        } else {
+            check.remarks.push("Connections keep the client's port; this is the first that is listened at.".to_owned());
+        }
+    }
+}
+
+/// Notes servers that are asked in another way than the first of which something is said.
+fn one_way<T: PartialEq>(name: &str, servers: &[&Server], of: impl Fn(&Server) -> Option<T>, notes: &mut Notes) {
+    let checked = || servers.iter().filter(|server| server.options.check);
+    let Some(first) = checked().find(|server| of(server).is_some()) else { return };
+    for server in checked().filter(|server| of(server) != of(first)) {
+        let why = format!("a service has one way of checking: that of {} is written", first.name);
+        notes.lost(&server.place, format!("{name} of server {}", server.name), why);
+    }
 }
 
 fn wants_tls(back: &Proxy, servers: &[&Server]) -> bool {
@@ -143,10 +184,7 @@ fn request(check: &mut Check, back: &Proxy, notes: &mut Notes) {
         if http.method != "GET" {
             notes.lost(&http.place, format!("the method {}", http.method), "checks ask by GET");
         }
-        let good = http.path.starts_with('/')
-            && http.path.len() <= 1024
-            && http.path.chars().all(|c| c.is_ascii_graphic() && c != '#');
-        match good {
+        match is_path(&http.path) {
             true => check.path = Some(http.path.clone()),
             false => {
                 notes.lost(&http.place, format!("the path {}", http.path), "paths begin with /; /readyz is written")
@@ -173,6 +211,11 @@ fn request(check: &mut Check, back: &Proxy, notes: &mut Notes) {
         1..=MOST_STATUSES => check.statuses.clone_from(statuses),
         count => notes.lost(&expect.place, format!("{count} statuses"), "statuses are written one by one; 200 is"),
     }
+}
+
+/// Whether a check can ask for it.
+pub(in crate::import) fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.len() <= 1024 && path.chars().all(|c| c.is_ascii_graphic() && c != '#')
 }
 
 fn is_host(text: &str) -> bool {
@@ -244,6 +287,12 @@ fn times(check: &mut Check, back: &Proxy, servers: &[&Server], notes: &mut Notes
         None => millis(usual),
     };
     check.interval = interval;
-    check.rise = rise.unwrap_or(2).min(1000);
-    check.fall = fall.unwrap_or(3).min(1000);
+    for (name, count) in [("rise", rise), ("fall", fall)] {
+        if let Some(count) = count.filter(|count| *count > MOST_COUNT) {
+            let why = format!("{MOST_COUNT} is the most, and is what is written");
+            notes.lost(&first.place, format!("{name} {count} of server {}", first.name), why);
+        }
+    }
+    check.rise = rise.unwrap_or(2).min(MOST_COUNT);
+    check.fall = fall.unwrap_or(3).min(MOST_COUNT);
 }

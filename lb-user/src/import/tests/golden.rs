@@ -4,6 +4,7 @@
 //! directory makes them anew.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::super::{command, files};

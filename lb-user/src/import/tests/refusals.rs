@@ -20,6 +20,8 @@ fn of_haproxy() {
         ("frontend a\n bind \"x\n", "haproxy.cfg:2: a double quote is not closed"),
         ("frontend a\n bind 'x\n", "haproxy.cfg:2: a single quote is not closed"),
         ("frontend a\n bind \"${NONE}:80\"\n", "haproxy.cfg:2: the variable NONE has no value here"),
+        ("frontend a\n bind ${VIP}:80\n", "haproxy.cfg:2: the variable VIP has no value here"),
+        ("listen a\n server m1 192.0.2.$X:80\n", "haproxy.cfg:2: the variable X has no value here"),
         ("frontend a\n bind \"${A\"\n", "haproxy.cfg:2: ${A is not closed"),
         ("frontend a\n bind \\xzz\n", "haproxy.cfg:2: \\x is not followed"),
         ("global\n .if defined(X)\n", "haproxy.cfg:2: .if is not evaluated"),
@@ -59,7 +61,7 @@ fn of_haproxy() {
         ("listen a\n http-check expect status x\n", "haproxy.cfg:2: status is without its numbers"),
         (
             "listen a\n bind :8000-9000\n server a 192.0.2.1 check port 70\nlisten s\n mode http\n bind :8404\n stats enable\n",
-            "# listen = \"0.0.0.0:8404\": listen 0.0.0.0:8404 is a service's in line",
+            "haproxy.cfg:4: listen 0.0.0.0:8404 is a service's in haproxy.cfg:2, choose another port or address (what",
         ),
         ("global\n daemon\n", "haproxy.cfg:1: no frontend leads to a backend"),
         ("listen a\n bind :80 ssl crt x\n server a 192.0.2.1:80\n", "haproxy.cfg:1: no frontend leads to a backend"),
@@ -118,4 +120,64 @@ fn of_keepalived() {
 fn a_broken_file_is_told_of_alone() {
     let notes = import("global\n daemon\nlisten a\n blance x\n", "").unwrap_err();
     assert!(notes.iter().all(|note| note.kind == Kind::Fault), "{notes:?}");
+}
+
+/// Faults of the result are told with the lines that they come from.
+#[test]
+fn of_what_would_be_written() {
+    let served = |binds: &str| format!("listen a\n{binds} server b 192.0.2.31:6443 check\n");
+    let two = |first: &str, second: &str| {
+        let front = |name: &str, bind: &str| format!("frontend {name}\n bind {bind}\n default_backend b\n");
+        front("a", first) + &front("c", second) + "backend b\n server b 192.0.2.31:6443 check\n"
+    };
+    let many: String = (0..129).map(|n| format!(" server s{n} 10.0.1.{n}:6443 check\n")).collect();
+    for (haproxy, keepalived, expected) in [
+        (
+            two("192.0.2.100:80", "192.0.2.100:80"),
+            String::new(),
+            "haproxy.cfg:5: 192.0.2.100:80 is already listened at in haproxy.cfg:2, choose",
+        ),
+        (two("*:80", "192.0.2.100:80"), String::new(), "haproxy.cfg:5: 192.0.2.100:80 is already"),
+        (
+            served(" bind 192.0.2.100:80\n bind 192.0.2.100:79-80\n"),
+            String::new(),
+            "haproxy.cfg:3: 192.0.2.100:79-80 is already listened at in haproxy.cfg:2",
+        ),
+        (
+            served(" bind *:9910\n"),
+            String::new(),
+            "haproxy.cfg:2: listen 127.0.0.1:9910 is a service's in haproxy.cfg:2",
+        ),
+        (
+            format!("listen a\n bind :80\n{many}"),
+            String::new(),
+            "haproxy.cfg:131: this service has more than 128 backends",
+        ),
+        (
+            String::new(),
+            keepalived_with(" virtual_ipaddress {\n 192.0.2.100/24\n }"),
+            "keepalived.conf:8: 192.0.2.100 is already a virtual address in keepalived.conf:5",
+        ),
+        (
+            String::new(),
+            keepalived_with("") + &keepalived_with("").replace("k8s", "other").replace(".100", ".101"),
+            "keepalived.conf:9: virtual_router_id 51 is taken on \"eth0\" in keepalived.conf:1",
+        ),
+        (
+            String::new(),
+            keepalived_with(" unicast_peer {\n 192.0.2.22\n 2001:db8::22\n }"),
+            "keepalived.conf:6: peer 2001:db8::22 is IPv6, the virtual addresses are IPv4",
+        ),
+        (
+            String::new(),
+            keepalived_with(" virtual_ipaddress {\n 192.0.2.0/24\n }"),
+            "keepalived.conf:5: virtual_addresses \"192.0.2.0/24\" is the network address",
+        ),
+    ] {
+        refused(&haproxy, &keepalived, expected);
+    }
+    let secret = keepalived_with(" authentication {\n auth_pass s\u{e9}cret\n }");
+    if let Err(notes) = import("", &secret) {
+        assert!(!notes.iter().any(|note| note.text.contains("cret")), "{notes:?}");
+    }
 }
