@@ -22,9 +22,9 @@ const SILENT: [&str; 7] = [
     "Adverts refused",
     "Transitions",
     "Announcements of VIPs",
-    "Dropped",
-    "Answered by the datapath",
-    "What went wrong",
+    "Packets dropped",
+    "Packets answered by the datapath",
+    "Sync faults",
 ];
 /// Alerts about times, which depend on how busy the machine of the test is.
 const TIMES: [&str; 5] =
