@@ -22,6 +22,9 @@ fn main() -> Result<(), String> {
         }
         let toolchain = ebpf_toolchain::find()?;
         println!("cargo::rerun-if-changed={}", toolchain.linker.display());
+        if let ebpf_toolchain::Compiler::Prebuilt { rustc } = &toolchain.compiler {
+            println!("cargo::rerun-if-changed={}", rustc.display());
+        }
         let object = ebpf_toolchain::build(&toolchain, workspace, &out.join("ebpf"))?;
         fs::copy(&object, &target).map_err(|error| format!("{}: {error}", object.display()))?;
     }

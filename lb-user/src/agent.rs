@@ -85,6 +85,10 @@ const RUN_DIR: &str = "/run/xvip";
 const READ_WITHIN: Duration = Duration::from_secs(5);
 /// How soon after news from the kernel everything is looked at.
 const LOOK_AFTER: Duration = Duration::from_millis(30);
+/// For how much longer the service manager is asked to wait, once a second while health checks are made ready.
+const WAIT_LONGER_MICROS: u32 = 60_000_000;
+/// An agent that cannot start holds nothing by then, and is started anew at once.
+const BEFORE_THE_NEXT_START: Duration = Duration::from_secs(1);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +96,9 @@ pub enum AgentError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] Faults),
+    /// The host lacks what the configuration is about, now.
+    #[error(transparent)]
+    Host(Faults),
     /// Health checks cannot be carried out.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
@@ -151,6 +158,17 @@ pub enum AgentError {
         /// By which command, and what that costs.
         how: &'static str,
     },
+}
+
+impl AgentError {
+    /// What `xvip run` exits with: 78 (EX_CONFIG of sysexits.h) where only another file helps, 1 where the next attempt may.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 78,
+            _ => 1,
+        }
+    }
 }
 
 /// What a restart costs where the next agent goes on with the tables of this one, and where it may not.
@@ -253,11 +271,36 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
         agent.pass().await;
         // After all that a second asks for was done, by this loop and by the thread that writes the leases.
         if looked && agent.heartbeat.age(clock::now()) < PERIOD {
-            notify(&[sd_notify::NotifyState::Watchdog]);
+            notify(match agent.preparing.is_under_way() {
+                true => {
+                    &[sd_notify::NotifyState::Watchdog, sd_notify::NotifyState::ExtendTimeoutUsec(WAIT_LONGER_MICROS)]
+                }
+                false => &[sd_notify::NotifyState::Watchdog],
+            });
         }
     }
     notify(&[sd_notify::NotifyState::Stopping]);
     agent.stop().await
+}
+
+/// Waits where a service manager would start the next agent at once, and would again and again. A signal ends it.
+///
+/// # Errors
+/// When there are no signals.
+pub async fn wait_before_the_next_start() -> Result<(), AgentError> {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return Ok(());
+    }
+    let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signal)?;
+    let mut successor = signal(SignalKind::user_defined2()).map_err(AgentError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signal)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = successor.recv() => {}
+        _ = interrupt.recv() => {}
+        () = sleep_until((clock::now() + BEFORE_THE_NEXT_START).into()) => {}
+    }
+    Ok(())
 }
 
 fn notify(states: &[sd_notify::NotifyState<'_>]) {

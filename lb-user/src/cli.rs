@@ -38,7 +38,10 @@ pub enum Command {
     /// SIGHUP reloads the configuration; a file with faults keeps the old one. SIGTERM and SIGINT hand the virtual IPs over,
     /// serving until another node has them (four seconds at most), detach from the interface and end. SIGUSR2 ends the agent and
     /// leaves everything to the next one, which continues. XVIP_LOG sets the log filter (default: info).
-    #[command(after_help = "Exit status: 0 after a clean stop, 1 otherwise.")]
+    #[command(
+        after_help = "Exit status: 0 after a clean stop, 78 when the configuration file has faults or cannot be read, \
+                            1 otherwise."
+    )]
     Run(RunArgs),
 
     /// Validate a configuration file, on any machine

@@ -21,8 +21,12 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Run(arguments) => match runtime.block_on(agent::run(arguments.config.config)) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => {
+                let code = error.exit_code();
                 eprintln!("{:#}", anyhow::Error::from(error));
-                Ok(ExitCode::FAILURE)
+                if code == 1 {
+                    runtime.block_on(agent::wait_before_the_next_start())?;
+                }
+                Ok(code.into())
             }
         },
         Command::Check(arguments) => match config::load(&arguments.config) {

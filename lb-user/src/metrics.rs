@@ -41,7 +41,7 @@ impl Exposition {
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         registry.register_collector(Box::new(snapshot::Snapshot(status.clone())));
-        registry.register_collector(Box::new(agent::Agent { status, heartbeat }));
+        registry.register_collector(Box::new(agent::Agent { metrics: metrics.clone(), status, heartbeat }));
         Self(registry)
     }
 

@@ -120,8 +120,8 @@ impl Node {
         for directory in settings("RuntimeDirectory") {
             self.succeed(&format!("mkdir -p /run/{directory}"))?;
         }
-        for command in settings("ExecStartPre") {
-            self.succeed(&command)?;
+        for path in settings("ConditionPathExists") {
+            self.succeed(&format!("test -e {path}"))?;
         }
         let starts = settings("ExecStart");
         let [start] = starts.as_slice() else { bail!("{name}.service has no ExecStart, or several: {starts:?}") };

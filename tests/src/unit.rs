@@ -1,5 +1,5 @@
 //! The limits of a systemd unit, laid on a process where no systemd is: capabilities, system calls, address families, namespaces,
-//! and which files can be written. What a unit says beyond that is not imitated.
+//! which files can be written, and for whom. What a unit says beyond that is not imitated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, umask};
 
 /// The keys and values of a unit, in their order.
 #[derive(Debug, Clone)]
@@ -68,9 +69,12 @@ impl Unit {
             }
         }
         let kept = self.capabilities()?;
+        let mask = self.all("UMask").last().context("the unit has no UMask=, which is imitated")?;
+        let mask = Mode::from_bits_truncate(libc::mode_t::from_str_radix(mask, 8)?);
         let writable = writable.iter().map(|path| Ok(CString::new(path.as_os_str().as_bytes())?));
         Ok(Limits {
             kept,
+            mask,
             writable: writable.collect::<Result<_>>()?,
             filter: filter(&self.system_calls()?, &self.families()?),
         })
@@ -239,6 +243,7 @@ fn all_namespaces() -> CloneFlags {
 #[derive(Clone)]
 pub struct Limits {
     kept: u64,
+    mask: Mode,
     writable: Vec<CString>,
     filter: Vec<libc::sock_filter>,
 }
@@ -260,6 +265,7 @@ impl Limits {
     }
 
     fn begin(&self) -> io::Result<()> {
+        umask(self.mask);
         unshare(CloneFlags::CLONE_NEWNS)?;
         mount(None::<&str>, c"/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
         for path in &self.writable {

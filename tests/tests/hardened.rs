@@ -130,6 +130,14 @@ fn the_limits_of_the_unit_are_enough() {
     }
     let states = || fs::read_to_string(run.join("states")).unwrap_or_default();
     wait("the hooks", || states().matches("active").count() >= 3);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (mode(&run.join("states")), mode(Path::new(&flows))),
+        (0o640, 0o640),
+        "files of hooks, and the log of flows"
+    );
+    // By its own mode, whatever the mask of the unit.
+    assert_eq!(mode(&Agent::socket_of(topology.balancers[first].agent.netns())), 0o660);
     assert!(!outside.exists(), "a hook can write anywhere");
 
     for balancer in &mut topology.balancers {

@@ -269,14 +269,15 @@ fn an_agent_that_is_restarted_moves_nothing_and_loses_nothing() {
         served_more(&load, 20);
         let netns = topology.balancers[holder].agent.netns().clone();
         let ready = || get(&netns, ([127, 0, 0, 1], 9910).into(), "/readyz").is_ok();
-        let told = || {
+        let told = |what: &str| {
             let mut said = [0; 64];
-            manager.recv(&mut said).is_ok_and(|length| said[..length].starts_with(b"READY=1"))
+            manager.recv(&mut said).is_ok_and(|length| String::from_utf8_lossy(&said[..length]).contains(what))
         };
-        assert!(!ready() && !told(), "ready without health checks");
+        assert!(!ready() && !told("READY=1"), "ready without health checks");
+        wait("the service manager to be asked for more time", || told("EXTEND_TIMEOUT_USEC="));
         fs::write(&slow, fs::read(&ca).unwrap()).unwrap();
         wait("readiness", ready);
-        wait("the service manager to be told", told);
+        wait("the service manager to be told", || told("READY=1"));
     }
     let agent = &mut topology.balancers[holder].agent;
     agent.write_config(&config).unwrap();

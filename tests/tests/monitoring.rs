@@ -181,6 +181,12 @@ fn a_real_prometheus_sees_what_is_wrong_and_when_it_is_over() {
     topology.balancers[owner].agent.start().unwrap();
     wait("the alerts about the holder to be over", || alone(&prometheus) == (false, false));
 
+    // One that is killed between two scrapes, and there again.
+    assert!(!fires(&prometheus, "XvipAgentDied", "instance", &targets[owner]), "it was stopped");
+    topology.balancers[owner].agent.kill9().unwrap();
+    topology.balancers[owner].agent.start().unwrap();
+    wait("the alert about its end", || fires(&prometheus, "XvipAgentDied", "instance", &targets[owner]));
+
     let silent: Vec<_> = queries.iter().filter(|query| !query.was_answered).map(|query| &query.panel).collect();
     println!("{} queries of the dashboard; nothing to show all the while: {silent:?}", queries.len());
     drop((load, prometheus));

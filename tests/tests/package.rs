@@ -9,11 +9,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{LIMIT, OFTEN, breaks, end, served_more, settle, unstarted, wait, watches_open};
 use xvip_tests::chroot::Chroot;
 use xvip_tests::netns::Netns;
+use xvip_tests::run::Run;
 use xvip_tests::topology::has_vip;
 
 /// What package managers keep about themselves, and the stand-in for systemd.
@@ -62,6 +64,19 @@ fn pid(chroot: &Chroot) -> Option<u32> {
     fs::read_to_string(chroot.path("/run/xvip.pid")).ok()?.trim().parse().ok()
 }
 
+/// A copy of this machine with a stand-in for systemd.
+fn machine(run: &Arc<Run>) -> Chroot {
+    let chroot = Chroot::create(run).unwrap();
+    let systemctl = chroot.path("/usr/bin/systemctl");
+    fs::copy(&systemctl, chroot.path("/usr/bin/systemctl.real")).unwrap();
+    fs::write(&systemctl, include_str!("../src/systemctl.sh")).unwrap();
+    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+    let _ = fs::remove_file(chroot.path("/usr/sbin/policy-rc.d"));
+    // Nobody looks for manual pages by their words there.
+    let _ = fs::remove_file(chroot.path("/var/lib/man-db/auto-update"));
+    chroot
+}
+
 #[test]
 fn installed_upgraded_removed_and_purged() {
     let mut topology = unstarted(2, &[OFTEN]);
@@ -70,14 +85,7 @@ fn installed_upgraded_removed_and_purged() {
     fs::copy(package(), &first).unwrap();
     let second = later(&first, "99.0-1", run.dir());
     let third = later(&first, "99.0-2", run.dir());
-    let chroot = Chroot::create(&run).unwrap();
-    let systemctl = chroot.path("/usr/bin/systemctl");
-    fs::copy(&systemctl, chroot.path("/usr/bin/systemctl.real")).unwrap();
-    fs::write(&systemctl, include_str!("../src/systemctl.sh")).unwrap();
-    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
-    let _ = fs::remove_file(chroot.path("/usr/sbin/policy-rc.d"));
-    // Nobody looks for manual pages by their words there.
-    let _ = fs::remove_file(chroot.path("/var/lib/man-db/auto-update"));
+    let chroot = machine(&run);
     let before = chroot.changes(&KNOWN).unwrap();
 
     // Installed: nothing happens before it is configured.
@@ -87,7 +95,6 @@ fn installed_upgraded_removed_and_purged() {
     let files = sh(&chroot, &netns, "dpkg -L xvip; xvip --version");
     for file in [
         "/usr/bin/xvip",
-        "/etc/xvip/xvip.toml",
         "/usr/lib/systemd/system/xvip.service",
         "/usr/share/man/man1/xvip-run.1.gz",
         "/usr/share/bash-completion/completions/xvip",
@@ -106,6 +113,13 @@ fn installed_upgraded_removed_and_purged() {
     ] {
         assert!(files.lines().any(|line| line == file), "no {file}");
     }
+    // What people and commands write is none of the package's files: dpkg would ask about it.
+    assert_eq!(fs::read_dir(chroot.path("/etc/xvip")).unwrap().count(), 0);
+    let conffiles = sh(&chroot, &netns, "dpkg-query --show --showformat='${Conffiles}' xvip");
+    assert!(
+        conffiles.split_whitespace().next() == Some("/etc/logrotate.d/xvip") && conffiles.lines().count() <= 2,
+        "{conffiles}"
+    );
     let unit = "/usr/lib/systemd/system/xvip.service";
     let text = sh(&chroot, &netns, &format!("systemd-analyze verify {unit}"));
     assert_eq!(text, "", "the unit has faults");
@@ -119,6 +133,12 @@ fn installed_upgraded_removed_and_purged() {
     );
     let wanted = chroot.path("/etc/systemd/system/multi-user.target.wants/xvip.service");
     assert!(fs::symlink_metadata(&wanted).is_ok(), "the unit is not enabled");
+
+    // A file with faults ends it with the one status at which systemd does not start it again.
+    let prevented = format!("sed -n s/^RestartPreventExitStatus=//p {unit}");
+    let ended =
+        "printf '[node]\\nname = 1\\n' >/tmp/bad; xvip run --config /tmp/bad >/dev/null 2>&1; echo $?; rm /tmp/bad";
+    assert_eq!(sh(&chroot, &netns, ended), sh(&chroot, &netns, &prevented));
 
     // Configured: it serves, beside a balancer that is not of the package.
     let config = fs::read_to_string(topology.balancers[0].agent.config()).unwrap();
@@ -189,6 +209,79 @@ fn installed_upgraded_removed_and_purged() {
 
     assert!(topology.balancers[1].agent.stop(LIMIT).unwrap().unwrap().success());
     drop((load, chroot, netns, run));
+    end(topology);
+}
+
+/// A package of another name that cannot be on a machine beside any xvip.
+fn enemy(directory: &Path) -> PathBuf {
+    let content = directory.join("enemy");
+    fs::create_dir_all(content.join("DEBIAN")).unwrap();
+    let control = "Package: enemy\nVersion: 1\nArchitecture: all\nMaintainer: We <we@example.com>\nBreaks: xvip\nDescription: it\n";
+    fs::write(content.join("DEBIAN/control"), control).unwrap();
+    let package = directory.join("enemy.deb");
+    let done = Command::new("dpkg-deb").args(["-Znone", "-b"]).arg(&content).arg(&package).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    package
+}
+
+#[test]
+fn what_ran_runs_again_and_what_was_stopped_does_not() {
+    let topology = unstarted(1, &[OFTEN]);
+    let (run, netns) = (topology.run.clone(), topology.balancers[0].agent.netns().clone());
+    let package = package();
+    let own = run.dir().join("xvip.deb");
+    fs::copy(package, &own).unwrap();
+    let install = format!("dpkg -i {} </dev/null", own.display());
+    let chroot = machine(&run);
+    let runs = || pid(&chroot).is_some_and(|pid| Path::new(&format!("/proc/{pid}/exe")).exists());
+
+    // The file is there first, as configuration management has it: nothing is asked, and it serves.
+    let config = fs::read_to_string(topology.balancers[0].agent.config()).unwrap();
+    fs::create_dir(chroot.path("/etc/xvip")).unwrap();
+    fs::set_permissions(chroot.path("/etc/xvip"), fs::Permissions::from_mode(0o750)).unwrap();
+    fs::write(chroot.path("/etc/xvip/xvip.toml"), &config).unwrap();
+    sh(&chroot, &netns, &install);
+    wait("the packaged agent to hold the VIP", || has_vip(&netns));
+    assert_eq!(fs::read_to_string(chroot.path("/etc/xvip/xvip.toml")).unwrap(), config);
+    let mode = fs::metadata(chroot.path("/etc/xvip")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o750, "the administrator's own mode");
+
+    // Removed while it runs, and installed again; what is in between is no stop by an administrator.
+    sh(&chroot, &netns, "dpkg -r xvip");
+    assert!(!runs() && !has_vip(&netns));
+    sh(&chroot, &netns, &install);
+    wait("it to hold the VIP again", || has_vip(&netns));
+
+    // A removal that is given up half-way.
+    let running = pid(&chroot);
+    let script = |name: &str, words: &str| {
+        let name = format!("DPKG_MAINTSCRIPT_PACKAGE=xvip /var/lib/dpkg/info/xvip.{name}");
+        sh(&chroot, &netns, &format!("{name} {words}"));
+    };
+    script("prerm", "remove");
+    assert!(!runs());
+    script("postinst", "abort-remove");
+    wait("it to hold the VIP after all", || has_vip(&netns));
+    assert_ne!(pid(&chroot), running);
+    // An upgrade that is given up has stopped nothing, and starts nothing anew.
+    let running = pid(&chroot);
+    script("prerm", "upgrade 99");
+    script("postinst", "abort-upgrade 99");
+    assert!(runs() && pid(&chroot) == running);
+
+    // Another package has it deconfigured: the agent serves on, and is continued when that is over.
+    sh(&chroot, &netns, &format!("dpkg -i --auto-deconfigure {} </dev/null", enemy(run.dir()).display()));
+    assert!(runs() && pid(&chroot) == running && has_vip(&netns));
+    sh(&chroot, &netns, "dpkg -r enemy && dpkg --configure xvip");
+    assert!(runs() && pid(&chroot) != running);
+    wait("it to go on with the VIP", || has_vip(&netns));
+
+    // Stopped by its administrator, it stays so, whatever happens to the package.
+    sh(&chroot, &netns, "systemctl stop xvip");
+    sh(&chroot, &netns, &format!("{install} && dpkg -r xvip && {install}"));
+    assert!(!runs() && !has_vip(&netns));
+    sh(&chroot, &netns, "dpkg -P xvip");
+    drop((chroot, netns, run));
     end(topology);
 }
 

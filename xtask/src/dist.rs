@@ -12,14 +12,57 @@ use crate::step::{cargo, command, now, run, run_quietly, say};
 
 /// Variables that would make another binary of the same source, by their beginnings.
 const UNWANTED: [&str; 6] =
-    ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "XVIP_EBPF_STUB"];
+    ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "RUSTC_", "XVIP_EBPF_STUB", "CRATE_CC_"];
+
+/// Others, by their names. Those of C compilers are also there for a target (`CFLAGS_x86_64_unknown_linux_gnu`), and for either
+/// kind (`HOST_CFLAGS`).
+const UNWANTED_NAMES: [&str; 21] = [
+    "AR",
+    "ARFLAGS",
+    "CC",
+    "CFLAGS",
+    "COMPILER_PATH",
+    "CPATH",
+    "CPLUS_INCLUDE_PATH",
+    "CPPFLAGS",
+    "CXX",
+    "CXXFLAGS",
+    "CXXSTDLIB",
+    "C_INCLUDE_PATH",
+    "GCC_EXEC_PREFIX",
+    "LDFLAGS",
+    "LD_RUN_PATH",
+    "LIBRARY_PATH",
+    "RANLIB",
+    "RANLIBFLAGS",
+    "RUSTC",
+    "RUSTFLAGS",
+    "SDKROOT",
+];
+
+/// How to release.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Also of files that differ from the commit
+    #[arg(long)]
+    allow_dirty: bool,
+}
 
 /// Builds everything into target/dist.
-pub(crate) fn dist() -> anyhow::Result<()> {
+pub(crate) fn dist(options: &Options) -> anyhow::Result<()> {
     let started = now();
     crate::setup::toolchain()?;
     crate::setup::packaging_programs()?;
-    let epoch = crate::package::epoch()?;
+    let epoch = crate::package::epoch_of_source()?;
+    let epoch =
+        epoch.context("this is no git repository: set SOURCE_DATE_EPOCH to the time of the source in seconds")?;
+    // Elsewhere there is nothing to compare with.
+    let changes = crate::package::git(&["status", "--porcelain"]).unwrap_or_default();
+    if !changes.is_empty() && !options.allow_dirty {
+        bail!(
+            "these files are not those of the commit; commit them, or release them all the same by --allow-dirty:\n{changes}"
+        );
+    }
     let dist = crate::workspace().join("target/dist");
     if dist.exists() {
         fs::remove_dir_all(&dist)?;
@@ -55,6 +98,9 @@ fn name() -> String {
 fn build(epoch: u64) -> anyhow::Result<PathBuf> {
     say("Building xvip from scratch for release (some minutes)");
     let target = crate::workspace().join("target/reproducible");
+    if target.exists() {
+        fs::remove_dir_all(&target).with_context(|| target.display().to_string())?;
+    }
     let home = ebpf_toolchain::cargo_home().context("neither CARGO_HOME nor HOME is set")?;
     let flags = ebpf_toolchain::remapped(&crate::workspace(), &home);
     let mut build = cargo();
@@ -65,7 +111,7 @@ fn build(epoch: u64) -> anyhow::Result<PathBuf> {
         .env("SOURCE_DATE_EPOCH", epoch.to_string())
         .env("CARGO_INCREMENTAL", "0");
     for (variable, _) in std::env::vars_os() {
-        if UNWANTED.iter().any(|unwanted| variable.to_string_lossy().starts_with(unwanted)) {
+        if is_unwanted(&variable.to_string_lossy()) {
             build.env_remove(variable);
         }
     }
@@ -77,11 +123,18 @@ fn build(epoch: u64) -> anyhow::Result<PathBuf> {
     Ok(target.join("release/xvip"))
 }
 
+fn is_unwanted(variable: &str) -> bool {
+    let name = variable.strip_prefix("HOST_").or_else(|| variable.strip_prefix("TARGET_")).unwrap_or(variable);
+    let is =
+        |unwanted: &&str| name.strip_prefix(*unwanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+    UNWANTED.iter().any(|unwanted| variable.starts_with(unwanted)) || UNWANTED_NAMES.iter().any(is)
+}
+
 /// Fails where the binary, or the eBPF object inside it, says where it was built.
 fn names_no_directory_of_the_build(binary: &Path) -> anyhow::Result<()> {
     let bytes = fs::read(binary)?;
     let home = ebpf_toolchain::cargo_home().context("neither CARGO_HOME nor HOME is set")?;
-    for directory in [crate::workspace(), home] {
+    for directory in [crate::workspace(), home].into_iter().chain(rustup_home()) {
         let name = directory.display().to_string();
         if let Some(at) = bytes.windows(name.len()).position(|window| window == name.as_bytes()) {
             let end = bytes.len().min(at + 100);
@@ -89,6 +142,12 @@ fn names_no_directory_of_the_build(binary: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where the tool chains of rustup are.
+fn rustup_home() -> Option<PathBuf> {
+    let named = std::env::var_os("RUSTUP_HOME").map(PathBuf::from);
+    named.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".rustup")))
 }
 
 /// Packs everything for a host without Debian's packages into `directory`.
@@ -122,6 +181,7 @@ pub(crate) fn archive(binary: &Path, directory: &Path, epoch: u64) -> anyhow::Re
     // Whatever umask the source was fetched with.
     tar.args(["--mode=u=rwX,go=rX", &format!("--mtime=@{epoch}"), "--use-compress-program=gzip --no-name"]);
     tar.arg("--create").arg("--file").arg(&archive).arg(name).env("LC_ALL", "C").env_remove("GZIP");
+    tar.env_remove("TAR_OPTIONS");
     run_quietly("tar", &mut tar)?;
     Ok(archive)
 }
@@ -163,4 +223,32 @@ fn sums(directory: &Path) -> anyhow::Result<()> {
         bail!("sha256sum: {}", String::from_utf8_lossy(&output.stderr));
     }
     fs::write(directory.join("SHA256SUMS"), output.stdout).map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_change_the_bytes_are_unwanted() {
+        for unwanted in [
+            "CC",
+            "AR",
+            "CFLAGS",
+            "CFLAGS_x86_64_unknown_linux_gnu",
+            "TARGET_CFLAGS",
+            "HOST_CC",
+            "CXXFLAGS_x86_64-unknown-linux-gnu",
+            "CARGO_PROFILE_RELEASE_LTO",
+            "CARGO_BUILD_RUSTFLAGS",
+            "RUSTC_WRAPPER",
+            "RUSTC",
+            "XVIP_EBPF_STUB",
+        ] {
+            assert!(is_unwanted(unwanted), "{unwanted}");
+        }
+        for wanted in ["PATH", "HOME", "CARGO_HOME", "CARGO", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "ARCH", "CCACHE_DIR"] {
+            assert!(!is_unwanted(wanted), "{wanted}");
+        }
+    }
 }

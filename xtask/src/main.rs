@@ -52,7 +52,7 @@ enum Task {
     /// Builds the Debian package of target/release/xvip
     Package(package::Options),
     /// Builds target/dist: what is released, without a trace of where it is built
-    Dist,
+    Dist(dist::Options),
     /// Checks the dependencies: licences, sources, duplicates, known vulnerabilities
     Audit(audit::Options),
 }
@@ -70,7 +70,7 @@ fn main() -> anyhow::Result<()> {
         Task::Measure(options) => measure::measure(&options),
         Task::Bench(options) => bench::bench(&options),
         Task::Package(options) => package::package(&options).map(|_| ()),
-        Task::Dist => dist::dist(),
+        Task::Dist(options) => dist::dist(&options),
         Task::Audit(options) => audit::audit(&options),
     }
 }

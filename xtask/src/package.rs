@@ -124,12 +124,53 @@ fn version_of_changelog() -> anyhow::Result<String> {
     Ok(version.to_owned())
 }
 
-/// The time of all files in what is packed: SOURCE_DATE_EPOCH, else that of the commit.
-pub(crate) fn epoch() -> anyhow::Result<u64> {
-    if let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") {
-        return text.parse().with_context(|| format!("SOURCE_DATE_EPOCH={text} is no number of seconds"));
+/// The time of all files in what is packed: that of the source, or where nobody knows it, of the package's changelog.
+fn epoch() -> anyhow::Result<u64> {
+    match epoch_of_source()? {
+        Some(epoch) => Ok(epoch),
+        None => epoch_of_changelog(&fs::read_to_string(crate::workspace().join("config/debian/changelog"))?),
     }
-    let output = command("git").args(["log", "-1", "--format=%ct"]).output().context("git did not start")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.trim().parse().context("this is no git repository: set SOURCE_DATE_EPOCH to the time of the source in seconds")
+}
+
+/// SOURCE_DATE_EPOCH, else the time of the commit; `None` where there is no git, or this is no repository.
+pub(crate) fn epoch_of_source() -> anyhow::Result<Option<u64>> {
+    if let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") {
+        return text.parse().map(Some).with_context(|| format!("SOURCE_DATE_EPOCH={text} is no number of seconds"));
+    }
+    let time = git(&["log", "-1", "--format=%ct"]);
+    time.map(|text| text.trim().parse().context("git does not say when the commit was made")).transpose()
+}
+
+/// What git says of the workspace, whoever owns it.
+pub(crate) fn git(words: &[&str]) -> Option<String> {
+    let mut git = command("git");
+    git.arg("-c").arg(format!("safe.directory={}", crate::workspace().display())).args(words);
+    let output = git.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The time of its newest entry, which ends with ` -- NAME <ADDRESS>  TIME`.
+fn epoch_of_changelog(text: &str) -> anyhow::Result<u64> {
+    let time = text.lines().find_map(|line| line.strip_prefix(" -- ")?.split_once(">  "));
+    let (_, time) = time.context("config/debian/changelog has no entry with a time")?;
+    let output = command("date").args(["--utc", "+%s", "--date", time]).output().context("date did not start")?;
+    let seconds = String::from_utf8_lossy(&output.stdout);
+    seconds.trim().parse().with_context(|| format!("config/debian/changelog: {time:?} is no time"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_the_newest_entry() {
+        let entry = |time: &str| {
+            format!("xvip (1-1) unstable; urgency=medium\n\n  * It.\n\n -- We <we@example.com>  {time}\n\n")
+        };
+        let changelog = entry("Sun, 22 Nov 2026 12:00:00 +0000") + &entry("Sat, 21 Nov 2026 12:00:00 +0000");
+        assert_eq!(epoch_of_changelog(&changelog).unwrap(), 1_795_348_800);
+        assert!(epoch_of_changelog(&entry("soon")).is_err());
+        let own = fs::read_to_string(crate::workspace().join("config/debian/changelog")).unwrap();
+        assert!(epoch_of_changelog(&own).is_ok());
+    }
 }

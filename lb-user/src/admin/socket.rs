@@ -84,6 +84,7 @@ fn make_directory(directory: &Path) -> Result<(), ClaimError> {
         .recursive(true)
         .mode(DIRECTORY_MODE)
         .create(directory)
+        .and_then(|()| fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE)))
         .map_err(failed("make the directory", directory))
 }
 

@@ -25,10 +25,11 @@ pub enum LockError {
     },
 }
 
-/// The lock of a node; given back, with its file, when dropped.
+/// The lock of a node; given back, with its file, when dropped. The file of an agent that died stays until one serves.
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
+    is_left: bool,
     _file: Flock<File>,
 }
 
@@ -39,7 +40,18 @@ impl Lock {
         let io = |source: io::Error| LockError::Io { path: path.clone(), source };
         fs::create_dir_all(directory).map_err(io)?;
         loop {
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+            let (file, is_left) = match OpenOptions::new().create_new(true).write(true).open(&path) {
+                Ok(file) => (file, false),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    match OpenOptions::new().write(true).open(&path) {
+                        Ok(file) => (file, true),
+                        // Its owner has ended, and removed it.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                        Err(error) => return Err(io(error)),
+                    }
+                }
+                Err(error) => return Err(io(error)),
+            };
             let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => file,
                 Err((_, Errno::EWOULDBLOCK)) => return Err(LockError::Taken(node.to_owned())),
@@ -48,16 +60,28 @@ impl Lock {
             // Its last owner may have removed the file between our opening and our locking it.
             let ours = file.metadata().map_err(io)?;
             if fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
-                return Ok(Self { path, _file: file });
+                return Ok(Self { path, is_left, _file: file });
             }
         }
+    }
+
+    /// Whether the agent that had it last, since the host was started, died.
+    pub(super) fn is_left(&self) -> bool {
+        self.is_left
+    }
+
+    /// From here on this agent is the one that had it last.
+    pub(super) fn serves(&mut self) {
+        self.is_left = false;
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // A file that stays does no harm: the lock is what counts.
-        let _ = fs::remove_file(&self.path);
+        if !self.is_left {
+            // A file that stays does no harm: the lock is what counts.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -74,5 +98,18 @@ mod tests {
         drop(first);
         Lock::take(directory.path(), "lb1").unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing stays behind");
+    }
+    #[test]
+    fn who_dies_leaves_its_file_until_another_serves() {
+        let directory = tempfile::tempdir().unwrap();
+        let take = || Lock::take(directory.path(), "lb1").unwrap();
+        assert!(!take().is_left(), "the first one");
+        fs::write(directory.path().join("lb1.lock"), "").unwrap();
+        assert!(take().is_left(), "its file is there and nobody has the lock");
+        let mut third = take();
+        assert!(third.is_left(), "the second one has not served");
+        third.serves();
+        drop(third);
+        assert!(!take().is_left());
     }
 }

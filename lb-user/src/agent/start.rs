@@ -26,6 +26,13 @@ impl Agent {
         let was_here = bpf::is_pinned(&node);
         let metrics = Metrics::new();
         metrics.configure(config);
+        let before = Predecessor::found(was_here, lock.is_left());
+        metrics.predecessor_ended(before.word());
+        match before {
+            Predecessor::Died => warn!("the agent before this one died"),
+            Predecessor::HandedOver => info!("the agent before this one has handed over"),
+            Predecessor::None => {}
+        }
         let leases = Leases::pinned(&node);
         leases.configure(&virtual_addresses(config))?;
         let left = vrrp::any_left(&config.vrrp, &leases);
@@ -56,6 +63,7 @@ impl Agent {
             }
         }
         begun.map(|mut agent| {
+            agent.lock.serves();
             agent.steering.begin_anew(text, agent.config.clone());
             agent
         })
@@ -66,7 +74,7 @@ impl Agent {
         file: PathBuf, started: Instant, loaded: Loaded, netlink: Netlink, metrics: Metrics, routers: &mut Routers,
         reload: mpsc::Sender<Order>, lock: Lock,
     ) -> Result<Self, AgentError> {
-        loaded.check_host(&netlink.interfaces().await?.host_facts())?;
+        loaded.check_host(&netlink.interfaces().await?.host_facts()).map_err(AgentError::Host)?;
         let config = loaded.config;
         let mut preparing = Preparing::start(&config)?;
         let targets = match routers.continued {
@@ -213,6 +221,35 @@ impl Agent {
     }
 }
 
+/// How the agent before this one ended, by what it has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Predecessor {
+    /// It stopped and took all back, or there was none since the host was started.
+    None,
+    /// It left all to this one.
+    HandedOver,
+    /// It could do neither.
+    Died,
+}
+
+impl Predecessor {
+    fn found(datapath: bool, lock: bool) -> Self {
+        match (datapath, lock) {
+            (_, true) => Self::Died,
+            (true, false) => Self::HandedOver,
+            (false, false) => Self::None,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::HandedOver => "handed_over",
+            Self::Died => "died",
+        }
+    }
+}
+
 /// The virtual routers, as far as they run while the agent begins.
 struct Routers {
     leases: Leases,
@@ -242,7 +279,7 @@ pub(super) struct Prepared {
 /// Compares a configuration with the host.
 pub(super) async fn prepare(loaded: Loaded, netlink: &Netlink) -> Result<Prepared, AgentError> {
     let loaded = armed(loaded)?;
-    loaded.check_host(&netlink.interfaces().await?.host_facts())?;
+    loaded.check_host(&netlink.interfaces().await?.host_facts()).map_err(AgentError::Host)?;
     let Loaded { config, text, .. } = loaded;
     Ok(Prepared { config, text })
 }

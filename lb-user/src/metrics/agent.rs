@@ -9,8 +9,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use tokio::sync::watch;
 
-use super::defs;
 use super::snapshot::Out;
+use super::{Metrics, defs};
 use crate::clock;
 use crate::heartbeat::Heartbeat;
 use crate::http;
@@ -19,6 +19,7 @@ use crate::status::Status;
 /// The collector of the agent.
 #[derive(Debug)]
 pub(super) struct Agent {
+    pub(super) metrics: Metrics,
     pub(super) status: watch::Receiver<Arc<Status>>,
     pub(super) heartbeat: Heartbeat,
 }
@@ -33,6 +34,7 @@ impl Collector for Agent {
         out.family(&defs::HEARTBEAT_AGE, [([], self.heartbeat.age(clock::now()).as_secs_f64())])?;
         process(&mut out)?;
         out.family(&defs::START_TIME, [([], status.started_at)])?;
+        out.family(&defs::PREDECESSOR_INFO, [([self.metrics.predecessor()], 1_u64)])?;
         out.family(&defs::NODE_INFO, [([status.node.as_str(), status.role.as_str()], 1_u64)])?;
         out.family(&defs::BUILD_INFO, [([status.version.as_str()], 1_u64)])
     }

@@ -165,6 +165,8 @@ metrics! {
         "File descriptors that the agent may have open";
     START_TIME = Gauge "xvip_start_time_seconds" []
         "When the agent started, in seconds since the Unix epoch";
+    PREDECESSOR_INFO = Gauge "xvip_agent_predecessor_info" ["ended"]
+        "1, with how the agent before this one ended: none (it stopped, or there was none), handed_over, or died";
     NODE_INFO = Gauge "xvip_node_info" ["node", "role"]
         "1, with the node's name and what it is for";
     BUILD_INFO = Gauge "xvip_build_info" ["version"]

@@ -6,7 +6,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, LabelSetEncoder, MetricEncoder};
@@ -35,6 +35,7 @@ struct Families {
     garps: Counters,
     advertisements: Counters,
     claims: Counters,
+    predecessor: OnceLock<&'static str>,
 }
 
 impl Default for Metrics {
@@ -58,6 +59,7 @@ impl Metrics {
             garps: Counters::new(&defs::GRATUITOUS_ARP, &[None]),
             advertisements: Counters::new(&defs::UNSOLICITED_NA, &[None]),
             claims: Counters::new(&defs::VIP_CLAIMS, &[None]),
+            predecessor: OnceLock::new(),
         }))
     }
 
@@ -141,6 +143,16 @@ impl Metrics {
     /// Another host said that it has an address of ours.
     pub fn vip_claimed(&self, instance: &str, address: IpAddr) {
         self.0.claims.count(&[instance, &address.to_string()], None);
+    }
+
+    /// How the agent before this one ended; what is said first counts.
+    pub fn predecessor_ended(&self, how: &'static str) {
+        let _ = self.0.predecessor.set(how);
+    }
+
+    /// As far as it is known.
+    pub(super) fn predecessor(&self) -> &'static str {
+        self.0.predecessor.get().copied().unwrap_or("none")
     }
 
     /// Puts the families into `registry`.

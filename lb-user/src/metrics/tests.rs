@@ -229,6 +229,7 @@ fn names_are_stable() {
             "Gauge xvip_process_open_fds{}",
             "Gauge xvip_process_max_fds{}",
             "Gauge xvip_start_time_seconds{}",
+            "Gauge xvip_agent_predecessor_info{ended}",
             "Gauge xvip_node_info{node,role}",
             "Gauge xvip_build_info{version}",
         ]
@@ -303,6 +304,7 @@ fn the_status_shows_in_the_samples() {
         ("xvip_config_last_reload_successful", 0.0),
         ("xvip_start_time_seconds", 1_700_000_000.0),
         ("xvip_config_applied_timestamp_seconds", 1_700_006_900.0),
+        (r#"xvip_agent_predecessor_info{ended="none"}"#, 1.0),
         (r#"xvip_build_info{version="0.1.0"}"#, 1.0),
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series}");

@@ -33,7 +33,7 @@ One job for each group of balancers; alerts compare the nodes of a job.
 ";
 
 /// What each label says; those with words of their own are described below.
-const LABELS: [(&str, &str); 17] = [
+const LABELS: [(&str, &str); 18] = [
     ("service", "`service.name`"),
     ("backend", "`backend.name`"),
     ("router", "`vrrp.name`"),
@@ -44,6 +44,7 @@ const LABELS: [(&str, &str); 17] = [
     ("interface", "`node.interface`"),
     ("mode", "`xdp`, `xdp-generic`, `tc`"),
     ("version", "of the agent"),
+    ("ended", "`none`, `handed_over`, `died`"),
     (
         "state",
         "of a virtual router: `active`, `backup`, `initialize`, `fault`; of a backend: `up`, `down`, `draining`, `disabled`; of \

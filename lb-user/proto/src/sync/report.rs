@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Refusal;
 
 /// Upper bounds of the buckets of [`Lag`], in milliseconds; the last bucket has none.
-pub const LAG_BOUNDS: [u64; 10] = [2, 5, 7, 10, 15, 20, 50, 100, 500, 2000];
+pub const LAG_BOUNDS: [u64; 11] = [2, 5, 7, 10, 15, 20, 50, 100, 250, 500, 2000];
 
 /// How long changes take from the moment they happen until the peer has confirmed them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

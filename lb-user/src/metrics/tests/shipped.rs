@@ -73,6 +73,7 @@ fn every_metric_and_label_that_is_asked_for_exists() {
         "xvip_sync_tables_total",
         "xvip_sync_stranger_datagrams_total",
         "xvip_sync_adopted_flows_total",
+        "xvip_agent_predecessor_info",
     ];
     let missing: Vec<_> = ALL.iter().map(|def| def.name).filter(|name| !shown.contains(name)).collect();
     assert_eq!(missing, elsewhere);
