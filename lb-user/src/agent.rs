@@ -52,6 +52,7 @@ use crate::events::{HealthObserver, Reporter};
 use crate::flow_log::FlowLogError;
 use crate::heartbeat::Heartbeat;
 use crate::http::{self, Desk, DeskError, HttpServer, ListenError, Settings, Sources};
+use crate::lock::LockFile;
 use crate::metrics::{Exposition, Metrics};
 use crate::naming::Naming;
 use crate::netlink::{Addresses, Group, Monitor, Netlink, NetlinkError};
@@ -64,7 +65,6 @@ pub use claims::Claims;
 use fault::Fault;
 use flow_logging::FlowLogging;
 use local::Local;
-use lock::Lock;
 pub use lock::LockError;
 pub(crate) use peering::NO_BACKEND_HERE;
 use peering::Peering;
@@ -350,7 +350,7 @@ struct Agent {
     table_fault: Fault,
     datapath_fault: Fault,
     /// Goes last: nobody may begin before everything else is done.
-    lock: Lock,
+    lock: LockFile,
 }
 
 /// What is held of the loaded datapath.

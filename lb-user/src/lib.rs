@@ -31,6 +31,7 @@ pub mod heartbeat;
 pub mod http;
 pub mod import;
 pub mod leaving;
+mod lock;
 pub mod logging;
 pub mod manual;
 pub mod metrics;

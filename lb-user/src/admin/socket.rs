@@ -1,6 +1,7 @@
 //! The files of the admin sockets: claimed by one living agent at a time, never wider than their mode, removed by whoever made them.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
@@ -8,16 +9,17 @@ use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
+use crate::lock::{LockFault, LockFile};
+
 const DIRECTORY_MODE: u32 = 0o755;
 const BACKLOG: i32 = 16;
 
-/// How long another agent may take to accept, and how long one may hold the directory while it starts.
+/// How long another agent may take to accept, and how long one may hold the lock while it starts.
 const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -30,6 +32,9 @@ pub enum ClaimError {
     /// Something else is there, which is not ours to remove.
     #[error("admin.socket: {} exists and is not a socket: remove it or choose another path", .0.display())]
     NotASocket(PathBuf),
+    /// The lock beside it cannot be had.
+    #[error("admin.socket: {0}")]
+    Lock(LockFault),
     /// A step failed.
     #[error("admin.socket: cannot {step} {}: {source}", .path.display())]
     Io {
@@ -70,8 +75,12 @@ pub(super) async fn claim(path: &Path, mode: u32) -> Result<(UnixListener, Socke
         _ => Path::new("."),
     };
     make_directory(directory)?;
-    // Of two agents that start together and find the same dead socket, the second must see what the first made of it.
-    let _lock = lock(directory, path).await?;
+    // Of two agents that start together and find the same dead socket, the second must see what the first made of it. Agents of
+    // older builds lock the directory instead, as anybody can who may read it, so that says nothing: what keeps one of them
+    // apart from this one is the lock of their node, which both take, and the last look before a dead socket is removed.
+    let mut lock = lock(directory, path).await?;
+    // Who died in here has left nothing that matters.
+    lock.serves();
     remove_dead(path).await?;
     bind(path, mode)
 }
@@ -88,34 +97,37 @@ fn make_directory(directory: &Path) -> Result<(), ClaimError> {
         .map_err(failed("make the directory", directory))
 }
 
-async fn lock(directory: &Path, path: &Path) -> Result<Flock<File>, ClaimError> {
-    let mut file = File::open(directory).map_err(failed("open the directory", directory))?;
+async fn lock(directory: &Path, path: &Path) -> Result<LockFile, ClaimError> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".lock");
+    let file = directory.join(name);
+    let mut held = None;
     let attempt = timeout(PATIENCE, async {
         loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(lock),
-                Err((back, nix::Error::EWOULDBLOCK)) => file = back,
-                Err((_, error)) => return Err(error),
+            match LockFile::take(&file) {
+                Err(fault @ LockFault::Held(_)) => held = Some(fault),
+                outcome => return outcome,
             }
             sleep(RETRY).await;
         }
     });
-    match attempt.await {
-        Ok(Ok(lock)) => Ok(lock),
-        Ok(Err(error)) => Err(failed("lock the directory", directory)(error.into())),
-        Err(_) => Err(ClaimError::InUse(path.to_owned())),
+    match (attempt.await, held) {
+        (Ok(outcome), _) => outcome.map_err(ClaimError::Lock),
+        (Err(_), Some(fault)) => Err(ClaimError::Lock(fault)),
+        (Err(_), None) => Err(ClaimError::InUse(path.to_owned())),
     }
 }
 
 async fn remove_dead(path: &Path) -> Result<(), ClaimError> {
-    match fs::symlink_metadata(path) {
+    let dead = match fs::symlink_metadata(path) {
         Ok(meta) if !meta.file_type().is_socket() => {
             return Err(ClaimError::NotASocket(path.to_owned()));
         }
-        Ok(_) => {}
+        Ok(meta) => (meta.dev(), meta.ino()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed("look at", path)(error)),
-    }
+    };
     match timeout(PATIENCE, UnixStream::connect(path)).await {
         // Only a refusal proves that nobody listens; a full queue or a slow answer is somebody.
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
@@ -124,6 +136,9 @@ async fn remove_dead(path: &Path) -> Result<(), ClaimError> {
             return Err(failed("connect to", path)(error));
         }
         Ok(_) | Err(_) => return Err(ClaimError::InUse(path.to_owned())),
+    }
+    if identity(path).is_ok_and(|now| now != dead) {
+        return Err(ClaimError::InUse(path.to_owned()));
     }
     fs::remove_file(path).map_err(failed("replace", path))
 }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::{Edit, read_socket};
+use crate::lock::LockFile;
 use crate::status::example::example;
 
 mod probing;
@@ -116,12 +117,29 @@ async fn a_claim_waits_for_the_one_under_way() {
     let dir = temporary();
     let path = dir.path().join("admin.sock");
     drop(StdListener::bind(&path).unwrap());
-    let other = fs::File::open(dir.path()).unwrap();
-    let other = Flock::lock(other, FlockArg::LockExclusive).unwrap();
+    let other = LockFile::take(&dir.path().join(".admin.sock.lock")).unwrap();
     let early = timeout(Duration::from_millis(200), start(&path)).await;
     assert!(early.is_err(), "claimed while another agent was about to");
     drop(other);
     let _agent = start(&path).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_may_only_read_the_directory_keeps_no_agent_from_it() {
+    let dir = temporary();
+    let path = dir.path().join("admin.sock");
+    let everybody = Flock::lock(fs::File::open(dir.path()).unwrap(), FlockArg::LockExclusive).unwrap();
+    let agent = start(&path).await.unwrap();
+    agent.server.stop().await;
+    let names: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert!(names.is_empty(), "left behind: {names:?}");
+    drop(everybody);
+    // A lock that stays with somebody is named.
+    let file = dir.path().join(".admin.sock.lock");
+    let _other = LockFile::take(&file).unwrap();
+    let Err(error) = start(&path).await else { panic!("two at once") };
+    let words = format!("admin.socket: another process holds {0}: `fuser {0}` names it", file.display());
+    assert_eq!(error.to_string(), words);
 }
 
 #[tokio::test]

@@ -1,88 +1,44 @@
 //! One agent for each node of a host.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use crate::lock::{LockFault, LockFile};
+
+/// Others may look into the directory, and put nothing there.
+const DIRECTORY_MODE: u32 = 0o755;
 
 /// Why the lock cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Somebody has it.
-    #[error("another xvip is running for node {0:?}: stop it, or give this one another node.name")]
-    Taken(String),
+    #[error("another xvip is running for node {node:?}: stop it, or give this one another node.name; {fault}")]
+    Taken {
+        /// `node.name`
+        node: String,
+        /// Which file it is about.
+        fault: LockFault,
+    },
     /// The file cannot be made or locked.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
+    #[error("cannot lock node {node:?}: {fault}")]
+    Fault {
+        /// `node.name`
+        node: String,
+        /// What is wrong with it.
+        fault: LockFault,
     },
 }
 
-/// The lock of a node; given back, with its file, when dropped. The file of an agent that died stays until one serves.
-#[derive(Debug)]
-pub(super) struct Lock {
-    path: PathBuf,
-    is_left: bool,
-    _file: Flock<File>,
-}
-
-impl Lock {
-    /// Takes the lock of `node`, in `directory`.
-    pub(super) fn take(directory: &Path, node: &str) -> Result<Self, LockError> {
-        let path = directory.join(format!("{node}.lock"));
-        let io = |source: io::Error| LockError::Io { path: path.clone(), source };
-        fs::create_dir_all(directory).map_err(io)?;
-        loop {
-            let (file, is_left) = match OpenOptions::new().create_new(true).write(true).open(&path) {
-                Ok(file) => (file, false),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    match OpenOptions::new().write(true).open(&path) {
-                        Ok(file) => (file, true),
-                        // Its owner has ended, and removed it.
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                        Err(error) => return Err(io(error)),
-                    }
-                }
-                Err(error) => return Err(io(error)),
-            };
-            let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(file) => file,
-                Err((_, Errno::EWOULDBLOCK)) => return Err(LockError::Taken(node.to_owned())),
-                Err((_, errno)) => return Err(io(errno.into())),
-            };
-            // Its last owner may have removed the file between our opening and our locking it.
-            let ours = file.metadata().map_err(io)?;
-            if fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
-                return Ok(Self { path, is_left, _file: file });
-            }
-        }
-    }
-
-    /// Whether the agent that had it last, since the host was started, died.
-    pub(super) fn is_left(&self) -> bool {
-        self.is_left
-    }
-
-    /// From here on this agent is the one that had it last.
-    pub(super) fn serves(&mut self) {
-        self.is_left = false;
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        if !self.is_left {
-            // A file that stays does no harm: the lock is what counts.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
+/// Takes the lock of `node`, in `directory`.
+pub(super) fn take(directory: &Path, node: &str) -> Result<LockFile, LockError> {
+    let path = directory.join(format!("{node}.lock"));
+    let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
+    let made = made.map_err(|source| LockFault::Io { path: directory.to_owned(), source });
+    made.and_then(|()| LockFile::take(&path)).map_err(|fault| match fault {
+        LockFault::Held(_) => LockError::Taken { node: node.to_owned(), fault },
+        fault => LockError::Fault { node: node.to_owned(), fault },
+    })
 }
 
 #[cfg(test)]
@@ -90,21 +46,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_at_a_time() {
+    fn each_node_has_its_own() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Lock::take(directory.path(), "lb1").unwrap();
-        assert!(matches!(Lock::take(directory.path(), "lb1"), Err(LockError::Taken(_))));
-        Lock::take(directory.path(), "lb2").unwrap();
-        drop(first);
-        Lock::take(directory.path(), "lb1").unwrap();
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing stays behind");
+        let directory = directory.path().join("run");
+        let _first = take(&directory, "lb1").unwrap();
+        let refused = take(&directory, "lb1").unwrap_err();
+        assert!(matches!(refused, LockError::Taken { .. }));
+        let file = directory.join("lb1.lock");
+        assert_eq!(
+            refused.to_string(),
+            format!(
+                "another xvip is running for node \"lb1\": stop it, or give this one another node.name; another process \
+                 holds {0}: `fuser {0}` names it",
+                file.display()
+            )
+        );
+        take(&directory, "lb2").unwrap();
     }
+
     #[test]
     fn who_dies_leaves_its_file_until_another_serves() {
         let directory = tempfile::tempdir().unwrap();
-        let take = || Lock::take(directory.path(), "lb1").unwrap();
+        let take = || take(directory.path(), "lb1").unwrap();
         assert!(!take().is_left(), "the first one");
-        fs::write(directory.path().join("lb1.lock"), "").unwrap();
+        std::fs::write(directory.path().join("lb1.lock"), "").unwrap();
         assert!(take().is_left(), "its file is there and nobody has the lock");
         let mut third = take();
         assert!(third.is_left(), "the second one has not served");

@@ -21,7 +21,7 @@ impl Agent {
         let netlink = Netlink::connect()?;
         let loaded = armed(config::load(&file)?)?;
         let (config, text) = (&loaded.config, loaded.text.clone());
-        let lock = Lock::take(Path::new(RUN_DIR), &config.node.name)?;
+        let lock = lock::take(Path::new(RUN_DIR), &config.node.name)?;
         let node = config.node.name.clone();
         let was_here = bpf::is_pinned(&node);
         let metrics = Metrics::new();
@@ -72,7 +72,7 @@ impl Agent {
     #[allow(clippy::too_many_arguments, reason = "the second half of a function that has to undo the first")]
     async fn begin(
         file: PathBuf, started: Instant, loaded: Loaded, netlink: Netlink, metrics: Metrics, routers: &mut Routers,
-        reload: mpsc::Sender<Order>, lock: Lock,
+        reload: mpsc::Sender<Order>, lock: LockFile,
     ) -> Result<Self, AgentError> {
         loaded.check_host(&netlink.interfaces().await?.host_facts()).map_err(AgentError::Host)?;
         let config = loaded.config;
