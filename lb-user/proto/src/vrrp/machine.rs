@@ -31,7 +31,8 @@ pub enum Local {
     /// or [`Config::handover_bound`] has passed: feed it until its state is [`State::Initialize`].
     Stop,
     /// Give the addresses to another router, in the same way; if none takes them, keep them. Afterwards this router takes
-    /// them from no living one for this long, whatever its priority.
+    /// them from no living one for this long, whatever its priority; so does one that has not got them, in Initialize and Fault
+    /// too.
     StepDown {
         /// How long.
         hold: Duration,
@@ -63,7 +64,8 @@ pub struct Instance {
     faults: Faults,
     /// Who claimed the addresses of late, and how.
     known: Vec<Acquaintance>,
-    /// Until when a living router is left in peace, after a step-down.
+    /// Until when a living router is left in peace, after a step-down. Whoever is Active again has been left the addresses, and
+    /// owes nobody anything.
     held: Option<Instant>,
     /// Of its sync group.
     word: Option<Word>,
@@ -391,9 +393,9 @@ impl Instance {
         FaultReason::ALL.into_iter().find(|reason| self.faults.has(*reason) || missing(*reason))
     }
 
-    /// Who owns the addresses claims them without listening first (RFC 9568 section 6.4.1).
+    /// Who owns the addresses claims them without listening first (RFC 9568 section 6.4.1), unless it has promised to leave them.
     fn begin(&mut self, why: Why, now: Instant) {
-        if self.cfg.priority == Priority::OWNER && self.word.is_none() {
+        if self.cfg.priority == Priority::OWNER && self.word.is_none() && !self.is_held(now) {
             self.enter_active(Why::Owner, now);
         } else {
             self.enter_backup(why, now);

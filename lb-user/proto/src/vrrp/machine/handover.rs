@@ -48,13 +48,10 @@ impl Instance {
     }
 
     pub(super) fn step_down(&mut self, hold: Duration, now: Instant) {
-        match self.phase {
-            Phase::Initialize | Phase::Fault => {}
-            Phase::Backup(_) => self.held = Some(now + hold),
-            Phase::Active(_) | Phase::Leaving(_) => {
-                self.held = Some(now + hold);
-                self.leave(Then::StepDown, now);
-            }
+        // Whatever it is now, it may be Backup within the hour.
+        self.held = Some(now + hold);
+        if let Phase::Active(_) | Phase::Leaving(_) = self.phase {
+            self.leave(Then::StepDown, now);
         }
     }
 
@@ -120,6 +117,11 @@ impl Instance {
     /// Whether it takes the addresses from a living router of lower priority.
     pub(super) fn preempts(&self, now: Instant) -> bool {
         let owner = self.cfg.priority == crate::units::Priority::OWNER;
-        (self.cfg.preempt || owner) && self.held.is_none_or(|until| now >= until)
+        (self.cfg.preempt || owner) && !self.is_held(now)
+    }
+
+    /// Whether a living router is left in peace, after a step-down.
+    pub(super) fn is_held(&self, now: Instant) -> bool {
+        self.held.is_some_and(|until| now < until)
     }
 }

@@ -126,6 +126,67 @@ fn a_backup_told_to_step_down_promises_the_same() {
 }
 
 #[test]
+fn who_is_told_to_step_down_in_fault_or_before_the_start_promises_the_same() {
+    let now = origin();
+    let owner = Config { priority: Priority::OWNER, ..config() };
+    for (priority, cfg) in [("100", config()), ("255", owner)] {
+        for fault in [true, false] {
+            let mut instance = Instance::new(cfg.clone(), now);
+            if fault {
+                instance.on_local(Local::LinkDown, now);
+                instance.on_local(Local::Start, now);
+                assert_eq!(instance.state(), State::Fault);
+            }
+            instance.on_local(Local::StepDown { hold: HOLD }, now);
+            drain(&mut instance);
+            assert!(!instance.is_leaving());
+            instance.on_local(if fault { Local::LinkUp } else { Local::Start }, now);
+            assert_eq!(instance.state(), State::Backup, "even an owner");
+            for tick in 1..100 {
+                let at = now + SECOND * tick;
+                instance.on_advert(BELOW, 255, &advert(50), at, at);
+                instance.on_deadline(at);
+            }
+            assert_eq!(instance.state(), State::Backup);
+            drain(&mut instance);
+            // From nobody who lives: the silent one's addresses it takes, and has no promise to keep from then on.
+            let deadline = instance.deadline().unwrap();
+            instance.on_deadline(deadline);
+            assert_eq!(heard(&mut instance), format!("send {priority}, backup>active silence"));
+            instance.on_local(Local::LinkDown, deadline);
+            instance.on_local(Local::LinkUp, deadline);
+            instance.on_advert(BELOW, 255, &advert(50), deadline, deadline);
+            while instance.state() == State::Backup {
+                let deadline = instance.deadline().unwrap();
+                instance.on_deadline(deadline);
+            }
+            assert_eq!(instance.state(), State::Active, "nothing is left of the hold");
+        }
+    }
+}
+
+#[test]
+fn a_hold_outlives_a_fault() {
+    let now = origin();
+    let mut instance = backup(config(), now);
+    instance.on_local(Local::StepDown { hold: HOLD }, now);
+    for tick in 1..100 {
+        let at = now + SECOND * tick;
+        instance.on_local(if tick % 10 == 5 { Local::LinkDown } else { Local::LinkUp }, at);
+        instance.on_advert(BELOW, 255, &advert(50), at, at);
+        instance.on_deadline(at);
+        assert_ne!(instance.state(), State::Active);
+    }
+    // Another virtual router has promised nothing.
+    let at = now + SECOND * 100;
+    instance.on_local(Local::Reconfigure(Config { vrid: Vrid::new(52).unwrap(), ..config() }), at);
+    instance.on_advert(BELOW, 255, &Advert { vrid: Vrid::new(52).unwrap(), ..advert(50) }, at, at);
+    let deadline = instance.deadline().unwrap();
+    instance.on_deadline(deadline);
+    assert_eq!(instance.state(), State::Active);
+}
+
+#[test]
 fn what_happens_while_it_leaves() {
     let now = origin();
     let at = now + ms(400);
