@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,6 +57,15 @@ pub enum PassError {
     /// What its own backends answer cannot be translated.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// A setting of the host.
+    #[error("cannot read {path}: {source}")]
+    Setting {
+        /// Where it is.
+        path: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// The interface has no Ethernet address.
     #[error("{0} has no Ethernet address")]
     NoMac(String),
@@ -82,9 +92,8 @@ pub struct Reconciler {
     garp: GarpHandle,
     /// Where this node begins among the source ports; chance, so that nodes differ.
     port_offset: u32,
-    /// The announcement last carried out, by instance, and how often carrier had come and gone by then: switches that
-    /// have seen it go forget where addresses are.
-    announced: BTreeMap<String, (u64, u32)>,
+    /// Addresses that are there and announced, by instance.
+    announced: BTreeMap<String, BTreeMap<IpAddr, Due>>,
     /// Where each backend's packets go, and when that was asked.
     routes: BTreeMap<IpAddr, (Instant, NextHop)>,
     /// Where outer packets come from.
@@ -111,6 +120,17 @@ pub struct Reconciler {
     service_of_others: (BTreeSet<String>, BTreeSet<IpAddr>),
     /// Fellows that are none any more, on the link and behind routers, and since when.
     lingering: (BTreeMap<[u8; 6], Instant>, BTreeMap<Be128, Instant>),
+}
+
+/// The number of an announcement, and how often carrier has come and gone by then: switches that have seen it go forget where
+/// addresses are.
+type Due = (u64, u32);
+
+/// Those of a virtual router's addresses that have not been announced yet as is due, of those that are there. They count as
+/// announced from now on, and those that are not there do not.
+fn unannounced(announced: &mut BTreeMap<IpAddr, Due>, there: &[IpAddr], due: Due) -> Vec<IpAddr> {
+    announced.retain(|address, _| there.contains(address));
+    there.iter().copied().filter(|address| announced.insert(*address, due) != Some(due)).collect()
 }
 
 /// Service, name and address of a backend: one that has moved is another.
@@ -277,24 +297,35 @@ impl Reconciler {
             let Some(link) = interfaces.link(&instance.interface) else {
                 continue;
             };
+            let mut announced = self.announced.remove(&instance.name).unwrap_or_default();
+            let mut there = Vec::new();
             for net in &instance.virtual_addresses {
-                let there = interfaces.addresses_of(link.index).any(|address| address.net == *net && address.ours);
-                if !there {
-                    outcome = outcome.and(self.add(link, *net).await);
+                let was_there = interfaces.addresses_of(link.index).any(|address| address.net == *net && address.ours);
+                if was_there {
+                    there.push(net.address);
+                } else {
+                    announced.remove(&net.address);
+                    match self.add(link, *net).await {
+                        Ok(()) => there.push(net.address),
+                        Err(error) => outcome = outcome.and(Err(error)),
+                    }
                     if let (Some(_), IpAddr::V6(vip)) = (&snapshots.config.sync, net.address) {
                         let renewed = self.netlink.renew_routes_to(link.index, vip).await;
                         outcome = outcome.and(renewed.map_err(PassError::from));
                     }
                 }
             }
-            let due = (instance.announce, link.flaps);
-            let done = self.announced.insert(instance.name.clone(), due);
-            if done != Some(due)
-                && let Some(mac) = link.mac
-            {
-                let addresses: Vec<_> = instance.virtual_addresses.iter().map(|net| net.address).collect();
-                self.garp.announce(&instance.name, link.index, mac, &addresses);
+            match link.mac {
+                Some(mac) => {
+                    let addresses = unannounced(&mut announced, &there, (instance.announce, link.flaps));
+                    if !addresses.is_empty() {
+                        self.garp.announce(&instance.name, link.index, mac, &addresses);
+                    }
+                }
+                // Whoever gets one has it announced.
+                None => announced.clear(),
             }
+            self.announced.insert(instance.name.clone(), announced);
         }
         outcome
     }
@@ -345,9 +376,10 @@ impl Reconciler {
         &mut self, snapshots: &Snapshots<'_>, datapath: &mut Datapath, tables: &mut Tables, now: Instant,
     ) -> Result<(), PassError> {
         let observed = self.netlink.observe().await?;
+        let forwards = forwards(&datapath.attachment().device.name, |path| std::fs::read_to_string(path))?;
         self.follow(snapshots, now);
         self.next_hops(snapshots, &observed, now).await;
-        let mut desired = self.desired(snapshots, datapath.attachment(), &observed, now)?;
+        let mut desired = self.desired(snapshots, datapath.attachment(), &observed, forwards, now)?;
         let before = tables.observe()?;
         linger(&mut self.lingering.0, &mut desired.wanted.fellows, &before.fellows, MAX_FELLOWS, now);
         linger(&mut self.lingering.1, &mut desired.wanted.tunnels, &before.tunnels, MAX_TUNNELS, now);
@@ -396,7 +428,7 @@ impl Reconciler {
     }
 
     fn desired(
-        &self, snapshots: &Snapshots<'_>, attachment: &Attachment, observed: &Observed, now: Instant,
+        &self, snapshots: &Snapshots<'_>, attachment: &Attachment, observed: &Observed, forwards: bool, now: Instant,
     ) -> Result<Desired, PassError> {
         let device = &attachment.device;
         let link = observed.interfaces.link(&device.name);
@@ -405,7 +437,7 @@ impl Reconciler {
             index: device.index,
             mac: mac.ok_or_else(|| PassError::NoMac(device.name.clone()))?,
             redirect: attachment.redirect,
-            forwards: forwards(&device.name),
+            forwards,
             port_offset: self.port_offset,
             mtu: link.map_or(0, |link| u16::try_from(link.mtu).unwrap_or(u16::MAX)),
             ends: match snapshots.config.node.role {
@@ -601,17 +633,64 @@ fn surplus(vrrp: &VrrpSnapshot, interfaces: &Interfaces) -> Vec<(u32, IpNet)> {
 }
 
 /// Whether the kernel forwards what enters by this interface, of either IP version; only then does it answer the
-/// datapath's questions for next hops.
-fn forwards(interface: &str) -> bool {
-    ["ipv4", "ipv6"].iter().any(|version| {
-        std::fs::read_to_string(format!("/proc/sys/net/{version}/conf/{interface}/forwarding"))
-            .is_ok_and(|value| value.trim() == "1")
-    })
+/// datapath's questions for next hops. Not to know is not to forward nothing: an error, but where there is no IPv6.
+fn forwards(interface: &str, read: impl Fn(&str) -> io::Result<String>) -> Result<bool, PassError> {
+    for version in ["ipv4", "ipv6"] {
+        let path = format!("/proc/sys/net/{version}/conf/{interface}/forwarding");
+        match read(&path) {
+            Ok(value) if value.trim() == "1" => return Ok(true),
+            Ok(_) => {}
+            Err(error) if version == "ipv6" && error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(PassError::Setting { path, source }),
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_there_is_announced_once_for_each_time_it_is_due() {
+        let (a, b) = (IpAddr::from([192, 0, 2, 100]), IpAddr::from([192, 0, 2, 101]));
+        let mut announced = BTreeMap::new();
+        let mut after = |there: &[IpAddr], due| unannounced(&mut announced, there, due);
+        // The second one could not be added, and then could.
+        assert_eq!(after(&[a], (1, 0)), [a]);
+        assert!(after(&[a], (1, 0)).is_empty());
+        assert_eq!(after(&[a, b], (1, 0)), [b]);
+        assert!(after(&[a, b], (1, 0)).is_empty());
+        // Active again, carrier back.
+        assert_eq!(after(&[a, b], (2, 0)), [a, b]);
+        assert_eq!(after(&[b], (2, 2)), [b]);
+        // Somebody had taken it away.
+        assert_eq!(after(&[a, b], (2, 2)), [a]);
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_read_is_not_one_that_is_off() {
+        let of = |four: Result<&str, i32>, six: Result<&str, i32>| {
+            let read = |path: &str| {
+                let value = match path {
+                    "/proc/sys/net/ipv4/conf/eth0.7/forwarding" => four,
+                    "/proc/sys/net/ipv6/conf/eth0.7/forwarding" => six,
+                    other => panic!("{other}"),
+                };
+                value.map(str::to_owned).map_err(io::Error::from_raw_os_error)
+            };
+            forwards("eth0.7", read).map_err(|error| error.to_string())
+        };
+        assert_eq!(of(Ok("0\n"), Ok("0\n")), Ok(false));
+        assert_eq!(of(Ok("1\n"), Err(libc::EMFILE)), Ok(true));
+        assert_eq!(of(Ok("0\n"), Ok("1\n")), Ok(true));
+        assert_eq!(of(Ok("0\n"), Err(libc::ENOENT)), Ok(false), "there is no IPv6");
+        for (four, six) in
+            [(Ok("0\n"), Err(libc::EMFILE)), (Err(libc::EACCES), Ok("1\n")), (Err(libc::ENOENT), Ok("0\n"))]
+        {
+            assert!(of(four, six).unwrap_err().starts_with("cannot read /proc/sys/net/ipv"));
+        }
+    }
 
     #[test]
     fn fellows_linger_for_a_minute_and_not_without_room() {
