@@ -1,14 +1,15 @@
 //! Leases of virtual addresses, written where the datapath reads them.
 //!
 //! Whoever sends an advert writes its lease in the same breath, so the table is shared between threads; nobody holds it for
-//! longer than a system call. It outlives the agent: what an earlier one wrote last says whether a new one may continue.
+//! longer than a few system calls, and never for all addresses. It outlives the agent: what an earlier one wrote last says whether a new one may continue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::Ebpf;
-use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::maps::{HashMap, IterableMap as _, Map, MapData, MapError};
 use lb_ebpf::abi::{Lease, map};
 use lb_ebpf::net::Be128;
 use tracing::error;
@@ -63,12 +64,26 @@ impl Leases {
     /// When the object is not ours, or the kernel refuses.
     pub fn follow(&self, ebpf: &mut Ebpf) -> Result<(), TableError> {
         let mut table: Table = take(ebpf, map::LEASES)?;
-        let mut book = self.lock();
-        for (key, lease) in &book.known {
-            add(&mut table, *key, *lease).map_err(at(map::LEASES))?;
+        let mut written = BTreeMap::new();
+        // What is renewed meanwhile is in the old table: once around again for that.
+        loop {
+            let known = {
+                let mut book = self.lock();
+                if book.known == written {
+                    book.table = Some(table);
+                    return Ok(());
+                }
+                book.known.clone()
+            };
+            for (key, lease) in &known {
+                match written.get(key) {
+                    None => add(&mut table, *key, *lease).map_err(at(map::LEASES))?,
+                    Some(before) if before != lease => table.insert(key, lease, 0).map_err(at(map::LEASES))?,
+                    Some(_) => {}
+                }
+            }
+            written = known;
         }
-        book.table = Some(table);
-        Ok(())
     }
 
     /// Has leases of these addresses and no others. A new one is over from the beginning.
@@ -76,20 +91,34 @@ impl Leases {
     /// # Errors
     /// When the kernel refuses.
     pub fn configure(&self, addresses: &BTreeSet<IpAddr>) -> Result<(), TableError> {
-        let mut book = self.lock();
         let wanted: BTreeSet<_> = addresses.iter().copied().map(key).collect();
-        book.known.retain(|key, _| wanted.contains(key));
+        self.lock().known.retain(|key, _| wanted.contains(key));
         for key in &wanted {
-            let there = book.read(key);
-            book.known.entry(*key).or_insert(there.unwrap_or_default());
+            let mut book = self.lock();
+            if !book.known.contains_key(key) {
+                let there = book.read(key).unwrap_or_default();
+                book.known.insert(*key, there);
+            }
         }
-        let Book { table: Some(table), known, .. } = &mut *book else { return Ok(()) };
-        let written: Vec<_> = table.keys().collect::<Result<_, _>>().map_err(at(map::LEASES))?;
+        // By a descriptor of its own, the table is listed while others write.
+        let again = self.lock().table.as_ref().map(|table| table.map().fd().as_fd().try_clone_to_owned());
+        let shared = |source| TableError::Shared { table: map::LEASES, source };
+        let Some(again) = again.transpose().map_err(shared)? else { return Ok(()) };
+        let listed = Map::HashMap(MapData::from_fd(again).map_err(at(map::LEASES))?);
+        let listed = Table::try_from(listed).map_err(at(map::LEASES))?;
+        let written: Vec<_> = listed.keys().collect::<Result<_, _>>().map_err(at(map::LEASES))?;
         for key in written.iter().filter(|key| !wanted.contains(*key)) {
-            table.remove(key).map_err(at(map::LEASES))?;
+            if let Some(table) = &mut self.lock().table {
+                table.remove(key).map_err(at(map::LEASES))?;
+            }
         }
-        for (key, lease) in known {
-            add(table, *key, *lease).map_err(at(map::LEASES))?;
+        for key in &wanted {
+            let mut book = self.lock();
+            if let Book { table: Some(table), known, .. } = &mut *book
+                && let Some(lease) = known.get(key)
+            {
+                add(table, *key, *lease).map_err(at(map::LEASES))?;
+            }
         }
         Ok(())
     }
