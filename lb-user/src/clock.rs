@@ -1,6 +1,6 @@
 //! The one place that reads the clock; everything else is told the time.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -28,22 +28,37 @@ pub fn unix_of(moment: Instant) -> f64 {
     unix(wall()) - since.as_secs_f64() + until.as_secs_f64()
 }
 
+/// One of the kernel's clocks. It cannot refuse those that it has, which [`now`] depends on too.
+#[allow(clippy::disallowed_methods, reason = "this is the clock")]
+fn kernel(clock: ClockId) -> Option<Duration> {
+    clock_gettime(clock).ok().map(Duration::from)
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Nanoseconds of the kernel's monotonic clock, as the datapath writes them into sources and events.
+pub fn monotonic_nanoseconds() -> u64 {
+    kernel(ClockId::CLOCK_MONOTONIC).map(nanoseconds).unwrap_or_default()
+}
+
+/// Seconds of the same clock as of the last tick, as the datapath writes them into flows: never ahead of it.
+pub fn monotonic_seconds() -> u32 {
+    let coarse = kernel(ClockId::CLOCK_MONOTONIC_COARSE);
+    coarse.and_then(|time| u32::try_from(time.as_secs()).ok()).unwrap_or_default()
+}
+
 /// What to add to nanoseconds of the kernel's monotonic clock for nanoseconds since the Unix epoch, now.
 pub fn monotonic_epoch() -> u64 {
-    let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from).unwrap_or_default();
     let wall = wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(wall.saturating_sub(monotonic).as_nanos()).unwrap_or_default()
+    nanoseconds(wall).saturating_sub(monotonic_nanoseconds())
 }
 
 /// Nanoseconds of `CLOCK_BOOTTIME`, which goes on while the machine sleeps; the datapath's leases end by it.
 pub fn boot_nanoseconds() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the structure is valid for writing.
-    let read = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
-    if read < 0 {
-        return u64::MAX;
-    }
-    time.tv_sec.unsigned_abs().saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.unsigned_abs())
+    // A lease whose end cannot be told is over.
+    kernel(ClockId::CLOCK_BOOTTIME).map_or(u64::MAX, nanoseconds)
 }
 
 /// A moment of the monotonic clock as [`boot_nanoseconds`]; never later than it.
@@ -51,16 +66,23 @@ pub fn boot_nanoseconds_of(moment: Instant) -> u64 {
     // In this order: whatever comes between the two makes it earlier.
     let boot = boot_nanoseconds();
     let now = now();
-    let nanoseconds = |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let (until, since) = (moment.saturating_duration_since(now), now.saturating_duration_since(moment));
     boot.saturating_add(nanoseconds(until)).saturating_sub(nanoseconds(since))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[test]
+    fn the_kernels_clocks_agree() {
+        let (before, seconds, after) = (monotonic_nanoseconds(), monotonic_seconds(), monotonic_nanoseconds());
+        assert!(0 < before && before <= after);
+        // The coarse one is a tick behind, which may be in the second before.
+        assert!((before / 1_000_000_000 - 1..=after / 1_000_000_000).contains(&u64::from(seconds)));
+        let wall = monotonic_epoch() + monotonic_nanoseconds();
+        assert!((Duration::from_nanos(wall).as_secs_f64() - unix(super::wall())).abs() < 60.0);
+    }
 
     #[test]
     fn a_moment_is_never_made_later() {

@@ -194,8 +194,7 @@ impl Log {
         const ROUNDS: usize = 16;
         let naming = Arc::clone(&self.naming.borrow());
         let at = clock::unix(clock::wall());
-        // The time of day in which the kernel's clock began.
-        let began = at - self.flows.clock().as_secs_f64();
+        let epoch = clock::monotonic_epoch();
         let mut failed = None;
         match self.flows.missed() {
             Ok(missed) => self.journal.leave_out(missed),
@@ -215,7 +214,7 @@ impl Log {
                 let Some(happened) = next.or_else(|| self.removed.try_recv().ok()) else {
                     break;
                 };
-                let when = began + Duration::from_nanos(happened.at).as_secs_f64();
+                let when = Duration::from_nanos(happened.at.saturating_add(epoch)).as_secs_f64();
                 self.journal.note(&happened, &naming, (when, at), &mut lines);
             }
             let is_last = lines.is_empty();

@@ -9,6 +9,7 @@ use lb_ebpf::cases::{Case, Event, Executor as _, Hosts, Model, Step, Story, Worl
 use lb_ebpf::net::{Address, V4, V6};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
+use xvip::clock::monotonic_seconds;
 use xvip_tests::kernel::{Hook, Kernel, SHORTEST_FRAME};
 
 /// The same stories in every run; change it to hear others.
@@ -180,15 +181,6 @@ fn alike(story: &Story, kernel: &mut Kernel, mut saw: impl FnMut(Reason)) -> Res
 /// Without the words that differ when a second ends between the two runs.
 fn timeless<A: Address>(tables: [BTreeMap<FlowKey<A>, Flow<A>>; 2]) -> [Vec<(FlowKey<A>, Flow<A>)>; 2] {
     tables.map(|table| table.into_iter().map(|(key, flow)| (key, Flow { seen: 0, routed: 0, ..flow })).collect())
-}
-
-/// The clock that the program reads.
-fn monotonic_seconds() -> u32 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the structure is valid for writing.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    assert_eq!(result, 0);
-    time.tv_sec as u32
 }
 
 #[test]

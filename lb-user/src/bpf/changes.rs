@@ -11,8 +11,8 @@ use lb_proto::sync::Change;
 
 use super::attach::directory_of;
 use super::flows::{Found, Pins, View, ends};
-use super::sweep::{kernel_seconds, nanoseconds};
 use super::tables::{TableError, at, share, take};
+use crate::clock;
 use crate::drivers::sync::Changes;
 
 /// How long a packet of no flow waits for word of its flow after a VIP has come here: two batches' time.
@@ -163,7 +163,8 @@ impl SharingSwitch {
     /// When the kernel refuses.
     pub fn gained(&mut self, patience: Duration) -> Result<(), TableError> {
         let patience = u64::try_from(patience.as_nanos()).unwrap_or_default();
-        let (gained, patient_until) = (kernel_seconds(), nanoseconds().saturating_add(patience));
+        let (gained, patient_until) =
+            (clock::monotonic_seconds(), clock::monotonic_nanoseconds().saturating_add(patience));
         self.change(|sharing| Sharing { gained, patient_until, ..sharing })
     }
 

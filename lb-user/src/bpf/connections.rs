@@ -11,8 +11,8 @@ use lb_ebpf::net::{Address, Be16, Be32, Be128};
 use super::attach::directory_of;
 use super::batch::entries;
 use super::flows::{Found, Pins, View, key_of, narrow};
-use super::sweep::kernel_seconds;
 use super::tables::{TableError, at};
+use crate::clock;
 
 /// How far a flow is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl ConnectionTables {
     /// When a table cannot be read.
     pub fn list(&self, wanted: &Wanted) -> Result<Listed, TableError> {
         let backends = self.established.all_backends()?;
-        let (mut listed, now) = (Listed::default(), kernel_seconds());
+        let (mut listed, now) = (Listed::default(), clock::monotonic_seconds());
         let four = &self.established.four;
         self.collect(four, map::ESTABLISHED, false, wanted, &backends, now, &mut listed)?;
         self.collect(&self.four, map::HALF_OPEN, true, wanted, &backends, now, &mut listed)?;
@@ -159,7 +159,7 @@ impl ConnectionTables {
         FlowKey<A>: Pod,
         Flow<A>: Pod,
     {
-        let now = kernel_seconds();
+        let now = clock::monotonic_seconds();
         for ((table, name), opening) in tables.into_iter().zip([false, true]) {
             let flow = match table.get(key, 0) {
                 Ok(flow) => flow,

@@ -14,8 +14,8 @@ use lb_ebpf::net::Be128;
 
 use super::attach::directory_of;
 use super::flows::{Found as _, Pins, View, there};
-use super::sweep::nanoseconds;
 use super::tables::{TableError, at};
+use crate::clock;
 use crate::explain::Facts;
 
 /// Bits of an address.
@@ -80,7 +80,7 @@ impl FactTables {
     pub fn of(&self, client: SocketAddr, listener: SocketAddr) -> Result<Facts, TableError> {
         let service = there(self.services.get(&Endpoint::from(listener), 0)).map_err(at(map::SERVICES))?;
         let from = Be128::from(client.ip());
-        let now = nanoseconds();
+        let now = clock::monotonic_nanoseconds();
         let mut facts = Facts {
             client,
             listener,

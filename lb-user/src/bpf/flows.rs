@@ -18,8 +18,8 @@ use tracing::warn;
 
 use super::attach::directory_of;
 use super::batch::entries;
-use super::sweep::kernel_seconds;
 use super::tables::{TableError, at, share};
+use crate::clock;
 use crate::drivers::sync::{Adopted, Flows};
 use words::Place;
 pub use words::Skipped;
@@ -102,7 +102,7 @@ impl View {
 
     /// The flow with this key of the client's packets, if it is there and not over.
     pub(super) fn record(&self, client: &FlowKey<Be128>) -> Result<Option<Record>, TableError> {
-        let now = kernel_seconds();
+        let now = clock::monotonic_seconds();
         if client.source.mapped().is_some() {
             self.record_of::<Be32>(&narrow(client), now)
         } else {
@@ -151,7 +151,7 @@ impl View {
         FlowKey<A>: Pod,
         Flow<A>: Pod,
     {
-        let now = kernel_seconds();
+        let now = clock::monotonic_seconds();
         let data = IterableMap::map(A::table(self));
         let read = |key: FlowKey<A>, flow: Flow<A>| {
             let backend = backends.get(&flow.backend.into());
@@ -265,7 +265,7 @@ impl FlowTable {
             Ok(place) => place,
             Err(why) => return Ok(Err(why)),
         };
-        let adoption = match words::adoption(record, &place, kernel_seconds()) {
+        let adoption = match words::adoption(record, &place, clock::monotonic_seconds()) {
             Ok(adoption) => adoption,
             // What this node's own server has, it has itself.
             Err(Skipped::NotHere) => {
@@ -347,7 +347,7 @@ impl FlowTable {
         Flow<A>: Pod,
     {
         let ((key, there), back) = adoption.entries::<A>();
-        let now = kernel_seconds();
+        let now = clock::monotonic_seconds();
         if let Some(known) = self.view.flow(&key)? {
             let is_same = known.translated == there.translated
                 && known.delivery == there.delivery
@@ -441,7 +441,7 @@ impl FlowTable {
             return Ok(());
         };
         let is_alive = flow.state & state::UNSURE == 0
-            && kernel_seconds().saturating_sub(flow.seen) < FRESH_SECONDS
+            && clock::monotonic_seconds().saturating_sub(flow.seen) < FRESH_SECONDS
             && !flow.is_closed();
         if is_alive { Ok(()) } else { self.view.remove(key, &flow) }
     }

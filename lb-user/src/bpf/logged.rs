@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use aya::Pod;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
@@ -13,8 +12,8 @@ use lb_ebpf::net::{Address, Be16, Be32, Be128};
 
 use super::attach::directory_of;
 use super::flows::{Found as _, Kept, Pins, View, narrow};
-use super::sweep::nanoseconds;
 use super::tables::{TableError, at};
+use crate::clock;
 
 /// Flows that the sweep has removed and that the log has not taken yet.
 const REMOVED: usize = 4096;
@@ -124,7 +123,8 @@ impl Removals {
             return;
         };
         let place = (flow.backend, flow.generation);
-        let happened = Happened::of((what, nanoseconds()), key, &flow.translated, place, numbers(flow, answers));
+        let happened =
+            Happened::of((what, clock::monotonic_nanoseconds()), key, &flow.translated, place, numbers(flow, answers));
         if let Err(std::sync::mpsc::TrySendError::Disconnected(_)) = sender.try_send(happened) {
             *listener = None;
         }
@@ -156,12 +156,6 @@ impl LoggedFlows {
 
     fn count(&self) -> Result<u64, TableError> {
         Ok(self.unlogged.get(&0, 0).map_err(at(map::UNLOGGED))?.iter().sum())
-    }
-
-    /// The clock that [`Happened::at`] is of.
-    #[must_use]
-    pub fn clock(&self) -> Duration {
-        Duration::from_nanos(nanoseconds())
     }
 
     /// How many had no room in the ring since this was last asked.

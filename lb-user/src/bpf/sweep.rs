@@ -13,7 +13,6 @@ use aya::{Ebpf, Pod};
 use lb_ebpf::abi::{Flow, FlowKey, MAX_LIMITED_SOURCES, Source, map};
 use lb_ebpf::net::{Address, Be32, Be128};
 use lb_proto::plan::Place;
-use nix::time::{ClockId, clock_gettime};
 
 use super::batch::entries;
 use super::ending::Ending;
@@ -24,6 +23,7 @@ use super::loads::{FoundBy, Loads};
 use super::logged::{Removals, What};
 use super::ports::{Found, PortLayout, PortSets, PortUse};
 use super::tables::{TableError, at, take};
+use crate::clock;
 
 /// What a sweep found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -151,7 +151,7 @@ impl Sweeper {
     /// # Errors
     /// When a table cannot be read; what was removed before stays removed.
     pub fn sweep(&mut self, layout: &Arc<PortLayout>) -> Result<Sweep, TableError> {
-        let started = crate::clock::now();
+        let started = clock::now();
         let mut sweep = Sweep::default();
         let (loads, ports) = (self.loads.read()?, self.ports.look()?);
         self.ending.begin();
@@ -167,14 +167,14 @@ impl Sweeper {
         sweep.layout = Arc::clone(layout);
         sweep.limited = self.sweep_limited()?;
         sweep.bytes = self.footprint.bytes();
-        sweep.took = crate::clock::now().saturating_duration_since(started);
-        sweep.full = self.full.settle(&seen.held, nanoseconds(), sweep.took)?;
+        sweep.took = clock::now().saturating_duration_since(started);
+        sweep.full = self.full.settle(&seen.held, clock::monotonic_nanoseconds(), sweep.took)?;
         Ok(sweep)
     }
 
     /// Forgets sources whose bucket is full again; counts the others.
     fn sweep_limited(&mut self) -> Result<u64, TableError> {
-        let now = nanoseconds();
+        let now = clock::monotonic_nanoseconds();
         let (mut entries, mut full) = (0, Vec::new());
         for entry in self.limited.iter() {
             let (source, filled) = entry.map_err(at(map::LIMITED))?;
@@ -215,7 +215,7 @@ where
     fn sweep_established(
         &mut self, sweep: &mut Sweep, seen: &mut Seen, ending: &mut Ending, removals: &Removals,
     ) -> Result<u64, TableError> {
-        let now = kernel_seconds();
+        let now = clock::monotonic_seconds();
         let mut number = 0_u64;
         let (mut quiet, mut lost, mut failed) = (Vec::new(), Vec::new(), None);
         let mut count = |key: &FlowKey<A>, flow: &Flow<A>| {
@@ -333,7 +333,7 @@ where
     }
 
     fn sweep_half_open(&mut self, seen: &mut Seen) -> Result<u64, TableError> {
-        let now = kernel_seconds();
+        let now = clock::monotonic_seconds();
         let mut number = 0;
         let mut stale = Vec::new();
         self.whole(self.names.half_open, &self.half_open, |key, flow| {
@@ -361,18 +361,4 @@ where
         }
         Ok(number)
     }
-}
-
-/// The moment, as the datapath writes it into sources.
-pub(super) fn nanoseconds() -> u64 {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
-    time.ok().and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or_default()
-}
-
-/// The seconds that the datapath writes into flows.
-pub(super) fn kernel_seconds() -> u32 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
-        .ok()
-        .and_then(|time| u32::try_from(time.tv_sec()).ok())
-        .unwrap_or_default()
 }
