@@ -14,6 +14,9 @@ const PURE: [(&str, &[&str]); 2] = [("lb-proto", &["lb-ebpf", "thiserror"]), ("l
 /// A file longer than this wants to be two.
 const LONGEST: usize = 800;
 
+/// How far above `unsafe` its reason may begin.
+const ABOVE: usize = 6;
+
 /// Checks them all.
 pub(crate) fn tidy() -> anyhow::Result<()> {
     let mut faults = dependencies()?;
@@ -21,6 +24,13 @@ pub(crate) fn tidy() -> anyhow::Result<()> {
         for file in rust_files(&crate::workspace().join(directory))? {
             faults.extend(of_file(&file)?);
         }
+    }
+    // Clippy sees the rest, and not what is built for the kernel alone.
+    for file in rust_files(&crate::workspace().join("lb-ebpf/src/bin"))? {
+        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        faults.extend(unexplained(&text).into_iter().map(|line| {
+            format!("{}:{line}: `unsafe` without a line // SAFETY: within the {ABOVE} lines above", file.display())
+        }));
     }
     if faults.is_empty() {
         return Ok(());
@@ -67,6 +77,18 @@ fn of_file(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(faults)
 }
 
+/// Lines, from 1, with a block or an implementation that is `unsafe` and says not why.
+fn unexplained(text: &str) -> Vec<usize> {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_unsafe = |line: &str| {
+        let code = line.split("//").next().unwrap_or_default();
+        code.contains("unsafe {") || code.contains("unsafe impl")
+    };
+    let says_why = |at: usize| lines[at.saturating_sub(ABOVE)..=at].iter().any(|line| line.contains("// SAFETY:"));
+    let found = lines.iter().enumerate().filter(|(at, line)| is_unsafe(line) && !says_why(*at));
+    found.map(|(at, _)| at + 1).collect()
+}
+
 fn rust_files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
@@ -81,4 +103,23 @@ fn rust_files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unsafe_says_why() {
+        let why = "// SAFETY: it is a number.\n";
+        let far = "a();\n".repeat(ABOVE - 1);
+        for (text, lines) in [
+            (format!("{why}unsafe {{ f() }}\n"), vec![]),
+            (format!("{why}{far}unsafe impl Pod for A {{}}\n"), vec![]),
+            (format!("{why}{far}b();\nlet c = unsafe {{ f() }};\n"), vec![ABOVE + 2]),
+            ("#[unsafe(no_mangle)]\n// unsafe { f() }\nunsafe { f() }\n".to_owned(), vec![3]),
+        ] {
+            assert_eq!(unexplained(&text), lines, "{text}");
+        }
+    }
 }
