@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::{JoinHandle, sleep};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use common::{LIMIT, OFTEN, end, unstarted, wait};
@@ -18,6 +18,7 @@ use xvip_tests::agent::adapt;
 use xvip_tests::netns::Netns;
 use xvip_tests::pki::KeyFiles;
 use xvip_tests::process::{Process, output_within};
+use xvip_tests::scrape::Scrape;
 use xvip_tests::topology::{SERVERS, Topology, VIP_ADDRESS, server_keys, sharing};
 
 const ENDPOINT: &str = "https://192.0.2.100:2379";
@@ -355,10 +356,16 @@ fn ports_of(netns: &Netns, pid: u32) -> Vec<String> {
 #[track_caller]
 fn fail(topology: &mut Topology, how: &str, meanwhile: &mut dyn FnMut()) {
     topology.wait_serving(LIMIT).unwrap_or_else(|err| panic!("{err:#}"));
-    // The other one has to have been told everything.
-    sleep(Duration::from_secs(1));
     let holder = topology.owner().unwrap();
     let [failing, other] = [holder, 1 - holder];
+    wait("the other one to be told everything", || {
+        let scrape = |at: usize| Scrape::of(topology.balancers[at].agent.netns()).ok();
+        let (Some(tells), Some(hears)) = (scrape(failing), scrape(other)) else { return false };
+        let is_up = |of: &Scrape| of.value("xvip_sync_peer_up", &[]) == Some(1.0);
+        // A table as a whole when they met, and each change since.
+        let tables = hears.count("xvip_sync_tables_total", &[("direction", "received")]);
+        is_up(&tells) && is_up(&hears) && tables >= 1.0 && tells.count("xvip_sync_backlog_datagrams", &[]) == 0.0
+    });
     match how {
         "SIGTERM" => topology.balancers[failing].agent.terminate().unwrap(),
         "step-down" => assert!(topology.balancers[failing].agent.step_down(&[]).unwrap().0.success()),

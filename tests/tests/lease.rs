@@ -12,6 +12,7 @@ use std::time::Duration;
 use common::{
     LIMIT, OFTEN, both_served, breaks, end, served_more, serving, serving_both, settle, unstarted, wait, watches_open,
 };
+use lb_proto::garp::ROUNDS;
 use lb_proto::wire::arp::{Arp, Mac, Operation};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -31,6 +32,29 @@ fn client() -> IpAddr {
 fn ask_both(topology: &Topology) -> [Owners; 2] {
     let six = ipv6::CLIENT.parse().unwrap();
     [(client(), VIP), (six, ipv6::VIP.into())].map(|(own, vip)| Owners::ask(&topology.client, own, vip).unwrap())
+}
+
+/// Waits until somebody has answered for both VIPs.
+#[track_caller]
+fn answered(owners: &[Owners; 2]) {
+    wait("answers of the holder", || owners.iter().all(|owners| owners.said().iter().any(|said| said.asked)));
+}
+
+/// When the burst of announcements by this Ethernet address is over: none has come for longer than two of a burst are apart.
+#[track_caller]
+fn burst_is_over(capture: &Capture, of: [u8; 6]) {
+    let apart = ROUNDS.windows(2).map(|two| two[1] - two[0]).max().unwrap() + Duration::from_millis(500);
+    let from = Owners::now();
+    wait("announcements to end", || {
+        let last =
+            capture.heard().iter().rev().find(|heard| announces(&heard.frame, of)).map_or(from, |heard| heard.at);
+        Owners::now().saturating_sub(last.max(from)) > apart
+    });
+}
+
+/// Whether a frame is a gratuitous ARP of this Ethernet address.
+fn announces(frame: &[u8], of: [u8; 6]) -> bool {
+    Arp::parse(frame).is_ok_and(|arp| arp.is_gratuitous() && arp.sender_mac == Mac(of))
 }
 
 /// That the VIP of either version went from one host to another once, and nobody answered for it out of turn.
@@ -81,7 +105,7 @@ fn one_at_a_time_says_that_it_has_the_vip() {
     let load = topology.load(Duration::from_millis(20), 0).unwrap();
     served_more(&load, 20);
     let owners = ask_both(&topology);
-    sleep(Duration::from_millis(300));
+    answered(&owners);
     topology.balancers[holder].agent.freeze().unwrap();
     answers(&mut topology, other, &owners);
     assert!(has_vip(topology.balancers[holder].agent.netns()), "nobody was there to remove it");
@@ -101,7 +125,7 @@ fn one_at_a_time_says_that_it_has_the_vip() {
 
     // Killed, and started again later.
     let owners = ask_both(&topology);
-    sleep(Duration::from_millis(300));
+    answered(&owners);
     topology.balancers[other].agent.kill9().unwrap();
     answers(&mut topology, holder, &owners);
     assert!(has_vip(topology.balancers[other].agent.netns()), "nobody was there to remove it");
@@ -142,20 +166,16 @@ fn claims_of_others_are_told_and_answered() {
     let holder = topology.owner().unwrap();
     let [holds, waits] = [holder, 1 - holder].map(|at| topology.balancers[at].agent.netns().clone());
     let (own, stranger) = (mac(&holds).unwrap(), mac(&topology.client).unwrap());
-    // The burst of the takeover has to be over.
-    sleep(Duration::from_secs(6));
     let capture = Capture::start(&topology.client, "eth0").unwrap();
-    let announced = || {
-        let of_holder =
-            |frame: &&Vec<u8>| Arp::parse(frame).is_ok_and(|arp| arp.is_gratuitous() && arp.sender_mac == Mac(own));
-        capture.frames(false).iter().filter(of_holder).count()
-    };
-    assert_eq!(announced(), 0, "nothing to say so far");
+    let announced = || capture.frames(false).iter().filter(|frame| announces(frame, own)).count();
+    // The burst of the takeover.
+    burst_is_over(&capture, own);
+    let before = announced();
     let sender = Sender::open(&topology.client, "eth0").unwrap();
     let IpAddr::V4(vip) = VIP else { panic!("the VIP is of IPv4") };
     let claim = Arp::gratuitous(Operation::Reply, Mac(stranger), vip).emit();
     sender.send(&claim).unwrap();
-    wait("the holder to announce the VIP again", || announced() >= 2);
+    wait("the holder to announce the VIP again", || announced() >= before + 2);
     let claims = |netns| Scrape::of(netns).unwrap().value("xvip_vip_claims_total", &[("address", VIP_ADDRESS)]);
     assert_eq!((claims(&holds), claims(&waits)), (Some(1.0), Some(0.0)), "who does not hold it has no objection");
     let shown = topology.balancers[holder].agent.wait_for("the claim", LIMIT, |status| {
@@ -164,7 +184,7 @@ fn claims_of_others_are_told_and_answered() {
     let claim_shown = shown.unwrap().vrrp[0].claims[0].clone();
     assert_eq!((claim_shown.mac, claim_shown.times), (Mac(stranger).to_string(), 1));
     // A flood is answered a little.
-    sleep(Duration::from_secs(6));
+    burst_is_over(&capture, own);
     let before = announced();
     for _ in 0..1000 {
         sender.send(&claim).unwrap();
