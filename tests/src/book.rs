@@ -31,6 +31,8 @@ pub struct Page {
     pub links: Vec<(usize, String)>,
     /// What may stand behind # in a link to it.
     pub anchors: BTreeSet<String>,
+    /// Words in the font of code within the text, with their lines.
+    pub codes: Vec<(usize, String)>,
 }
 
 /// Top of the repository.
@@ -87,7 +89,11 @@ pub fn parse(text: &str) -> Page {
                 let sources = attributes(&html).map(|at| (line(), at)).collect::<Vec<_>>();
                 page.links.extend(sources);
             }
-            Event::Text(text) | Event::Code(text) => append(&mut heading, &mut block, &text),
+            Event::Text(text) => append(&mut heading, &mut block, &text),
+            Event::Code(text) => {
+                append(&mut heading, &mut block, &text);
+                page.codes.push((line(), text.into_string()));
+            }
             _ => {}
         }
     }

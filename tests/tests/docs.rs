@@ -70,6 +70,41 @@ fn links_lead_somewhere() {
     assert!(dead.is_empty(), "links that lead nowhere:\n{}", dead.join("\n"));
 }
 
+/// Where a path of a source file may be said from, besides the top and the page's own directory.
+const FROM: [&str; 4] = ["lb-user/src", "lb-user/proto/src", "lb-ebpf", "lb-ebpf/src"];
+
+/// Whether this is the name of a file or directory below the top rather than of something on a node.
+fn is_path(code: &str) -> bool {
+    const KINDS: [&str; 5] = [".rs", ".md", ".toml", ".yml", ".json"];
+    let plain = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+    };
+    let path = code.strip_suffix('/').unwrap_or(code);
+    let top = path.split_once('/').filter(|_| path.split('/').all(plain)).map(|(top, _)| top);
+    // What was built need not be there.
+    top.is_some_and(|top| {
+        top != "target" && (KINDS.iter().any(|kind| path.ends_with(kind)) || book::root().join(top).is_dir())
+    })
+}
+
+#[test]
+fn files_that_are_named_are_there() {
+    let mut named = 0;
+    let mut missing = Vec::new();
+    for (path, page) in &pages() {
+        for (line, code) in page.codes.iter().filter(|(_, code)| is_path(code)) {
+            named += 1;
+            let beside = path.parent().unwrap();
+            let mut from = FROM.into_iter().map(Path::new).chain([Path::new(""), beside]);
+            if !from.any(|from| book::root().join(from).join(code).exists()) {
+                missing.push(format!("{}:{line}: {code}", path.display()));
+            }
+        }
+    }
+    assert!(named > 40, "{named}");
+    assert!(missing.is_empty(), "files that are not there:\n{}", missing.join("\n"));
+}
+
 #[test]
 fn every_page_of_the_book_is_in_its_contents() {
     let pages = pages();
