@@ -26,8 +26,8 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use ask::{Unanswered, ask};
-pub use backend::{BackendOrder, Change};
-pub(crate) use backend::{address, change};
+pub(crate) use backend::change;
+pub use backend::{BackendOrder, Change, Done};
 pub use capture::{CaptureOrder, Capturing, request_capture};
 pub use client::{
     AdminError, fetch_connections, fetch_events, fetch_explanation, fetch_status, read_status, request_backend,
@@ -38,7 +38,7 @@ pub use events::Page;
 pub use protocol::{Caller, Right, VERSION};
 pub use socket::ClaimError;
 pub use steering::Handover;
-pub(crate) use steering::{USUAL_HOLD, hand_over};
+pub(crate) use steering::{LONGEST_HOLD, USUAL_HOLD, hand_over};
 
 use crate::config::{Admin, Readers};
 use crate::drivers::vrrp::StepDown;
@@ -75,7 +75,7 @@ pub enum Order {
     /// The configuration read again.
     Reload(ReloadRequest),
     /// VIPs handed over to other nodes.
-    StepDown(StepDown),
+    StepDown(StepDown, Caller),
     /// A backend changed.
     Backend(BackendOrder),
     /// Packets shown.

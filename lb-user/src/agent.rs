@@ -72,7 +72,7 @@ pub use preparing::PrepareError;
 use preparing::Preparing;
 use sharing::Sharing;
 use start::{Prepared, prepare, virtual_addresses};
-use steering::Steering;
+use steering::{Steering, told};
 use suspecting::Suspecting;
 use sweeping::Sweeping;
 use syncing::Syncing;
@@ -233,7 +233,7 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
                     // Whoever asked may be gone; the outcome is in the log and the status too.
                     let _ = reply.send(outcome);
                 }
-                Order::StepDown(order) => agent.vrrp.step_down(order),
+                Order::StepDown(order, caller) => agent.vrrp.step_down(told(order, caller, agent.reporter.clone())),
                 Order::Backend(order) => agent.steer(order).await,
                 Order::Capture(order) => agent.capture(order),
             },

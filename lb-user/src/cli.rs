@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::IpNet;
+use crate::admin::{LONGEST_HOLD, USUAL_HOLD};
+use crate::config::said::{backend_address, name, net};
+use crate::config::{IpNet, MOST_WEIGHT};
 use crate::connections::{MOST, Peer};
 use crate::import::ImportArgs;
 
@@ -120,7 +122,7 @@ pub enum Command {
     #[command(
         subcommand,
         arg_required_else_help = true,
-        after_help = "Exit status: 0 when it is done, 1 when not, 3 when no agent answers."
+        after_help = "Exit status: 0 when it is done, 1 when not, or not saved with --save, 3 when no agent answers."
     )]
     Backend(BackendCommand),
 
@@ -171,17 +173,18 @@ pub enum BackendCommand {
     #[command(after_help = STEERED)]
     Enable(BackendArgs),
     /// Change its share of new connections
-    #[command(after_help = STEERED)]
+    #[command(after_help = SAVED)]
     Weight(WeightArgs),
     /// Add a backend to a service
-    #[command(after_help = STEERED)]
+    #[command(after_help = SAVED)]
     Add(AddArgs),
     /// Remove it from its service; its connections are reset, after drain_timeout where there is one
-    #[command(after_help = STEERED)]
+    #[command(after_help = SAVED)]
     Remove(RemoveArgs),
 }
 
 const STEERED: &str = "Exit status: 0 when it is done, 1 when not, 3 when no agent answers.";
+const SAVED: &str = "Exit status: 0 when it is done, 1 when not, or not saved with --save, 3 when no agent answers.";
 
 /// A backend, by its own name or by service and name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,7 +227,7 @@ pub struct WeightArgs {
     pub backend: BackendArgs,
 
     /// Its share of new connections, 0 to 256; 0: none
-    #[arg(value_name = "WEIGHT", value_parser = clap::value_parser!(u16).range(..=256))]
+    #[arg(value_name = "WEIGHT", value_parser = clap::value_parser!(u16).range(..=i64::from(MOST_WEIGHT)))]
     pub weight: u16,
 
     /// Write it into the configuration file too
@@ -240,11 +243,11 @@ pub struct AddArgs {
     pub backend: BackendArgs,
 
     /// Where it listens, ADDRESS:PORT; without a port connections keep the client's
-    #[arg(value_name = "ADDRESS", value_parser = crate::admin::address)]
+    #[arg(value_name = "ADDRESS", value_parser = backend_address)]
     pub address: SocketAddr,
 
     /// Its share of new connections, 0 to 256 [default: 1]
-    #[arg(long, value_name = "WEIGHT", value_parser = clap::value_parser!(u16).range(..=256))]
+    #[arg(long, value_name = "WEIGHT", value_parser = clap::value_parser!(u16).range(..=i64::from(MOST_WEIGHT)))]
     pub weight: Option<u16>,
 
     /// Established connections it may have at most
@@ -288,7 +291,7 @@ pub struct ConnectionsArgs {
     pub client: Option<Peer>,
 
     /// Only those of this service
-    #[arg(long, value_name = "SERVICE", value_parser = vrrp_name)]
+    #[arg(long, value_name = "SERVICE", value_parser = name)]
     pub service: Option<String>,
 
     /// Only those to this backend: its name, or SERVICE/NAME
@@ -336,7 +339,7 @@ pub struct CaptureArgs {
     pub write: Option<PathBuf>,
 
     /// Only packets from or to this address or network, before or after the datapath
-    #[arg(long, value_name = "ADDRESS[/LENGTH]", value_parser = network)]
+    #[arg(long, value_name = "ADDRESS[/LENGTH]", value_parser = net)]
     pub address: Option<IpNet>,
 
     /// Packets of others too, which the datapath lets pass
@@ -358,16 +361,6 @@ pub struct CaptureArgs {
     /// The agent.
     #[command(flatten)]
     pub agent: SocketArgs,
-}
-
-/// An address, or a network.
-fn network(text: &str) -> Result<IpNet, String> {
-    let (address, prefix) = text.split_once('/').unzip();
-    let address: std::net::IpAddr =
-        address.unwrap_or(text).parse().map_err(|_| "an IP address is wanted".to_owned())?;
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = prefix.map_or(Some(most), |prefix| prefix.parse().ok().filter(|prefix| *prefix <= most));
-    Ok(IpNet { address, prefix: prefix.ok_or_else(|| format!("a prefix has at most {most} bits"))? })
 }
 
 fn limit(text: &str) -> Result<usize, String> {
@@ -393,11 +386,11 @@ pub struct ManPagesArgs {
 
 /// NAME or SERVICE/NAME.
 fn backend_name(text: &str) -> Result<BackendName, String> {
-    let (service, name) = match text.split_once('/') {
-        Some((service, name)) => (Some(vrrp_name(service)?), name),
+    let (service, backend) = match text.split_once('/') {
+        Some((service, backend)) => (Some(name(service)?), backend),
         None => (None, text),
     };
-    Ok(BackendName { service, name: vrrp_name(name)? })
+    Ok(BackendName { service, name: name(backend)? })
 }
 
 /// The commands of `vrrp`.
@@ -417,26 +410,16 @@ pub enum VrrpCommand {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct StepDownArgs {
     /// Name of a [[vrrp]]; all without
-    #[arg(value_name = "NAME", value_parser = vrrp_name)]
+    #[arg(value_name = "NAME", value_parser = name)]
     pub name: Option<String>,
 
     /// Seconds for which this node then leaves a living one in peace, at most 86400
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = USUAL_HOLD.as_secs(), value_parser = clap::value_parser!(u64).range(..=LONGEST_HOLD))]
     pub hold: u64,
 
     /// Socket of the agent (its admin.socket)
     #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     pub socket: PathBuf,
-}
-
-/// As in the configuration.
-fn vrrp_name(text: &str) -> Result<String, String> {
-    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
-    if !text.is_empty() && text.bytes().all(good) {
-        Ok(text.to_owned())
-    } else {
-        Err("names have the letters a-z, digits, - and .".to_owned())
-    }
 }
 
 /// Arguments of `run`.
@@ -645,6 +628,42 @@ mod tests {
         ] {
             assert_eq!(parse(line).unwrap_err().kind(), kind, "{line}");
         }
+    }
+
+    #[test]
+    fn what_is_said_is_read_as_in_the_configuration() {
+        let words = |line: &str| parse(line).unwrap_err().to_string();
+        for (line, expected) in [
+            ("xvip backend drain -a", "unexpected argument"),
+            ("xvip backend drain .a", r#"".a" begins with a sign, use a-z, 0-9, - and ."#),
+            ("xvip backend drain Api/a", r#""Api" has upper case letters, write "api""#),
+            (
+                "xvip backend add a 127.0.0.1:1",
+                r#""127.0.0.1:1" is a loopback address, write an address that one host"#,
+            ),
+            ("xvip backend add a 2001:db8::1", "is an IPv6 address without a port, write it in brackets"),
+            ("xvip capture --address 192.0.2.9/24", r#"write "192.0.2.0/24", or "192.0.2.9" for the host alone"#),
+        ] {
+            assert!(words(line).contains(expected), "{line}: {}", words(line));
+        }
+        assert!(parse("xvip backend add a [2001:db8::1]").is_ok());
+        assert!(parse(&format!("xvip backend drain {}", "a".repeat(64))).is_err());
+    }
+
+    #[test]
+    fn the_help_says_the_bounds() {
+        let help = |of: &[&str]| {
+            let mut cli = Cli::command();
+            let mut command = &mut cli;
+            for name in of {
+                command = command.find_subcommand_mut(name).unwrap();
+            }
+            command.render_long_help().to_string()
+        };
+        let weights = format!("0 to {MOST_WEIGHT}");
+        assert!(help(&["backend", "weight"]).contains(&weights) && help(&["backend", "add"]).contains(&weights));
+        assert!(help(&["vrrp", "step-down"]).contains(&format!("at most {LONGEST_HOLD}")));
+        assert!(help(&["connections"]).contains(&format!("up to {MOST}")));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The `connections` and `explain` commands: flows as the datapath has them, and what becomes of one.
 
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -212,13 +212,18 @@ pub struct Peer {
 /// # Errors
 /// What is wanted.
 pub fn peer(text: &str) -> Result<Peer, String> {
-    if let Ok(socket) = text.parse::<SocketAddr>() {
+    if let Ok(socket) = text.parse::<SocketAddr>()
+        && socket.port() != 0
+    {
         return Ok(Peer { address: socket.ip(), port: Some(socket.port()) });
     }
-    let address = text.trim_start_matches('[').trim_end_matches(']').parse();
-    let address =
-        address.map_err(|_| "an address, or ADDRESS:PORT ([ADDRESS]:PORT over IPv6), is wanted".to_owned())?;
-    Ok(Peer { address, port: None })
+    let in_brackets = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let address = match in_brackets {
+        Some(six) => six.parse::<Ipv6Addr>().ok().map(IpAddr::from),
+        None => text.parse().ok(),
+    };
+    let wanted = || "an address, or ADDRESS:PORT ([ADDRESS]:PORT over IPv6), is wanted".to_owned();
+    Ok(Peer { address: address.ok_or_else(wanted)?, port: None })
 }
 
 #[cfg(test)]
@@ -247,7 +252,10 @@ mod tests {
         assert_eq!(peer_of("192.0.2.10:80"), Ok(("192.0.2.10".to_owned(), Some(80))));
         assert_eq!(peer_of("2001:db8::1"), Ok(("2001:db8::1".to_owned(), None)));
         assert_eq!(peer_of("[2001:db8::1]:80"), Ok(("2001:db8::1".to_owned(), Some(80))));
-        assert!(peer_of("master1").is_err());
+        assert_eq!(peer_of("[2001:db8::1]"), Ok(("2001:db8::1".to_owned(), None)));
+        for wrong in ["master1", "192.0.2.10:0", "[192.0.2.10]", "[[2001:db8::1]]", "2001:db8::1]", "192.0.2.10/32"] {
+            assert!(peer_of(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 /// What the agent needs as long as it runs, and for what.
 pub const KEPT: [(Capability, &str); 6] = [
     (Capability::CAP_BPF, "programs and their tables, at every start, reload and return of an interface"),
-    (Capability::CAP_CHOWN, "`--save` leaves the configuration file to its group"),
+    (Capability::CAP_CHOWN, "`--save` leaves the configuration file to its owner and group"),
     (Capability::CAP_NET_ADMIN, "attaching programs; addresses and settings of interfaces"),
     (Capability::CAP_NET_RAW, "adverts, announcements, and RSTs to clients of backends that are gone"),
     (Capability::CAP_PERFMON, "the verifier takes the datapath's arithmetic with pointers"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::admin::{AdminError, Change, request_backend, request_reload, request_step_down};
+use crate::admin::{AdminError, Change, Done, request_backend, request_reload, request_step_down};
 use crate::cli::{AddArgs, BackendArgs, BackendCommand, RemoveArgs, SocketArgs, StepDownArgs, WeightArgs};
 use crate::config::Edit;
 
@@ -47,9 +47,12 @@ pub async fn backend(command: &BackendCommand) -> u8 {
     let (of, change, save) = wanted(command);
     let (name, socket) = (&of.backend, &of.agent.socket);
     match request_backend(socket, name.service.as_deref(), &name.name, &change, save).await {
-        Ok(Ok(outcome)) => {
+        Ok(Ok(Done { outcome, warning })) => {
             println!("{outcome}");
-            0
+            if let Some(warning) = &warning {
+                eprintln!("{warning}");
+            }
+            u8::from(warning.is_some())
         }
         Ok(Err(faults)) => {
             for fault in &faults {

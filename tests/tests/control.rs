@@ -128,10 +128,24 @@ fn backends_are_steered_under_load() {
     let meta = fs::metadata(&file).unwrap();
     assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid()), (0o640, 0, 2345));
     assert!(agent.status().unwrap().config.changes.is_empty());
+    // One of another owner, too.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    std::os::unix::fs::chown(&file, Some(1234), None).unwrap();
     said(agent, 0, "backend remove spare --save");
+    let meta = fs::metadata(&file).unwrap();
+    assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid()), (0o644, 1234, 2345));
     said(agent, 0, "reload");
     let status = agent.status().unwrap();
     assert!(status.backend("spare").is_none() && status.config.changes.is_empty());
+
+    // Where the file cannot be written nothing is changed.
+    let directory = file.parent().unwrap();
+    let mode = fs::metadata(directory).unwrap().permissions();
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o555)).unwrap();
+    let text = said(agent, 1, "backend weight master2 5 --save");
+    assert!(text.contains("cannot make ") && text.contains("chown root"), "{text}");
+    assert!(agent.status().unwrap().config.changes.is_empty());
+    fs::set_permissions(directory, mode).unwrap();
 
     // A file that somebody else has changed is not overwritten.
     let saved = fs::read_to_string(&file).unwrap();
@@ -146,8 +160,13 @@ fn backends_are_steered_under_load() {
     let text = said(agent, 1, "reload");
     assert!(text.contains(&format!("{}:", file.display())) && text.contains("whole number from 0 to 256"), "{text}");
 
+    let text = said(agent, 1, "vrrp step-down --hold 1");
+    assert!(text.contains("nobody took over"), "{text}");
+
     // What happened, and by whom.
     let text = said(agent, 0, "events");
+    let step_down = text.lines().find(|line| line.contains("step-down for 1 s: command of uid 0 (process "));
+    assert!(step_down.is_some_and(|line| line.ends_with("nobody took over, so this node keeps it")), "{text}");
     assert!(text.contains("backend apiserver/master3  enabled -> drained: command of uid 0"), "{text}");
     assert!(text.contains("configuration  refused: command of uid 0"), "{text}");
     let json = said(agent, 0, "events --json");

@@ -1,6 +1,6 @@
 //! `POST /v1/backend/{drain,disable,enable,weight,add,remove}?service=S&name=N&...`: one backend changed by command.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::protocol::{Caller, fault};
 use super::{Order, Unanswered};
-use crate::config::Edit;
+use crate::config::said::backend_address;
+use crate::config::{Edit, MOST_WEIGHT, shown_address};
 
 /// As for a reload, which some of the changes are.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -43,8 +44,23 @@ pub struct BackendOrder {
     pub save: bool,
     /// Who wants it.
     pub caller: Caller,
-    /// What was done, in words, or why nothing was.
-    pub reply: oneshot::Sender<Result<String, Vec<String>>>,
+    /// What was done, or why nothing was.
+    pub reply: oneshot::Sender<Result<Done, Vec<String>>>,
+}
+
+/// What an order has done, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Done {
+    /// What holds now.
+    pub outcome: String,
+    /// What was wanted as well and is not so, or not for sure: the file does not have it.
+    pub warning: Option<String>,
+}
+
+impl From<String> for Done {
+    fn from(outcome: String) -> Self {
+        Self { outcome, warning: None }
+    }
 }
 
 /// The body of an answer.
@@ -53,6 +69,9 @@ pub(super) struct Answer {
     /// What was done; empty when nothing was.
     pub(super) outcome: String,
     pub(super) faults: Vec<String>,
+    /// What of it was not done.
+    #[serde(default)]
+    pub(super) warning: Option<String>,
 }
 
 /// Path and query of a request.
@@ -64,7 +83,7 @@ pub(super) fn path(service: Option<&str>, name: &str, change: &Change, save: boo
         Change::Edit(Edit::Remove) => ("remove", String::new()),
         Change::Edit(Edit::Weight(weight)) => ("weight", format!("&weight={weight}")),
         Change::Edit(Edit::Add { address, weight, max_connections }) => {
-            let address = if address.port() == 0 { address.ip().to_string() } else { address.to_string() };
+            let address = shown_address(*address);
             let weight = weight.map(|weight| format!("&weight={weight}")).unwrap_or_default();
             let most = max_connections.map(|most| format!("&max_connections={most}")).unwrap_or_default();
             ("add", format!("&address={address}{weight}{most}"))
@@ -95,13 +114,14 @@ impl Said {
                 "service" => said.service = Some(value.to_owned()),
                 "name" => said.name = Some(value.to_owned()),
                 "weight" => {
-                    let weight = value.parse().ok().filter(|weight| *weight <= 256);
-                    said.weight = Some(weight.ok_or_else(|| wrong("a whole number from 0 to 256 is wanted"))?);
+                    let weight = value.parse().ok().filter(|weight| *weight <= MOST_WEIGHT);
+                    let wanted = || wrong(&format!("a whole number from 0 to {MOST_WEIGHT} is wanted"));
+                    said.weight = Some(weight.ok_or_else(wanted)?);
                 }
                 "max_connections" => {
                     said.max_connections = Some(value.parse().map_err(|_| wrong("a whole number is wanted"))?);
                 }
-                "address" => said.address = Some(address(value)?),
+                "address" => said.address = Some(backend_address(value)?),
                 "save" => said.save = value.parse().map_err(|_| wrong("true or false is wanted"))?,
                 _ => return Err(format!("{key:?} cannot be said here")),
             }
@@ -139,23 +159,13 @@ impl Said {
     }
 }
 
-/// Address:port, or an address alone: connections then keep the port that the client asked for.
-///
-/// # Errors
-/// A line that says what is wanted.
-pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
-    let alone = || text.parse().ok().map(|address: IpAddr| SocketAddr::new(address, 0));
-    let good = text.parse().ok().filter(|address: &SocketAddr| address.port() != 0).or_else(alone);
-    good.ok_or_else(|| format!("{text:?} is not an address such as 192.0.2.31:6443 or [2001:db8::31]:6443"))
-}
-
-/// Has the agent change a backend, and waits for what becomes of it: the outcome in words.
+/// Has the agent change a backend, and waits for what becomes of it.
 ///
 /// # Errors
 /// Why nothing was done, or is not known to be done.
 pub(crate) async fn change(
     orders: &mpsc::Sender<Order>, service: Option<String>, name: String, change: Change, save: bool, caller: Caller,
-) -> Result<String, NotDone> {
+) -> Result<Done, NotDone> {
     let order = |reply| Order::Backend(BackendOrder { service, name, change, save, caller, reply });
     super::ask(orders, PATIENCE, order).await?.map_err(NotDone::Refused)
 }
@@ -183,9 +193,10 @@ pub(super) async fn ask(
         return fault(StatusCode::BAD_REQUEST, "name is missing");
     };
     match self::change(&orders, service, name, change, save, caller).await {
-        Ok(outcome) => Json(Answer { outcome, faults: Vec::new() }).into_response(),
+        Ok(Done { outcome, warning }) => Json(Answer { outcome, faults: Vec::new(), warning }).into_response(),
         Err(NotDone::Refused(faults)) => {
-            (StatusCode::UNPROCESSABLE_ENTITY, Json(Answer { outcome: String::new(), faults })).into_response()
+            let answer = Answer { outcome: String::new(), faults, warning: None };
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(answer)).into_response()
         }
         Err(NotDone::Unanswered(why)) => fault(why.code(), why.to_string()),
     }
@@ -198,7 +209,7 @@ mod tests {
     #[test]
     fn what_is_asked_is_what_is_wanted() {
         let add = |address: &str, weight, max_connections| {
-            Change::Edit(Edit::Add { address: super::address(address).unwrap(), weight, max_connections })
+            Change::Edit(Edit::Add { address: backend_address(address).unwrap(), weight, max_connections })
         };
         for change in [
             Change::Drain,
@@ -209,6 +220,7 @@ mod tests {
             add("192.0.2.31:6443", None, None),
             add("[2001:db8::31]:6443", Some(0), Some(u32::MAX)),
             add("192.0.2.31", Some(3), None),
+            add("[2001:db8::31]", None, None),
         ] {
             let save = matches!(change, Change::Edit(_));
             for service in [None, Some("api.v-1")] {
@@ -233,8 +245,10 @@ mod tests {
             ("weight", "weight=257", "from 0 to 256"),
             ("weight", "weight=-1", "from 0 to 256"),
             ("add", "name=a", "address is missing"),
-            ("add", "address=master1:6443", "is not an address"),
-            ("add", "address=192.0.2.1:0", "is not an address"),
+            ("add", "address=master1:6443", "has no IP address before its port"),
+            ("add", "address=192.0.2.1:0", "has port 0"),
+            ("add", "address=127.0.0.1:6443", "is a loopback address"),
+            ("add", "address=2001:db8::31", "is an IPv6 address without a port"),
             ("remove", "name=a&address=192.0.2.1:1", "address cannot be said"),
             ("enable", "save=maybe", "true or false"),
             ("enable", "nam=a", "cannot be said here"),

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{
-    Change, Handover, Page, ReloadAnswer, ReloadResult, VERSION, backend, connections, events, explain, protocol,
+    Change, Done, Handover, Page, ReloadAnswer, ReloadResult, VERSION, backend, connections, events, explain, protocol,
     steering,
 };
 use crate::config::read_socket;
@@ -188,11 +188,12 @@ pub async fn request_step_down(
 /// Asks the agent that listens on `socket` to change a backend; what it did, or why it did nothing, in its own words.
 pub async fn request_backend(
     socket: &Path, service: Option<&str>, name: &str, change: &Change, save: bool,
-) -> Result<Result<String, Vec<String>>, AdminError> {
+) -> Result<Result<Done, Vec<String>>, AdminError> {
     let path = backend::path(service, name, change, save);
     let (code, body) = exchange(socket, Method::POST, &path, RELOAD_PATIENCE).await?;
     let said: backend::Answer = decode(socket, &body).map_err(|_| unexpected(socket, code, &body))?;
-    Ok(if said.faults.is_empty() { Ok(said.outcome) } else { Err(said.faults) })
+    let backend::Answer { outcome, faults, warning } = said;
+    Ok(if faults.is_empty() { Ok(Done { outcome, warning }) } else { Err(faults) })
 }
 
 /// Asks for what may be asked for twice, as often as the agent is not finished with it in time, but for so many `times`.

@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{Order, Unanswered};
+use super::{Caller, Order, Unanswered};
 use crate::drivers::vrrp::StepDown;
 
 /// How long a request waits for the other node: longer than a hand-over lasts, and shorter than the connection.
 const PATIENCE: Duration = Duration::from_millis(4500);
 /// How long a node that has stepped down preempts nobody, unless something else is said.
 pub(crate) const USUAL_HOLD: Duration = Duration::from_secs(3600);
-/// The longest hold: a day.
-const LONGEST_HOLD: u64 = 86_400;
+/// The longest hold, in seconds: a day.
+pub(crate) const LONGEST_HOLD: u64 = 86_400;
 
 /// What became of one virtual router.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,9 +48,9 @@ pub(super) fn path(name: Option<&str>, hold: Duration) -> String {
 /// # Errors
 /// Why nothing was done, or is not known to be done, and the status that says so.
 pub(crate) async fn hand_over(
-    orders: &mpsc::Sender<Order>, name: Option<String>, hold: Duration,
+    orders: &mpsc::Sender<Order>, name: Option<String>, hold: Duration, caller: Caller,
 ) -> Result<Vec<Handover>, (StatusCode, String)> {
-    let order = |reply| Order::StepDown(StepDown { name: name.clone(), hold, reply });
+    let order = |reply| Order::StepDown(StepDown { name: name.clone(), hold, reply }, caller);
     match super::ask(orders, PATIENCE, order).await {
         Ok(outcomes) if outcomes.is_empty() => {
             let fault = match name {
@@ -72,12 +72,14 @@ pub(crate) async fn hand_over(
     }
 }
 
-pub(super) async fn ask(State(orders): State<mpsc::Sender<Order>>, uri: Uri) -> Response {
+pub(super) async fn ask(
+    State(orders): State<mpsc::Sender<Order>>, Extension(caller): Extension<Caller>, uri: Uri,
+) -> Response {
     let (name, hold) = match wanted(uri.query().unwrap_or_default()) {
         Ok(wanted) => wanted,
         Err(fault) => return refused(StatusCode::BAD_REQUEST, fault),
     };
-    match hand_over(&orders, name, hold).await {
+    match hand_over(&orders, name, hold, caller).await {
         Ok(handovers) => (StatusCode::OK, Json(Answer { handovers, fault: None })).into_response(),
         Err((code, fault)) => refused(code, fault),
     }

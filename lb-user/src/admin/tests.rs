@@ -364,8 +364,9 @@ async fn a_step_down_brings_every_outcome_back() {
     let bad = ("k8s6".to_owned(), Outcome::NobodyTookOver);
     for outcomes in [vec![good.clone()], vec![good, bad], vec![]] {
         let (asked, ()) = tokio::join!(request_step_down(&path, Some("k8s"), hold), async {
-            let Order::StepDown(order) = agent.reloads.recv().await.unwrap() else { panic!("something else") };
+            let Order::StepDown(order, caller) = agent.reloads.recv().await.unwrap() else { panic!("something else") };
             assert_eq!((order.name.as_deref(), order.hold), (Some("k8s"), hold));
+            assert!(caller.to_string().starts_with(&format!("uid {} (", nix::unistd::geteuid())), "{caller}");
             order.reply.send(outcomes.clone()).unwrap();
         });
         match asked.unwrap() {
@@ -461,7 +462,9 @@ async fn a_backend_is_changed_and_every_outcome_comes_back() {
     let dir = temporary();
     let path = dir.path().join("admin.sock");
     let mut agent = start(&path).await.unwrap();
-    for outcome in [Ok("api/a: removed".to_owned()), Err(vec!["no".to_owned(), "never".to_owned()])] {
+    let unsaved = Done { outcome: "api/a: removed".to_owned(), warning: Some("not saved".to_owned()) };
+    for outcome in [Ok("api/a: removed".to_owned().into()), Ok(unsaved), Err(vec!["no".to_owned(), "never".to_owned()])]
+    {
         let change = Change::Edit(Edit::Remove);
         let (asked, ()) = tokio::join!(request_backend(&path, Some("api"), "a", &change, true), async {
             let Order::Backend(order) = agent.reloads.recv().await.unwrap() else { panic!("something else") };

@@ -1,4 +1,5 @@
-//! Changes that commands make of backends: they last until the next reload; what is saved is in the file as well.
+//! Changes that commands make of backends: they last until the next reload; what is saved is in the file as well. Whether it can
+//! be saved is known before anything changes.
 //!
 //! The configuration that serves is the text of the file as it was applied with the changes made since, checked as a whole like
 //! any file. Whether a backend is drained or disabled stands in no text.
@@ -6,8 +7,11 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::admin::{BackendOrder, Change};
-use crate::config::{Backend, Duty, Edit, Role, Service, edited, parse_here, read_text, replace_file};
+use tokio::sync::oneshot;
+
+use crate::admin::{BackendOrder, Caller, Change, Done};
+use crate::config::{Backend, Duty, Edit, Replacement, Role, Service, edited, parse_here, read_text};
+use crate::drivers::vrrp::{Outcome, StepDown};
 
 /// What commands have changed.
 #[derive(Debug, Default)]
@@ -175,14 +179,14 @@ impl Agent {
         let _ = order.reply.send(outcome);
     }
 
-    fn put(&mut self, found: &Found, duty: Duty, order: &BackendOrder) -> Result<String, Vec<String>> {
+    fn put(&mut self, found: &Found, duty: Duty, order: &BackendOrder) -> Result<Done, Vec<String>> {
         let backend = found.of(&self.config).cloned();
         let before = backend.as_ref().map(|backend| backend.duty).unwrap_or_default();
         if before == duty {
             if duty == Duty::Serving && backend.is_some_and(|backend| backend.weight == 0) {
                 return Err(vec![format!("the weight of {found} is 0: give it one with `xvip backend weight`")]);
             }
-            return Ok(format!("{found} is {} already", word(duty)));
+            return Ok(format!("{found} is {} already", word(duty)).into());
         }
         let mut duties = self.steering.duties.clone();
         match duty {
@@ -203,10 +207,10 @@ impl Agent {
             Duty::Drained => "it takes no new connections and keeps those it has",
             Duty::Disabled => "it takes no new connections, and those it has are reset",
         };
-        Ok(format!("{found} {} on this node: {meaning}", word(duty)))
+        Ok(format!("{found} {} on this node: {meaning}", word(duty)).into())
     }
 
-    async fn edit(&mut self, found: &Found, edit: &Edit, order: &BackendOrder) -> Result<String, Vec<String>> {
+    async fn edit(&mut self, found: &Found, edit: &Edit, order: &BackendOrder) -> Result<Done, Vec<String>> {
         let change = |text: &str| edited(text, &found.service, &found.name, edit).map_err(|error| error.to_string());
         let saved = if order.save {
             let file = self.file.display();
@@ -233,6 +237,11 @@ impl Agent {
         steering.stamp(&mut config);
         someone_serves(&config, found)?;
         let before = found.of(&self.config).map(|backend| format!("weight {}", backend.weight)).unwrap_or_default();
+        let prepare_file = |loaded: Loaded| {
+            let replacement = Replacement::prepare(&self.file, &self.steering.file, &loaded.text);
+            replacement.map(|replacement| (loaded, replacement)).map_err(|error| vec![error.to_string()])
+        };
+        let saved = saved.map(prepare_file).transpose()?;
         self.apply_services(config.services).await.map_err(without_places)?;
         (self.steering.text, self.steering.duties) = (text, steering.duties);
         let to = match edit {
@@ -241,15 +250,29 @@ impl Agent {
             Edit::Remove => "removed".to_owned(),
         };
         self.tell(found, &before, &to, order);
-        let Some(saved) = saved else {
-            return Ok(format!("{found}: {to}, until the next reload"));
+        let Some((loaded, replacement)) = saved else {
+            return Ok(format!("{found}: {to}, until the next reload").into());
         };
         let file = self.file.display();
-        if let Err(error) = replace_file(&self.file, &self.steering.file, &saved.text) {
-            return Err(vec![format!("{found}: {to}, until the next reload, but {file} stays as it was: {error}")]);
+        let warning = match replacement.put() {
+            Err(error) => {
+                let warning = format!("it is not saved: {error}");
+                self.unsaved(found, &warning);
+                return Ok(Done { outcome: format!("{found}: {to}, until the next reload"), warning: Some(warning) });
+            }
+            Ok(doubt) => doubt.map(|error| format!("it is saved, and may be gone after a loss of power: {error}")),
+        };
+        if let Some(warning) = &warning {
+            self.unsaved(found, warning);
         }
-        (self.steering.file, self.steering.base) = (saved.text, Some(Arc::new(saved.config)));
-        Ok(format!("{found}: {to}, saved in {file}"))
+        let outcome = format!("{found}: {to}, saved in {file}");
+        (self.steering.file, self.steering.base) = (loaded.text, Some(Arc::new(loaded.config)));
+        Ok(Done { outcome, warning })
+    }
+
+    fn unsaved(&self, found: &Found, what: &str) {
+        warn!(service = found.service, backend = found.name, "{what}");
+        self.reporter.report(format!("backend {found}"), what.to_owned());
     }
 
     fn tell(&self, found: &Found, from: &str, to: &str, order: &BackendOrder) {
@@ -259,12 +282,28 @@ impl Agent {
     }
 }
 
+/// An order to hand VIPs over whose outcomes are logged, and among the events, even if nobody waits for them any more.
+pub(super) fn told(order: StepDown, caller: Caller, reporter: Reporter) -> StepDown {
+    let StepDown { name, hold, reply } = order;
+    let (tell, outcomes) = oneshot::channel::<Vec<(String, Outcome)>>();
+    tokio::spawn(async move {
+        // Without outcomes the agent ends, and whoever waits is told so.
+        let Ok(outcomes) = outcomes.await else { return };
+        let what = format!("step-down for {} s", hold.as_secs());
+        for (router, outcome) in &outcomes {
+            let cause = format!("command of {caller}: {outcome}");
+            info!(instance = router, "{what}: {cause}");
+            reporter.changed(format!("vrrp {router}"), "", &what, &cause);
+        }
+        let _ = reply.send(outcomes);
+    });
+    StepDown { name, hold, reply: tell }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::Caller;
     use crate::config::{Env, parse};
-    use tokio::sync::oneshot;
 
     fn config(text: &str) -> Config {
         let backend = |name, n| format!("{{ name = \"{name}\", address = \"192.0.2.{n}:1\", weight = 2 }}");
@@ -334,5 +373,37 @@ mod tests {
         config.services[0].backends[1].weight = 0;
         let fault = someone_serves(&config, &api).unwrap_err();
         assert!(fault[0].starts_with("no other backend of api takes connections"), "{fault:?}");
+    }
+    #[tokio::test]
+    async fn who_had_vips_handed_over_is_told_with_what_came_of_it() {
+        use lb_proto::vrrp::State;
+        for someone_waits in [true, false] {
+            let (reply, outcomes) = oneshot::channel();
+            let reporter = Reporter::default();
+            let caller = Caller::Local { uid: 1000, pid: Some(7) };
+            let order = StepDown { name: None, hold: Duration::from_secs(60), reply };
+            let order = told(order, caller, reporter.clone());
+            assert_eq!((&order.name, order.hold), (&None, Duration::from_secs(60)));
+            let found = vec![
+                ("k8s".to_owned(), Outcome::HandedOver { to: [192, 0, 2, 22].into() }),
+                ("dns".to_owned(), Outcome::NotTheHolder { state: State::Fault, holder: None }),
+            ];
+            let waiting = someone_waits.then_some(outcomes);
+            order.reply.send(found.clone()).unwrap();
+            match waiting {
+                Some(outcomes) => assert_eq!(outcomes.await.unwrap(), found),
+                None => {
+                    while reporter.newest(2).len() < 2 {
+                        tokio::task::yield_now().await
+                    }
+                }
+            }
+            let events: Vec<_> = reporter.newest(9).into_iter().map(|event| (event.subject, event.text)).collect();
+            let of = |router: &str, what: &str| {
+                (format!("vrrp {router}"), format!("step-down for 60 s: command of uid 1000 (process 7): {what}"))
+            };
+            let expected = [of("k8s", "handed over to 192.0.2.22"), of("dns", "this node does not hold it (fault)")];
+            assert_eq!(events, expected);
+        }
     }
 }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value, value};
 
+use super::shown_address;
+
 /// What is changed of one backend of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
@@ -103,8 +105,7 @@ fn keys(name: &str, edit: &Edit) -> Vec<(&'static str, Value)> {
     let Edit::Add { address, weight, max_connections } = edit else {
         return Vec::new();
     };
-    let address = if address.port() == 0 { address.ip().to_string() } else { address.to_string() };
-    let mut keys = vec![("name", Value::from(name)), ("address", Value::from(address))];
+    let mut keys = vec![("name", Value::from(name)), ("address", Value::from(shown_address(*address)))];
     keys.extend(weight.map(|weight| ("weight", Value::from(i64::from(weight)))));
     keys.extend(max_connections.map(|most| ("max_connections", Value::from(i64::from(most)))));
     keys
@@ -355,6 +356,13 @@ type = \"tcp\"
         assert_eq!(edited(TABLES, "api", "c", &Edit::Weight(1)), missing("api/c"));
         assert_eq!(edited(TABLES, "dns", "a", &add("192.0.2.33:53", None)), missing("dns/a"));
         assert_eq!(edited("a = ", "api", "a", &Edit::Remove), Err(EditError::Syntax));
+    }
+
+    #[test]
+    fn an_address_is_written_as_it_is_read() {
+        for text in ["192.0.2.33:1", "192.0.2.33", "[2001:db8::33]:1", "[2001:db8::33]"] {
+            assert_eq!(shown_address(crate::config::said::backend_address(text).unwrap()), text);
+        }
     }
 
     #[test]

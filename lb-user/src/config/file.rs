@@ -1,9 +1,8 @@
-//! Reading the file: bounded, without hanging, one clear fault when it cannot be read; and replacing it. The only I/O of the configuration.
+//! Reading the file: bounded, without hanging, one clear fault when it cannot be read.
 
-use std::ffi::OsString;
 use std::fs::{self, File, FileType, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::report::{Report, wrong};
@@ -25,42 +24,6 @@ pub(super) fn read(path: &Path) -> Result<String, Faults> {
         report.add(usize::MAX, wrong(what, "save the file as UTF-8 text"));
         report.into_faults(&name).unwrap_or_else(|| Faults::unexplained(&name))
     })
-}
-
-/// Puts `text` in the place of the file at `path`, which has to be `expected` still: at once and whole, or not at all. Mode and
-/// owner stay; where the name is a link, what it names is replaced.
-///
-/// # Errors
-/// When the file has changed, or its directory or owner do not let it be replaced.
-pub fn replace(path: &Path, expected: &str, text: &str) -> io::Result<()> {
-    let path = fs::canonicalize(path)?;
-    let before = fs::metadata(&path)?;
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", std::process::id()));
-    let new = directory.join(name);
-    // Nobody else has it open, and nobody may read it before it has the mode of the other.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    let mut write = || {
-        file.write_all(text.as_bytes())?;
-        let own = file.metadata()?;
-        if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
-            fchown(&file, Some(before.uid()), Some(before.gid()))?;
-        }
-        file.set_permissions(before.permissions())?;
-        file.sync_all()?;
-        if fs::read(&path)? != expected.as_bytes() {
-            return Err(io::Error::other("it has changed since it was loaded"));
-        }
-        fs::rename(&new, &path)
-    };
-    if let Err(error) = write() {
-        // What is left behind is in nobody's way.
-        let _ = fs::remove_file(&new);
-        return Err(error);
-    }
-    File::open(directory)?.sync_all()
 }
 
 /// What the defaults of this host are.

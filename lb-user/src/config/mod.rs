@@ -4,8 +4,8 @@
 //!  path ──file──> text ──toml_edit──> tree ──reader──> sections ──between──> Loaded ──host──> ()
 //!                   └───────────── every step: faults with line and column ──────────────┘
 //! ```
-//! `file` reads, `report` collects the faults, `reader` knows TOML, `values` knows what a string may say, the section files (`node`, `vrrp`,
-//! `sync_group`, `service`, `admission`, `health_check`, `sync`, `flow_log`) know the keys, `between`, `direct` and `sources` compare sections, `host` compares with a host. Only `file` does I/O.
+//! `file` reads, `replacement` writes, `report` collects the faults, `reader` knows TOML, `values` knows what a string may say, the section files (`node`, `vrrp`,
+//! `sync_group`, `service`, `admission`, `health_check`, `sync`, `flow_log`) know the keys, `between`, `direct` and `sources` compare sections, `host` compares with a host. Only `file` and `replacement` do I/O.
 
 mod admission;
 mod between;
@@ -20,6 +20,7 @@ mod keys;
 mod listen;
 mod node;
 mod reader;
+mod replacement;
 mod report;
 mod secret;
 mod service;
@@ -37,19 +38,46 @@ use std::path::Path;
 
 pub use edit::{Edit, EditError, edited};
 pub use fault::{Fault, Faults};
-pub use file::replace as replace_file;
 pub use host::{HostFacts, Loaded};
 pub use keys::{KeyError, Keys};
 
 pub use listen::Listen;
+pub use replacement::{Replacement, SaveError};
 pub use secret::{SecretError, read_public, read_secret, read_trusted};
 pub use track::{Track, TrackCommand, Tracked};
 pub use valid::*;
 
-pub(crate) use values::spell;
+pub(crate) use values::{shown_address, spell};
 
 use reader::Section;
 use report::{Report, wrong};
+
+/// What stands in a configuration, read from the command line or a request by the same rules.
+pub(crate) mod said {
+    use std::net::SocketAddr;
+
+    use super::report::Wrong;
+    use super::{IpNet, values};
+
+    fn words<T>(read: Result<T, Wrong>) -> Result<T, String> {
+        read.map_err(|Wrong { what, remedy }| format!("{what}, {remedy}"))
+    }
+
+    /// Name of a virtual router, service or backend.
+    pub(crate) fn name(text: &str) -> Result<String, String> {
+        words(values::name(text))
+    }
+
+    /// The addresses of a network, or one address.
+    pub(crate) fn net(text: &str) -> Result<IpNet, String> {
+        words(values::net(text))
+    }
+
+    /// Address:port of a backend; without a port, which is 0 then, connections keep the client's.
+    pub(crate) fn backend_address(text: &str) -> Result<SocketAddr, String> {
+        words(values::backend_address(text))
+    }
+}
 
 /// What the defaults depend on besides the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

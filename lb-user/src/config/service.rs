@@ -11,7 +11,7 @@ use super::listen::{Listen, Taken};
 use super::reader::{List, Section};
 use super::report::{At, Report, wrong};
 use super::vrrp::earlier;
-use super::{Backend, Balance, Duty, IpNet, Local, Service, ServiceMode, admission, health_check, values};
+use super::{Backend, Balance, Duty, IpNet, Local, MOST_WEIGHT, Service, ServiceMode, admission, health_check, values};
 
 const MOST_SERVICES: usize = MAX_SERVICES as usize;
 const MOST_BACKENDS: usize = 128;
@@ -139,7 +139,7 @@ fn read_backend(section: &Section<'_>) -> BackendDraft {
     let name = section.key("name", r#""master1""#).required().text(values::name).value();
     let address = section.key("address", r#""192.0.2.31:6443""#).required();
     let address = address.text(values::backend_address).value();
-    let weight = section.key("weight", "1").integer(0..=256_u16).or(1);
+    let weight = section.key("weight", "1").integer(0..=MOST_WEIGHT).or(1);
     let max_connections = section.key("max_connections", "1000").integer(0..=u32::MAX).or(0);
     section.finish();
     let build = || {

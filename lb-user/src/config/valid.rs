@@ -525,6 +525,9 @@ pub struct TlsCheck {
     pub server_name: Option<String>,
 }
 
+/// The largest [`Backend::weight`].
+pub const MOST_WEIGHT: u16 = 256;
+
 /// `[[service.backend]]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
@@ -532,7 +535,7 @@ pub struct Backend {
     pub name: String,
     /// Where it listens; port 0: connections keep the port that the client asked for.
     pub address: SocketAddr,
-    /// Share of new connections, 0..=256; 0: none.
+    /// Share of new connections, up to [`MOST_WEIGHT`]; 0: none.
     pub weight: u16,
     /// 0: no limit.
     pub max_connections: u32,
@@ -563,7 +566,7 @@ impl Backend {
     /// As in the file.
     #[must_use]
     pub fn shown(&self) -> String {
-        if self.address.port() == 0 { self.address.ip().to_string() } else { self.address.to_string() }
+        super::shown_address(self.address)
     }
 
     /// Where it is asked whether it is ready; validation sees to it that there is a port.

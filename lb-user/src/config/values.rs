@@ -352,6 +352,15 @@ pub(super) fn backend_address(text: &str) -> Result<SocketAddr, Wrong> {
     }
 }
 
+/// The spelling that [`backend_address`] reads back.
+pub(crate) fn shown_address(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(six) if six.port() == 0 => format!("[{}]", six.ip()),
+        four if four.port() == 0 => four.ip().to_string(),
+        whole => whole.to_string(),
+    }
+}
+
 /// Address:port of a backend.
 fn backend_socket(text: &str) -> Result<SocketAddr, Wrong> {
     let socket = socket(text, "192.0.2.31:6443")?;

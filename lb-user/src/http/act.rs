@@ -16,7 +16,7 @@ use super::sessions::{LIFE, Sessions};
 use super::{Sources, document, words};
 use crate::admin::{self, Caller, Change, USUAL_HOLD};
 use crate::clock;
-use crate::config::Edit;
+use crate::config::{Edit, MOST_WEIGHT};
 
 /// Octets of a form.
 const LONGEST_FORM: usize = 4096;
@@ -121,7 +121,7 @@ async fn change_backend(
         Ok((_, caller)) => caller,
         Err(why) => return forbidden(why),
     };
-    let weight = || form.weight.as_ref()?.trim().parse().ok().filter(|weight| *weight <= 256);
+    let weight = || form.weight.as_ref()?.trim().parse().ok().filter(|weight| *weight <= MOST_WEIGHT);
     let change = match form.what.as_str() {
         "drain" => Ok(Change::Drain),
         "disable" => Ok(Change::Disable),
@@ -132,7 +132,7 @@ async fn change_backend(
     let outcome = match change {
         Ok(change) => {
             let done = admin::change(desk.orders(), Some(form.service), form.name, change, false, caller);
-            done.await.map_err(|error| error.to_string())
+            done.await.map(|done| done.outcome).map_err(|error| error.to_string())
         }
         Err(fault) => Err(fault.to_owned()),
     };
@@ -148,10 +148,7 @@ async fn step_down(
         Ok((_, caller)) => caller,
         Err(why) => return forbidden(why),
     };
-    if sources.status.borrow().vrrp.iter().any(|router| router.name == form.name) {
-        desk.audit(format!("vrrp {}", form.name), "step-down", &caller);
-    }
-    let outcome = match admin::hand_over(desk.orders(), Some(form.name), USUAL_HOLD).await {
+    let outcome = match admin::hand_over(desk.orders(), Some(form.name), USUAL_HOLD, caller).await {
         Ok(handovers) => {
             let lines: Vec<_> = handovers.iter().map(|one| format!("{}: {}", one.name, one.outcome)).collect();
             let lines = lines.join("; ");

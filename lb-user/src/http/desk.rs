@@ -182,12 +182,6 @@ impl Desk {
         tracing::info!("{caller} {what}");
         self.0.reporter.report("status page".to_owned(), format!("{caller} {what}"));
     }
-
-    /// An order that leaves no other trace of who gave it.
-    pub(super) fn audit(&self, subject: String, what: &str, caller: &Caller) {
-        tracing::info!("{subject}: {what}: command of {caller}");
-        self.0.reporter.changed(subject, "", what, &format!("command of {caller}"));
-    }
 }
 
 /// Why somebody was not let in.

@@ -39,10 +39,14 @@ fn requested(words: &[u8], step: u8, right: Right) {
                         let _ = request.reply.send(if asked % 2 == 1 { Ok(()) } else { Err(vec!["no".to_owned()]) });
                     }
                     Order::Backend(order) => {
-                        let _ = order.reply.send(if order.save { Ok(order.name) } else { Err(vec!["no".to_owned()]) });
+                        let _ = order.reply.send(if order.save {
+                            Ok(order.name.into())
+                        } else {
+                            Err(vec!["no".to_owned()])
+                        });
                     }
                     Order::Capture(order) => drop(order.reply.send(Err("no".to_owned()))),
-                    Order::StepDown(order) => {
+                    Order::StepDown(order, _) => {
                         let _ = order
                             .reply
                             .send(order.name.map(|name| (name, Outcome::NobodyTookOver)).into_iter().collect());

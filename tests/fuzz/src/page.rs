@@ -53,8 +53,8 @@ pub fn page(data: &[u8]) {
                 ordered += 1;
                 // Whoever asked may be gone.
                 match order {
-                    Order::Backend(order) => drop(order.reply.send(Ok(order.name))),
-                    Order::StepDown(order) => {
+                    Order::Backend(order) => drop(order.reply.send(Ok(order.name.into()))),
+                    Order::StepDown(order, _) => {
                         let name = order.name.unwrap_or_default();
                         drop(order.reply.send(vec![(name, Outcome::NobodyTookOver)]));
                     }

@@ -244,14 +244,13 @@ impl Router {
 
     /// Somebody wants to know what becomes of an order to hand over, which has just been given.
     fn asked(&mut self, reply: oneshot::Sender<Outcome>) {
-        if self.machine.as_ref().is_some_and(Instance::is_leaving) {
-            self.asking.push(reply);
-            return;
-        }
-        let state = self.machine.as_ref().map_or(State::Initialize, Instance::state);
-        let holder = self.machine.as_ref().and_then(Instance::active_router);
+        let outcome = match &self.machine {
+            Some(machine) if machine.is_leaving() => return self.asking.push(reply),
+            Some(machine) => Outcome::NotTheHolder { state: machine.state(), holder: machine.active_router() },
+            None => Outcome::Starting,
+        };
         // Who asked may be gone.
-        let _ = reply.send(Outcome::NotTheHolder { state, holder });
+        let _ = reply.send(outcome);
     }
 
     /// Tells who asked for a hand-over, once it is over.

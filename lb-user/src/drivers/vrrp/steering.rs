@@ -35,13 +35,15 @@ pub enum Outcome {
     },
     /// No router claimed them in time, so this node keeps them.
     NobodyTookOver,
+    /// It does not know its interface yet, and has not taken the order in.
+    Starting,
 }
 
 impl Outcome {
     /// Whether the addresses are not here, as was wanted.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        !matches!(self, Self::NobodyTookOver)
+        !matches!(self, Self::NobodyTookOver | Self::Starting)
     }
 }
 
@@ -54,6 +56,7 @@ impl fmt::Display for Outcome {
             }
             Self::NotTheHolder { state, .. } => write!(f, "this node does not hold it ({})", state.label()),
             Self::NobodyTookOver => f.write_str("nobody took over, so this node keeps it"),
+            Self::Starting => f.write_str("the virtual router is only starting: ask again"),
         }
     }
 }

@@ -138,8 +138,8 @@ async fn every_act_takes_every_right() {
                 return;
             }
             match agent.orders.recv().await.unwrap() {
-                Order::Backend(order) => order.reply.send(Ok(String::new())).unwrap(),
-                Order::StepDown(order) => order.reply.send(Vec::new()).unwrap(),
+                Order::Backend(order) => order.reply.send(Ok(String::new().into())).unwrap(),
+                Order::StepDown(order, _) => order.reply.send(Vec::new()).unwrap(),
                 Order::Reload(_) | Order::Capture(_) => unreachable!("nobody can ask for that here"),
             }
         });
