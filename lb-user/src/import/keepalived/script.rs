@@ -187,7 +187,7 @@ impl<'a> Scripts<'a> {
         };
         let lines = || [command.as_str()].into_iter().chain(text.into_iter().flat_map(str::lines));
         let lines = || lines().map(str::trim).filter(|line| !line.starts_with('#'));
-        if let Some(name) = BALANCERS.into_iter().find(|name| has(*name)) {
+        if let Some(name) = BALANCERS.into_iter().find(|name| has(name)) {
             return Subject::Balancer(name);
         }
         if lines().any(names_keepalived) {
@@ -215,9 +215,8 @@ impl<'a> Scripts<'a> {
     /// The first number in a line that is a port of haproxy's.
     fn port(&self, line: &str) -> Option<u16> {
         let words = line.split(|c: char| !c.is_alphanumeric() && !matches!(c, '.' | '_' | '-'));
-        let numbers = words.filter_map(|word| word.parse().ok());
         let bound = |port: &u16| self.around.ports.iter().any(|(first, last)| (*first..=*last).contains(port));
-        numbers.into_iter().find(bound)
+        words.filter_map(|word| word.parse().ok()).find(bound)
     }
 
     /// Whether a line is about this node: it names it, looks at its sockets, or names no address.

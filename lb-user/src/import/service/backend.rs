@@ -33,7 +33,7 @@ pub(in crate::import) fn stand_ins(four: bool) -> impl Iterator<Item = IpAddr> {
     (11..=210_u8).map(move |last| match four {
         true => Ipv4Addr::new(192, 0, 2, last).into(),
         // ::11, ::12, as people count.
-        false => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last / 10) << 4 | u16::from(last % 10)).into(),
+        false => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, (u16::from(last / 10) << 4) | u16::from(last % 10)).into(),
     })
 }
 
@@ -43,11 +43,11 @@ pub(super) fn backends(
     notes: &mut Notes,
 ) -> Vec<Backend> {
     // A spare one may stand aside where another serves.
-    let serves = |server: &&&Server| {
+    let serves = |server: &Server| {
         let options = &server.options;
         !options.backup && !options.disabled && options.weight != Some(0) && !at_vip(server, known)
     };
-    let others = servers.iter().any(|server| serves(&server));
+    let others = servers.iter().any(|server| serves(server));
     let named: BTreeSet<IpAddr> = servers
         .iter()
         .filter_map(|server| match server.address {
