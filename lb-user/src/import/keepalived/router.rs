@@ -381,10 +381,8 @@ impl Draft {
         let priority = match (self.priority, &self.master) {
             (Some(priority), _) => priority,
             (None, Some(place)) => {
-                let what = format!(
-                    "state MASTER without a priority is priority 255 for keepalived, that of who owns the address; 254 is \
-                     written, the most of one that waits for others; give each node another"
-                );
+                let what = "state MASTER without a priority is priority 255 for keepalived, that of who owns the address; 254 is \
+                            written, the most of one that waits for others; give each node another";
                 notes.mistake(place, what);
                 254
             }
