@@ -10,6 +10,7 @@ mod heading;
 mod pair;
 
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
 use std::path::Path;
@@ -59,9 +60,11 @@ impl CaptureError {
 /// Runs `xvip capture`; what to exit with.
 pub async fn run(args: &CaptureArgs) -> u8 {
     let mut counts = Counts::default();
-    let outcome = capture(args, &mut counts).await;
+    // By what the agent knows this command: processes of other PID namespaces look all the same to it.
+    let id = RandomState::new().hash_one(std::process::id());
+    let outcome = capture(args, id, &mut counts).await;
     // Where the agent is gone, nothing is shown any more either.
-    let _ = request_capture(&args.agent.socket, Duration::ZERO, args.bytes).await;
+    let _ = request_capture(&args.agent.socket, id, Duration::ZERO, args.bytes).await;
     eprintln!("xvip: {counts}");
     match outcome {
         Ok(()) => 0,
@@ -107,9 +110,9 @@ impl Wakes {
     }
 }
 
-async fn capture(args: &CaptureArgs, counts: &mut Counts) -> Result<(), CaptureError> {
+async fn capture(args: &CaptureArgs, id: u64, counts: &mut Counts) -> Result<(), CaptureError> {
     let mut wakes = Wakes::new().map_err(CaptureError::Signals)?;
-    let ask = || request_capture(&args.agent.socket, HOLD, args.bytes);
+    let ask = || request_capture(&args.agent.socket, id, HOLD, args.bytes);
     let mut shown_by = ask().await?;
     let mut packets = CapturedPackets::pinned(&shown_by.node)?;
     let mut output = Output::open(args, &shown_by)?;
