@@ -250,7 +250,7 @@ fn a_vip_comes_while_the_datapath_is_loaded() {
     assert_eq!(loading(), Some(thread), "it was loaded too soon to tell");
     topology.balancers[other].agent.wait_for("to be active", LIMIT, |status| status.is_active()).unwrap();
     starve(thread, false);
-    drop(spinning);
+    drop((spinning, netns));
     assert!(process.wait(LIMIT).unwrap().success(), "{}", process.log_tail(5));
     end(topology);
 }

@@ -137,6 +137,7 @@ fn a_vip_comes_while_a_reload_waits_for_files() {
     topology.balancers[holder].agent.kill9().unwrap();
     let netns = topology.balancers[other].agent.netns().clone();
     wait("the VIP on the other node", || has_vip(&netns));
+    drop(netns);
     let agent = &mut topology.balancers[other].agent;
     let status = agent.wait_for("to be active", LIMIT, |status| status.is_active()).unwrap();
     assert_eq!((status.config.reloads, status.config.reload_failures), (0, 0), "it does not wait any more");
