@@ -8,6 +8,7 @@ mod capturing;
 mod claims;
 mod fault;
 mod flow_logging;
+mod loading;
 mod local;
 mod lock;
 mod peering;
@@ -64,6 +65,7 @@ use capturing::Capturing;
 pub use claims::Claims;
 use fault::Fault;
 use flow_logging::FlowLogging;
+use loading::{Fresh, LoadError, Loading};
 use local::Local;
 pub use lock::LockError;
 pub(crate) use peering::NO_BACKEND_HERE;
@@ -81,7 +83,7 @@ use syncing::Syncing;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Where settings are kept, and the admin socket unless the configuration says otherwise.
 const RUN_DIR: &str = "/run/xvip";
-/// How long a reload waits for the files of health checks; nothing else is done meanwhile.
+/// How long a reload waits for the files of health checks; VIPs move meanwhile, nothing else is done.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 /// How soon after news from the kernel everything is looked at.
 const LOOK_AFTER: Duration = Duration::from_millis(30);
@@ -216,7 +218,7 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
             _ = tick.tick() => {
                 agent.watch_over_datapath().await;
                 agent.watch_over_hooks();
-                agent.end_capture_that_is_over(clock::now());
+                agent.watch_over_capture(clock::now());
                 agent.defend();
                 agent.addresses().await;
                 looked = true;
@@ -250,6 +252,7 @@ pub async fn run(file: PathBuf) -> Result<(), AgentError> {
                     return Err(error);
                 }
             }
+            loaded = agent.loading.done() => agent.loaded(loaded),
             () = agent.peering.changed() => {}
             word = agent.kernel.suspecting.next() => {
                 match word {
@@ -314,8 +317,9 @@ struct Agent {
     config: Arc<Config>,
     config_status: ConfigStatus,
     started_at: f64,
-    capturing: Option<Capturing>,
+    capturing: Capturing,
     datapath: Option<Datapath>,
+    loading: Loading,
     detached_because: String,
     /// Programs of others that see packets before ours, as last reported.
     ahead: Vec<String>,
@@ -355,27 +359,28 @@ struct Agent {
 
 /// What is held of the loaded datapath.
 struct Kernel {
+    /// Which tables these are; none where that is not known.
+    number: Option<u32>,
     tables: Tables,
     capacities: Entries,
     sweeping: Sweeping,
-    removals: Removals,
     suspecting: Suspecting,
     sharing: Sharing,
     log: Option<JoinHandle<()>>,
 }
 
 impl Kernel {
-    fn take(datapath: &mut Datapath, sizes: Sizes, leases: &Leases) -> Result<Self, TableError> {
-        let footprint = datapath.footprint();
+    fn take(datapath: &mut Datapath, sizes: Sizes, leases: &Leases, removals: Removals) -> Result<Self, TableError> {
+        let (footprint, number) = (datapath.footprint(), datapath.tables());
         let ebpf = datapath.ebpf();
         leases.follow(ebpf)?;
         let log = datapath_log(ebpf);
         let sharing = Sharing::look(ebpf)?;
-        let sweeper = Sweeper::take(ebpf, footprint, sizes)?;
+        let sweeper = Sweeper::take(ebpf, footprint, sizes, removals)?;
         let suspecting = Suspecting::start(Suspicions::take(ebpf)?);
         let tables = Tables::take(ebpf)?;
-        let (capacities, removals) = (sweeper.capacities(), sweeper.removals());
-        Ok(Self { tables, capacities, sweeping: Sweeping::start(sweeper), removals, suspecting, sharing, log })
+        let capacities = sweeper.capacities();
+        Ok(Self { number, tables, capacities, sweeping: Sweeping::start(sweeper), suspecting, sharing, log })
     }
 }
 
@@ -456,7 +461,7 @@ impl Agent {
                     }
                     is_new
                 });
-                self.flow_logging.converge(&self.config, &self.kernel.removals);
+                self.flow_logging.converge(&self.config);
                 self.kernel.sharing.converge(datapath, kept_settings(&self.config.node.name, AcceptLocal::NAME));
                 self.vrrp.set_can_forward(true);
             }
@@ -584,32 +589,55 @@ impl Agent {
         self.ahead = ahead;
     }
 
+    /// Begins to, unless that is under way.
     fn attach_again(&mut self, device: Device) {
-        match self.load(device) {
-            Ok((datapath, kernel)) => {
-                let text = format!("attached again: {}", datapath.attachment().reason);
-                self.reporter.report("datapath".to_owned(), text);
-                self.serve_by(datapath, kernel);
-                self.detached_because.clear();
-            }
-            Err(error) => self.detached(error.to_string()),
+        if self.loading.is_under_way() {
+            return;
+        }
+        let spec = self.spec(device);
+        if let Err(error) = self.loading.start(spec, false) {
+            self.detached(error.to_string());
         }
     }
 
-    fn load(&self, device: Device) -> Result<(Datapath, Kernel), AgentError> {
-        let capture = Capturing::bytes(self.capturing.as_ref());
-        let mut datapath = Datapath::open(&Spec { capture, ..spec(&self.config, device) })?;
-        let kernel = Kernel::take(&mut datapath, sizes(&self.config), &self.leases)?;
-        Ok((datapath, kernel))
+    /// Goes on with what has been loaded.
+    fn loaded(&mut self, outcome: Result<Fresh, LoadError>) {
+        match outcome {
+            Ok(Fresh::Loaded(loaded)) => self.exchange(Ok(loaded)),
+            Ok(Fresh::Attached(datapath)) => {
+                let text = format!("attached again: {}", datapath.attachment().reason);
+                match self.serve_by(datapath) {
+                    Ok(()) => {
+                        self.reporter.report("datapath".to_owned(), text);
+                        self.detached_because.clear();
+                    }
+                    Err(error) => self.detached(error.to_string()),
+                }
+            }
+            Err(error) if self.datapath.is_none() => self.detached(error.to_string()),
+            Err(error) => self.exchange(Err(error)),
+        }
     }
 
-    /// Goes on with a datapath that was loaded and attached.
-    fn serve_by(&mut self, datapath: Datapath, kernel: Kernel) {
+    /// What to load for a device.
+    fn spec(&self, device: Device) -> Spec {
+        Spec { capture: self.capturing.bytes(), ..spec(&self.config, device) }
+    }
+
+    /// Goes on with a datapath that is attached.
+    fn serve_by(&mut self, mut datapath: Datapath) -> Result<(), AgentError> {
+        let removals = self.flow_logging.removals();
+        let mut kernel = Kernel::take(&mut datapath, sizes(&self.config), &self.leases, removals)?;
+        if kernel.number.is_some() && kernel.number == self.kernel.number {
+            kernel.sharing.go_on(&self.kernel.sharing);
+        } else {
+            self.syncing.forget();
+            self.flow_logging.forget();
+        }
         self.kernel = kernel;
-        self.syncing.forget();
-        self.flow_logging.forget();
         self.datapath = Some(datapath);
         self.local.forget();
+        Ok(())
     }
 
     fn detached(&mut self, why: String) {
@@ -686,7 +714,7 @@ impl Agent {
             return Err(AgentError::NeedsRestart { key: "admin.read", how: MOVES_NOTHING });
         }
         // What can fail comes first.
-        let targets = targets(&config).await?;
+        let targets = self.targets(&config).await?;
         let settings = Settings::read(&config.metrics)?;
         let http = if self.config.metrics.listen == config.metrics.listen {
             None
@@ -724,7 +752,7 @@ impl Agent {
     /// read is read, and no session of the status page ends.
     async fn apply_services(&mut self, services: Vec<Service>) -> Result<(), AgentError> {
         let config = Config { services, ..(*self.config).clone() };
-        let targets = targets(&config).await?;
+        let targets = self.targets(&config).await?;
         if let Some(sockets) = self.peering.open(&config)? {
             self.peering.listen(sockets).await;
         }
@@ -742,12 +770,23 @@ impl Agent {
         self.config = Arc::new(config);
         self.watch_over_hooks();
     }
-}
 
-/// The health checks of a configuration, their files read.
-async fn targets(config: &Config) -> Result<Vec<Target>, AgentError> {
-    let targets = Preparing::start(config)?.within(READ_WITHIN).await;
-    Ok(targets.unwrap_or(Err(PrepareError::Slow(READ_WITHIN)))?)
+    /// The health checks of a configuration, their files read, while VIPs move as they have to.
+    async fn targets(&mut self, config: &Config) -> Result<Vec<Target>, PrepareError> {
+        let mut preparing = Preparing::start(config)?;
+        let until = clock::now() + READ_WITHIN;
+        loop {
+            tokio::select! {
+                biased;
+                outcome = preparing.done() => return outcome,
+                () = sleep_until(until.into()) => return Err(PrepareError::Slow(READ_WITHIN)),
+                // Where the thread has ended, the control loop will hear of it.
+                Ok(()) = self.vrrp_seen.changed() => {}
+            }
+            self.addresses().await;
+            self.pass().await;
+        }
+    }
 }
 
 async fn device(netlink: &Netlink, name: &str) -> Result<Device, AgentError> {

@@ -1,38 +1,40 @@
 //! The `capture` command: packets as they enter the datapath and as they leave it, which nothing else of the host shows
 //! side by side. With XDP tcpdump sees neither.
 //!
+//! - `lease`: the agent asked to go on.
 //! - `pair`: what is shown of a packet before and after, put together.
 //! - `heading`: a frame in words.
 //! - `file`: pcapng.
+//! - `output`: what is written, on a thread of its own.
 
 mod file;
 mod heading;
+mod lease;
+mod output;
 mod pair;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::net::IpAddr;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::join;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::admin::{AdminError, Capturing, request_capture};
+use crate::admin::AdminError;
 use crate::bpf::{CapturedPackets, Show, TableError};
 use crate::cli::CaptureArgs;
 use crate::clock;
-use crate::status::words::instant;
-use file::CaptureFile;
+use lease::Lease;
+use output::Output;
 use pair::{Pairs, Seen, Shown};
 
-/// For so long the agent goes on to show packets when this command is gone.
-const HOLD: Duration = Duration::from_secs(10);
-/// How often it is asked to.
-const ASK: Duration = Duration::from_secs(3);
 /// How often what was shown is taken. Meanwhile the buffer of a CPU has room for some 3,000 packets of 128 bytes, which are there
 /// twice and with 48 bytes about them each.
 const TAKE: Duration = Duration::from_millis(10);
+/// How long a command that was told to end waits for the agent to show nothing more, and for whoever reads what is left.
+const LAST: Duration = Duration::from_secs(2);
 
 /// Why a capture ends before its time.
 #[derive(Debug, thiserror::Error)]
@@ -45,29 +47,66 @@ enum CaptureError {
     File { path: String, source: io::Error },
     #[error("signals cannot be waited for: {0}")]
     Signals(io::Error),
+    #[error("cannot start the thread that writes: {0}")]
+    Thread(io::Error),
+    #[error("the system has no random numbers")]
+    Random,
 }
 
 impl CaptureError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Agent(error) => error.exit_code(),
-            Self::Buffers(_) | Self::File { .. } | Self::Signals(_) => 1,
+            Self::Buffers(_) | Self::File { .. } | Self::Signals(_) | Self::Thread(_) | Self::Random => 1,
         }
     }
 }
 
 /// Runs `xvip capture`; what to exit with.
 pub async fn run(args: &CaptureArgs) -> u8 {
-    let mut counts = Counts::default();
-    let outcome = capture(args, &mut counts).await;
-    // Where the agent is gone, nothing is shown any more either.
-    let _ = request_capture(&args.agent.socket, Duration::ZERO, args.bytes).await;
-    eprintln!("xvip: {counts}");
-    match outcome {
+    match try_run(args).await {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("xvip: {error}");
             error.exit_code()
+        }
+    }
+}
+
+async fn try_run(args: &CaptureArgs) -> Result<(), CaptureError> {
+    let mut signals = Signals::new().map_err(CaptureError::Signals)?;
+    let mut capture = Capture::new(args)?;
+    // Wherever it is: at the agent, or at an output that nobody reads.
+    let captured = tokio::select! {
+        biased;
+        () = signals.next() => None,
+        outcome = capture.go() => Some(outcome),
+    };
+    let patience = captured.is_none().then_some(LAST);
+    let ended = tokio::select! {
+        biased;
+        () = signals.next() => Ok(()),
+        outcome = capture.end(patience) => outcome,
+    };
+    eprintln!("xvip: {}", capture.counts);
+    captured.unwrap_or(Ok(())).and(ended)
+}
+
+/// What tells the command to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
 }
@@ -90,73 +129,99 @@ impl std::fmt::Display for Counts {
     }
 }
 
-/// What wakes the command.
-struct Wakes {
-    take: Interval,
-    ask: Interval,
-    interrupt: Signal,
-    terminate: Signal,
+/// A capture, of which every wait can be given up.
+struct Capture<'a> {
+    args: &'a CaptureArgs,
+    /// By what the agent knows this command: processes of other PID namespaces look all the same to it.
+    id: u64,
+    /// Whether it may show packets to it.
+    has_asked: bool,
+    counts: Counts,
+    output: Output,
 }
 
-impl Wakes {
-    fn new() -> io::Result<Self> {
+impl<'a> Capture<'a> {
+    fn new(args: &'a CaptureArgs) -> Result<Self, CaptureError> {
+        let mut id = [0; 8];
+        SystemRandom::new().fill(&mut id).map_err(|_| CaptureError::Random)?;
+        let output = Output::start(args.write.clone(), args.bytes).map_err(CaptureError::Thread)?;
+        Ok(Self { args, id: u64::from_ne_bytes(id), has_asked: false, counts: Counts::default(), output })
+    }
+
+    async fn go(&mut self) -> Result<(), CaptureError> {
+        // The datapath is not exchanged for an output that there cannot be.
+        self.output.opened().await?;
+        self.has_asked = true;
+        let mut lease = Lease::begin(&self.args.agent.socket, self.id, self.args.bytes);
+        let Some(granted) = lease.answer().await else { return Ok(()) };
+        let mut shown_by = granted?;
+        let mut packets = CapturedPackets::pinned(&shown_by.node)?;
+        let mut pairs = Pairs::default();
+        self.output.begin(&shown_by.interface);
+        let end = self.args.seconds.map(|seconds| clock::now() + Duration::from_secs(seconds));
         let mut take = interval(TAKE);
         take.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self { take, ask: interval(ASK), interrupt, terminate })
-    }
-}
-
-async fn capture(args: &CaptureArgs, counts: &mut Counts) -> Result<(), CaptureError> {
-    let mut wakes = Wakes::new().map_err(CaptureError::Signals)?;
-    let ask = || request_capture(&args.agent.socket, HOLD, args.bytes);
-    let mut shown_by = ask().await?;
-    let mut packets = CapturedPackets::pinned(&shown_by.node)?;
-    let mut output = Output::open(args, &shown_by)?;
-    let mut pairs = Pairs::default();
-    let mut patient_until = clock::now() + HOLD;
-    let end = args.seconds.map(|seconds| clock::now() + Duration::from_secs(seconds));
-    let is_over = |now: Instant| end.is_some_and(|end| end <= now);
-    let is_full = |counts: &Counts| args.count.is_some_and(|most| counts.packets >= most);
-    loop {
-        tokio::select! {
-            _ = wakes.interrupt.recv() => break,
-            _ = wakes.terminate.recv() => break,
-            _ = wakes.ask.tick() => {
-                let now = match ask().await {
-                    Ok(now) => now,
-                    // It may be started anew just now, while the datapath goes on.
-                    Err(AdminError::NoAgent { .. }) if clock::now() < patient_until => continue,
-                    Err(error) => return Err(error.into()),
-                };
-                patient_until = clock::now() + HOLD;
-                if now.program != shown_by.program {
-                    // Another agent, or the datapath was attached anew.
-                    packets = CapturedPackets::pinned(&now.node)?;
-                    (pairs, shown_by) = (Pairs::default(), now);
+        loop {
+            tokio::select! {
+                biased;
+                Some(granted) = lease.answer() => {
+                    let now = granted?;
+                    if now.program != shown_by.program {
+                        // Another agent, or the datapath was attached anew.
+                        packets = CapturedPackets::pinned(&now.node)?;
+                        (pairs, shown_by) = (Pairs::default(), now);
+                    }
+                    continue;
                 }
-                continue;
+                outcome = self.output.ended() => return outcome,
+                _ = take.tick() => {}
             }
-            _ = wakes.take.tick() => {}
-        }
-        for seen in take(&mut packets, &mut pairs, &mut counts.lost) {
-            if !is_wanted(&seen, args) {
-                counts.others += 1;
-                continue;
+            // While nobody reads, what is more than the kernel's buffers hold is lost and counted.
+            if self.output.has_room() {
+                let seen = self.take(&mut packets, &mut pairs);
+                self.output.write(seen);
             }
-            if !output.put(&seen)? {
+            if self.is_full() || end.is_some_and(|end| end <= clock::now()) {
                 return Ok(());
             }
-            counts.packets += 1;
-            if is_full(counts) {
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.args.count.is_some_and(|most| self.counts.packets >= most)
+    }
+
+    /// The packets that have become complete and are wanted, oldest first.
+    fn take(&mut self, packets: &mut CapturedPackets, pairs: &mut Pairs) -> Vec<Seen> {
+        let mut wanted = Vec::new();
+        for seen in take(packets, pairs, &mut self.counts.lost) {
+            if !is_wanted(&seen, self.args) {
+                self.counts.others += 1;
+                continue;
+            }
+            wanted.push(seen);
+            self.counts.packets += 1;
+            if self.is_full() {
                 break;
             }
         }
-        if !output.flush()? || is_full(counts) || is_over(clock::now()) {
-            break;
+        wanted
+    }
+
+    /// Has the datapath show nothing more, and everything written; with so much patience, if there is a limit to it.
+    async fn end(&mut self, patience: Option<Duration>) -> Result<(), CaptureError> {
+        let Self { args, id, has_asked, output, .. } = self;
+        let ask = async {
+            if *has_asked {
+                lease::end(&args.agent.socket, *id, args.bytes).await;
+            }
+        };
+        match patience {
+            None => join!(ask, output.finish()).1,
+            // Each by itself: whoever does not read keeps the agent from nothing.
+            Some(patience) => join!(timeout(patience, ask), timeout(patience, output.finish())).1.unwrap_or(Ok(())),
         }
     }
-    Ok(())
 }
 
 /// The packets that have become complete, oldest first.
@@ -176,59 +241,4 @@ fn take(packets: &mut CapturedPackets, pairs: &mut Pairs, lost: &mut u64) -> Vec
 fn is_wanted(seen: &Seen, args: &CaptureArgs) -> bool {
     let is_meant = |address: IpAddr| args.address.is_none_or(|net| net.contains(address));
     (args.all || !seen.passes_by()) && (args.address.is_none() || seen.concerns(is_meant))
-}
-
-/// Where packets go: a file, or lines.
-enum Output {
-    File { path: String, file: CaptureFile<Box<dyn Write>> },
-    Lines { out: BufWriter<io::Stdout>, epoch: u64 },
-}
-
-impl Output {
-    fn open(args: &CaptureArgs, shown_by: &Capturing) -> Result<Self, CaptureError> {
-        let epoch = clock::monotonic_epoch();
-        let Some(path) = &args.write else {
-            return Ok(Self::Lines { out: BufWriter::new(io::stdout()), epoch });
-        };
-        let name = path.display().to_string();
-        let failed = |source| CaptureError::File { path: name.clone(), source };
-        let out: Box<dyn Write> = match path.as_path() == Path::new("-") {
-            true => Box::new(io::stdout()),
-            false => Box::new(File::create(path).map_err(failed)?),
-        };
-        let out: Box<dyn Write> = Box::new(BufWriter::new(out));
-        let file = CaptureFile::begin(out, &shown_by.interface, args.bytes, epoch).map_err(failed)?;
-        Ok(Self::File { path: name, file })
-    }
-
-    /// Whether anybody still wants it.
-    fn put(&mut self, seen: &Seen) -> Result<bool, CaptureError> {
-        let written = match self {
-            Self::File { file, .. } => file.write(seen),
-            Self::Lines { out, epoch } => {
-                let at = seen.at().wrapping_add(*epoch);
-                let at = Duration::from_nanos(at).as_secs_f64();
-                writeln!(out, "{}  {}", instant(at), seen.line())
-            }
-        };
-        self.outcome(written)
-    }
-
-    fn flush(&mut self) -> Result<bool, CaptureError> {
-        let flushed = match self {
-            Self::File { file, .. } => file.flush(),
-            Self::Lines { out, .. } => out.flush(),
-        };
-        self.outcome(flushed)
-    }
-
-    fn outcome(&self, outcome: io::Result<()>) -> Result<bool, CaptureError> {
-        match (outcome, self) {
-            (Ok(()), _) => Ok(true),
-            // Whoever closed the output has seen enough.
-            (Err(error), _) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            (Err(source), Self::File { path, .. }) => Err(CaptureError::File { path: path.clone(), source }),
-            (Err(source), Self::Lines { .. }) => Err(CaptureError::File { path: "standard output".to_owned(), source }),
-        }
-    }
 }

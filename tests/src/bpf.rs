@@ -3,7 +3,7 @@
 
 use std::ffi::{CString, c_long};
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -15,6 +15,9 @@ const MAP_UPDATE: c_long = 2;
 const PROG_LOAD: c_long = 5;
 const OBJ_GET: c_long = 7;
 const PROG_RUN: c_long = 10;
+const PROG_BY_ID: c_long = 13;
+const MAP_BY_ID: c_long = 14;
+const INFO_BY_FD: c_long = 15;
 const PROG_QUERY: c_long = 16;
 const LINK_CREATE: c_long = 28;
 const LINK_DETACH: c_long = 34;
@@ -184,6 +187,101 @@ pub fn attached(place: Place, target: u32) -> Result<Vec<u32>> {
     };
     bpf(PROG_QUERY, &mut query).context("asking for the programs")?;
     Ok(ids.into_iter().take(query.count as usize).collect())
+}
+
+/// Attributes of the commands that open by number, padded to what they are measured by.
+#[repr(C)]
+#[derive(Default)]
+struct ById {
+    id: u32,
+    others: [u32; 2],
+}
+
+#[repr(C)]
+struct Ask {
+    of: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The beginning of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramInfo {
+    kind: u32,
+    id: u32,
+    tag: [u8; 8],
+    machine_length: u32,
+    translated_length: u32,
+    machine_code: u64,
+    translated: u64,
+    loaded_at: u64,
+    user: u32,
+    map_count: u32,
+    maps: u64,
+}
+
+/// The beginning of `struct bpf_map_info`.
+#[repr(C)]
+#[derive(Default)]
+struct MapInfo {
+    kind: u32,
+    id: u32,
+    sizes: [u32; 3],
+    flags: u32,
+    name: [u8; 16],
+}
+
+fn info<I>(of: BorrowedFd<'_>, info: &mut I) -> io::Result<()> {
+    let length = size_of::<I>() as u32;
+    bpf(INFO_BY_FD, &mut Ask { of: number(of), length, info: std::ptr::from_mut(info) as u64 }).map(drop)
+}
+
+/// A program as the kernel runs it, without what it has found that no packet can reach.
+#[derive(Debug, Clone)]
+pub struct Translated {
+    /// Its code.
+    pub code: Vec<Instruction>,
+    /// Number and name of each map that it had to do with when it was loaded.
+    pub maps: Vec<(u32, String)>,
+}
+
+impl Translated {
+    /// The program of this number.
+    pub fn of(id: u32) -> Result<Self> {
+        let program = made(PROG_BY_ID, &mut ById { id, ..ById::default() }).context("opening a program")?;
+        let mut sizes = ProgramInfo::default();
+        info(program.as_fd(), &mut sizes).context("measuring a program")?;
+        let nothing = Instruction { code: 0, registers: 0, offset: 0, immediate: 0 };
+        let mut code = vec![nothing; sizes.translated_length as usize / size_of::<Instruction>()];
+        let mut ids = vec![0_u32; sizes.map_count as usize];
+        let mut wanted = ProgramInfo {
+            translated_length: sizes.translated_length,
+            translated: code.as_mut_ptr() as u64,
+            map_count: sizes.map_count,
+            maps: ids.as_mut_ptr() as u64,
+            ..ProgramInfo::default()
+        };
+        info(program.as_fd(), &mut wanted).context("reading a program")?;
+        let maps = ids.into_iter().map(|id| Ok((id, name_of_map(id)?))).collect::<Result<_>>()?;
+        Ok(Self { code, maps })
+    }
+
+    /// How often the code names a map: each use loads its address, as `BPF_PSEUDO_MAP_FD` with its number.
+    #[must_use]
+    pub fn uses(&self, map: &str) -> usize {
+        let is_it = |id: i32| self.maps.iter().any(|(of, name)| *of == id.cast_unsigned() && name == map);
+        let names = |of: &&Instruction| of.code == 0x18 && of.registers >> 4 == 1 && is_it(of.immediate);
+        self.code.iter().filter(names).count()
+    }
+}
+
+fn name_of_map(id: u32) -> Result<String> {
+    let map = made(MAP_BY_ID, &mut ById { id, ..ById::default() }).context("opening a map")?;
+    let mut found = MapInfo::default();
+    info(map.as_fd(), &mut found).context("reading of a map")?;
+    let name = found.name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
 }
 
 #[repr(C)]

@@ -114,6 +114,14 @@ impl Drop for Process {
     }
 }
 
+/// The kernel's number of a thread, by the first 15 bytes of its name; `None` where the process has none of that name.
+#[must_use]
+pub fn thread_of(pid: u32, name: &str) -> Option<u32> {
+    let is_it = |path: &Path| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim_end() == name);
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten().map(|entry| entry.path());
+    threads.filter(|path| is_it(path)).find_map(|path| path.file_name()?.to_str()?.parse().ok())
+}
+
 /// A program that is installed, also where administrators' programs are not in the search path.
 pub fn find_program(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -188,6 +196,16 @@ mod tests {
         assert_eq!(tail("a\nb\nc\n", 2), "b\nc");
         assert_eq!(tail("a", 5), "a");
         assert_eq!(tail("", 5), "");
+    }
+
+    #[test]
+    fn threads_are_found_by_name() {
+        let (end, ended) = mpsc::channel::<()>();
+        let thread = thread::Builder::new().name("some name".to_owned()).spawn(move || ended.recv()).unwrap();
+        until("the thread", Duration::from_secs(10), || thread_of(std::process::id(), "some name")).unwrap();
+        assert_eq!(thread_of(std::process::id(), "another name"), None);
+        drop(end);
+        assert!(thread.join().unwrap().is_err());
     }
 
     #[test]

@@ -57,6 +57,9 @@ pub struct Datapath {
     /// Why this one.
     #[serde(default)]
     pub reason: String,
+    /// The kernel's number of the program.
+    #[serde(default)]
+    pub program_id: u32,
     /// Packets by verdict and reason.
     #[serde(default)]
     pub packets: Vec<PacketCount>,

@@ -10,12 +10,15 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use common::{LIMIT, OFTEN, SANDBOX, breaks, end, served_more, serving, settle, streams_of, wait, watches_open};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use xvip_tests::agent::{Agent, adapt, find};
+use xvip_tests::process::thread_of;
 use xvip_tests::reloads::reload_in_turn;
 use xvip_tests::run::Run;
 use xvip_tests::scrape::Scrape;
 use xvip_tests::status::Status;
-use xvip_tests::topology::{CONFIG, Plan, Topology, config_of};
+use xvip_tests::topology::{CONFIG, Plan, Topology, config_of, has_vip};
 use xvip_tests::until::until;
 
 const MASTER3: &str = "\n[[service.backend]]\nname = \"master3\"\naddress = \"192.0.2.33:6443\"\n";
@@ -114,6 +117,34 @@ fn forty_reloads_in_turn_and_nobody_notices() {
     println!("{} connections, {} failed", sum.attempts, sum.failed());
     assert_eq!((sum.failed(), breaks(&load)), (0, Vec::new()), "{sum:?}");
     drop(load);
+    end(topology);
+}
+
+#[test]
+fn a_vip_comes_while_a_reload_waits_for_files() {
+    let mut topology = serving(2, &[OFTEN]);
+    let holder = topology.owner().unwrap();
+    let other = 1 - holder;
+    let slow = topology.run.dir().join("slow.pem");
+    mkfifo(&slow, Mode::S_IRWXU).unwrap();
+    let ca = topology.authority.ca_file();
+    let agent = &mut topology.balancers[other].agent;
+    let config = fs::read_to_string(agent.config()).unwrap();
+    agent.write_config(&config.replacen(ca.to_str().unwrap(), slow.to_str().unwrap(), 1)).unwrap();
+    agent.reload().unwrap();
+    let pid = agent.pid().unwrap();
+    wait("the files to be read", || thread_of(pid, "preparing").is_some());
+    topology.balancers[holder].agent.kill9().unwrap();
+    let netns = topology.balancers[other].agent.netns().clone();
+    wait("the VIP on the other node", || has_vip(&netns));
+    drop(netns);
+    let agent = &mut topology.balancers[other].agent;
+    let status = agent.wait_for("to be active", LIMIT, |status| status.is_active()).unwrap();
+    assert_eq!((status.config.reloads, status.config.reload_failures), (0, 0), "it does not wait any more");
+    let refused = |status: &Status| status.config.reload_failures == 1;
+    let status = agent.wait_for("to have waited long enough", LIMIT, refused).unwrap();
+    let why = status.config.last_error.unwrap();
+    assert!(why.contains("takes longer than 5s"), "{why}");
     end(topology);
 }
 

@@ -121,6 +121,14 @@ fn connections_are_listed_explained_and_logged() {
     assert!(new.candidates.iter().all(|of| of.takes && of.chance > 0.2) && (sum - 1.0).abs() < 1e-9, "{new:?}");
     assert!(explain(backup, &format!("{CLIENT}:9")).vip.starts_with("not on this node"));
     assert_eq!(explain(holder, &format!("{CLIENT}:9 192.0.2.100:9")).outcome, "not_service");
+
+    // Who looks at packets has the datapath loaded anew, of which the log knows nothing.
+    said(holder, 0, "capture --count 3");
+    wait("the datapath from before", || {
+        let events = holder.status().unwrap().events;
+        events.iter().any(|event| event.text.contains("packets are not shown any more"))
+    });
+
     said(holder, 0, "backend drain master3");
     let new = explain(holder, &format!("{CLIENT}:9"));
     let drained = new.candidates.iter().find(|of| of.name == "master3").unwrap();

@@ -13,6 +13,8 @@ use crate::naming::Naming;
 /// The log, if there is one.
 pub(super) struct FlowLogging {
     naming: watch::Receiver<Arc<Naming>>,
+    /// What each sweep tells, of whichever loaded datapath.
+    removals: Removals,
     /// Opened, and not yet taken by a writer.
     output: Option<Output>,
     writer: Option<Writer>,
@@ -24,7 +26,12 @@ pub(super) struct FlowLogging {
 impl FlowLogging {
     /// Logs nothing yet.
     pub(super) fn new(naming: watch::Receiver<Arc<Naming>>) -> Self {
-        Self { naming, output: None, writer: None, attached: None, fault: None }
+        Self { naming, removals: Removals::default(), output: None, writer: None, attached: None, fault: None }
+    }
+
+    /// Where a sweep is to tell of flows that it removes.
+    pub(super) fn removals(&self) -> Removals {
+        self.removals.clone()
     }
 
     /// Opens what a configuration needs.
@@ -47,12 +54,12 @@ impl FlowLogging {
     }
 
     /// Has the datapath tell where that is configured. To be called when the tables are written.
-    pub(super) fn converge(&mut self, config: &Config, removals: &Removals) {
+    pub(super) fn converge(&mut self, config: &Config) {
         let wanted = config.flow_log.is_some();
         if self.attached == Some(wanted) {
             return;
         }
-        let outcome = self.try_converge(config, removals);
+        let outcome = self.try_converge(config);
         let fault = outcome.err();
         if let Some(why) = fault.as_ref().filter(|_| fault != self.fault) {
             error!("connections are not logged, trying on: {why}");
@@ -61,7 +68,7 @@ impl FlowLogging {
         self.fault = fault;
     }
 
-    fn try_converge(&mut self, config: &Config, removals: &Removals) -> Result<(), String> {
+    fn try_converge(&mut self, config: &Config) -> Result<(), String> {
         let (node, text) = (&config.node.name, |error: &dyn std::error::Error| error.to_string());
         let mut switch = SharingSwitch::pinned(node).map_err(|error| text(&error))?;
         switch.log(config.flow_log.is_some()).map_err(|error| text(&error))?;
@@ -74,7 +81,7 @@ impl FlowLogging {
             None => Output::open(settings).map_err(|error| text(&error))?,
         };
         let flows = LoggedFlows::pinned(node).map_err(|error| text(&error))?;
-        let writer = Writer::start(flows, removals.listen(), self.naming.clone(), output);
+        let writer = Writer::start(flows, self.removals.listen(), self.naming.clone(), output);
         self.writer = Some(writer.map_err(|error| text(&error))?);
         Ok(())
     }

@@ -28,6 +28,11 @@ impl Sharing {
         Ok(Self { switch: SharingSwitch::look(ebpf)?, active: BTreeSet::new(), accepts: None, fault: None })
     }
 
+    /// Goes on where the one before was, with the same tables: no virtual router is new here.
+    pub(super) fn go_on(&mut self, before: &Self) {
+        self.active.clone_from(&before.active);
+    }
+
     /// Whether flows are shared, from now on.
     pub(super) fn set(&mut self, is_on: bool) -> Result<(), TableError> {
         self.switch.set(is_on)

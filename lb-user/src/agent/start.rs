@@ -85,8 +85,10 @@ impl Agent {
         let device = device(&netlink, &config.node.interface).await?;
         let reserved = ReservedPorts::new(kept_settings(&config.node.name, "ip_local_reserved_ports"));
         reserve(&reserved, &config)?;
-        let mut datapath = Datapath::open(&spec(&config, device))?;
-        let mut kernel = Kernel::take(&mut datapath, sizes(&config), &routers.leases)?;
+        let mut datapath = Datapath::open(spec(&config, device))?;
+        let (naming, naming_seen) = watch::channel(Arc::new(Naming::default()));
+        let mut flow_logging = FlowLogging::new(naming_seen.clone());
+        let mut kernel = Kernel::take(&mut datapath, sizes(&config), &routers.leases, flow_logging.removals())?;
         if let Err(error) = datapath.guard(!config.vrrp.is_empty()) {
             // It serves all the same, and is tried again every second.
             warn!("{error}");
@@ -101,8 +103,6 @@ impl Agent {
         }
         let mut syncing = Syncing::new();
         syncing.apply(syncing.prepare(&config)?, &config);
-        let (naming, naming_seen) = watch::channel(Arc::new(Naming::default()));
-        let mut flow_logging = FlowLogging::new(naming_seen.clone());
         flow_logging.apply(FlowLogging::prepare(&config)?);
         let health = HealthDriver::spawn(Arc::new(observer), Some(peering.asker()));
         let targets = match targets {
@@ -180,8 +180,9 @@ impl Agent {
             config: Arc::new(config),
             config_status,
             started_at,
-            capturing: None,
+            capturing: Capturing::none(),
             datapath: Some(datapath),
+            loading: Loading::none(),
             detached_because: String::new(),
             ahead: Vec::new(),
             kernel,

@@ -6,6 +6,9 @@ use tokio::select;
 
 use super::*;
 
+/// How long the end waits for a datapath that is being loaded: its pins are made by then.
+const LOADED_WITHIN: Duration = Duration::from_secs(3);
+
 impl Agent {
     /// Leaves everything as it is, for the next agent to continue with: VIPs, datapath, tables, settings, and after a last
     /// advert the leases.
@@ -29,6 +32,7 @@ impl Agent {
             health,
             health_seen,
             datapath,
+            loading,
             kernel,
             reserved,
             http,
@@ -63,6 +67,7 @@ impl Agent {
         // Until the others have heard that nothing is delivered here any more.
         sleep_until(left.into()).await;
         health.shutdown().await;
+        loading.give_up(LOADED_WITHIN).await;
         drop((kernel, datapath));
         let removed = bpf::flush(&config.node.name);
         let restored = reserved.restore();

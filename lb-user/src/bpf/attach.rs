@@ -4,6 +4,7 @@ pub mod choose;
 mod guard;
 mod home;
 mod link;
+mod loaded;
 mod observe;
 mod program;
 mod redirect;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::MapError;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError};
 use lb_ebpf::abi::{Node, VERSION, map};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -27,6 +28,8 @@ use super::footprint::Footprint;
 use super::layout::{Pin, Sizes, shapes};
 use crate::config;
 use choose::Choice;
+pub use loaded::Loaded;
+use loaded::redirects;
 pub(crate) use observe::facts;
 use program::Program;
 pub use six::join as join_six;
@@ -178,6 +181,8 @@ pub struct Datapath {
     guard: guard::Guard,
     /// The same of the program on the loopback interface.
     home: Option<u32>,
+    capture: u32,
+    tables: Option<u32>,
 }
 
 impl Datapath {
@@ -188,27 +193,20 @@ impl Datapath {
     ///
     /// # Errors
     /// See [`DatapathError`]; what was attached before stays.
-    pub fn open(spec: &Spec) -> Result<Self, DatapathError> {
-        if super::OBJECT.is_empty() {
-            return Err(DatapathError::Stub);
-        }
-        let directory = directory(&spec.node)?;
-        let maps = usable_pins(&directory, spec.sizes)?;
-        let level: u8 = if spec.log_flows { 4 } else { 2 };
-        let mut loader = EbpfLoader::new();
-        for (table, entries) in spec.sizes.tables() {
-            loader.map_max_entries(table, entries);
-        }
-        loader.override_global("AYA_LOG_LEVEL", &level, true);
-        loader.override_global("PROBE_IFINDEX", &spec.device.index, true);
-        loader.override_global("CAPTURE", &spec.capture, true);
-        for (name, path) in &maps {
-            loader.map_pin_path(name, path);
-        }
-        let mut ebpf = loader.load(super::OBJECT).map_err(|error| no_memory(error, spec.sizes))?;
-        show(&ebpf, spec.capture > 0, &directory)?;
-        let attachment = attach(&mut ebpf, spec, &directory)?;
-        Ok(Self { ebpf, directory, attachment, leaving: None, guard: guard::Guard::default(), home: None })
+    pub fn open(spec: Spec) -> Result<Self, DatapathError> {
+        Loaded::load(spec)?.attach(None)
+    }
+
+    /// Bytes that it shows of each packet.
+    #[must_use]
+    pub fn capture(&self) -> u32 {
+        self.capture
+    }
+
+    /// The kernel's number of its tables, all of which are made anew where one is; none where it does not tell.
+    #[must_use]
+    pub fn tables(&self) -> Option<u32> {
+        self.tables
     }
 
     /// How it was attached.
@@ -449,19 +447,22 @@ fn tc<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, Dat
     Ok(program)
 }
 
-/// Attaches in the best mode that is asked for and works.
-fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, DatapathError> {
-    let device = &spec.device;
-    if let Some(program) = observe::rival(device, directory) {
-        let why = format!(
-            "another xvip, of a node of another name, serves it with program {program}: stop that one; its pins are below \
-             {BPFFS}/xvip"
-        );
-        return Err(DatapathError::Attach { interface: device.name.clone(), why });
-    }
-    let mut choices = choose::modes(spec.datapath, &observe::facts(device, |id| observe::is_ours(id, directory)));
-    // What an earlier agent attached is tried first: its program can be exchanged without a gap.
-    choices.sort_by_key(|choice| !link::is_live(&link_path(directory, choice.mode, device), device.index));
+/// Another xvip on the device keeps this one from it.
+fn refuse_beside_rival(device: &Device, directory: &Path) -> Result<(), DatapathError> {
+    let Some(program) = observe::rival(device, directory) else {
+        return Ok(());
+    };
+    let why = format!(
+        "another xvip, of a node of another name, serves it with program {program}: stop that one; its pins are below \
+         {BPFFS}/xvip"
+    );
+    Err(DatapathError::Attach { interface: device.name.clone(), why })
+}
+
+/// Attaches in the first of these modes that works.
+fn attach(
+    ebpf: &mut Ebpf, device: &Device, choices: Vec<Choice>, directory: &Path, serving: Option<&Attachment>,
+) -> Result<Attachment, DatapathError> {
     let is_veth = device.kind.as_deref() == Some("veth");
     let mut refusals = Vec::new();
     for Choice { mode, why } in choices {
@@ -476,8 +477,12 @@ fn attach(ebpf: &mut Ebpf, spec: &Spec, directory: &Path) -> Result<Attachment, 
             continue;
         }
         let program_id = program.id()?;
-        let redirect = is_veth && mode == Mode::Native;
-        if redirect && let Err(why) = redirect::probe(xdp(ebpf, redirect::PROGRAM)?, device) {
+        let redirect = redirects(device, mode);
+        let is_tried = serving.is_some_and(|serving| serving.redirect && serving.device == *device);
+        if redirect
+            && !is_tried
+            && let Err(why) = redirect::probe(xdp(ebpf, redirect::PROGRAM)?, device)
+        {
             let path = link_path(directory, mode, device);
             fs::remove_file(&path).map_err(|source| DatapathError::Io { path, source })?;
             refusals.push(format!("{}: {why}", mode.label()));

@@ -151,6 +151,16 @@ impl Hooks {
     }
 }
 
+/// Has the kernel look at the programs that take the place of an earlier object's. What is wrong with one shows where it is
+/// attached.
+pub(super) fn verify_again(ebpf: &mut Ebpf, directory: &Path) {
+    for (name, _) in PROGRAMS.iter().filter(|(_, pin)| directory.join(pin).exists()) {
+        if let Some(Ok(program)) = ebpf.program_mut(name).map(<&mut CgroupSockAddr>::try_from) {
+            let _ = program.load();
+        }
+    }
+}
+
 /// Loads, attaches and pins one program; returns its id.
 fn one(ebpf: &mut Ebpf, name: &'static str, pin: &str, cgroup: &File, directory: &Path) -> Result<u32, HookError> {
     let refused = |error: &(dyn std::error::Error + 'static)| HookError::Refused { program: name, why: chain(error) };

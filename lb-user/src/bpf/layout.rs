@@ -153,6 +153,11 @@ impl Shape {
     }
 }
 
+/// The kernel's number of the map pinned at `path`; none where there is none.
+pub(super) fn number(path: &Path) -> Option<u32> {
+    MapInfo::from_pin(path).ok().map(|info| info.id())
+}
+
 #[cfg(test)]
 mod tests {
     use lb_ebpf::abi::Reason;

@@ -1,7 +1,7 @@
 //! The kernel side: the object loaded, attached and pinned, and its tables read and written.
 //!
 //! - `layout`: what the pinned maps must look like to be used again.
-//! - `attach`: load, choose a mode, attach, pin; adopt what an earlier agent left.
+//! - `attach`: load, choose a mode; attach, pin; adopt what an earlier agent left.
 //! - `hooks`: the connect hooks of a cgroup, for the node's own clients.
 //! - `tables`: observe and apply, for the planner.
 //! - `ports`: hints about source ports, kept true by every sweep.
@@ -40,7 +40,8 @@ mod tables;
 
 pub(crate) use attach::facts;
 pub use attach::{
-    Attachment, Datapath, DatapathError, Device, Mode, Spec, choose, flush, is_pinned, join_six, provide_file_system,
+    Attachment, Datapath, DatapathError, Device, Loaded, Mode, Spec, choose, flush, is_pinned, join_six,
+    provide_file_system,
 };
 pub use captured::{CapturedPackets, Show};
 pub use changes::{FlowChanges, PATIENCE, SharingSwitch};

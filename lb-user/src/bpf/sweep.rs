@@ -114,11 +114,11 @@ struct Seen {
 impl Sweeper {
     /// Takes them out of the loaded object.
     ///
-    /// Before [`super::Tables`], with whom it shares some.
+    /// Before [`super::Tables`], with whom it shares some. `removals` is where it tells of flows that it removes.
     ///
     /// # Errors
     /// When the object is not ours.
-    pub fn take(ebpf: &mut Ebpf, footprint: Footprint, sizes: Sizes) -> Result<Self, TableError> {
+    pub fn take(ebpf: &mut Ebpf, footprint: Footprint, sizes: Sizes, removals: Removals) -> Result<Self, TableError> {
         let ending = Ending::look(ebpf)?;
         Ok(Self {
             four: Flows::take(ebpf, Names { established: map::ESTABLISHED, half_open: map::HALF_OPEN })?,
@@ -126,18 +126,12 @@ impl Sweeper {
             loads: Loads::share(ebpf)?,
             ports: PortSets::take(ebpf)?,
             ending,
-            removals: Removals::default(),
+            removals,
             limited: take(ebpf, map::LIMITED)?,
             full: FullSources::take(ebpf)?,
             footprint,
             sizes,
         })
-    }
-
-    /// Where it tells of flows that it removes.
-    #[must_use]
-    pub fn removals(&self) -> Removals {
-        self.removals.clone()
     }
 
     /// Entries the tables of either IP version can hold.

@@ -1,7 +1,7 @@
 //! Packets shown as they enter and leave, to who wants to see them: nothing else of the host shows both.
 //!
 //! The agent loads the programs for it while somebody looks, and without it otherwise: the kernel then leaves all of this
-//! out (`opt_remove_dead_code` in kernel/bpf/verifier.c), and packets pay nothing for it.
+//! out (`opt_remove_dead_code` in kernel/bpf/verifier.c), and packets pay for it by reading a constant.
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::{__sk_buff, xdp_md};

@@ -10,7 +10,7 @@ use super::observe::has_tcx;
 use super::program::Program;
 use super::{Datapath, DatapathError, Device, attach_at, link, pin_name, tc};
 
-const PROGRAM: &str = "xvip_guard";
+pub(super) const PROGRAM: &str = "xvip_guard";
 
 /// Whether what leaves is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -10,7 +10,7 @@ use tracing::info;
 use super::program::Program;
 use super::{Datapath, DatapathError, Device, attach_at, link, tc};
 
-const PROGRAM: &str = "xvip_home";
+pub(super) const PROGRAM: &str = "xvip_home";
 
 /// The loopback interface, which every network namespace has at this index (`LOOPBACK_IFINDEX`, linux/net_namespace.h).
 fn loopback() -> Device {

@@ -14,16 +14,19 @@ const PROGRAM: &str = "xvip6";
 /// By TC.
 const TC_PROGRAM: &str = "xvip_tc6";
 
-/// Loads the program for IPv6 of a way in, and has that way's other program hand over to it from now on.
+/// Loads the program for IPv6 of a way in.
+pub(super) fn load(ebpf: &mut Ebpf, is_tc: bool) -> Result<ProgramFd, DatapathError> {
+    let program = if is_tc { tc(ebpf, TC_PROGRAM)?.fd()? } else { xdp(ebpf, PROGRAM)?.fd()? };
+    Ok(program.try_clone().map_err(ProgramError::from)?)
+}
+
+/// Has the other program of a way in hand over to the one for IPv6 from now on, which is loaded unless it is.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn join(ebpf: &mut Ebpf, is_tc: bool) -> Result<(), DatapathError> {
-    let (program, array): (ProgramFd, _) = if is_tc {
-        (tc(ebpf, TC_PROGRAM)?.fd()?.try_clone().map_err(ProgramError::from)?, map::TC_SIX)
-    } else {
-        (xdp(ebpf, PROGRAM)?.fd()?.try_clone().map_err(ProgramError::from)?, map::SIX)
-    };
+    let program = load(ebpf, is_tc)?;
+    let array = if is_tc { map::TC_SIX } else { map::SIX };
     let map = ebpf.map_mut(array).ok_or(DatapathError::Stub)?;
     let set = ProgramArray::try_from(map).and_then(|mut array| array.set(0, &program, 0));
     Ok(set.map_err(EbpfError::from)?)
