@@ -13,6 +13,7 @@ mod local;
 mod lock;
 mod peering;
 mod preparing;
+mod reload;
 mod sharing;
 mod start;
 mod steering;
@@ -83,8 +84,6 @@ use syncing::Syncing;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Where settings are kept, and the admin socket unless the configuration says otherwise.
 const RUN_DIR: &str = "/run/xvip";
-/// How long a reload waits for the files of health checks; VIPs move meanwhile, nothing else is done.
-const READ_WITHIN: Duration = Duration::from_secs(5);
 /// How soon after news from the kernel everything is looked at.
 const LOOK_AFTER: Duration = Duration::from_millis(30);
 /// For how much longer the service manager is asked to wait, once a second while health checks are made ready.
@@ -172,11 +171,6 @@ impl AgentError {
         }
     }
 }
-
-/// What a restart costs where the next agent goes on with the tables of this one, and where it may not.
-const MOVES_NOTHING: &str = "`systemctl restart xvip`, which moves nothing";
-const HAND_OVER_FIRST: &str =
-    "`xvip vrrp step-down`, then `systemctl restart xvip`, with which connections through this node may end";
 
 /// Runs until SIGTERM or SIGINT, which give the VIPs up, or SIGUSR2, which leaves them to the next agent.
 ///
@@ -646,146 +640,6 @@ impl Agent {
         }
         self.datapath_fault.note(Err(&why));
         self.detached_because = why;
-    }
-
-    /// Applies the file as it is now, whole or not at all.
-    async fn reload(&mut self, cause: &str) -> ReloadResult {
-        match self.try_reload().await {
-            Ok(()) => {
-                self.config_status.reloads += 1;
-                self.config_status.applied_at = unix(clock::wall());
-                self.config_status.last_error = None;
-                info!(file = %self.file.display(), cause, "configuration applied");
-                self.reporter.changed("configuration".to_owned(), "", "applied", cause);
-                Ok(())
-            }
-            Err(error) => {
-                let lines: Vec<_> = error.to_string().lines().map(str::to_owned).collect();
-                self.config_status.reload_failures += 1;
-                self.config_status.last_error = lines.first().cloned();
-                for line in &lines {
-                    error!("configuration refused, the old one goes on: {line}");
-                }
-                self.reporter.changed(
-                    "configuration".to_owned(),
-                    "",
-                    "refused",
-                    &format!("{cause}: {}", lines.join("; ")),
-                );
-                Err(lines)
-            }
-        }
-    }
-
-    async fn try_reload(&mut self) -> Result<(), AgentError> {
-        let Prepared { config, text } = prepare(config::load(&self.file)?, &self.netlink).await?;
-        let undone = self.steering.changes(&self.config);
-        self.apply(config).await?;
-        for change in undone {
-            warn!("the reload has undone what a command changed: {change}");
-        }
-        self.steering.begin_anew(text, self.config.clone());
-        Ok(())
-    }
-
-    /// Makes a configuration the one that serves, whole or not at all.
-    async fn apply(&mut self, config: Config) -> Result<(), AgentError> {
-        let (old, new) = (&self.config.node, &config.node);
-        for (changed, key) in [
-            (old.name != new.name, "node.name"),
-            (old.interface != new.interface, "node.interface"),
-            (old.datapath != new.datapath, "node.datapath"),
-            (old.role != new.role, "node.role"),
-            (old.peer_port != new.peer_port, "node.peer_port"),
-            (old.max_flows != new.max_flows, "node.max_flows"),
-            (old.max_half_open != new.max_half_open, "node.max_half_open"),
-        ] {
-            if changed {
-                return Err(AgentError::NeedsRestart { key, how: HAND_OVER_FIRST });
-            }
-        }
-        let listens = (self.config.metrics.listen, config.metrics.listen);
-        if listens.0 != listens.1 && listens.0.port() == listens.1.port() {
-            // The old listener has the port until the new one is there.
-            let key = "the address of metrics.listen on the same port";
-            return Err(AgentError::NeedsRestart { key, how: MOVES_NOTHING });
-        }
-        if self.config.admin.socket == config.admin.socket && self.config.admin.read != config.admin.read {
-            return Err(AgentError::NeedsRestart { key: "admin.read", how: MOVES_NOTHING });
-        }
-        // What can fail comes first.
-        let targets = self.targets(&config).await?;
-        let settings = Settings::read(&config.metrics)?;
-        let http = if self.config.metrics.listen == config.metrics.listen {
-            None
-        } else {
-            Some(http::listen(config.metrics.listen, self.sources.clone()).await?)
-        };
-        let admin = if self.config.admin.socket == config.admin.socket {
-            None
-        } else {
-            Some(admin::listen(&config.admin, self.access.clone()).await?)
-        };
-        let sockets = self.peering.open(&config)?;
-        let syncing = self.syncing.prepare(&config)?;
-        let flow_log = FlowLogging::prepare(&config)?;
-        reserve(&self.reserved, &config)?;
-        if let Some(sockets) = sockets {
-            self.peering.listen(sockets).await;
-        }
-        self.sources.desk.configure(settings);
-        if let Some(http) = http {
-            tokio::spawn(std::mem::replace(&mut self.http, http).stop());
-        }
-        if let Some(admin) = admin {
-            tokio::spawn(std::mem::replace(&mut self.admin, admin).stop());
-        }
-        self.syncing.apply(syncing, &config);
-        self.flow_logging.apply(flow_log);
-        self.leases.configure(&virtual_addresses(&config))?;
-        self.vrrp.reconfigure(config.vrrp.clone());
-        self.go_on_with(config, targets);
-        Ok(())
-    }
-
-    /// Makes other services serve, whole or not at all, and leaves the rest as it was applied: no file that only a reload is to
-    /// read is read, and no session of the status page ends.
-    async fn apply_services(&mut self, services: Vec<Service>) -> Result<(), AgentError> {
-        let config = Config { services, ..(*self.config).clone() };
-        let targets = self.targets(&config).await?;
-        if let Some(sockets) = self.peering.open(&config)? {
-            self.peering.listen(sockets).await;
-        }
-        self.go_on_with(config, targets);
-        Ok(())
-    }
-
-    /// What comes last of every change, and cannot fail.
-    fn go_on_with(&mut self, config: Config, targets: Vec<Target>) {
-        self.metrics.configure(&config);
-        self.health.set_targets(targets);
-        if std::mem::replace(&mut self.preparing, Preparing::none()).is_under_way() {
-            self.tell_if_ready();
-        }
-        self.config = Arc::new(config);
-        self.watch_over_hooks();
-    }
-
-    /// The health checks of a configuration, their files read, while VIPs move as they have to.
-    async fn targets(&mut self, config: &Config) -> Result<Vec<Target>, PrepareError> {
-        let mut preparing = Preparing::start(config)?;
-        let until = clock::now() + READ_WITHIN;
-        loop {
-            tokio::select! {
-                biased;
-                outcome = preparing.done() => return outcome,
-                () = sleep_until(until.into()) => return Err(PrepareError::Slow(READ_WITHIN)),
-                // Where the thread has ended, the control loop will hear of it.
-                Ok(()) = self.vrrp_seen.changed() => {}
-            }
-            self.addresses().await;
-            self.pass().await;
-        }
     }
 }
 
