@@ -125,6 +125,9 @@ fn the_dashboard_is_whole() {
         let kinds = ["timeseries", "stat", "state-timeline", "heatmap", "table"];
         assert!(kinds.iter().any(|kind| panel["type"] == *kind), "{title}");
         assert!(panel["description"].as_str().is_some_and(|text| text.ends_with('.')), "{title} is not explained");
+        // By thresholds, Grafana names a state after the threshold it lies above and not after its mapping.
+        let colour = &panel["fieldConfig"]["defaults"]["color"]["mode"];
+        assert!(panel["type"] != "state-timeline" || colour != "thresholds", "{title} would not name its states");
         let targets = panel["targets"].as_array().unwrap();
         let names: BTreeSet<_> = targets.iter().map(|target| target["refId"].as_str().unwrap()).collect();
         assert_eq!(names.len(), targets.len(), "{title}");
