@@ -211,7 +211,9 @@ fn what_is_long_and_unfinished_is_answered_with_a_reset_too() {
             .any(|row| ["backend_gone", "no_flow"].contains(&row.reason.as_str()) && row.packets > 1)
     };
     topology.balancers[0].agent.wait_for("the answers to be counted", LIMIT, answered).unwrap();
-    assert_eq!(load.summary(Duration::ZERO, load.now()).failed(), 0);
+    // One that was under way at master3 in that moment is reset with the streams there.
+    let all = load.summary(Duration::ZERO, load.now());
+    assert!(all.failed() <= 1 && all.failures.keys().all(|why| *why == Failure::Reset), "{}", all.failures_in_words());
     drop((load, servers));
     end(topology);
 }
