@@ -90,7 +90,7 @@ fn installed_upgraded_removed_and_purged() {
 
     // Installed: nothing happens before it is configured.
     let text = sh(&chroot, &netns, &format!("dpkg -i {}", first.display()));
-    assert!(text.contains("before it can start"), "{text}");
+    assert!(text.contains("write /etc/xvip/xvip.toml"), "{text}");
     assert_eq!(pid(&chroot), None, "it was started with nothing to do");
     let files = sh(&chroot, &netns, "dpkg -L xvip; xvip --version");
     for file in [
