@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use super::*;
 use tokio::sync::oneshot;
 
+use super::*;
 use crate::admin::{BackendOrder, Caller, Change, Done};
 use crate::config::{Backend, Duty, Edit, Replacement, Role, Service, edited, parse_here, read_text};
 use crate::drivers::vrrp::{Outcome, StepDown};
