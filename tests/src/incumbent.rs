@@ -23,31 +23,51 @@ pub struct Incumbent {
     haproxy_cfg: Option<PathBuf>,
     keepalived_conf: PathBuf,
     haproxy: Option<Process>,
-    keepalived: Process,
+    keepalived: Option<Process>,
 }
 
 impl Incumbent {
     /// Starts both as the node's files say, but that the processes stay in the foreground; keepalived alone where there is no file
     /// for haproxy.
     pub fn start(deployment: &Deployment, node: usize) -> Result<Incumbent> {
-        let host = &deployment.hosts[node];
         let haproxy_cfg = Some(files(deployment).join("haproxy.cfg")).filter(|path| path.is_file());
-        let haproxy = haproxy_cfg.as_deref().map(|path| start_haproxy(deployment, host, path)).transpose()?;
+        let keepalived_conf = file(deployment, &deployment.hosts[node], "keepalived.conf");
+        let mut incumbent = Incumbent { haproxy_cfg, keepalived_conf, haproxy: None, keepalived: None };
+        incumbent.start_haproxy(deployment, node)?;
+        incumbent.start_keepalived(deployment, node)?;
+        Ok(incumbent)
+    }
 
-        let keepalived_conf = file(deployment, host, "keepalived.conf");
-        let (named, content) = script(deployment, haproxy.as_ref())?;
+    /// `systemctl start haproxy`; nothing where there is no file for it.
+    pub fn start_haproxy(&mut self, deployment: &Deployment, node: usize) -> Result<()> {
+        let host = &deployment.hosts[node];
+        let path = self.haproxy_cfg.as_deref();
+        self.haproxy = path.map(|path| start_haproxy(deployment, host, path)).transpose()?;
+        Ok(())
+    }
+
+    /// `systemctl start keepalived`, after haproxy, whose process its script asks for.
+    pub fn start_keepalived(&mut self, deployment: &Deployment, node: usize) -> Result<()> {
+        let host = &deployment.hosts[node];
+        let (named, content) = script(deployment, self.haproxy.as_ref())?;
         let script = file(deployment, host, "check.sh");
         fs::write(&script, content)?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
         let conf = adapt(&keepalived(deployment, node)?, &[(named, &script.display().to_string())])?;
-        fs::write(&keepalived_conf, conf)?;
+        fs::write(&self.keepalived_conf, conf)?;
         let mut command = host.netns.command(find_program("keepalived")?);
-        command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file"]).arg(&keepalived_conf);
+        command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file"]).arg(&self.keepalived_conf);
         command.arg("--pid").arg(file(deployment, host, "pid"));
         command.arg("--vrrp_pid").arg(file(deployment, host, "vrrp.pid"));
         host.cgroup.enter_at_exec(&mut command)?;
-        let keepalived = Process::spawn(&deployment.run, &format!("{}-keepalived", host.name), command)?;
-        Ok(Incumbent { haproxy_cfg, keepalived_conf, haproxy, keepalived })
+        self.keepalived = Some(Process::spawn(&deployment.run, &format!("{}-keepalived", host.name), command)?);
+        Ok(())
+    }
+
+    /// Whether keepalived has said since it was last started that it takes part, and is a backup.
+    pub fn is_backup(&self) -> bool {
+        let said = self.keepalived.as_ref().map(|process| process.log_tail(1000)).unwrap_or_default();
+        said.rsplit("Starting Keepalived").next().is_some_and(|text| text.contains("Entering BACKUP STATE"))
     }
 
     /// Names the node's files to `xvip import`.
@@ -60,8 +80,9 @@ impl Incumbent {
 
     /// `systemctl stop keepalived`
     pub fn stop_keepalived(&mut self) -> Result<()> {
-        self.keepalived.signal(Signal::SIGTERM)?;
-        self.keepalived.wait(LIMIT).map(drop)
+        let keepalived = self.keepalived.as_mut().context("there is no keepalived")?;
+        keepalived.signal(Signal::SIGTERM)?;
+        keepalived.wait(LIMIT).map(drop)
     }
 
     /// Whether there is more than keepalived.

@@ -27,6 +27,9 @@ pub struct Status {
     /// Virtual routers.
     #[serde(default)]
     pub vrrp: Vec<Vrrp>,
+    /// Connections shared with other balancers.
+    #[serde(default)]
+    pub sync: Sync,
     /// Services.
     #[serde(default)]
     pub services: Vec<Service>,
@@ -115,6 +118,22 @@ pub struct Claim {
     pub times: u64,
 }
 
+/// Connections shared with other balancers.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Sync {
+    /// One for each other balancer.
+    pub peers: Vec<SyncPeer>,
+}
+
+/// Another balancer.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct SyncPeer {
+    /// `up` or `down`.
+    pub state: String,
+    /// Tables that it told as a whole.
+    pub tables_received: u64,
+}
+
 /// A virtual router.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Vrrp {
@@ -122,6 +141,9 @@ pub struct Vrrp {
     pub name: String,
     /// `active`, `backup`, `initialize` or `fault`.
     pub state: String,
+    /// When it came to be so, in seconds since the Unix epoch.
+    #[serde(default)]
+    pub since: f64,
     /// Configured priority.
     pub priority: u8,
     /// Why it is in this state.

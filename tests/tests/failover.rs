@@ -116,7 +116,12 @@ fn a_parted_pair_has_one_holder_again_when_it_is_whole() {
     let healed = load.now();
     stays_with_one(&topology);
     let after = load.summary(healed, settle(&load));
-    assert!(after.served > 0 && after.failed() == 0, "{after:?}");
+    let seen = || {
+        let statuses = topology.balancers.iter().map(|balancer| balancer.agent.status().unwrap());
+        let seen = statuses.map(|status| (status.datapath.packets, status.vrrp, status.events));
+        seen.collect::<Vec<_>>()
+    };
+    assert!(after.served > 0 && after.failed() == 0, "from {healed:?}: {after:?}; {:#?}", seen());
     drop(load);
     end(topology);
 }

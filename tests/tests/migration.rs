@@ -7,19 +7,19 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use common::{SANDBOX, at_once, settle};
+use common::{SANDBOX, at_once, breaks, settle, watches_open};
 use xvip::config::Balance;
 use xvip_tests::agent::{self, Agent, adapt};
 use xvip_tests::book;
 use xvip_tests::cgroup::Cgroup;
-use xvip_tests::client::Client;
+use xvip_tests::client::{Client, Options};
 use xvip_tests::deployment::plans::{EXTERNAL_PAIR, STACKED_NOPREEMPT, STACKED_WORKERS, VIP_ONLY};
 use xvip_tests::deployment::{Deployment, Plan};
 use xvip_tests::dial;
@@ -32,8 +32,12 @@ use xvip_tests::until::until;
 const LIMIT: Duration = Duration::from_secs(120);
 /// A connection from outside.
 const EVERY: Duration = Duration::from_millis(40);
-/// Of those, the most that may fail where the VIP leaves a node: a few are under way at any time.
+/// Of those, the most that may fail where the VIP leaves a node on its own: a few are under way at any time.
 const UNDER_WAY: usize = 6;
+/// The same between nodes that share their connections: a handshake in that very moment.
+const HANDSHAKE: usize = 1;
+/// Streams held open from outside.
+const STREAMS: usize = 6;
 /// One of the node ports, which no service has.
 const NODE_PORT: u16 = 31_080;
 
@@ -41,9 +45,13 @@ const NODE_PORT: u16 = 31_080;
 const NO_PREEMPTION: &str = "s/^preempt = true/preempt = false/";
 const PREEMPTION: &str = "s/^preempt = false/preempt = true/";
 const PAGE: &str = "s/^# listen = /listen = /";
+const SHARING: &str = r"s/^# \(\[sync\]\|key_file = \|peers = \)/\1/";
+const VERSION: &str =
+    r#"s/^version = 2/version = 3/; s/^advert_interval = .*/advert_interval = "100ms"/; /^auth_pass = /d"#;
+const KEY: &str = "openssl rand -hex 32 | install -m 600 /dev/stdin /etc/xvip/sync.key";
 
 /// What the page has typed, in its order; what changes there has to change below.
-const STEPS: [&str; 20] = [
+const STEPS: [&str; 32] = [
     // Before, on each node: `import`.
     "install -m 755 xvip /usr/local/bin/xvip",
     "install -m 644 -D xvip.service /etc/systemd/system/xvip.service",
@@ -59,11 +67,27 @@ const STEPS: [&str; 20] = [
     "systemctl disable --now haproxy",
     "sed -i 's/^# listen = /listen = /' /etc/xvip/xvip.toml",
     "systemctl reload xvip",
+    // Should the status not be good: `go_back`.
+    "systemctl disable --now xvip",
+    "systemctl enable --now keepalived",
     // The node with the VIP: before that, without preemption; and a look at the others in between.
     "sed -i 's/^preempt = true/preempt = false/' /etc/xvip/xvip.toml",
     "systemctl disable --now keepalived",
     "xvip status",
-    // When no keepalived is left: `bring_home`.
+    // Back, from there: `give_back`.
+    "systemctl disable --now xvip",
+    "systemctl enable --now haproxy",
+    "systemctl enable --now keepalived",
+    // When no keepalived is left: `share`,
+    "openssl rand -hex 32 | install -m 600 /dev/stdin /etc/xvip/sync.key",
+    "scp -p /etc/xvip/sync.key lb2:/etc/xvip/sync.key",
+    r"sed -i 's/^# \(\[sync\]\|key_file = \|peers = \)/\1/' /etc/xvip/xvip.toml",
+    "systemctl reload xvip",
+    "xvip status",
+    // `quicken`,
+    r#"sed -i 's/^version = 2/version = 3/; s/^advert_interval = .*/advert_interval = "100ms"/; /^auth_pass = /d' /etc/xvip/xvip.toml"#,
+    "systemctl reload xvip",
+    // `bring_home`.
     "sed -i 's/^preempt = false/preempt = true/' /etc/xvip/xvip.toml",
     "systemctl reload xvip",
     "xvip vrrp step-down",
@@ -76,6 +100,8 @@ struct Swap {
     incumbents: Vec<Incumbent>,
     /// From outside, all the time.
     load: Client,
+    /// Held open from outside, since xvip is on all nodes.
+    streams: Option<Client>,
     phases: Vec<Phase>,
     deployment: Deployment,
 }
@@ -108,7 +134,7 @@ impl Swap {
         wait("everybody to be served", || (0..nodes).chain([client]).all(reaches));
         assert_eq!(deployment.owners(), [0].into());
         let load = deployment.load(client, EVERY).unwrap();
-        let mut swap = Swap { incumbents, load, phases: Vec::new(), deployment };
+        let mut swap = Swap { incumbents, load, streams: None, phases: Vec::new(), deployment };
         swap.ends("on haproxy and keepalived", 0);
         swap
     }
@@ -130,7 +156,8 @@ impl Swap {
         self.deployment.router().preempt
     }
 
-    /// `xvip import` and `xvip check`; the file is that of the node's agent, with what differs because all nodes share a machine.
+    /// `xvip import`, `xvip check` and `xvip doctor`; the file is that of the node's agent, with what differs because all nodes share a
+    /// machine.
     #[track_caller]
     fn import(&self, node: usize) {
         let host = &self.deployment.hosts[node];
@@ -139,6 +166,10 @@ impl Swap {
         let mut import = host.netns.command(&xvip);
         import.arg("import").arg("--output").arg(&output);
         self.incumbents[node].name_files(&mut import);
+        if output.exists() {
+            // Another attempt.
+            import.arg("--force");
+        }
         let (status, _) = output_within(import, LIMIT).unwrap();
         assert!(status.success(), "{status}");
         let mut check = host.netns.command(&xvip);
@@ -159,8 +190,39 @@ impl Swap {
         } else {
             assert!(!file.contains("# CHANGE: "), "{file}");
         }
+        let others = self.deployment.hosts.iter().filter(|other| other.agent.is_some() && other.name != host.name);
+        let others: Vec<_> = others.map(|other| format!("\"{}\"", other.address)).collect();
+        let mut file = adapt(&file, &[("/etc/xvip/sync.key", &self.key().display().to_string())]).unwrap();
+        if let Some(peers) = file.lines().find(|line| line.starts_with("# peers = ")).map(str::to_owned) {
+            file = adapt(&file, &[(&peers, &format!("# peers = [{}]", others.join(", ")))]).unwrap();
+        }
         let file = format!("{file}\n[admin]\nsocket = \"{}\"\n", Agent::socket_of(&host.netns).display());
         host.agent.as_ref().unwrap().write_config(&file).unwrap();
+        self.examine(node);
+    }
+
+    /// What the nodes share, who are on one machine.
+    fn key(&self) -> PathBuf {
+        self.deployment.run.dir().join("sync.key")
+    }
+
+    /// `xvip doctor`: keepalived and haproxy at work are all that it finds.
+    #[track_caller]
+    fn examine(&self, node: usize) {
+        let host = &self.deployment.hosts[node];
+        let mut doctor = host.netns.command(agent::find().unwrap());
+        doctor.args(["doctor", "--json", "--config"]).arg(host.agent.as_ref().unwrap().config());
+        let (_, said) = output_within(doctor, LIMIT).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|err| panic!("{err}: {said}"));
+        let of = |severity: &str| {
+            let findings = report["findings"].as_array().unwrap().iter().filter(|of| of["severity"] == severity);
+            findings.map(|of| of["seen"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let (vip, interface) = (self.deployment.vip().ip(), &self.deployment.config.node.interface);
+        let holds = format!("{vip} is on {interface} of this host, and xvip has not put it there");
+        println!("{} {}: {:#?} {:#?}", self.deployment.plan.name, host.name, of("problem"), of("warning"));
+        let expected = if self.deployment.owners() == [node].into() { vec![holds] } else { vec![] };
+        assert_eq!(of("problem"), expected, "{report:#}");
     }
 
     /// `sed -i` of a node's file.
@@ -196,9 +258,11 @@ impl Swap {
             self.ends(format!("the VIP leaves keepalived of {name}"), UNDER_WAY);
         }
         let owners = self.deployment.owners();
-        self.deployment.hosts[node].start_agent().unwrap();
-        self.is(node, "backup");
-        self.ends(format!("xvip takes part on {name}"), 0);
+        self.takes_part(node);
+        if node + 1 == self.incumbents.len() {
+            self.go_back(node);
+            self.takes_part(node);
+        }
         if self.incumbents[node].has_haproxy() {
             self.incumbents[node].stop_haproxy().unwrap();
             self.show_page(node);
@@ -213,6 +277,38 @@ impl Swap {
             let most = if held && place == self.deployment.vip() { UNDER_WAY } else { 0 };
             assert!(of.answers() > 0 && of.failed.values().sum::<usize>() <= most, "{what}: {of:?}");
         }
+    }
+
+    /// xvip begins where keepalived was.
+    #[track_caller]
+    fn takes_part(&mut self, node: usize) {
+        self.deployment.hosts[node].start_agent().unwrap();
+        self.is(node, "backup");
+        self.ends(format!("xvip takes part on {}", self.deployment.hosts[node].name), 0);
+    }
+
+    /// keepalived instead of xvip again, on a node without the VIP whose haproxy has run on; then it ends once more.
+    #[track_caller]
+    fn go_back(&mut self, node: usize) {
+        let name = self.deployment.hosts[node].name;
+        let owners = self.deployment.owners();
+        assert!(self.agent(node).stop(LIMIT).unwrap().is_some_and(|status| status.success()));
+        self.incumbents[node].start_keepalived(&self.deployment, node).unwrap();
+        wait("keepalived to take part again", || self.incumbents[node].is_backup());
+        assert_eq!(self.deployment.owners(), owners, "keepalived hears the others");
+        self.ends(format!("keepalived is back on {name}"), 0);
+        self.incumbents[node].stop_keepalived().unwrap();
+    }
+
+    /// haproxy and keepalived instead of xvip again, on the node that had the VIP: it comes back from an agent.
+    #[track_caller]
+    fn give_back(&mut self, node: usize) {
+        let name = self.deployment.hosts[node].name;
+        assert!(self.agent(node).stop(LIMIT).unwrap().is_some_and(|status| status.success()));
+        self.incumbents[node].start_haproxy(&self.deployment, node).unwrap();
+        self.incumbents[node].start_keepalived(&self.deployment, node).unwrap();
+        wait("keepalived to take the VIP", || self.deployment.owners() == [node].into());
+        self.ends(format!("the VIP goes back to keepalived of {name}"), UNDER_WAY);
     }
 
     /// Waits until another node has the VIP: the best, where that matters.
@@ -247,21 +343,73 @@ impl Swap {
         });
     }
 
-    /// When no keepalived is left the VIP goes back to the best node, or to another one by command.
+    /// The nodes that agents run on.
+    fn nodes(&self) -> std::ops::Range<usize> {
+        0..self.incumbents.len()
+    }
+
+    /// When no keepalived is left the nodes share a key and what it protects.
     #[track_caller]
-    fn bring_home(&mut self) {
+    fn share(&mut self) {
+        let key = KEY.replace("/etc/xvip/sync.key", &self.key().display().to_string());
+        assert!(Command::new("sh").args(["-c", &key]).status().unwrap().success());
+        for node in self.nodes() {
+            self.sed(node, SHARING);
+            self.reload(node);
+        }
+        for node in self.nodes() {
+            let others = self.incumbents.len() - 1;
+            let told = self.agent(node).wait_for("connections of the others", LIMIT, |status| {
+                let peers = &status.sync.peers;
+                peers.len() == others && peers.iter().all(|peer| peer.state == "up" && peer.tables_received > 0)
+            });
+            told.unwrap_or_else(|err| panic!("{err:#}"));
+        }
+        self.ends("the nodes share their connections", 0);
+    }
+
+    /// Then they speak version 3, the holder first: nobody's state changes.
+    #[track_caller]
+    fn quicken(&mut self, holder: usize) {
+        let states = |swap: &Swap| {
+            let agents = swap.deployment.hosts.iter().filter_map(|host| host.agent.as_ref());
+            let routers = agents.flat_map(|agent| agent.status().unwrap().vrrp);
+            routers.map(|router| (router.state, router.since)).collect::<Vec<_>>()
+        };
+        let before = states(self);
+        self.nodes().for_each(|node| self.sed(node, VERSION));
+        for node in [holder].into_iter().chain(self.nodes().filter(|node| *node != holder)) {
+            self.reload(node);
+        }
+        self.ends("the nodes speak VRRP version 3", 0);
+        for ((state, since), (was, was_since)) in states(self).iter().zip(&before) {
+            assert!(state == was && (since - was_since).abs() < 0.5, "{state} since {since}, {was} since {was_since}");
+        }
+    }
+
+    /// `systemctl reload xvip`, which waits for the outcome.
+    #[track_caller]
+    fn reload(&mut self, node: usize) {
+        let (status, said) = self.agent(node).command(&["reload"]).unwrap();
+        assert!(status.success(), "{said}");
+    }
+
+    /// The VIP goes back to the best node, or to another one by command.
+    #[track_caller]
+    fn bring_home(&mut self, holder: usize) {
         if self.preempts() {
-            self.sed(0, PREEMPTION);
-            self.agent(0).reload().unwrap();
+            for node in self.nodes().rev() {
+                self.sed(node, PREEMPTION);
+                self.reload(node);
+            }
             self.settled(Some(0));
         } else {
-            let holder = self.settled(None);
             let (status, said) = self.agent(holder).step_down(&[]).unwrap();
             assert!(status.success(), "{said}");
             self.taken_over(holder);
             self.settled(None);
         }
-        self.ends("the VIP goes from xvip to xvip", UNDER_WAY);
+        self.ends("the VIP goes from xvip to xvip", HANDSHAKE);
     }
 
     #[track_caller]
@@ -272,11 +420,25 @@ impl Swap {
     /// All nodes, that with the VIP last.
     #[track_caller]
     fn replace_all(&mut self) {
-        for node in (0..self.incumbents.len()).rev() {
+        for node in self.nodes().rev() {
             self.replace(node);
         }
-        self.bring_home();
+        self.finish();
+    }
+
+    /// What is to be done when no keepalived is left.
+    #[track_caller]
+    fn finish(&mut self) {
         let client = self.deployment.number("client").unwrap();
+        let options = Options::https(self.deployment.vip(), self.deployment.authority.ca_file());
+        let options = Options { every: Duration::from_secs(1), watches: STREAMS, ..options };
+        let streams = Client::start(&self.deployment.hosts[client].netns, options).unwrap();
+        watches_open(&streams);
+        self.streams = Some(streams);
+        let holder = self.settled(None);
+        self.share();
+        self.quicken(holder);
+        self.bring_home(holder);
         let vip = self.deployment.vip();
         let count = thread::available_parallelism().map_or(24, |cpus| 24.max(3 * cpus.get()));
         let reached = self.deployment.dial(client, vip, count).unwrap();
@@ -301,6 +463,7 @@ impl Swap {
             from = *to;
         }
         assert_eq!(too_many, [""; 0]);
+        assert_eq!(self.streams.as_ref().map(breaks).unwrap_or_default(), []);
         let run = self.deployment.run.name().to_owned();
         drop(self);
         let _ = until("nothing to be left", Duration::from_secs(5), || leftovers(&run).is_empty().then_some(()));
@@ -358,6 +521,17 @@ fn swapped(plan: &Plan) {
     swap.end();
 }
 
+/// The first node changes its mind once.
+fn with_a_way_back() {
+    let mut swap = Swap::begin(&EXTERNAL_PAIR);
+    swap.replace(1);
+    swap.replace(0);
+    swap.give_back(0);
+    swap.replace(0);
+    swap.finish();
+    swap.end();
+}
+
 /// Ports of the VIP that no service has stay its holder's, as those of kube-proxy.
 fn with_node_ports() {
     let mut swap = Swap::begin(&STACKED_WORKERS);
@@ -382,16 +556,17 @@ fn the_page_has_the_steps_that_are_taken() {
     let text: String = blocks.filter(|block| block.language == "sh").map(|block| block.text).collect();
     let typed: Vec<_> = text.lines().map(|line| line.split("  #").next().unwrap_or_default().trim()).collect();
     assert_eq!(typed, STEPS);
-    for script in [NO_PREEMPTION, PREEMPTION, PAGE] {
+    for script in [NO_PREEMPTION, PREEMPTION, PAGE, SHARING, VERSION] {
         assert!(text.contains(&format!("sed -i '{script}' ")), "{script}");
     }
+    assert!(text.contains(KEY));
 }
 
 /// All at once: they mostly wait for their own intervals.
 #[test]
 fn one_node_at_a_time() {
     at_once(&[
-        (&EXTERNAL_PAIR, || swapped(&EXTERNAL_PAIR)),
+        (&EXTERNAL_PAIR, with_a_way_back),
         (&STACKED_NOPREEMPT, || swapped(&STACKED_NOPREEMPT)),
         (&VIP_ONLY, || swapped(&VIP_ONLY)),
         (&STACKED_WORKERS, with_node_ports),

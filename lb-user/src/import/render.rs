@@ -1,5 +1,6 @@
 //! What was understood, as a configuration with comments.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::keepalived::{Group, Router, Track, Tracked};
@@ -12,6 +13,8 @@ use super::toml::{Origins, Toml, list, quoted, time};
 pub(super) const MARK: &str = "CHANGE:";
 /// What the line with the place of the page begins with: haproxy has the port as long as it runs.
 pub(super) const PAGE: &str = "# listen = ";
+/// Where a key is looked for that nodes share.
+const SYNC_KEY: &str = "/etc/xvip/sync.key";
 
 /// All of it.
 #[derive(Debug)]
@@ -49,6 +52,7 @@ pub(super) fn render(plan: &Plan<'_>) -> Rendered {
     for group in plan.groups {
         out.group(group, &names.unique(&group.name, "group"), &routers);
     }
+    out.sync(plan.routers);
     for service in &plan.services.services {
         out.service(service);
     }
@@ -174,6 +178,24 @@ impl Writer {
         self.toml.text("name", name);
         let members = group.members.iter().filter_map(|member| routers.get(*member)).map(String::as_str);
         self.toml.key("members", &list(members));
+    }
+
+    /// `[sync]` in lines that are not read yet: keepalived has no part in it, and no file has the key.
+    fn sync(&mut self, routers: &[Router]) {
+        if routers.is_empty() {
+            return;
+        }
+        self.toml.gap();
+        self.toml.origin(None);
+        self.toml.comment("Connections live through a move of the VIP between nodes that share a key. When no keepalived is left: make one, copy it to all nodes, take the # away from these lines, then `systemctl reload xvip`.");
+        self.toml.line("# [sync]");
+        self.toml.line(&format!("# key_file = {}", quoted(SYNC_KEY)));
+        let peers = || routers.iter().flat_map(|router| &router.peers).map(|(_, peer)| peer);
+        let is_link_local = |peer: &IpAddr| matches!(peer, IpAddr::V6(six) if six.is_unicast_link_local());
+        if peers().next().is_none() || peers().any(is_link_local) {
+            self.toml.comment("The other nodes; other ones on each node.");
+            self.toml.line("# peers = [\"192.0.2.22\"]");
+        }
     }
 
     /// `router` is the name that the configuration gives to whose it is.

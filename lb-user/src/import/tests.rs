@@ -34,6 +34,16 @@ fn config(haproxy: &str, keepalived: &str) -> config::Config {
     config::parse(&imported.text, "xvip.toml", &env).unwrap_or_else(|faults| panic!("{faults}")).config
 }
 
+/// Whom connections are shared with once the lines of `[sync]` are read.
+fn shared_with(text: &str) -> Vec<String> {
+    let keys = ["[sync]", "key_file = ", "peers = "];
+    let text =
+        keys.iter().fold(text.to_owned(), |text, key| text.replacen(&format!("\n# {key}"), &format!("\n{key}"), 1));
+    let env = config::Env { host_name: "lb1".to_owned(), memory: 0 };
+    let config = config::parse(&text, "xvip.toml", &env).unwrap_or_else(|faults| panic!("{faults}: {text}")).config;
+    config.sync.map(|sync| sync.peers.iter().map(ToString::to_string).collect()).unwrap_or_default()
+}
+
 /// The notes of two files, one a line.
 fn notes(haproxy: &str, keepalived: &str) -> String {
     let notes = import(haproxy, keepalived).map_or_else(|notes| notes, |imported| imported.notes);

@@ -37,6 +37,7 @@ fn becomes(name: &str, haproxy: bool, suffix: &str) -> config::Config {
     let imported = result.unwrap_or_else(|_| panic!("{said}"));
     assert_eq!(imported.text, text(&format!("xvip{suffix}.toml")), "{name}{suffix}");
     assert_eq!(said, text(&format!("notes{suffix}.txt")), "{name}{suffix}");
+    assert!(!shared_with(&imported.text).is_empty(), "{name}{suffix}");
     let env = config::Env { host_name: "lb1".to_owned(), memory: 0 };
     config::parse(&imported.text, "xvip.toml", &env).unwrap_or_else(|faults| panic!("{faults}")).config
 }

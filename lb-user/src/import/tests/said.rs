@@ -452,3 +452,15 @@ fn what_is_written_twice_does_not_hide_the_rest() {
         "{notes:?}"
     );
 }
+
+#[test]
+fn connections_can_be_shared() {
+    let haproxy = haproxy_with("", "");
+    let shared = |keepalived: &str| shared_with(&import(&haproxy, keepalived).unwrap().text).join(" ");
+    assert_eq!(shared(&keepalived_with("")), "192.0.2.22", "adverts to everybody name nobody");
+    let named = keepalived_with(" unicast_src_ip 192.0.2.1\n unicast_peer {\n  192.0.2.2\n  192.0.2.3\n }");
+    assert_eq!(shared(&named), "192.0.2.2 192.0.2.3");
+    let six = "vrrp_instance six {\n interface eth0\n virtual_router_id 52\n unicast_src_ip fe80::1\n unicast_peer {\n  fe80::2\n }\n virtual_ipaddress {\n  fe80::64/64\n  2001:db8::64/64\n }\n}\n";
+    assert_eq!(shared(&(named + six)), "192.0.2.22", "link-local addresses need an interface");
+    assert_eq!(shared(""), "", "one balancer has nobody to share with");
+}
