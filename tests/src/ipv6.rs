@@ -74,13 +74,6 @@ pub fn shown(netns: &Netns, address: &str) -> Option<String> {
     all.lines().find(|line| line.contains(&format!(" {address}/"))).map(str::to_owned)
 }
 
-/// The Ethernet address `netns` has for a neighbour, and how far it trusts it.
-pub fn neighbour(netns: &Netns, address: Ipv6Addr) -> Option<(String, String)> {
-    let line = netns.ip(&format!("-6 neigh show {address} dev eth0")).ok()?;
-    let mac = line.split("lladdr ").nth(1)?.split(' ').next()?;
-    Some((mac.to_owned(), line.split_whitespace().last()?.to_owned()))
-}
-
 /// What tshark makes of a file: a row for each frame that passes `filter`, with these fields.
 pub fn tshark(file: &std::path::Path, filter: &str, fields: &[&str]) -> Result<Vec<Vec<String>>> {
     let mut tshark = Command::new("tshark");

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -193,6 +193,18 @@ pub fn program(netns: &Netns) -> Result<Option<u32>> {
 pub fn tc_programs(netns: &Netns, device: &str) -> Result<Vec<(u32, String)>> {
     let (_, programs) = netns.enter(|| SchedClassifier::query_tcx(device, TcAttachType::Ingress))??;
     Ok(programs.iter().map(|info| (info.id(), info.name_as_str().unwrap_or_default().to_owned())).collect())
+}
+
+/// The Ethernet address `netns` has for a neighbour, and how far it trusts it.
+pub fn neighbour(netns: &Netns, address: impl Into<IpAddr>) -> Option<(String, String)> {
+    let line = netns.ip(&format!("neigh show {} dev eth0", address.into())).ok()?;
+    let mac = line.split("lladdr ").nth(1)?.split(' ').next()?;
+    Some((mac.to_owned(), line.split_whitespace().last()?.to_owned()))
+}
+
+/// The Ethernet address of `eth0`, as `ip` shows it.
+pub fn mac_of(netns: &Netns) -> Result<String> {
+    Ok(mac(netns)?.map(|byte| format!("{byte:02x}")).join(":"))
 }
 
 /// The Ethernet address of `eth0`.

@@ -161,7 +161,7 @@ fn faults_made_on_purpose_are_found() {
     };
     assert_eq!(filters("warning"), ["filters of kind u32 of somebody else (traffic control filter, ingress)"]);
     assert_eq!(filters("note"), ["filters of kind u32 of somebody else (traffic control filter, egress)"]);
-    let mac = xvip_tests::topology::mac(&topology.client).unwrap().map(|byte| format!("{byte:02x}")).join(":");
+    let mac = xvip_tests::topology::mac_of(&topology.client).unwrap();
     assert!(seen("vip").contains(&mac), "{}", seen("vip"));
     let mut command = ours.netns().command(find().unwrap());
     command.args(["doctor", "--config"]).arg(ours.config());
@@ -186,14 +186,13 @@ fn somebody_with_a_vip_of_ipv6_is_found() {
     let (_, report) = examine_configured(&topology, 0);
     let free = format!("nobody answers neighbour solicitations for {}", ipv6::VIP);
     assert!(said(&report, "ok", &free), "{report:#}");
-    let peer = xvip_tests::topology::mac(topology.balancers[1].agent.netns()).unwrap();
-    let text = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
-    assert!(said(&report, "ok", &format!("peer {} is at {}", ipv6::BALANCERS[1], text(peer))), "{report:#}");
+    let peer = xvip_tests::topology::mac_of(topology.balancers[1].agent.netns()).unwrap();
+    assert!(said(&report, "ok", &format!("peer {} is at {}", ipv6::BALANCERS[1], peer)), "{report:#}");
 
     topology.client.ip(&format!("address add {}/64 dev eth0 nodad", ipv6::VIP)).unwrap();
     let (good, report) = examine_configured(&topology, 0);
     assert!(!good);
-    let mac = text(xvip_tests::topology::mac(&topology.client).unwrap());
+    let mac = xvip_tests::topology::mac_of(&topology.client).unwrap();
     let taken = format!("{mac} answers neighbour solicitations for {}, and no router of the group is heard", ipv6::VIP);
     assert!(said(&report, "problem", &taken), "{report:#}");
     end(topology);

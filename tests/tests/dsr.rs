@@ -387,7 +387,7 @@ fn views(stacked: &mut Stacked, configs: &[String], named: [&[usize]; 3]) {
 fn by_way_of_each(stacked: &Stacked, client: &Netns) -> Vec<Vec<String>> {
     let mut answers = Vec::new();
     for node in &stacked.nodes {
-        let mac = xvip_tests::topology::mac(&node.netns).unwrap().map(|byte| format!("{byte:02x}")).join(":");
+        let mac = xvip_tests::topology::mac_of(&node.netns).unwrap();
         client.ip(&format!("neighbour replace {VIP_ADDRESS} lladdr {mac} dev eth0 nud permanent")).unwrap();
         let before = packets_to_nodes(stacked);
         let dialled = dial(Path::new(SANDBOX), &stacked.authority, client, None, VIP, 500, "/whoami").unwrap();

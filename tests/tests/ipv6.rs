@@ -11,13 +11,13 @@ use std::time::Duration;
 use common::{LIMIT, OFTEN, SANDBOX, end, wait};
 use xvip_tests::agent::{self, adapt};
 use xvip_tests::capture::Capture;
-use xvip_tests::ipv6::{BALANCERS, CLIENT, ROUTER, VIP, neighbour, number, router, shown, tshark, with_router};
+use xvip_tests::ipv6::{BALANCERS, CLIENT, ROUTER, VIP, number, router, shown, tshark, with_router};
 use xvip_tests::netns::Netns;
 use xvip_tests::ping::Ping;
 use xvip_tests::run::Run;
 use xvip_tests::scrape::{Scrape, get};
 use xvip_tests::status::Status;
-use xvip_tests::topology::{Plan, Topology, mac};
+use xvip_tests::topology::{self, Plan, Topology, neighbour};
 
 /// Lines of the configuration that make and unmake the virtual router.
 const KEYS: &str = "virtual_addresses = [\"2001:db8::100/64\"]";
@@ -55,7 +55,7 @@ fn has_both(netns: &Netns) -> bool {
 }
 
 fn mac_of(topology: &Topology, node: usize) -> String {
-    mac(topology.balancers[node].agent.netns()).unwrap().map(|byte| format!("{byte:02x}")).join(":")
+    topology::mac_of(topology.balancers[node].agent.netns()).unwrap()
 }
 
 fn save(topology: &Topology, capture: &Capture) -> PathBuf {

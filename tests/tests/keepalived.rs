@@ -15,7 +15,7 @@ use xvip_tests::keepalived::{Keepalived, Settings};
 use xvip_tests::ping::Ping;
 use xvip_tests::scrape::Scrape;
 use xvip_tests::status::Status;
-use xvip_tests::topology::{BALANCERS, Balancer, Topology, mac};
+use xvip_tests::topology::{BALANCERS, Balancer, Topology, mac_of};
 
 /// The node of xvip, and the node of keepalived.
 const OURS: usize = 0;
@@ -257,8 +257,7 @@ impl Contest {
     fn what_the_wire_saw(&self, capture: &Capture) {
         let file = self.topology.run.dir().join("wire.pcap");
         capture.save(&file).unwrap();
-        let ours = mac(self.topology.balancers[OURS].agent.netns()).unwrap();
-        let ours = ours.map(|byte| format!("{byte:02x}")).join(":");
+        let ours = mac_of(self.topology.balancers[OURS].agent.netns()).unwrap();
         let tshark = |filter: &str, fields: &[&str]| tshark(&file, filter, fields).unwrap();
         let (protocol, header) = match self.is_ipv6() {
             false => ("ip", ["ip.dst", "ip.ttl", "ip.src"]),
