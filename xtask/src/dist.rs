@@ -117,8 +117,12 @@ fn build(epoch: u64) -> anyhow::Result<PathBuf> {
     }
     // What C files say of their places, in assertions.
     let maps = [(crate::workspace(), ebpf_toolchain::SOURCE), (home, ebpf_toolchain::CARGO)];
-    let maps: Vec<_> = maps.iter().map(|(from, to)| format!("-ffile-prefix-map={}={to}", from.display())).collect();
-    build.env("CFLAGS", maps.join(" "));
+    let quoted = |(from, to): &(PathBuf, &str)| {
+        format!("'-ffile-prefix-map={}={to}'", from.display().to_string().replace('\'', r"'\''"))
+    };
+    let maps: Vec<_> = maps.iter().map(quoted).collect();
+    // Of the crate cc: directories may have spaces.
+    build.env("CFLAGS", maps.join(" ")).env("CC_SHELL_ESCAPED_FLAGS", "1");
     run(&mut build)?;
     Ok(target.join("release/xvip"))
 }
