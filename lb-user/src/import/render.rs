@@ -205,6 +205,10 @@ impl Writer {
         for open in &track.open {
             self.open(&format!("[[vrrp.track]] of {router} ({})", track.place), open);
         }
+        if let Some(group) = &track.group {
+            self.toml
+                .comment(&format!("Of vrrp_sync_group {group}: what keeps one member from its addresses keeps all."));
+        }
         self.toml.line("[[vrrp.track]]");
         match &track.what {
             Tracked::Interface(name) => self.toml.text("interface", name),

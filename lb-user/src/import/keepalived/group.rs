@@ -1,8 +1,8 @@
 //! `vrrp_sync_group`: instances that move together.
 
 use super::super::note::{Notes, Place, nearest};
-use super::router::{Router, entries};
-use super::script::Scripts;
+use super::router::{Router, entries, interface};
+use super::script::{Scripts, Track};
 use super::{Statement, words};
 
 /// A `vrrp_sync_group` of at least two routers.
@@ -14,8 +14,11 @@ pub(in crate::import) struct Group {
     pub(in crate::import) members: Vec<usize>,
 }
 
-/// The groups of a configuration whose routers are known.
-pub(super) fn read(tree: &[Statement], routers: &[Router], scripts: &mut Scripts<'_>, notes: &mut Notes) -> Vec<Group> {
+/// The groups of a configuration whose routers are known. What a group tracks becomes its first member's: what keeps one from
+/// its addresses keeps all.
+pub(super) fn read(
+    tree: &[Statement], routers: &mut [Router], scripts: &mut Scripts<'_>, notes: &mut Notes,
+) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for statement in tree.iter().filter(|statement| statement.word(0) == "vrrp_sync_group") {
         let (place, name) = (&statement.place, statement.word(1).to_owned());
@@ -23,6 +26,7 @@ pub(super) fn read(tree: &[Statement], routers: &[Router], scripts: &mut Scripts
             notes.fault(place, "vrrp_sync_group is without a name");
         }
         let mut members = Vec::new();
+        let mut tracks: Vec<Track> = Vec::new();
         for line in statement.within() {
             match line.word(0) {
                 "group" => {
@@ -30,15 +34,10 @@ pub(super) fn read(tree: &[Statement], routers: &[Router], scripts: &mut Scripts
                         members.extend(entry.words.iter().map(|word| (entry.place.clone(), word.clone())));
                     }
                 }
-                keyword @ ("track_script" | "track_interface") => {
-                    for entry in entries(line) {
-                        // What has no place in a configuration is noted as such.
-                        if keyword == "track_interface" || scripts.track(&entry, notes).is_some() {
-                            let why = words::group(keyword).unwrap_or_default();
-                            notes.lost(&entry.place, format!("{keyword} {}", entry.text()), why);
-                        }
-                    }
+                "track_script" => {
+                    tracks.extend(entries(line).iter().filter_map(|entry| scripts.track(entry, notes)));
                 }
+                "track_interface" => tracks.extend(entries(line).iter().map(|entry| interface(entry, notes))),
                 keyword => match words::group(keyword) {
                     Some(why) => notes.lost(&line.place, line.text(), why),
                     None => {
@@ -59,11 +58,25 @@ pub(super) fn read(tree: &[Statement], routers: &[Router], scripts: &mut Scripts
             notes.lost(place, statement.text(), why);
         } else if members.len() < 2 {
             notes.lost(place, statement.text(), "a group of fewer than two holds nothing together");
+            heed(tracks, None, &members, routers);
         } else {
+            heed(tracks, Some(&name), &members, routers);
             groups.push(Group { place: place.clone(), name, members });
         }
     }
     groups
+}
+
+/// Has the first member track what the group does, but what one of them tracks already.
+fn heed(tracks: Vec<Track>, group: Option<&String>, members: &[usize], routers: &mut [Router]) {
+    for track in tracks {
+        let tracked = members.iter().filter_map(|member| routers.get(*member)).flat_map(|router| &router.tracks);
+        if !tracked.into_iter().any(|other| other.what == track.what)
+            && let Some(first) = members.first().and_then(|first| routers.get_mut(*first))
+        {
+            first.tracks.push(Track { group: group.cloned(), ..track });
+        }
+    }
 }
 
 /// The members that are routers and in no group yet.

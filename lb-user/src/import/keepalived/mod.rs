@@ -107,8 +107,8 @@ pub(super) fn read(tree: &Tree, around: &Around<'_>, notes: &mut Notes) -> Vrrp 
     }
     let statements = tree.statements.as_slice();
     let mut scripts = Scripts::read(statements, around, notes);
-    let routers = router::read(statements, &mut scripts, notes);
-    let groups = group::read(statements, &routers, &mut scripts, notes);
+    let mut routers = router::read(statements, &mut scripts, notes);
+    let groups = group::read(statements, &mut routers, &mut scripts, notes);
     if !routers.is_empty() {
         scripts.untracked(notes);
     }

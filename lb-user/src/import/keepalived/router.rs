@@ -183,17 +183,7 @@ impl Draft {
             "track_script" => {
                 self.tracks.extend(entries(line).iter().filter_map(|entry| scripts.track(entry, notes)));
             }
-            "track_interface" => {
-                for entry in entries(line) {
-                    let weight = weight_of(&entry, notes);
-                    self.tracks.push(Track {
-                        place: entry.place.clone(),
-                        what: Tracked::Interface(entry.word(0).to_owned()),
-                        weight: weight.value,
-                        open: weight.open().into_iter().collect(),
-                    });
-                }
-            }
+            "track_interface" => self.tracks.extend(entries(line).iter().map(|entry| interface(entry, notes))),
             "track_process" => {
                 let of: Vec<_> = entries(line).iter().map(Statement::text).collect();
                 let why =
@@ -408,6 +398,18 @@ impl Draft {
             excluded: self.excluded.into_iter().map(|(_, address, prefix)| (address, prefix)).collect(),
             tracks: self.tracks,
         })
+    }
+}
+
+/// An entry of `track_interface`.
+pub(super) fn interface(entry: &Statement, notes: &mut Notes) -> Track {
+    let weight = weight_of(entry, notes);
+    Track {
+        place: entry.place.clone(),
+        what: Tracked::Interface(entry.word(0).to_owned()),
+        weight: weight.value,
+        group: None,
+        open: weight.open().into_iter().collect(),
     }
 }
 

@@ -13,12 +13,14 @@ pub(in crate::import) struct Track {
     pub(in crate::import) place: Place,
     pub(in crate::import) what: Tracked,
     pub(in crate::import) weight: Option<i16>,
+    /// The `vrrp_sync_group` that heeds it, where it is not the router alone.
+    pub(in crate::import) group: Option<String>,
     /// What nobody but the administrator knows.
     pub(in crate::import) open: Vec<String>,
 }
 
 /// What that looks at.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(in crate::import) enum Tracked {
     Interface(String),
     Command { words: Vec<String>, interval: Duration, timeout: Duration, rise: u32, fall: u32 },
@@ -166,6 +168,7 @@ impl<'a> Scripts<'a> {
                 fall: script.fall,
             },
             weight: weight.value,
+            group: None,
             open: open.into_iter().chain(weight.open()).collect(),
         })
     }

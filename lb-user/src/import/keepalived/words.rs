@@ -241,10 +241,6 @@ const INSTANCE: Table = &[
 const GROUP: Table = &[
     (NOTIFY, &["notify", "notify_master", "notify_backup", "notify_fault", "notify_stop", "notify_priority_changes"]),
     (MAIL, &["smtp_alert"]),
-    (
-        "write it as [[vrrp.track]] of one member: what keeps one from its addresses keeps all",
-        &["track_interface", "track_script"],
-    ),
     (TRACKED, &["track_file", "track_bfd", "track_process"]),
     (
         "what each member tracks counts for the group, weights included",
@@ -305,7 +301,9 @@ pub(super) fn group(keyword: &str) -> Option<&'static str> {
 
 /// The known keywords of a `vrrp_sync_group`.
 pub(super) fn groups() -> impl Iterator<Item = &'static str> {
-    ["group"].into_iter().chain(GROUP.iter().flat_map(|(_, words)| words.iter().copied()))
+    ["group", "track_script", "track_interface"]
+        .into_iter()
+        .chain(GROUP.iter().flat_map(|(_, words)| words.iter().copied()))
 }
 
 /// Why a statement outside of all blocks is not carried over; `None`: it is carried over, or unknown.

@@ -102,10 +102,7 @@ fn of_groups() {
         ("group {\n A\n B\n}", "keepalived.conf:4: mistake: there is no vrrp_instance B"),
         ("group {\n A\n}", "keepalived.conf:1: not carried over: vrrp_sync_group x: a group of fewer than two"),
         ("group {\n A\n A\n}", "keepalived.conf:4: mistake: vrrp_instance A is listed twice"),
-        (
-            "group {\n A\n BB\n}\ntrack_interface {\n eth1\n}",
-            "keepalived.conf:7: not carried over: track_interface eth1",
-        ),
+        ("group {\n A\n BB\n}\ntrack_file {\n f\n}", "keepalived.conf:6: not carried over: track_file"),
         ("group {\n A\n BB\n}\nnotify_master /bin/x", "keepalived.conf:6: not carried over: notify_master /bin/x"),
     ] {
         says("", &(group("x", lines) + &three), expected);

@@ -363,17 +363,31 @@ fn what_a_group_tracks() {
     let router = |name: &str, id: u8| {
         format!("vrrp_instance {name} {{\n virtual_router_id {id}\n virtual_ipaddress {{\n 192.0.2.{id}/24\n }}\n}}\n")
     };
-    let text = "vrrp_script chk {\n script /bin/x\n}\nvrrp_script gone {\n script \"/bin/killall -0 haproxy\"\n}\nvrrp_sync_group g {\n group {\n a\n b\n }\n \
-                track_script {\n chk\n gone\n missing\n }\n}\n".to_owned() + &router("a", 1) + &router("b", 2);
+    let group = |members: &str, of_a: &str| {
+        let text = "vrrp_script chk {\n script /bin/x\n}\nvrrp_script gone {\n script \"/bin/killall -0 haproxy\"\n}\nvrrp_sync_group g {\n group {\n".to_owned()
+            + members
+            + "\n }\n track_script {\n chk\n gone\n missing\n }\n track_interface {\n eth1 weight -5\n }\n}\n";
+        text + &router("a", 1).replacen('{', &format!("{{\n{of_a}"), 1) + &router("b", 2)
+    };
+    let text = group("a\nb", "");
     let notes = notes("", &text);
     for expected in [
-        "keepalived.conf:13: not carried over: track_script chk: write it as [[vrrp.track]] of one member",
         "keepalived.conf:4: not carried over: vrrp_script gone: it asks whether haproxy runs",
         "keepalived.conf:15: mistake: track_script missing is defined by no vrrp_script",
     ] {
         assert!(notes.contains(expected), "no {expected:?} in\n{notes}");
     }
     assert!(!notes.contains("is tracked by no"), "{notes}");
+    let tracked = |text: &str| {
+        let of = |track: &config::Track| (format!("{:?}", track.what).contains("eth1"), track.weight);
+        config("", text).vrrp.iter().map(|router| router.tracks.iter().map(of).collect()).collect::<Vec<Vec<_>>>()
+    };
+    assert_eq!(tracked(&text), [vec![(false, None), (true, Some(-5))], vec![]], "the first heeds it for all");
+    let shown = import("", &text).unwrap().text;
+    assert_eq!(shown.matches("# Of vrrp_sync_group g: what keeps one member").count(), 2, "{shown}");
+    let twice = group("b\na", "track_interface {\n eth1\n}\n");
+    assert_eq!(tracked(&twice), [vec![(true, None)], vec![(false, None)]], "what a member tracks counts once");
+    assert_eq!(tracked(&group("b", ""))[1], [(false, None), (true, Some(-5))], "no group, and tracked all the same");
 }
 
 #[test]
