@@ -75,8 +75,10 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// The root of the workspace, wherever cargo was called.
+/// The root of the workspace, wherever cargo was called. Cargo says it: two checkouts that share a target directory run the
+/// same build of this program.
 fn workspace() -> PathBuf {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let said = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let here = said.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
     here.parent().map_or(here.clone(), PathBuf::from)
 }
