@@ -62,8 +62,9 @@ fn everything(epoch: u64) -> anyhow::Result<Value> {
     tool.args(["--override-filename", FILE]).env("SOURCE_DATE_EPOCH", epoch.to_string());
     run_quietly("cargo cyclonedx", &mut tool)?;
     // It writes beside the manifest of each package of the workspace.
+    let metadata = metadata(&["--no-deps"])?;
     let mut written = None;
-    for package in packages()? {
+    for package in packages(&metadata) {
         let file = package.join(format!("{FILE}.json"));
         if package.ends_with("lb-user") {
             written = Some(fs::read_to_string(&file).with_context(|| file.display().to_string())?);
@@ -74,17 +75,28 @@ fn everything(epoch: u64) -> anyhow::Result<Value> {
     }
     let text = written.context("cargo metadata has no package in lb-user")?;
     // Where the source was is nobody's business, and would differ from one build to the next.
-    let text = text.replace(&crate::workspace().display().to_string(), ebpf_toolchain::SOURCE);
+    let mut text = text.replace(&crate::workspace().display().to_string(), ebpf_toolchain::SOURCE);
+    for url in urls(&metadata) {
+        text = text.replace(&url, ebpf_toolchain::SOURCE);
+    }
     serde_json::from_str(&text).context("cargo cyclonedx wrote no JSON")
 }
 
 /// The directories of the workspace's packages.
-fn packages() -> anyhow::Result<Vec<PathBuf>> {
-    let metadata = metadata(&["--no-deps"])?;
+fn packages(metadata: &Value) -> Vec<PathBuf> {
     let manifests = metadata["packages"].as_array().into_iter().flatten();
-    Ok(manifests
-        .filter_map(|package| Some(Path::new(package["manifest_path"].as_str()?).parent()?.to_owned()))
-        .collect())
+    manifests.filter_map(|package| Some(Path::new(package["manifest_path"].as_str()?).parent()?.to_owned())).collect()
+}
+
+/// The workspace as cargo names it within URLs, where a space is %20.
+fn urls(metadata: &Value) -> BTreeSet<String> {
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let url = |package: &Value| {
+        let (directory, _) = package["id"].as_str()?.strip_prefix("path+file://")?.rsplit_once('#')?;
+        let within = Path::new(package["manifest_path"].as_str()?).parent()?.strip_prefix(crate::workspace()).ok()?;
+        directory.strip_suffix(&format!("/{}", within.display())).map(str::to_owned)
+    };
+    packages.filter_map(url).collect()
 }
 
 /// What cargo says of the workspace and of all that it depends on.
@@ -175,6 +187,14 @@ mod tests {
         unlicensed["components"][1]["licenses"] = json!([]);
         let fault = reduce(&mut unlicensed, &libraries(&["a"])).unwrap_err().to_string();
         assert!(fault.contains("a 1.0.0"), "{fault}");
+    }
+
+    #[test]
+    fn the_workspace_has_another_name_in_urls() {
+        let package = |name: &str| json!({"id": format!("path+file:///my%20source/{name}#{name}@1.0.0"), "manifest_path": crate::workspace().join(name).join("Cargo.toml")});
+        let other = json!({"id": "registry+https://example.net#aya@1.0.0", "manifest_path": "/root/aya/Cargo.toml"});
+        let urls = urls(&json!({"packages": [package("lb-ebpf"), package("lb-user/proto"), other]}));
+        assert_eq!(urls, ["/my%20source".to_owned()].into());
     }
 
     #[test]
