@@ -26,7 +26,7 @@ pub(super) fn read(
             notes.fault(place, "vrrp_sync_group is without a name");
         }
         let mut members = Vec::new();
-        let mut tracks: Vec<Track> = Vec::new();
+        let mut tracks: Vec<(String, Track)> = Vec::new();
         for line in statement.within() {
             match line.word(0) {
                 "group" => {
@@ -34,10 +34,15 @@ pub(super) fn read(
                         members.extend(entry.words.iter().map(|word| (entry.place.clone(), word.clone())));
                     }
                 }
-                "track_script" => {
-                    tracks.extend(entries(line).iter().filter_map(|entry| scripts.track(entry, notes)));
+                keyword @ ("track_script" | "track_interface") => {
+                    for entry in entries(line) {
+                        let track = match keyword {
+                            "track_script" => scripts.track(&entry, notes),
+                            _ => Some(interface(&entry, notes)),
+                        };
+                        tracks.extend(track.map(|track| (format!("{keyword} {}", entry.text()), track)));
+                    }
                 }
-                "track_interface" => tracks.extend(entries(line).iter().map(|entry| interface(entry, notes))),
                 keyword => match words::group(keyword) {
                     Some(why) => notes.lost(&line.place, line.text(), why),
                     None => {
@@ -56,25 +61,32 @@ pub(super) fn read(
                 owner.name
             );
             notes.lost(place, statement.text(), why);
+            heed(tracks, None, &[], routers, notes);
         } else if members.len() < 2 {
             notes.lost(place, statement.text(), "a group of fewer than two holds nothing together");
-            heed(tracks, None, &members, routers);
+            heed(tracks, None, &members, routers, notes);
         } else {
-            heed(tracks, Some(&name), &members, routers);
+            heed(tracks, Some(&name), &members, routers, notes);
             groups.push(Group { place: place.clone(), name, members });
         }
     }
     groups
 }
 
-/// Has the first member track what the group does, but what one of them tracks already.
-fn heed(tracks: Vec<Track>, group: Option<&String>, members: &[usize], routers: &mut [Router]) {
-    for track in tracks {
-        let tracked = members.iter().filter_map(|member| routers.get(*member)).flat_map(|router| &router.tracks);
-        if !tracked.into_iter().any(|other| other.what == track.what)
-            && let Some(first) = members.first().and_then(|first| routers.get_mut(*first))
-        {
-            first.tracks.push(Track { group: group.cloned(), ..track });
+/// Has the first member track what the group does, but what one of them heeds as much already.
+fn heed(
+    tracks: Vec<(String, Track)>, group: Option<&String>, members: &[usize], routers: &mut [Router], notes: &mut Notes,
+) {
+    for (text, track) in tracks {
+        let as_much =
+            |other: &Track| other.what == track.what && (other.weight.is_none() || other.weight == track.weight);
+        let of_members = members.iter().filter_map(|member| routers.get(*member)).flat_map(|router| &router.tracks);
+        if of_members.into_iter().any(as_much) {
+            continue;
+        }
+        match members.first().and_then(|first| routers.get_mut(*first)) {
+            Some(first) => first.tracks.push(Track { group: group.cloned(), ..track }),
+            None => notes.lost(&track.place, text, "its vrrp_sync_group is not carried over"),
         }
     }
 }

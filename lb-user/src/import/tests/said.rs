@@ -387,6 +387,14 @@ fn what_a_group_tracks() {
     assert_eq!(shown.matches("# Of vrrp_sync_group g: what keeps one member").count(), 2, "{shown}");
     let twice = group("b\na", "track_interface {\n eth1\n}\n");
     assert_eq!(tracked(&twice), [vec![(true, None)], vec![(false, None)]], "what a member tracks counts once");
+    let less = group("b\na", "track_interface {\n eth1 weight -3\n}\n");
+    let expected = [vec![(true, Some(-3))], vec![(false, None), (true, Some(-5))]];
+    assert_eq!(tracked(&less), expected, "another weight is another thing");
+    says(
+        "",
+        &group("", ""),
+        "keepalived.conf:17: not carried over: track_interface eth1 weight -5: its vrrp_sync_group",
+    );
     assert_eq!(tracked(&group("b", ""))[1], [(false, None), (true, Some(-5))], "no group, and tracked all the same");
 }
 
